@@ -1,0 +1,2 @@
+// Package outbox is a transactional outbox on DynamoDB.
+package outbox
