@@ -1,0 +1,154 @@
+// Package txtoken derives the idempotency token of a transaction from its content: equal transactions have equal tokens, in
+// any process and at any time, and different ones have different tokens.
+//
+// DynamoDB compares the parameters of two requests with one token by meaning and refuses a difference
+// (IdempotentParameterMismatchException). A token made from the whole content cannot run into that, so a repeat is either the
+// same request or a new one, never a mismatch. See
+// https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
+package txtoken
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// Of returns the token: 32 characters, of DynamoDB's 36 at most.
+func Of(items []types.TransactWriteItem) string {
+	var w writer
+	for i := range items {
+		w.item(&items[i])
+	}
+	sum := sha256.Sum256(w.buf)
+	return base64.RawURLEncoding.EncodeToString(sum[:24])
+}
+
+// writer builds a text in which every piece is marked and preceded by its length, so that no two contents share one.
+type writer struct{ buf []byte }
+
+func (w *writer) mark(kind byte, length int) {
+	w.buf = binary.AppendUvarint(append(w.buf, kind), uint64(length))
+}
+
+func (w *writer) text(s string) {
+	w.mark('s', len(s))
+	w.buf = append(w.buf, s...)
+}
+
+func (w *writer) optional(s *string) {
+	if s == nil {
+		w.mark('-', 0)
+		return
+	}
+	w.text(*s)
+}
+
+func (w *writer) item(item *types.TransactWriteItem) {
+	w.mark('T', 4)
+	if put := item.Put; put != nil {
+		w.mark('P', 0)
+		w.optional(put.TableName)
+		w.values(put.Item)
+		w.expressions(put.ConditionExpression, nil, put.ExpressionAttributeNames, put.ExpressionAttributeValues)
+	}
+	if update := item.Update; update != nil {
+		w.mark('U', 0)
+		w.optional(update.TableName)
+		w.values(update.Key)
+		w.expressions(update.ConditionExpression, update.UpdateExpression, update.ExpressionAttributeNames, update.ExpressionAttributeValues)
+	}
+	if del := item.Delete; del != nil {
+		w.mark('D', 0)
+		w.optional(del.TableName)
+		w.values(del.Key)
+		w.expressions(del.ConditionExpression, nil, del.ExpressionAttributeNames, del.ExpressionAttributeValues)
+	}
+	if check := item.ConditionCheck; check != nil {
+		w.mark('C', 0)
+		w.optional(check.TableName)
+		w.values(check.Key)
+		w.expressions(check.ConditionExpression, nil, check.ExpressionAttributeNames, check.ExpressionAttributeValues)
+	}
+}
+
+func (w *writer) expressions(condition, update *string, names map[string]string, values map[string]types.AttributeValue) {
+	w.optional(condition)
+	w.optional(update)
+	w.mark('n', len(names))
+	for _, name := range sortedKeys(names) {
+		w.text(name)
+		w.text(names[name])
+	}
+	w.values(values)
+}
+
+func (w *writer) values(m map[string]types.AttributeValue) {
+	w.mark('M', len(m))
+	for _, name := range sortedKeys(m) {
+		w.text(name)
+		w.value(m[name])
+	}
+}
+
+func (w *writer) value(value types.AttributeValue) {
+	switch v := value.(type) {
+	case *types.AttributeValueMemberS:
+		w.mark('S', 0)
+		w.text(v.Value)
+	case *types.AttributeValueMemberN:
+		w.mark('N', 0)
+		w.text(v.Value)
+	case *types.AttributeValueMemberB:
+		w.mark('B', len(v.Value))
+		w.buf = append(w.buf, v.Value...)
+	case *types.AttributeValueMemberBOOL:
+		if v.Value {
+			w.mark('t', 0)
+		} else {
+			w.mark('f', 0)
+		}
+	case *types.AttributeValueMemberNULL:
+		w.mark('0', 0)
+	case *types.AttributeValueMemberSS:
+		w.mark('1', len(v.Value))
+		for _, s := range sorted(v.Value) {
+			w.text(s)
+		}
+	case *types.AttributeValueMemberNS:
+		w.mark('2', len(v.Value))
+		for _, n := range sorted(v.Value) {
+			w.text(n)
+		}
+	case *types.AttributeValueMemberBS:
+		w.mark('3', len(v.Value))
+		members := make([]string, len(v.Value))
+		for i, b := range v.Value {
+			members[i] = string(b)
+		}
+		for _, b := range sorted(members) {
+			w.text(b)
+		}
+	case *types.AttributeValueMemberL:
+		w.mark('L', len(v.Value))
+		for _, e := range v.Value {
+			w.value(e)
+		}
+	case *types.AttributeValueMemberM:
+		w.values(v.Value)
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// sorted leaves the caller's slice alone.
+func sorted(members []string) []string { return slices.Sorted(slices.Values(members)) }
