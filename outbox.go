@@ -1,2 +1,121 @@
-// Package outbox is a transactional outbox on DynamoDB.
+// Package outbox is the transactional outbox on DynamoDB: a change and the event that announces it commit in one
+// transaction, and every event reaches its handler.
+//
+// A [Writer] adds event rows to a DynamoDB transaction. DynamoDB's Kinesis streaming destination, or DynamoDB Streams,
+// carries every inserted row onwards as a change record. A [Consumer] decodes the change records and hands typed events to
+// plain functions, in AWS Lambda or anywhere else.
+//
+//	type OrderCreated struct {
+//		OrderID string `json:"orderId"`
+//	}
+//
+//	func (OrderCreated) EventType() string { return "ORDER_CREATED" }
+//
+//	// in the service
+//	err := writer.Put(ctx, "orders", order, outbox.NewEvent(order.ID, OrderCreated{OrderID: order.ID}))
+//
+//	// in the consumer
+//	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderCreated]) error {
+//		return mailer.Confirm(ctx, e.ID, e.Data)
+//	})
+//
+// Delivery is at least once: a handler may see an event again, with the same ID. Events of one aggregate are handled in the
+// order in which they arrive, never two at the same time within one Consumer.
 package outbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/eventid"
+)
+
+// Payload is the data of an event, which knows the event's type. The name is stable: it is stored with every event, and
+// handlers are found by it.
+type Payload interface {
+	// EventType returns the event type, for example "ORDER_CREATED". It must not depend on the value it is called on.
+	EventType() string
+}
+
+// Event is something that happened to an aggregate. The same type is written and handled. An Event is a plain value; its
+// Headers map is read, never changed, by this package.
+type Event[T any] struct {
+	// ID identifies the event everywhere and for ever. NewEvent sets a ULID. Set your own, derived from the cause of the
+	// event, to make writing it again from scratch a repeat instead of a second event.
+	ID string
+	// Type is the event type. When it is empty and Data implements Payload, the Writer takes it from there.
+	Type string
+	// AggregateID names the entity that the event is about. Events with the same one are handled in order. Empty means
+	// that the event has no order with any other.
+	AggregateID string
+	// Sequence is the version of the aggregate after the event. Optional: 0 means none, and nothing is sorted by it.
+	Sequence int64
+	// Time is when the event happened; it is stored in milliseconds. When it is zero, the Writer sets the current time.
+	Time time.Time
+	// Headers are carried along with the event: trace context, tenant and the like. Optional.
+	Headers map[string]string
+	// Data is the payload. It is stored as JSON.
+	Data T
+}
+
+// ids is the one source of event ids of the process, so that ids made anywhere in it strictly increase.
+var ids = eventid.NewSource(time.Now)
+
+// NewEvent returns an event of the type that data names, with a new ID and the current time. IDs strictly increase within a
+// process. It is safe for concurrent use.
+func NewEvent[T Payload](aggregateID string, data T) Event[T] {
+	return Event[T]{
+		ID:          ids.New(),
+		Type:        data.EventType(),
+		AggregateID: aggregateID,
+		Time:        time.Now(),
+		Data:        data,
+	}
+}
+
+// AnyEvent is an Event of any payload type. No other type implements it.
+type AnyEvent interface {
+	row() (eventRow, error)
+}
+
+// eventRow is an event without its type parameter, its payload encoded.
+type eventRow struct {
+	id, eventType, aggregateID string
+	sequence                   int64
+	time                       time.Time
+	headers                    map[string]string
+	payload                    []byte
+}
+
+func (e Event[T]) row() (eventRow, error) {
+	r := eventRow{
+		id:          e.ID,
+		eventType:   e.Type,
+		aggregateID: e.AggregateID,
+		sequence:    e.Sequence,
+		time:        e.Time,
+		headers:     e.Headers,
+	}
+	if r.eventType == "" {
+		r.eventType = typeOf(e.Data)
+	}
+	var err error
+	if r.payload, err = json.Marshal(e.Data); err != nil {
+		return r, fmt.Errorf("its data cannot be encoded: %w", err)
+	}
+	return r, nil
+}
+
+// typeOf returns the event type that data names, or "" if it names none or is a nil pointer.
+func typeOf(data any) string {
+	p, ok := data.(Payload)
+	if !ok {
+		return ""
+	}
+	if v := reflect.ValueOf(data); v.Kind() == reflect.Pointer && v.IsNil() {
+		return ""
+	}
+	return p.EventType()
+}

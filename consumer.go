@@ -1,0 +1,337 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"maps"
+	"reflect"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/lanes"
+)
+
+// Handler is what middleware wraps: a handler of one event type without its type parameter.
+type Handler func(ctx context.Context, r Record) error
+
+// ErrPermanent marks an error that no retry can cure. See Permanent.
+var ErrPermanent = errors.New("permanent failure")
+
+// Permanent marks err, so that errors.Is(Permanent(err), ErrPermanent) and every test on err itself still holds. A handler
+// returns it for an event that it will never be able to handle. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return permanentError{err}
+}
+
+type permanentError struct{ err error }
+
+func (e permanentError) Error() string        { return e.err.Error() }
+func (e permanentError) Unwrap() error        { return e.err }
+func (e permanentError) Is(target error) bool { return target == ErrPermanent }
+
+// PanicError is the error of a handler that panicked.
+type PanicError struct {
+	Value any    // what it panicked with
+	Stack []byte // where, as debug.Stack prints it
+}
+
+// Error contains the stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
+
+// HandlerError says which record was not handled, and why.
+type HandlerError struct {
+	// Index is the record's position in the call of Process, or in the batch given to Invoke.
+	Index int
+	// Record is the event; empty but for where it came from when it could not be decoded.
+	Record Record
+	// Err is the handler's error, a *PanicError, a *DecodeError, or an error of the payload's decoding.
+	Err error
+}
+
+// Error names the event and where it was delivered from.
+func (e *HandlerError) Error() string {
+	where := ""
+	if e.Record.SequenceNumber != "" {
+		where = fmt.Sprintf(" at %s:%s", e.Record.ShardID, e.Record.SequenceNumber)
+	}
+	return fmt.Sprintf("record %d%s (event %q, type %q, aggregate %q): %v",
+		e.Index, where, e.Record.ID, e.Record.Type, e.Record.AggregateID, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *HandlerError) Unwrap() error { return e.Err }
+
+// ProcessError says which records of a call of Process are unfinished. Those that it does not name are finished.
+type ProcessError struct {
+	// Unfinished are the positions of the records that failed or were not started, ascending.
+	Unfinished []int
+	// Failures are the reasons of those that failed, by position.
+	Failures []*HandlerError
+	// Stopped is why records were not started although nothing before them failed: the context's error, or nil.
+	Stopped error
+}
+
+// Error counts the unfinished records and gives every reason.
+func (e *ProcessError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "outbox: %d records unfinished, %d of them failed", len(e.Unfinished), len(e.Failures))
+	if e.Stopped != nil {
+		fmt.Fprintf(&b, "; stopped: %v", e.Stopped)
+	}
+	for _, f := range e.Failures {
+		fmt.Fprintf(&b, "; %v", f)
+	}
+	return b.String()
+}
+
+// Unwrap returns all reasons.
+func (e *ProcessError) Unwrap() []error {
+	var errs []error
+	if e.Stopped != nil {
+		errs = append(errs, e.Stopped)
+	}
+	for _, f := range e.Failures {
+		errs = append(errs, f)
+	}
+	return errs
+}
+
+// Consumer hands events to the handlers of their types. Within one Consumer, handlers of one aggregate never overlap, also
+// over concurrent calls of Process and Invoke; an event without an aggregate id has no order with any other. It is safe for
+// concurrent use, registration of handlers included.
+type Consumer struct {
+	consumerConfig
+	layout *changerec.Layout
+	pool   *lanes.Pool
+	seed   maphash.Seed
+	warned sync.Map // event types without a handler that were logged
+
+	register sync.Mutex
+	handlers atomic.Pointer[map[string]Handler] // replaced, never changed
+}
+
+// NewConsumer returns a Consumer without handlers. The error names everything that is wrong with the options.
+func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
+	c := &Consumer{
+		consumerConfig: consumerConfig{
+			attributes:     defaultAttributes,
+			concurrency:    10,
+			deadlineMargin: 500 * time.Millisecond,
+			logger:         slog.Default(),
+		},
+		seed: maphash.MakeSeed(),
+	}
+	var errs []error
+	for i, opt := range opts {
+		if opt == nil {
+			errs = append(errs, fmt.Errorf("option %d is nil", i))
+			continue
+		}
+		errs = append(errs, opt.applyConsumer(&c.consumerConfig))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("outbox: NewConsumer: %w", err)
+	}
+	c.layout = c.attributes.layout()
+	c.pool = lanes.New(c.concurrency)
+	c.handlers.Store(&map[string]Handler{})
+	return c, nil
+}
+
+// Handle registers h for the event type that T names. It panics if c or h is nil, if the type is empty, or if it already has
+// a handler: like http.ServeMux, at start and not at the first event.
+//
+// h gets a context that carries the record (RecordFromContext) and ends when the call of Process or Invoke must end. If it
+// returns an error or panics, the event counts as not handled. It may be called again for the same event.
+func Handle[T Payload](c *Consumer, h func(context.Context, Event[T]) error) {
+	var zero T
+	var data any = zero
+	if t := reflect.TypeFor[T](); t.Kind() == reflect.Pointer {
+		data = reflect.New(t.Elem()).Interface()
+	}
+	if data == nil {
+		panic(fmt.Sprintf("outbox: Handle: %s is an interface and names no event type", reflect.TypeFor[T]()))
+	}
+	HandleType(c, typeOf(data), h)
+}
+
+// HandleType is Handle for payload types that do not name their event type.
+func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Event[T]) error) {
+	switch {
+	case c == nil:
+		panic("outbox: HandleType: the Consumer is nil")
+	case h == nil:
+		panic(fmt.Sprintf("outbox: HandleType: the handler of %q is nil", eventType))
+	case eventType == "":
+		panic(fmt.Sprintf("outbox: HandleType: the event type of %s is empty", reflect.TypeFor[T]()))
+	}
+	c.add(eventType, func(ctx context.Context, r Record) error {
+		e := Event[T]{
+			ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
+		}
+		if r.Payload != nil {
+			if r.ContentType != "" && r.ContentType != "application/json" {
+				return Permanent(fmt.Errorf("the payload's content type is %q: want application/json", r.ContentType))
+			}
+			if err := json.Unmarshal(r.Payload, &e.Data); err != nil {
+				return Permanent(fmt.Errorf("the payload cannot be decoded into %s: %w", reflect.TypeFor[T](), err))
+			}
+		}
+		return h(ctx, e)
+	})
+}
+
+func (c *Consumer) add(eventType string, h Handler) {
+	for i := len(c.middleware) - 1; i >= 0; i-- {
+		if h = c.middleware[i](h); h == nil {
+			panic(fmt.Sprintf("outbox: middleware %d returned a nil handler for %q", i, eventType))
+		}
+	}
+	c.register.Lock()
+	defer c.register.Unlock()
+	handlers := maps.Clone(*c.handlers.Load())
+	if _, twice := handlers[eventType]; twice {
+		panic(fmt.Sprintf("outbox: a handler for %q is already registered", eventType))
+	}
+	handlers[eventType] = h
+	c.handlers.Store(&handlers)
+}
+
+// Process hands the records to their handlers and returns when no handler of this call runs any more. Records of one
+// aggregate are handled in the order given; after one of them failed, its later ones are not started, while other
+// aggregates go on. When ctx ends, nothing more is started. A record whose type has no handler is skipped and counts as
+// finished, unless FailUnknownTypes is set.
+//
+// The error is a *ProcessError that says which records are unfinished; everything else is finished. Deliver the unfinished
+// ones again, in their order.
+func (c *Consumer) Process(ctx context.Context, records ...Record) error {
+	b := c.newBatch(records, false)
+	b.run(ctx)
+	if err := b.result(ctx.Err()); err != nil {
+		return err
+	}
+	return nil
+}
+
+// batch is one set of records on its way through the handlers.
+type batch struct {
+	c         *Consumer
+	handlers  map[string]Handler
+	records   []Record
+	failFast  bool        // after a failure start nothing new, of any aggregate
+	finished  []bool      // each element is written by the goroutine of its record only
+	errs      []error     // likewise
+	hasFailed atomic.Bool // for failFast
+}
+
+func (c *Consumer) newBatch(records []Record, failFast bool) *batch {
+	return &batch{
+		c:        c,
+		handlers: *c.handlers.Load(),
+		records:  records,
+		failFast: failFast,
+		finished: make([]bool, len(records)),
+		errs:     make([]error, len(records)),
+	}
+}
+
+func (b *batch) run(ctx context.Context) {
+	keys := make([]uint64, len(b.records))
+	for i := range b.records {
+		keys[i] = b.c.lane(b.records[i].AggregateID)
+	}
+	b.c.pool.Run(keys, func(i int) bool {
+		if ctx.Err() != nil || b.failFast && b.hasFailed.Load() {
+			return false
+		}
+		b.handle(ctx, i)
+		return b.finished[i]
+	})
+}
+
+// lane returns the key under which the events of an aggregate keep their order.
+func (c *Consumer) lane(aggregateID string) uint64 {
+	if aggregateID == "" {
+		return lanes.Free
+	}
+	return max(maphash.String(c.seed, aggregateID), 1)
+}
+
+// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
+func (b *batch) handle(ctx context.Context, i int) {
+	r := &b.records[i]
+	h, known := b.handlers[r.Type]
+	if !known && !b.c.failUnknownTypes {
+		b.finished[i] = true
+		b.c.skipUnknown(ctx, *r)
+		return
+	}
+	started := time.Now()
+	err := errors.New("the handler ended its goroutine")
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+		b.errs[i], b.finished[i] = err, err == nil
+		if err != nil {
+			b.hasFailed.Store(true)
+			b.c.logFailure(ctx, &HandlerError{Index: i, Record: *r, Err: err})
+		}
+		if hook := b.c.hooks.Handled; hook != nil {
+			hook(ctx, *r, time.Since(started), err)
+		}
+	}()
+	if !known {
+		err = fmt.Errorf("event type %q has no handler", r.Type)
+		return
+	}
+	err = h(context.WithValue(ctx, recordKey{}, *r), *r)
+}
+
+// result reports what is unfinished, or nil.
+func (b *batch) result(stopped error) *ProcessError {
+	var e ProcessError
+	for i, finished := range b.finished {
+		if finished {
+			continue
+		}
+		e.Unfinished = append(e.Unfinished, i)
+		if b.errs[i] != nil {
+			e.Failures = append(e.Failures, &HandlerError{Index: i, Record: b.records[i], Err: b.errs[i]})
+		}
+	}
+	if len(e.Unfinished) == 0 {
+		return nil
+	}
+	e.Stopped = stopped
+	return &e
+}
+
+func (c *Consumer) skipUnknown(ctx context.Context, r Record) {
+	if _, warned := c.warned.LoadOrStore(r.Type, true); !warned {
+		c.logger.WarnContext(ctx, "outbox: skipping events of a type without a handler", "type", r.Type, "event", r.ID, "table", r.Table)
+	}
+	c.skipped(ctx, r, fmt.Errorf("outbox: event type %q has no handler", r.Type))
+}
+
+func (c *Consumer) skipped(ctx context.Context, r Record, reason error) {
+	if hook := c.hooks.Skipped; hook != nil {
+		hook(ctx, r, reason)
+	}
+}
+
+func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
+	c.logger.ErrorContext(ctx, "outbox: event not handled", "event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
+		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err)
+}
