@@ -51,7 +51,7 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Valu
 
 // HandlerError says which record was not handled, and why.
 type HandlerError struct {
-	// Index is the record's position in the call of Process, or in the batch given to Invoke.
+	// Index is the record's position among the arguments of Process.
 	Index int
 	// Record is the event; empty but for where it came from when it could not be decoded.
 	Record Record

@@ -34,7 +34,13 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	numbers := make([]string, 0, len(delivered)+1) // the sequence numbers of records, then of the malformed one
 	var malformed *HandlerError
 	for i, d := range delivered {
-		r, err := decodeRecord(d.Data, c.layout, c.tables)
+		var r Record
+		err := d.Err
+		if err == nil {
+			r, err = decodeRecord(d.Data, c.layout, c.tables)
+		} else {
+			err = &DecodeError{Reason: err.Error()}
+		}
 		r.StreamARN, r.ShardID, r.SequenceNumber = d.SourceARN, d.ShardID, d.SequenceNumber
 		if errors.Is(err, ErrNotEvent) {
 			c.skipped(ctx, r, err)

@@ -222,6 +222,7 @@ func FuzzDecodeRecord(f *testing.F) {
 	f.Add([]byte(`{"eventName":"INSERT","dynamodb":{"NewImage":{"eventId":{"S":"a","S":"b"},"type":{"S":"\ud83d"},"type":{"S":"t"},"headers":{"M":{"a":{"N":"1"},"a":{"S":"x"}}},"timestamp":{"N":"1"},"payload":{"B":"AA=\n="}},"ApproximateCreationDateTime":1e3},"dynamodb":null}`))
 	f.Add([]byte(`{"\u0065ventName":"INSERT","dynamodb":{"NewImage":null},"tableName":null}`))
 	f.Add([]byte(`{"eventName":"INSERT","eventName":"REMOVE"`))
+	f.Add([]byte(`0 0`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		want, slowErr := slowDecode(data)
 		if errors.Is(slowErr, errTooDeep) {

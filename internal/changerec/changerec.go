@@ -100,7 +100,8 @@ func Decode(data []byte, layout *Layout, tables []string) (Event, error) {
 	var r record
 	c := jsonscan.New(data)
 	if !c.Enter('{') {
-		if c.Value(); c.Err() != nil {
+		c.Value()
+		if c.End(); c.Err() != nil {
 			return Event{}, errorf("", "not JSON: %v", c.Err())
 		}
 		return Event{}, NoChange

@@ -29,10 +29,12 @@ type Record struct {
 	SourceARN      string
 	ShardID        string // empty for DynamoDB, which does not say
 	SequenceNumber string
-	Data           []byte // the change record
+	Data           []byte // the change record; nil with Err
+	Err            error  // why the data cannot be had
 }
 
-// Parse reads an invocation. The records' data may share memory with payload, which is never changed.
+// Parse reads an invocation. The records' data may share memory with payload, which is never
+// changed.
 func Parse(payload []byte) ([]Record, error) {
 	c := jsonscan.New(payload)
 	if !c.Enter('{') {
@@ -111,8 +113,8 @@ func record(raw []byte) (Record, error) {
 		r.SequenceNumber = text(number)
 		var err error
 		if r.Data, err = base64.StdEncoding.AppendDecode(nil, []byte(text(data))); err != nil {
-			// What cannot be decoded stays in place as what it is: one bad record among good ones, not a bad invocation.
-			r.Data = data
+			// One bad record among good ones is not a bad invocation: it is left to whoever decodes it.
+			r.Data, r.Err = nil, fmt.Errorf("the data is not base64: %w", err)
 		}
 	case DynamoDB:
 		number, _ := members(stream, "SequenceNumber", "")

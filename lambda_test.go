@@ -1,0 +1,295 @@
+package outbox_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// change is a change record of an inserted event of type "T".
+func change(id, aggregate string) string {
+	return fmt.Sprintf(`{"eventName":"INSERT","tableName":"events","dynamodb":{"ApproximateCreationDateTime":1719347890250,`+
+		`"NewImage":{"eventId":{"S":%q},"type":{"S":"T"},"timestamp":{"N":"1719347890250"},"aggregateId":{"S":%q},"payload":{"S":"{}"}}}}`, id, aggregate)
+}
+
+// kinesisEvent is an invocation whose records have the sequence numbers s0, s1, ...
+func kinesisEvent(data ...string) []byte {
+	var records []string
+	for i, d := range data {
+		records = append(records, fmt.Sprintf(`{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":"859F","sequenceNumber":"s%d","data":%q,`+
+			`"approximateArrivalTimestamp":1731924555.932},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-000000000007:s%d",`+
+			`"eventName":"aws:kinesis:record","invokeIdentityArn":"arn","awsRegion":"eu-west-1","eventSourceARN":"arn:aws:kinesis:eu-west-1:1:stream/events"}`,
+			i, base64.StdEncoding.EncodeToString([]byte(d)), i))
+	}
+	return []byte(`{"Records":[` + strings.Join(records, ",") + `]}`)
+}
+
+func unfinished(number string) string {
+	if number == "" {
+		return `{"batchItemFailures":[]}`
+	}
+	return `{"batchItemFailures":[{"itemIdentifier":"` + number + `"}]}`
+}
+
+func TestInvokeReportsTheFirstUnfinishedRecord(t *testing.T) {
+	fine := change("ok", "a")
+	for name, c := range map[string]struct {
+		records []string
+		want    string
+	}{
+		"no records":            {nil, ""},
+		"all done":              {[]string{fine, fine}, ""},
+		"first fails":           {[]string{change("fail", "a"), fine}, "s0"},
+		"middle fails":          {[]string{fine, change("fail", "b"), fine}, "s1"},
+		"last fails":            {[]string{fine, fine, change("fail", "b")}, "s2"},
+		"panic":                 {[]string{fine, change("panic", "b")}, "s1"},
+		"malformed":             {[]string{fine, `{"eventName":"INSERT","dyn`, fine}, "s1"},
+		"not events":            {[]string{`{"eventName":"REMOVE"}`, `{"a":1}`, fine}, ""},
+		"failure after skipped": {[]string{`{"eventName":"MODIFY"}`, fine, `{"eventName":"REMOVE"}`, change("fail", "x")}, "s3"},
+		"failure before broken": {[]string{change("fail", "x"), `{`}, "s0"},
+		"empty data":            {[]string{""}, "s0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			consumer := newConsumer(t, outbox.WithConcurrency(1))
+			outbox.HandleType(consumer, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
+				switch e.ID {
+				case "fail":
+					return errors.New("no")
+				case "panic":
+					panic("no")
+				}
+				return nil
+			})
+			got, err := consumer.Invoke(t.Context(), kinesisEvent(c.records...))
+			require.NoError(t, err)
+			require.Equal(t, unfinished(c.want), string(got))
+		})
+	}
+}
+
+func TestInvokeStartsNothingAfterAFailure(t *testing.T) {
+	for _, poison := range []string{change("fail", "b"), `{"cut`} {
+		var handled []string
+		c := newConsumer(t, outbox.WithConcurrency(1))
+		outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
+			if e.ID == "fail" {
+				return errors.New("no")
+			}
+			handled = append(handled, e.ID)
+			return nil
+		})
+		_, err := c.Invoke(t.Context(), kinesisEvent(change("1", "a"), poison, change("2", "c"), change("3", "d")))
+		require.NoError(t, err)
+		require.Equal(t, []string{"1"}, handled)
+	}
+}
+
+// What runs when another record fails is waited for, and the answer is the lowest unfinished number.
+func TestInvokeWaitsForRunningHandlers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newConsumer(t, outbox.WithConcurrency(3))
+		slowDone := false
+		outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
+			switch e.ID {
+			case "slow":
+				time.Sleep(time.Minute)
+				slowDone = true
+			case "fail":
+				return errors.New("no")
+			}
+			return nil
+		})
+		got, err := c.Invoke(context.Background(), kinesisEvent(change("slow", "a"), change("fail", "b"), change("3", "a")))
+		require.NoError(t, err)
+		require.True(t, slowDone, "Invoke returned while a handler ran")
+		require.Equal(t, unfinished("s1"), string(got))
+	})
+}
+
+func TestInvokeStopsBeforeTheDeadline(t *testing.T) {
+	for name, c := range map[string]struct {
+		opts  []outbox.ConsumerOption
+		limit time.Duration
+		ends  time.Duration
+		want  string
+	}{
+		"default margin":      {nil, 10 * time.Second, 9500 * time.Millisecond, "s3"},
+		"own margin":          {[]outbox.ConsumerOption{outbox.WithDeadlineMargin(2 * time.Second)}, 12 * time.Second, 10 * time.Second, "s3"},
+		"at most a fifth":     {nil, time.Second, 800 * time.Millisecond, "s0"},
+		"deadline is over":    {nil, -time.Second, 0, "s0"},
+		"time enough for all": {nil, time.Minute, 15 * time.Second, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				consumer := newConsumer(t, append(c.opts, outbox.WithConcurrency(1))...)
+				outbox.HandleType(consumer, "T", func(ctx context.Context, _ outbox.Event[struct{}]) error {
+					select {
+					case <-time.After(3 * time.Second):
+						return nil
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				})
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(context.Background(), c.limit)
+				defer cancel()
+				records := make([]string, 5)
+				for i := range records {
+					records[i] = change(fmt.Sprint(i), fmt.Sprint("agg", i))
+				}
+				got, err := consumer.Invoke(ctx, kinesisEvent(records...))
+				require.NoError(t, err)
+				require.Equal(t, unfinished(c.want), string(got))
+				require.Equal(t, c.ends, time.Since(start))
+			})
+		})
+	}
+}
+
+func TestInvokeTakesDynamoDBStreams(t *testing.T) {
+	var raw map[string]any
+	require.NoError(t, json.Unmarshal(golden(t, "streams_insert"), &raw))
+	payload, err := json.Marshal(map[string]any{"Records": []any{raw}})
+	require.NoError(t, err)
+
+	c := newConsumer(t, outbox.WithTables("events"))
+	var records []outbox.Record
+	fail := false
+	outbox.Handle(c, func(ctx context.Context, _ outbox.Event[orderCreated]) error {
+		r, _ := outbox.RecordFromContext(ctx)
+		records = append(records, r)
+		if fail {
+			return errors.New("no")
+		}
+		return nil
+	})
+	got, err := c.Invoke(t.Context(), payload)
+	require.NoError(t, err)
+	require.Equal(t, unfinished(""), string(got))
+	require.Len(t, records, 1)
+	require.Equal(t, "4421584500000000017450439091", records[0].SequenceNumber)
+	require.Equal(t, "arn:aws:dynamodb:eu-west-1:123456789012:table/events/stream/2024-06-25T20:00:00.000", records[0].StreamARN)
+
+	fail = true
+	got, err = c.Invoke(t.Context(), payload)
+	require.NoError(t, err)
+	require.Equal(t, unfinished("4421584500000000017450439091"), string(got))
+}
+
+func TestInvokeTellsHandlersWhereARecordCameFrom(t *testing.T) {
+	c := newConsumer(t)
+	outbox.HandleType(c, "T", func(ctx context.Context, _ outbox.Event[struct{}]) error {
+		r, _ := outbox.RecordFromContext(ctx)
+		require.Equal(t, "arn:aws:kinesis:eu-west-1:1:stream/events", r.StreamARN)
+		require.Equal(t, "shardId-000000000007", r.ShardID)
+		require.Equal(t, "s0", r.SequenceNumber)
+		return nil
+	})
+	got, err := c.Invoke(t.Context(), kinesisEvent(change("1", "a")))
+	require.NoError(t, err)
+	require.Equal(t, unfinished(""), string(got))
+}
+
+func TestTablesLimitAConsumer(t *testing.T) {
+	foreign := `{"eventName":"INSERT","tableName":"orders","dynamodb":{"NewImage":{"eventId":{"S":"1"},"type":{"S":"T"}}}}`
+	late := `{"eventName":"INSERT","dynamodb":{"NewImage":{"eventId":{"S":"1"},"type":{"S":"T"}}},"tableName":"orders"}`
+	var reasons []string
+	var handled int
+	c := newConsumer(t, outbox.WithTables("other", "events"), outbox.WithConsumerHooks(outbox.ConsumerHooks{
+		Skipped: func(_ context.Context, r outbox.Record, reason error) {
+			require.ErrorIs(t, reason, outbox.ErrNotEvent)
+			reasons = append(reasons, r.SequenceNumber+" "+reason.Error())
+		},
+	}))
+	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { handled++; return nil })
+	got, err := c.Invoke(t.Context(), kinesisEvent(foreign, late, change("1", "a")))
+	require.NoError(t, err)
+	require.Equal(t, unfinished(""), string(got))
+	require.Equal(t, []string{"s0 outbox: not an event: the record is of another table", "s1 outbox: not an event: the record is of another table"}, reasons)
+	require.Equal(t, 1, handled)
+}
+
+func TestInvokeSaysWhatArrivedInstead(t *testing.T) {
+	for payload, want := range map[string]string{
+		``:                           "have nothing",
+		`"x"`:                        `have 3 bytes that start with "\"x\""`,
+		`{"body":"{}","headers":{}}`: `have an object with the members ["body" "headers"]`,
+		`{"Records":5}`:              `have an object with the members ["Records"]`,
+		`{"Records":[5]}`:            "record 0: want an object",
+		`{"Records":[{}]}`:           `record 0: its eventSource is "", want aws:kinesis or aws:dynamodb`,
+		`{"Records":[{"eventSource":"aws:sqs","body":"secret"}]}`: `record 0: its eventSource is "aws:sqs"`,
+		`{"Records":[{"eventSource":"aws:kinesis"}]}`:             "record 0: it has no sequence number",
+		`{"Records":[`:     "not JSON",
+		`{"Records":[]} x`: "not JSON",
+		`{"Records":[{"eventSource":"aws:kinesis","kinesis":{"sequenceNumber":"1"}},{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1"}}]}`: "record 1 is from aws:dynamodb, the ones before it from aws:kinesis",
+	} {
+		got, err := newConsumer(t).Invoke(t.Context(), []byte(payload))
+		require.ErrorContainsf(t, err, want, "payload %s", payload)
+		require.ErrorContains(t, err, "outbox: Invoke: the payload is no event of Kinesis or DynamoDB Streams")
+		require.NotContains(t, err.Error(), "secret")
+		require.Nil(t, got)
+	}
+}
+
+// Lambda's answer has no place for the reason of a failure, so the log is where it can be found.
+func TestInvokeLogsWhyItFailed(t *testing.T) {
+	var log bytes.Buffer
+	c := newConsumer(t, outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	bad := strings.Replace(string(kinesisEvent("x")), base64.StdEncoding.EncodeToString([]byte("x")), "*not base64*", 1)
+	got, err := c.Invoke(t.Context(), []byte(bad))
+	require.NoError(t, err)
+	require.Equal(t, unfinished("s0"), string(got))
+	require.Contains(t, log.String(), "shard=shardId-000000000007 sequenceNumber=s0")
+	require.Contains(t, log.String(), "base64")
+}
+
+func TestInvokeMayRunConcurrently(t *testing.T) {
+	c := newConsumer(t)
+	var mu sync.Mutex
+	seen := map[string]int{}
+	outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[e.ID]++
+		return nil
+	})
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 50 {
+				got, err := c.Invoke(context.Background(), kinesisEvent(change(fmt.Sprint(g, "-", i), "a"), change(fmt.Sprint(g, "+", i), "b")))
+				require.NoError(t, err)
+				require.Equal(t, unfinished(""), string(got))
+			}
+		})
+	}
+	wg.Wait()
+	require.Len(t, seen, 8*50*2)
+}
+
+func FuzzInvoke(f *testing.F) {
+	f.Add(kinesisEvent(change("1", "a"), `{"eventName":"REMOVE"}`))
+	f.Add([]byte(`{"Records":[{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1"}}]}`))
+	c, err := outbox.NewConsumer(quiet())
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		answer, err := c.Invoke(context.Background(), payload)
+		if err == nil {
+			require.True(t, json.Valid(answer))
+			require.True(t, json.Valid(payload), "an invocation that is not JSON was accepted")
+		}
+	})
+}
