@@ -49,13 +49,14 @@ func (vs *violations) field(path string, v any, f Field) {
 		}
 		return
 	}
-	printed := "'" + show(v, f) + "'"
+	// Printed only for a violation: a batch of 500 records is not cheap to print.
+	printed := func() string { return "'" + show(v, f) + "'" }
 	if s, ok := v.(string); ok {
 		if f.pattern != nil && !f.pattern.MatchString(s) {
-			vs.add(path, printed, "Member must satisfy regular expression pattern: "+f.text)
+			vs.add(path, printed(), "Member must satisfy regular expression pattern: "+f.text)
 		}
 		if f.enum != nil && !slices.Contains(f.enum, s) {
-			vs.add(path, printed, "Member must satisfy enum value set: ["+strings.Join(f.enum, ", ")+"]")
+			vs.add(path, printed(), "Member must satisfy enum value set: ["+strings.Join(f.enum, ", ")+"]")
 		}
 	}
 	vs.bounds(path, printed, v, f)
@@ -71,7 +72,7 @@ func (vs *violations) field(path string, v any, f Field) {
 	}
 }
 
-func (vs *violations) bounds(path, printed string, v any, f Field) {
+func (vs *violations) bounds(path string, printed func() string, v any, f Field) {
 	what, n := "length", int64(0)
 	switch v := v.(type) {
 	case int64:
@@ -88,14 +89,14 @@ func (vs *violations) bounds(path, printed string, v any, f Field) {
 		return
 	}
 	if f.min != nil && n < *f.min {
-		vs.add(path, printed, "Member must have "+what+" greater than or equal to "+itoa(*f.min))
+		vs.add(path, printed(), "Member must have "+what+" greater than or equal to "+itoa(*f.min))
 	}
 	if f.max != nil && n > *f.max {
-		vs.add(path, printed, "Member must have "+what+" less than or equal to "+itoa(*f.max))
+		vs.add(path, printed(), "Member must have "+what+" less than or equal to "+itoa(*f.max))
 	}
 }
 
-func (vs *violations) entries(path, printed string, m map[string]string, f Field) {
+func (vs *violations) entries(path string, printed func() string, m map[string]string, f Field) {
 	within := func(s string, b *[2]int64) bool {
 		n := int64(utf8.RuneCountInString(s))
 		return b == nil || n >= b[0] && n <= b[1]
@@ -109,10 +110,10 @@ func (vs *violations) entries(path, printed string, m map[string]string, f Field
 		values = values && within(v, f.valueLen)
 	}
 	if !keys {
-		vs.add(path, printed, "Map keys must satisfy constraint: "+text(f.keyLen))
+		vs.add(path, printed(), "Map keys must satisfy constraint: "+text(f.keyLen))
 	}
 	if !values {
-		vs.add(path, printed, "Map value must satisfy constraint: "+text(f.valueLen))
+		vs.add(path, printed(), "Map value must satisfy constraint: "+text(f.valueLen))
 	}
 }
 

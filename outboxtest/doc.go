@@ -1,0 +1,45 @@
+// Package outboxtest is the part of AWS that an outbox on DynamoDB needs,
+// inside the test's own process: DynamoDB with its Kinesis streaming
+// destination and DynamoDB Streams, Kinesis Data Streams, and Lambda's event
+// source mapping.
+//
+//	func TestOrders(t *testing.T) {
+//		aws := outboxtest.Start(t)
+//		// aws.DynamoDB, aws.Kinesis and aws.Streams are ordinary SDK clients.
+//		// Create tables and streams with them as on AWS, hand them to your code.
+//		_, err := aws.Map(outboxtest.EventSource{Stream: "changes"}, consumer.Invoke)
+//		...
+//		err = aws.Drain(t.Context()) // every change has been delivered and handled
+//	}
+//
+// [Start] is for tests. [New] gives the bare [Server], an [net/http.Handler]
+// that speaks the real protocols, for use over a real listener or from another
+// language.
+//
+// # What is real
+//
+// The wire protocols, the validations and the error texts; conditions,
+// transactions and their cancellation reasons; the change records as DynamoDB
+// writes them; shards, their splitting and merging, sequence numbers and
+// iterators; batches, partial failures, bisecting and giving up in the mapping.
+// README.md beside this file lists what is emulated and what is not.
+//
+// # Time
+//
+// Everything that is a point in time (timestamps, expiry, retention, the
+// transaction tokens' ten minutes) follows the clock of [WithClock]. Everything
+// that is a wait (batching windows, pauses between retries, the timeout of a
+// function, the delays of faults) uses the time package. Inside a
+// [testing/synctest] bubble both are the bubble's clock and waiting is free:
+// there is no network and no goroutine that the bubble does not know.
+//
+// # Faults
+//
+// [WithFaults] makes requests fail, answers get lost and change records arrive
+// late, twice or in another order, decided by a seed that a failing test can be
+// replayed with. [Server.StopFaults] ends that, so that a test can check what is
+// left when the storm is over.
+//
+// The package knows the services, not the library: nothing in it imports the
+// outbox package.
+package outboxtest

@@ -1,0 +1,165 @@
+package kinesis
+
+import (
+	"math/big"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/shape"
+)
+
+func (e *Engine) splitShard(in shape.Values) (any, error) {
+	s, sh, err := e.reshardable(in, in.String("ShardToSplit"))
+	if err != nil {
+		return nil, err
+	}
+	at, _ := new(big.Int).SetString(in.String("NewStartingHashKey"), 10) // the model admits digits only
+	if at.Cmp(plus(sh.low, 1)) <= 0 || at.Cmp(sh.high) >= 0 {
+		return nil, invalid("NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s is not both greater than one plus "+
+			"the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
+			at, sh.id, s.name, e.config.Account, sh.low, sh.high)
+	}
+	e.begin(s, updating, func() {
+		s.split(sh, at, e.now())
+		s.status = active
+	})
+	e.changed.Fire()
+	return nil, nil
+}
+
+func (e *Engine) mergeShards(in shape.Values) (any, error) {
+	s, first, err := e.reshardable(in, in.String("ShardToMerge"))
+	if err != nil {
+		return nil, err
+	}
+	_, second, err := e.reshardable(in, in.String("AdjacentShardToMerge"))
+	if err != nil {
+		return nil, err
+	}
+	if plus(first.high, 1).Cmp(second.low) != 0 && plus(second.high, 1).Cmp(first.low) != 0 {
+		return nil, invalid("Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
+			first.id, second.id, s.name, e.config.Account)
+	}
+	e.begin(s, updating, func() {
+		s.merge(first, second, e.now())
+		s.status = active
+	})
+	e.changed.Fire()
+	return nil, nil
+}
+
+// reshardable finds an open shard of an ACTIVE stream.
+func (e *Engine) reshardable(in shape.Values, given string) (*stream, *shard, error) {
+	name, err := e.target(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	id, ok := canonicalShardID(given)
+	if !ok {
+		return nil, nil, e.noShard(given, name)
+	}
+	s, err := e.findActive(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	sh := s.shard(id)
+	if sh == nil {
+		return nil, nil, e.noShard(id, name)
+	}
+	if sh.last != "" {
+		return nil, nil, fail("ResourceInUseException", "Shard %s in stream %s under account %s has already been merged or split, and thus is not eligible for merging or splitting.",
+			id, name, e.config.Account)
+	}
+	return s, sh, nil
+}
+
+func (s *stream) split(sh *shard, at *big.Int, now time.Time) {
+	sh.close(now)
+	created := s.shardCreated(now)
+	s.addShard(now, created, sh.low, plus(at, -1), sh.id, "")
+	s.addShard(now, created, at, sh.high, sh.id, "")
+}
+
+func (s *stream) merge(first, second *shard, now time.Time) {
+	first.close(now)
+	second.close(now)
+	low, high := first.low, second.high
+	if second.low.Cmp(first.low) < 0 {
+		low, high = second.low, first.high
+	}
+	s.addShard(now, s.shardCreated(now), low, high, first.id, second.id)
+}
+
+func (sh *shard) close(now time.Time) {
+	at := now
+	if at.Before(sh.created) {
+		at = sh.created
+	}
+	sh.last = sequenceNumber(sh.created, sh.index, lastIndex, at)
+	sh.closedAt = now
+}
+
+func (e *Engine) updateShardCount(in shape.Values) (any, error) {
+	s, err := e.findActive(in)
+	if err != nil {
+		return nil, err
+	}
+	open, target := s.open(), in.Int("TargetShardCount", 0)
+	switch {
+	case target > 2*len(open):
+		return nil, invalid("UpdateShardCount cannot scale up over double your current open shard count. Current open shard count: %d Target shard count: %d", len(open), target)
+	case 2*target < len(open):
+		return nil, invalid("UpdateShardCount cannot scale down below half your current open shard count. Current open shard count: %d Target shard count: %d", len(open), target)
+	}
+	if target != len(open) {
+		e.begin(s, updating, func() {
+			s.scale(target, e.now())
+			s.status = active
+		})
+		e.changed.Fire()
+	}
+	return struct {
+		CurrentShardCount int
+		StreamARN         string
+		StreamName        string
+		TargetShardCount  int
+	}{len(open), s.arn, s.name, target}, nil
+}
+
+// scale splits the widest shards, or merges the narrowest neighbours, until
+// the count is right. The real service aims at equal ranges by a longer way.
+func (s *stream) scale(target int, now time.Time) {
+	for n := len(s.open()); n < target; n++ {
+		widest := s.open()[0]
+		for _, sh := range s.open() {
+			if width(sh.low, sh.high).Cmp(width(widest.low, widest.high)) > 0 {
+				widest = sh
+			}
+		}
+		half := new(big.Int).Rsh(width(widest.low, widest.high), 1)
+		s.split(widest, half.Add(half, widest.low), now)
+	}
+	for n := len(s.open()); n > target; n-- {
+		first, second := s.narrowestPair()
+		s.merge(first, second, now)
+	}
+}
+
+func (s *stream) narrowestPair() (first, second *shard) {
+	var best *big.Int
+	for _, a := range s.open() {
+		for _, b := range s.open() {
+			if plus(a.high, 1).Cmp(b.low) != 0 {
+				continue
+			}
+			if w := width(a.low, b.high); best == nil || w.Cmp(best) < 0 {
+				best, first, second = w, a, b
+			}
+		}
+	}
+	return first, second
+}
+
+func width(low, high *big.Int) *big.Int {
+	w := new(big.Int).Sub(high, low)
+	return w.Add(w, big.NewInt(1))
+}

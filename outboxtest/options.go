@@ -1,0 +1,63 @@
+package outboxtest
+
+import "time"
+
+// Option configures a Server. The zero configuration is region us-east-1,
+// account 000000000000, the system clock, no faults, no throughput limits and
+// no delays.
+type Option interface{ apply(*settings) error }
+
+type settings struct {
+	now             func() time.Time
+	region, account string
+	kinesisLimits   bool
+	delay           time.Duration
+	seed            uint64
+	faults          []Fault
+}
+
+type optionFunc func(*settings) error
+
+func (f optionFunc) apply(s *settings) error { return f(s) }
+
+// WithClock makes the server take its points in time from now, which must be
+// safe for concurrent use. Default: [time.Now]. Waits are not affected; see the
+// package comment.
+func WithClock(now func() time.Time) Option {
+	return optionFunc(func(s *settings) error { s.now = now; return nil })
+}
+
+// WithRegion sets the region in ARNs and records. Default: us-east-1.
+func WithRegion(region string) Option {
+	return optionFunc(func(s *settings) error { s.region = region; return nil })
+}
+
+// WithAccount sets the account in ARNs and error texts. Default: 000000000000.
+func WithAccount(account string) Option {
+	return optionFunc(func(s *settings) error { s.account = account; return nil })
+}
+
+// WithKinesisLimits switches the limits of a Kinesis shard on: 5 GetRecords and
+// 5 GetShardIterator calls a second, 2 MiB read and 1 MiB or 1,000 records
+// written a second, judged by the clock. Default: off. Change records that come
+// from DynamoDB are not limited.
+func WithKinesisLimits() Option {
+	return optionFunc(func(s *settings) error { s.kinesisLimits = true; return nil })
+}
+
+// WithDelays makes streams and Kinesis destinations take d, by the clock, to be
+// created, changed and deleted: until then they are CREATING, UPDATING,
+// ENABLING and so on. Default: 0, at once.
+func WithDelays(d time.Duration) Option {
+	return optionFunc(func(s *settings) error { s.delay = d; return nil })
+}
+
+// WithFaults makes things go wrong from the beginning, decided by the seed. See
+// [Fault] and [Server.SetFaults].
+func WithFaults(seed uint64, faults ...Fault) Option {
+	return optionFunc(func(s *settings) error {
+		s.seed, s.faults = seed, faults
+		_, err := rules(faults)
+		return err
+	})
+}

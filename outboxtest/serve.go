@@ -1,0 +1,123 @@
+package outboxtest
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/fault"
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
+)
+
+// The services, by the names that faults use.
+const (
+	serviceDynamoDB = "DynamoDB"
+	serviceKinesis  = "Kinesis"
+	serviceStreams  = "DynamoDBStreams"
+)
+
+// service is one emulated service and how it is spoken to.
+type service struct {
+	name     string
+	protocol wire.Protocol
+	do       func(ctx context.Context, operation string, body []byte) (any, error)
+	failure  func(http.ResponseWriter, error)
+}
+
+func (s *Server) routes() map[string]service {
+	out := make(map[string]service)
+	for _, sv := range []service{
+		{name: serviceDynamoDB, protocol: wire.DynamoDB(), do: s.db.Do},
+		{name: serviceKinesis, protocol: wire.Kinesis(), do: s.kinesis.Do, failure: kinesisFailure},
+	} {
+		if sv.failure == nil {
+			sv.failure = sv.protocol.WriteError
+		}
+		out[sv.protocol.Target] = sv
+	}
+	return out
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	target, operation, ok := wire.ParseTarget(r)
+	sv, known := s.services[target]
+	if !ok || !known {
+		wire.DynamoDB().WriteError(w, wire.UnknownOperation())
+		return
+	}
+	body, err := wire.ReadBody(r, 0)
+	if err != nil {
+		sv.failure(w, err)
+		return
+	}
+	if strings.Contains(r.Header.Get("Content-Type"), "cbor") {
+		sv.failure(w, wire.Serialization("CBOR is not supported here; use "+sv.protocol.ContentType))
+		return
+	}
+	what := s.faults.Request(sv.name, operation)
+	if what.Latency > 0 {
+		sleep(r.Context(), what.Latency)
+	}
+	if what.Kind == fault.CutNetwork {
+		hangUp(w, errRefused())
+		return
+	}
+	if what.Kind != "" {
+		sv.failure(w, s.injected(what.Kind, sv.name, operation, body))
+		return
+	}
+	result, err := sv.do(r.Context(), operation, body)
+	if what.LoseAnswer {
+		hangUp(w, errReset())
+		return
+	}
+	if err != nil {
+		sv.failure(w, err)
+		return
+	}
+	sv.protocol.WriteResult(w, result)
+}
+
+// hangUpper is a response writer that can fail the round trip itself.
+type hangUpper interface{ hangUp(error) }
+
+// hangUp ends the connection without an answer; cause is what an in-process
+// client sees. On a connection that cannot be broken (HTTP/2, a recorder) the
+// answer is an empty 503.
+func hangUp(w http.ResponseWriter, cause error) {
+	if h, ok := w.(hangUpper); ok {
+		h.hangUp(cause)
+		return
+	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	_ = conn.Close() // the client finds out; nobody else needs to
+}
+
+// kinesisFailure writes an error as Kinesis does: its types have no namespace.
+func kinesisFailure(w http.ResponseWriter, err error) {
+	e := wire.AsError(err)
+	doc := map[string]any{"__type": e.Code}
+	if e.Message != "" {
+		doc["message"] = e.Message
+		if e.Code == wire.CodeSerialization {
+			delete(doc, "message")
+			doc["Message"] = e.Message
+		}
+	}
+	for k, v := range e.Fields {
+		doc[k] = v
+	}
+	body, err := json.Marshal(doc)
+	if err != nil {
+		body = []byte(`{"__type":"InternalFailure"}`)
+	}
+	w.Header().Set("Content-Type", wire.Kinesis().ContentType)
+	w.Header().Set("X-Amzn-Errortype", e.Code)
+	w.WriteHeader(e.HTTPStatus())
+	_, _ = w.Write(body) // the client is gone if this fails
+}

@@ -1,0 +1,106 @@
+package outboxtest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/dynamo"
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/fault"
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/hop"
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/kinesis"
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/signal"
+)
+
+// Server is AWS: one account in one region. It is an [http.Handler] and safe
+// for concurrent use.
+type Server struct {
+	settings settings
+	faults   *fault.Injector
+	services map[string]service // by X-Amz-Target
+	db       *dynamo.DB
+	kinesis  *kinesis.Engine
+	hop      *hop.Hop
+	progress signal.Signal // fired by whatever Drain waits for
+
+	mu       sync.Mutex
+	closed   bool
+	mappings []*Mapping
+}
+
+// New returns a running server; Close it. It panics if an option is wrong, with
+// a text that says which one; [Start] fails the test instead.
+func New(opts ...Option) *Server {
+	s, err := newServer(opts)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+func newServer(opts []Option) (*Server, error) {
+	set := settings{now: time.Now, region: "us-east-1", account: "000000000000"}
+	var errs []error
+	for _, o := range opts {
+		errs = append(errs, o.apply(&set))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	r, _ := rules(set.faults) // the option has validated them
+	s := &Server{settings: set, faults: fault.New(set.seed, r...)}
+	s.kinesis = kinesis.New(kinesis.Config{
+		Now: set.now, Region: set.region, Account: set.account, Limits: set.kinesisLimits, Delay: set.delay})
+	s.hop = hop.New(hop.Config{Region: set.region, Put: s.kinesis.Put, Faults: s.faults, OnProgress: s.progress.Fire})
+	s.db = dynamo.New(dynamo.Config{
+		Now: set.now, Region: set.region, Account: set.account, OnChange: s.onChange,
+		StreamExists: s.kinesis.Exists, EnableDelay: set.delay,
+	})
+	s.services = s.routes()
+	return s, nil
+}
+
+func (s *Server) onChange(c dynamo.Change) {
+	s.hop.Queue(c)
+}
+
+// Close stops the mappings and the replication and waits for them: when it
+// returns, no function runs. What has not been delivered is lost.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	mappings := slices.Clone(s.mappings)
+	s.mu.Unlock()
+	for _, m := range mappings {
+		m.Stop()
+	}
+	s.hop.Close()
+	s.progress.Fire()
+}
+
+// ExpireTTL deletes the items whose time to live has passed by the clock, which
+// DynamoDB does hours to days later, and never does here by itself.
+func (s *Server) ExpireTTL() { s.db.ExpireTTL() }
+
+// FailedToReplicate returns how many change records of a table were lost
+// between DynamoDB and Kinesis, mostly because they were larger than the
+// stream's record limit: the CloudWatch metric FailedToReplicateRecordCount.
+// The error is the reason of the last loss.
+func (s *Server) FailedToReplicate(table string) (int, error) { return s.hop.Failed(table) }
+
+// ServeHTTP answers a request to any of the services, told apart by the
+// X-Amz-Target header. Signatures are not checked.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r) }
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,62 @@
+package outboxtest
+
+import (
+	"context"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+)
+
+// TB is the part of [testing.TB] that this package uses; *testing.T and
+// *testing.B are one.
+type TB interface {
+	Helper()
+	Logf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Cleanup(func())
+}
+
+// AWS is a [Server] with SDK clients that talk to it, in the process, without
+// a network.
+type AWS struct {
+	*Server
+	// Config makes further clients, as in dynamodb.NewFromConfig(aws.Config).
+	// Its retryer is the SDK's standard one with pauses of at most 20 ms.
+	Config   aws.Config
+	DynamoDB *dynamodb.Client
+	Kinesis  *kinesis.Client
+	Streams  *dynamodbstreams.Client
+}
+
+// Start returns a running server with clients for a test, which is failed if an
+// option is wrong. The server is closed when the test ends.
+func Start(t TB, opts ...Option) *AWS {
+	t.Helper()
+	s, err := newServer(opts)
+	if err != nil {
+		t.Fatalf("%v", err)
+		return nil
+	}
+	t.Cleanup(s.Close)
+	config := aws.Config{
+		Region:       s.settings.region,
+		BaseEndpoint: aws.String("http://outboxtest.invalid"), // never resolved: requests do not leave the process
+		HTTPClient:   s.HTTPClient(),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "outboxtest", SecretAccessKey: "outboxtest"}, nil
+		}),
+		Retryer: func() aws.Retryer {
+			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = 20 * time.Millisecond })
+		},
+	}
+	return &AWS{
+		Server: s, Config: config,
+		DynamoDB: dynamodb.NewFromConfig(config),
+		Kinesis:  kinesis.NewFromConfig(config),
+		Streams:  dynamodbstreams.NewFromConfig(config),
+	}
+}
