@@ -43,7 +43,7 @@ func rec(id, aggregate string) outbox.Record {
 }
 
 func TestHandlersGetTypedEvents(t *testing.T) {
-	c := newConsumer(t)
+	c := newConsumer(t, outbox.WithConcurrency(1))
 	var created []outbox.Event[orderCreated]
 	outbox.Handle(c, func(ctx context.Context, e outbox.Event[orderCreated]) error {
 		created = append(created, e)

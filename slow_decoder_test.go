@@ -39,7 +39,7 @@ func slowDecode(data []byte) (outbox.Record, error) {
 		}
 		top[name.(string)] = value
 		if name == "eventName" { // decides at once when it is not INSERT
-			kind, err := str(value)
+			kind, err := stringOf(value)
 			if err != nil {
 				return r, err
 			}
@@ -60,10 +60,10 @@ func slowDecode(data []byte) (outbox.Record, error) {
 	}
 	if name := top["tableName"]; name != nil && string(name) != "null" {
 		var err error
-		if r.Table, err = str(name); err != nil {
+		if r.Table, err = stringOf(name); err != nil {
 			return r, err
 		}
-	} else if arn, err := str(top["eventSourceARN"]); err == nil {
+	} else if arn, err := stringOf(top["eventSourceARN"]); err == nil {
 		if _, rest, ok := strings.Cut(arn, ":table/"); ok {
 			r.Table = strings.Split(rest, "/")[0]
 		}
@@ -94,17 +94,17 @@ func slowDecode(data []byte) (outbox.Record, error) {
 		}
 		return kind, raw
 	}
-	text := func(name string, kinds ...string) string {
+	textOf := func(name string, kinds ...string) string {
 		_, raw := get(name, kinds...)
 		if err != nil || raw == nil {
 			return ""
 		}
 		var s string
-		s, err = str(raw)
+		s, err = stringOf(raw)
 		return s
 	}
-	r.ID, r.Type = text("eventId", "S"), text("type", "S")
-	r.AggregateID, r.ContentType = text("aggregateId", "S", "N"), text("contentType", "S")
+	r.ID, r.Type = textOf("eventId", "S"), textOf("type", "S")
+	r.AggregateID, r.ContentType = textOf("aggregateId", "S", "N"), textOf("contentType", "S")
 	if err == nil && (r.ID == "" || r.Type == "") {
 		return r, errors.New("empty id or type")
 	}
@@ -115,7 +115,7 @@ func slowDecode(data []byte) (outbox.Record, error) {
 	if kind == "" {
 		return r, errors.New("no time")
 	}
-	stamp, err2 := str(raw)
+	stamp, err2 := stringOf(raw)
 	if err2 != nil {
 		return r, err2
 	}
@@ -132,7 +132,7 @@ func slowDecode(data []byte) (outbox.Record, error) {
 		}
 		r.Time = time.UnixMilli(ms).UTC()
 	}
-	if s := text("sequence", "N"); err == nil && s != "" {
+	if s := textOf("sequence", "N"); err == nil && s != "" {
 		r.Sequence, err = strconv.ParseInt(s, 10, 64)
 	} else if kind, _ := get("sequence", "N"); kind != "" && err == nil {
 		err = errors.New("empty number")
@@ -148,7 +148,7 @@ func slowDecode(data []byte) (outbox.Record, error) {
 			if err != nil || kind != "S" {
 				return r, errors.New("a header is no string")
 			}
-			if r.Headers[name], err = str(raw); err != nil {
+			if r.Headers[name], err = stringOf(raw); err != nil {
 				return r, err
 			}
 		}
@@ -159,11 +159,11 @@ func slowDecode(data []byte) (outbox.Record, error) {
 	}
 	switch kind {
 	case "S":
-		s, err := str(raw)
+		s, err := stringOf(raw)
 		r.Payload = []byte(s)
 		return r, err
 	case "B":
-		if _, err := str(raw); err != nil {
+		if _, err := stringOf(raw); err != nil {
 			return r, err
 		}
 		r.Payload = []byte{}
@@ -190,7 +190,7 @@ func changedAt(change map[string]json.RawMessage) (time.Time, error) {
 	}
 	precision := ""
 	if p := change["ApproximateCreationDateTimePrecision"]; p != nil && string(p) != "null" {
-		if precision, err = str(p); err != nil {
+		if precision, err = stringOf(p); err != nil {
 			return time.Time{}, err
 		}
 	}
@@ -235,7 +235,7 @@ func attribute(raw json.RawMessage) (string, json.RawMessage, error) {
 	return "", nil, nil
 }
 
-func str(raw json.RawMessage) (string, error) {
+func stringOf(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", errors.New("no string")
 	}

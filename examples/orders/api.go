@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// Order is a row of the orders table.
+type Order struct {
+	ID          string `json:"orderId" dynamodbav:"orderId"`
+	Description string `json:"description" dynamodbav:"description"`
+}
+
+// OrderCreated announces a new order.
+type OrderCreated struct {
+	OrderID     string `json:"orderId"`
+	Description string `json:"description"`
+}
+
+// EventType is the name under which the event is stored and handled.
+func (OrderCreated) EventType() string { return "ORDER_CREATED" }
+
+const (
+	maxBody        = 64 << 10
+	maxDescription = 1000
+)
+
+// api answers HTTP requests. It is safe for concurrent use.
+type api struct {
+	orders *dynamodb.Client
+	writer *outbox.Writer
+	mails  *mailbox
+}
+
+func (a *api) routes(showMails bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /{$}", a.placeOrder)
+	mux.HandleFunc("GET /orders/{id}", a.getOrder)
+	if showMails {
+		mux.HandleFunc("GET /mails", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.mails.all()) })
+	}
+	return mux
+}
+
+func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
+	description, err := readDescription(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		answer(w, http.StatusBadRequest, problem{err.Error()})
+		return
+	}
+	order := Order{ID: ulid.Make().String(), Description: description}
+	if err := a.place(r.Context(), order); err != nil {
+		slog.ErrorContext(r.Context(), "order not placed", "order", order.ID, "error", err)
+		text := "the order was not placed, please try again"
+		if errors.Is(err, outbox.ErrUnknownOutcome) {
+			text = "it is not known whether order " + order.ID + " was placed, please look it up before trying again"
+		}
+		answer(w, http.StatusServiceUnavailable, problem{text})
+		return
+	}
+	answer(w, http.StatusCreated, map[string]string{"orderId": order.ID})
+}
+
+// place commits the order and its event together.
+func (a *api) place(ctx context.Context, order Order) error {
+	event := outbox.NewEvent(order.ID, OrderCreated{OrderID: order.ID, Description: order.Description})
+	return a.writer.Put(ctx, ordersTable, order, event)
+}
+
+func (a *api) getOrder(w http.ResponseWriter, r *http.Request) {
+	out, err := a.orders.GetItem(r.Context(), &dynamodb.GetItemInput{
+		TableName:      aws.String(ordersTable),
+		Key:            map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: r.PathValue("id")}},
+		ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		slog.ErrorContext(r.Context(), "order not read", "error", err)
+		answer(w, http.StatusServiceUnavailable, problem{"the order cannot be read at the moment"})
+		return
+	}
+	if out.Item == nil {
+		answer(w, http.StatusNotFound, problem{"there is no such order"})
+		return
+	}
+	var order Order
+	if err := attributevalue.UnmarshalMap(out.Item, &order); err != nil {
+		slog.ErrorContext(r.Context(), "order not understood", "error", err)
+		answer(w, http.StatusInternalServerError, problem{"the stored order cannot be understood"})
+		return
+	}
+	answer(w, http.StatusOK, order)
+}
+
+// readDescription reads and checks the body of a new order.
+func readDescription(body io.Reader) (string, error) {
+	var request struct {
+		Description string `json:"description"`
+	}
+	decoder := json.NewDecoder(body)
+	if err := decoder.Decode(&request); err != nil {
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			return "", fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)
+		}
+		return "", fmt.Errorf(`want a JSON object like {"description":"two coffees"}: %v`, err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return "", errors.New("there is more after the JSON object")
+	}
+	description := strings.TrimSpace(request.Description)
+	switch {
+	case description == "":
+		return "", errors.New("the description is empty")
+	case len(description) > maxDescription:
+		return "", fmt.Errorf("the description has %d bytes, at most %d are allowed", len(description), maxDescription)
+	}
+	return description, nil
+}
+
+type problem struct {
+	Error string `json:"error"`
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		slog.Warn("answer not written", "error", err)
+	}
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// Mail is a confirmation that was sent.
+type Mail struct {
+	EventID string `json:"eventId"`
+	OrderID string `json:"orderId"`
+	Text    string `json:"text"`
+}
+
+// mailbox stands in for a mail provider. Like a good one it takes an idempotency key, the event's id, and sends only one
+// mail for each: an event may be delivered more than once. It is safe for concurrent use.
+type mailbox struct {
+	mu    sync.Mutex
+	mails []Mail
+	sent  map[string]bool
+}
+
+// Confirm sends the confirmation of an order.
+func (m *mailbox) Confirm(ctx context.Context, key string, order OrderCreated) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sent[key] {
+		return nil
+	}
+	if m.sent == nil {
+		m.sent = make(map[string]bool)
+	}
+	m.sent[key] = true
+	m.mails = append(m.mails, Mail{EventID: key, OrderID: order.OrderID, Text: "Thank you for your order: " + order.Description})
+	slog.InfoContext(ctx, "confirmation sent", "order", order.OrderID)
+	return nil
+}
+
+func (m *mailbox) all() []Mail {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]Mail{}, m.mails...) // never nil, so that no mail is [] in JSON
+}
+
+// confirmOrders registers the handler that confirms every new order.
+func confirmOrders(consumer *outbox.Consumer, mailer *mailbox) {
+	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderCreated]) error {
+		return mailer.Confirm(ctx, e.ID, e.Data)
+	})
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+)
+
+const (
+	ordersTable  = "orders"
+	eventsTable  = "events"
+	eventsStream = "events"
+)
+
+// patience is how long AWS may take to create a resource.
+const patience = 5 * time.Minute
+
+// setUp creates both tables, the stream, and the destination that connects them, as far as they do not exist. In production
+// this is the job of CloudFormation or Terraform.
+func setUp(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client) error {
+	if err := createTable(ctx, db, ordersTable, "orderId"); err != nil {
+		return err
+	}
+	if err := createTable(ctx, db, eventsTable, "eventId"); err != nil {
+		return err
+	}
+	arn, err := createStream(ctx, streams, eventsStream)
+	if err != nil {
+		return err
+	}
+	return connect(ctx, db, eventsTable, arn)
+}
+
+func createTable(ctx context.Context, db *dynamodb.Client, table, key string) error {
+	_, err := db.CreateTable(ctx, &dynamodb.CreateTableInput{
+		TableName:            &table,
+		AttributeDefinitions: []dynamodbtypes.AttributeDefinition{{AttributeName: &key, AttributeType: dynamodbtypes.ScalarAttributeTypeS}},
+		KeySchema:            []dynamodbtypes.KeySchemaElement{{AttributeName: &key, KeyType: dynamodbtypes.KeyTypeHash}},
+		BillingMode:          dynamodbtypes.BillingModePayPerRequest,
+	})
+	if exists := (*dynamodbtypes.ResourceInUseException)(nil); err != nil && !errors.As(err, &exists) {
+		return fmt.Errorf("create table %s: %w", table, err)
+	}
+	waiter := dynamodb.NewTableExistsWaiter(db, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay, o.MaxDelay = time.Second, 5*time.Second })
+	if err := waiter.Wait(ctx, &dynamodb.DescribeTableInput{TableName: &table}, patience); err != nil {
+		return fmt.Errorf("table %s: %w", table, err)
+	}
+	return nil
+}
+
+// createStream returns the stream's ARN.
+func createStream(ctx context.Context, streams *kinesis.Client, name string) (string, error) {
+	_, err := streams.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: &name, ShardCount: aws.Int32(1)})
+	if exists := (*kinesistypes.ResourceInUseException)(nil); err != nil && !errors.As(err, &exists) {
+		return "", fmt.Errorf("create stream %s: %w", name, err)
+	}
+	for deadline := time.Now().Add(patience); ; {
+		out, err := streams.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &name})
+		if err != nil {
+			return "", fmt.Errorf("stream %s: %w", name, err)
+		}
+		d := out.StreamDescriptionSummary
+		if d.StreamStatus == kinesistypes.StreamStatusActive || d.StreamStatus == kinesistypes.StreamStatusUpdating {
+			return aws.ToString(d.StreamARN), nil
+		}
+		if err := pause(ctx, deadline); err != nil {
+			return "", fmt.Errorf("stream %s is %s: %w", name, d.StreamStatus, err)
+		}
+	}
+}
+
+// connect lets DynamoDB write the table's change records to the stream. Changes made before the destination is ACTIVE do not
+// reach the stream, so it waits for that.
+func connect(ctx context.Context, db *dynamodb.Client, table, streamARN string) error {
+	enabled := false
+	for deadline := time.Now().Add(patience); ; {
+		out, err := db.DescribeKinesisStreamingDestination(ctx, &dynamodb.DescribeKinesisStreamingDestinationInput{TableName: &table})
+		if err != nil {
+			return fmt.Errorf("destination of table %s: %w", table, err)
+		}
+		status := dynamodbtypes.DestinationStatusDisabled
+		for _, d := range out.KinesisDataStreamDestinations {
+			if aws.ToString(d.StreamArn) == streamARN {
+				status = d.DestinationStatus
+			}
+		}
+		switch status {
+		case dynamodbtypes.DestinationStatusActive:
+			return nil
+		case dynamodbtypes.DestinationStatusDisabled, dynamodbtypes.DestinationStatusEnableFailed:
+			if enabled {
+				return fmt.Errorf("destination of table %s: %s after it was enabled", table, status)
+			}
+			enabled = true
+			_, err := db.EnableKinesisStreamingDestination(ctx, &dynamodb.EnableKinesisStreamingDestinationInput{
+				TableName: &table,
+				StreamArn: &streamARN,
+				EnableKinesisStreamingConfiguration: &dynamodbtypes.EnableKinesisStreamingConfiguration{
+					ApproximateCreationDateTimePrecision: dynamodbtypes.ApproximateCreationDateTimePrecisionMicrosecond,
+				},
+			})
+			if err != nil {
+				return fmt.Errorf("enable the destination of table %s: %w", table, err)
+			}
+			continue // it may be ACTIVE at once
+		}
+		if err := pause(ctx, deadline); err != nil {
+			return fmt.Errorf("destination of table %s is %s: %w", table, status, err)
+		}
+	}
+}
+
+// pause waits a moment, unless ctx or the patience ends.
+func pause(ctx context.Context, deadline time.Time) error {
+	if time.Now().After(deadline) {
+		return fmt.Errorf("gave up after %s", patience)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Second):
+		return nil
+	}
+}
