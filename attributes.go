@@ -13,7 +13,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 )
 
-// NoAttribute, in a field of [Attributes], says that the rows of the table do not have that attribute.
+// NoAttribute in a field of [Attributes] says that the rows of the table do not have that attribute.
 const NoAttribute = "-"
 
 // Attributes names the attributes of an event row, for a table that existed before this package came. An empty field keeps

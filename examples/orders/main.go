@@ -37,7 +37,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("orders", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on")
-	real := flags.Bool("aws", false, "use the AWS of the SDK's configuration instead of one in this process")
+	useAWS := flags.Bool("aws", false, "use the AWS of the SDK's configuration instead of one in this process")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	confirmOrders(consumer, mails)
 
 	connect := embedded
-	if *real {
+	if *useAWS {
 		connect = configured
 	}
 	aws, err := connect(ctx)
@@ -77,14 +77,14 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 
-	handler, err := newAPI(aws.dynamodb, mails, !*real)
+	handler, err := newAPI(aws.dynamodb, mails, !*useAWS)
 	if err != nil {
 		return err
 	}
 	url := "http://" + listener.Addr().String()
 	fmt.Fprintf(out, "order service on %s, %s\n\n", url, aws.where)
 	fmt.Fprintf(out, "  curl -d '{\"description\":\"two coffees\"}' %s/\n", url)
-	if !*real {
+	if !*useAWS {
 		fmt.Fprintf(out, "  curl %s/mails\n", url)
 	}
 	fmt.Fprintf(out, "\nCtrl-C stops it.\n")

@@ -84,11 +84,11 @@ const (
 
 // record holds where the parts of one change record stand in its text.
 type record struct {
-	eventName, tableName, sourceARN, keys []byte
-	created, precision                    []byte
-	dynamodb                              bool
-	imageSeen                             bool
-	image                                 [attributes][]byte
+	eventName, tableName, sourceARN []byte
+	created, precision              []byte
+	dynamodb                        bool
+	imageSeen                       bool
+	image                           [attributes][]byte
 }
 
 // Decode reads one record. tables limits what counts as an event to the named tables; empty means any. The error is a

@@ -127,10 +127,10 @@ func (c *Cursor) Value() []byte {
 	var kinds [MaxDepth]byte // the closing bracket of every open object or array
 	depth := 0
 	for {
-		switch b := c.Peek(); {
-		case b == '"':
+		switch b := c.Peek(); b {
+		case '"':
 			c.string()
-		case b == '{' || b == '[':
+		case '{', '[':
 			if depth == MaxDepth {
 				c.fail(fmt.Sprintf("nested deeper than %d levels", MaxDepth))
 				return nil
@@ -144,11 +144,11 @@ func (c *Cursor) Value() []byte {
 				}
 				continue // to the first value inside
 			}
-		case b == 't':
+		case 't':
 			c.literal("true")
-		case b == 'f':
+		case 'f':
 			c.literal("false")
-		case b == 'n':
+		case 'n':
 			c.literal("null")
 		default:
 			c.number()

@@ -1,0 +1,269 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// The tests of the contract, over the SDK's clients and outboxtest. README names them.
+
+const clockStart = 1_719_347_890_250
+
+// world is an AWS with the two tables, a stream, and the destination between them.
+type world struct {
+	*outboxtest.AWS
+	writer *outbox.Writer
+
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{now: time.UnixMilli(clockStart)}
+	w.AWS = outboxtest.Start(t, outboxtest.WithClock(func() time.Time {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.now
+	}))
+	for table, key := range map[string]string{"orders": "orderId", "events": "eventId"} {
+		_, err := w.DynamoDB.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+			TableName:            &table,
+			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: &key, AttributeType: types.ScalarAttributeTypeS}},
+			KeySchema:            []types.KeySchemaElement{{AttributeName: &key, KeyType: types.KeyTypeHash}},
+			BillingMode:          types.BillingModePayPerRequest,
+		})
+		require.NoError(t, err)
+	}
+	_, err := w.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("events"), ShardCount: aws.Int32(2)})
+	require.NoError(t, err)
+	stream, err := w.Kinesis.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: aws.String("events")})
+	require.NoError(t, err)
+	_, err = w.DynamoDB.EnableKinesisStreamingDestination(t.Context(), &dynamodb.EnableKinesisStreamingDestinationInput{
+		TableName: aws.String("events"), StreamArn: stream.StreamDescriptionSummary.StreamARN})
+	require.NoError(t, err)
+	w.writer = newWriter(t, w.DynamoDB)
+	return w
+}
+
+func (w *world) advance(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now = w.now.Add(d)
+}
+
+// rows returns the items of a table by their only string key.
+func (w *world) rows(t *testing.T, table, key string) map[string]values {
+	rows := map[string]values{}
+	pages := dynamodb.NewScanPaginator(w.DynamoDB, &dynamodb.ScanInput{TableName: &table})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(t.Context())
+		require.NoError(t, err)
+		for _, item := range page.Items {
+			rows[item[key].(*types.AttributeValueMemberS).Value] = item
+		}
+	}
+	return rows
+}
+
+// consume maps the stream to a consumer with this handler.
+func (w *world) consume(t *testing.T, h func(context.Context, outbox.Event[orderCreated]) error) {
+	c := newConsumer(t)
+	outbox.Handle(c, h)
+	_, err := w.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, c.Invoke)
+	require.NoError(t, err)
+}
+
+func putNew(id string) types.TransactWriteItem {
+	return types.TransactWriteItem{Put: &types.Put{
+		TableName: aws.String("orders"), Item: values{"orderId": str(id)}, ConditionExpression: aws.String("attribute_not_exists(orderId)")}}
+}
+
+func TestARowAndItsEventCommitTogether(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, w.writer.Put(t.Context(), "orders", order{"order-1"}, event("e-1")))
+	require.Equal(t, map[string]values{"order-1": {"orderId": str("order-1")}}, w.rows(t, "orders", "orderId"))
+	require.Equal(t, map[string]values{"e-1": {
+		"eventId": str("e-1"), "type": str("ORDER_CREATED"), "timestamp": num("1719347890250"), "aggregateId": str("order-1"),
+		"payload": str(`{"orderId":"order-1","description":"x"}`)}}, w.rows(t, "events", "eventId"))
+}
+
+func TestNothingIsWrittenWhenAConditionFails(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, w.writer.Transact(t.Context(), []types.TransactWriteItem{putNew("order-1")}, event("e-1")))
+	err := w.writer.Transact(t.Context(), []types.TransactWriteItem{putNew("order-2"), putNew("order-1")}, event("e-2"))
+	require.ErrorIs(t, err, outbox.ErrConditionFailed)
+	require.ErrorContains(t, err, `operation 1 (Put in table "orders"): ConditionalCheckFailed`)
+	require.Len(t, w.rows(t, "orders", "orderId"), 1)
+	require.Len(t, w.rows(t, "events", "eventId"), 1)
+}
+
+// At once, within the ten minutes of the idempotency token, and after them; built anew, with a domain condition that its own
+// first attempt made false; and never over another event.
+func TestRepeatWritesOnce(t *testing.T) {
+	w := newWorld(t)
+	write := []types.TransactWriteItem{putNew("order-1")}
+	for _, later := range []time.Duration{0, 0, 9 * time.Minute, 2 * time.Minute, time.Hour} {
+		w.advance(later)
+		require.NoErrorf(t, w.writer.Transact(t.Context(), write, event("e-1")), "%s later", later)
+		anew := event("e-1")
+		anew.Time = time.UnixMilli(clockStart).Add(time.Minute)
+		require.NoErrorf(t, w.writer.Transact(t.Context(), write, anew), "%s later, built anew", later)
+	}
+	other := event("e-1")
+	other.Data.Description = "something else"
+	err := w.writer.Put(t.Context(), "orders", order{"order-9"}, other)
+	require.ErrorIs(t, err, outbox.ErrEventConflict)
+	require.ErrorContains(t, err, `event "e-1"`)
+	require.Len(t, w.rows(t, "orders", "orderId"), 1)
+	require.Equal(t, num("1719347890250"), w.rows(t, "events", "eventId")["e-1"]["timestamp"], "a repeat changed the row")
+}
+
+func TestManyWritersOfTheSameEventsWriteEachOnce(t *testing.T) {
+	w := newWorld(t)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for i := range 20 {
+				id := fmt.Sprint("order-", i)
+				for {
+					err := w.writer.Transact(t.Context(), []types.TransactWriteItem{putNew(id)}, event("e-"+id))
+					if err == nil {
+						break
+					}
+					require.ErrorContains(t, err, "TransactionConflict")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Len(t, w.rows(t, "orders", "orderId"), 20)
+	require.Len(t, w.rows(t, "events", "eventId"), 20)
+}
+
+func TestEveryEventReachesItsHandler(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex
+	handled := map[string]int{}
+	w.consume(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+		r, ok := outbox.RecordFromContext(ctx)
+		require.True(t, ok)
+		require.NotEmpty(t, r.SequenceNumber)
+		require.Contains(t, r.ShardID, "shardId-")
+		require.Equal(t, "events", r.Table)
+		mu.Lock()
+		defer mu.Unlock()
+		handled[e.ID]++
+		return nil
+	})
+	for i := range 250 {
+		require.NoError(t, w.writer.Put(t.Context(), "orders", order{fmt.Sprint(i)}, event(fmt.Sprint("e-", i))))
+	}
+	require.NoError(t, w.Drain(t.Context()))
+	require.Len(t, handled, 250)
+}
+
+// A handler that fails sees its event again, and everything after it in the shard arrives too.
+func TestEventsAreDeliveredAgainUntilHandled(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex
+	attempts, handled := map[string]int{}, map[string]bool{}
+	w.consume(t, func(_ context.Context, e outbox.Event[orderCreated]) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if attempts[e.ID]++; attempts[e.ID] < 3 {
+			if attempts[e.ID] == 2 {
+				panic("crash")
+			}
+			return errors.New("mail server down")
+		}
+		handled[e.ID] = true
+		return nil
+	})
+	for i := range 20 {
+		require.NoError(t, w.writer.Put(t.Context(), "orders", order{fmt.Sprint(i)}, event(fmt.Sprint("e-", i))))
+	}
+	require.NoError(t, w.Drain(t.Context()))
+	require.Len(t, handled, 20)
+}
+
+func TestItemsGoIntoTheCallersOwnTransaction(t *testing.T) {
+	w := newWorld(t)
+	items, err := w.writer.Items(event("e-1"), event("e-2"))
+	require.NoError(t, err)
+	send := func() error {
+		_, err := w.DynamoDB.TransactWriteItems(t.Context(), &dynamodb.TransactWriteItemsInput{TransactItems: append(items, putNew("order-1"))})
+		return err
+	}
+	require.NoError(t, send())
+	var canceled *types.TransactionCanceledException
+	require.ErrorAs(t, send(), &canceled)
+	require.Equal(t, items[0].Put.Item, canceled.CancellationReasons[0].Item, "the stored event comes back")
+	require.Len(t, w.rows(t, "events", "eventId"), 2)
+}
+
+func TestBadWritesLeaveNothingBehind(t *testing.T) {
+	w := newWorld(t)
+	twoPuts := []types.TransactWriteItem{
+		{Put: &types.Put{TableName: aws.String("orders"), Item: values{"orderId": str("1"), "a": str("x")}}},
+		{Put: &types.Put{TableName: aws.String("orders"), Item: values{"orderId": str("1"), "a": str("y")}}},
+	}
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"wrong table":      {w.writer.Put(t.Context(), "nonsense", order{"1"}, event("e")), "ResourceNotFoundException"},
+		"no key":           {w.writer.Put(t.Context(), "orders", values{"x": str("1")}, event("e")), "ValidationE"},
+		"item twice":       {w.writer.Transact(t.Context(), twoPuts, event("e")), "multiple operations on one item"},
+		"500 KB":           {w.writer.Put(t.Context(), "orders", values{"orderId": str("1"), "a": str(strings.Repeat("x", 500<<10))}, event("e")), "too large"},
+		"empty key":        {w.writer.Put(t.Context(), "orders", order{""}, event("e")), "ValidationE"},
+		"no id":            {w.writer.Put(t.Context(), "orders", order{"1"}, event("")), "it has no id"},
+		"the events table": {newWriter(t, w.DynamoDB).Transact(t.Context(), nil, event("e"), event("e")), "same item"},
+	} {
+		require.Errorf(t, c.err, "%s", name)
+		require.ErrorContainsf(t, c.err, c.want, "%s", name)
+		require.ErrorContainsf(t, c.err, "outbox: ", "%s", name)
+		require.NotErrorIsf(t, c.err, outbox.ErrUnknownOutcome, "%s", name)
+	}
+	require.Empty(t, w.rows(t, "orders", "orderId"))
+	require.Empty(t, w.rows(t, "events", "eventId"))
+}
+
+// The answer is lost after the transaction was applied: the caller is told that it does not know, and a repeat settles it.
+func TestALostAnswerIsSettledByARepeat(t *testing.T) {
+	w := newWorld(t)
+	cut := &cutting{DynamoDBClient: w.DynamoDB}
+	writer := newWriter(t, cut)
+	err := writer.Put(t.Context(), "orders", order{"1"}, event("e"))
+	require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
+	require.NoError(t, writer.Put(t.Context(), "orders", order{"1"}, event("e")))
+	require.Len(t, w.rows(t, "events", "eventId"), 1)
+}
+
+// cutting loses the answer to the first transaction.
+type cutting struct {
+	outbox.DynamoDBClient
+	cut bool
+}
+
+func (c *cutting) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	out, err := c.DynamoDBClient.TransactWriteItems(ctx, in, opts...)
+	if !c.cut {
+		c.cut = true
+		return nil, errors.New("connection reset by peer")
+	}
+	return out, err
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// The whole path, through the binary's own entry: request, transaction, change record, handler, mail.
+func TestAnOrderIsConfirmed(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	in, out := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, []string{"-addr", "127.0.0.1:0"}, out) }()
+	buffer := make([]byte, 4096)
+	n, err := in.Read(buffer)
+	require.NoError(t, err)
+	go func() { _, _ = io.Copy(io.Discard, in) }()
+	url := regexp.MustCompile(`http://[0-9.:]+`).FindString(string(buffer[:n]))
+	require.NotEmpty(t, url)
+
+	id := place(t, url, `{"description":" two coffees "}`)
+	var order Order
+	get(t, url+"/orders/"+id, http.StatusOK, &order)
+	require.Equal(t, Order{ID: id, Description: "two coffees"}, order)
+
+	var mails []Mail
+	for deadline := time.Now().Add(10 * time.Second); len(mails) == 0; {
+		require.True(t, time.Now().Before(deadline), "no confirmation after 10 seconds")
+		get(t, url+"/mails", http.StatusOK, &mails)
+	}
+	require.Len(t, mails, 1)
+	require.Equal(t, id, mails[0].OrderID)
+	require.Equal(t, "Thank you for your order: two coffees", mails[0].Text)
+	require.Len(t, mails[0].EventID, 26)
+
+	get(t, url+"/orders/nothing", http.StatusNotFound, &map[string]string{})
+	stop()
+	require.NoError(t, <-ended)
+}
+
+// started is a service on an AWS of its own.
+func started(t *testing.T) (string, *outboxtest.AWS, *mailbox) {
+	cloud := outboxtest.Start(t)
+	require.NoError(t, setUp(t.Context(), cloud.DynamoDB, cloud.Kinesis))
+	mails := &mailbox{}
+	handler, err := newAPI(cloud.DynamoDB, mails, true)
+	require.NoError(t, err)
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server.URL, cloud, mails
+}
+
+func TestBadRequestsAreRefused(t *testing.T) {
+	url, cloud, _ := started(t)
+	for body, reason := range map[string]string{
+		``:                       "want a JSON object",
+		`{`:                      "want a JSON object",
+		`[]`:                     "want a JSON object",
+		`{"description":5}`:      "want a JSON object",
+		`{}`:                     "the description is empty",
+		`{"description":"  "}`:   "the description is empty",
+		`{"description":"a"} {}`: "there is more after the JSON object",
+		`{"description":"` + strings.Repeat("x", maxDescription+1) + `"}`: "the description has 1001 bytes, at most 1000 are allowed",
+		`{"description":"` + strings.Repeat("x", maxBody) + `"}`:          "the body is larger than 65536 bytes",
+	} {
+		res, err := http.Post(url+"/", "application/json", strings.NewReader(body))
+		require.NoError(t, err)
+		text, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equalf(t, http.StatusBadRequest, res.StatusCode, "%.40s", body)
+		require.Containsf(t, string(text), reason, "%.40s", body)
+	}
+	requireItems(t, cloud, ordersTable, 0)
+	requireItems(t, cloud, eventsTable, 0)
+}
+
+// A failed transaction is a 5xx and has written nothing.
+func TestAFailedTransactionIsNoOrder(t *testing.T) {
+	url, cloud, _ := started(t)
+	_, err := cloud.DynamoDB.DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: aws.String(eventsTable)})
+	require.NoError(t, err)
+	res, err := http.Post(url+"/", "application/json", strings.NewReader(`{"description":"x"}`))
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	requireItems(t, cloud, ordersTable, 0)
+}
+
+// The consumer behind -aws polls the stream itself.
+func TestPollingConsumerConfirms(t *testing.T) {
+	url, cloud, mails := started(t)
+	consumer, err := outbox.NewConsumer()
+	require.NoError(t, err)
+	confirmOrders(consumer, mails)
+	id := place(t, url, `{"description":"x"}`)
+	require.NoError(t, cloud.Drain(t.Context()))
+
+	p := &poller{client: cloud.Kinesis, stream: eventsStream, shard: "shardId-000000000000", consumer: consumer}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan struct{})
+	go func() { defer close(done); p.run(ctx) }()
+	for deadline := time.Now().Add(10 * time.Second); len(mails.all()) == 0; time.Sleep(time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "no confirmation after 10 seconds")
+	}
+	stop()
+	<-done
+	require.Equal(t, id, mails.all()[0].OrderID)
+}
+
+func TestTheSameEventIsConfirmedOnce(t *testing.T) {
+	m := &mailbox{}
+	for range 3 {
+		require.NoError(t, m.Confirm(t.Context(), "e-1", OrderCreated{OrderID: "1"}))
+	}
+	require.Len(t, m.all(), 1)
+}
+
+func TestBadArguments(t *testing.T) {
+	require.ErrorContains(t, run(t.Context(), []string{"extra"}, io.Discard), `unexpected argument "extra"`)
+	require.Error(t, run(t.Context(), []string{"-addr", "nonsense"}, io.Discard))
+}
+
+func place(t *testing.T, url, body string) string {
+	res, err := http.Post(url+"/", "application/json", bytes.NewReader([]byte(body)))
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.Equal(t, http.StatusCreated, res.StatusCode)
+	var answer map[string]string
+	require.NoError(t, json.NewDecoder(res.Body).Decode(&answer))
+	require.Len(t, answer["orderId"], 26)
+	return answer["orderId"]
+}
+
+func get(t *testing.T, url string, status int, into any) {
+	res, err := http.Get(url)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.Equal(t, status, res.StatusCode)
+	require.NoError(t, json.NewDecoder(res.Body).Decode(into))
+}
+
+func requireItems(t *testing.T, cloud *outboxtest.AWS, table string, want int) {
+	t.Helper()
+	out, err := cloud.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String(table)})
+	require.NoError(t, err)
+	require.Lenf(t, out.Items, want, "items in table %s", table)
+}

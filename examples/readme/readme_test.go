@@ -1,0 +1,78 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Every Go block of the README stands, line by line, in a Go file of the examples, and so compiles.
+func TestReadmeCodeIsCompiled(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	var sources []string
+	require.NoError(t, filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		sources = append(sources, normal(string(source)))
+		return err
+	}))
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	require.GreaterOrEqual(t, len(blocks), 3)
+	for _, block := range blocks {
+		found := false
+		for _, source := range sources {
+			found = found || strings.Contains(source, normal(block[1]))
+		}
+		require.Truef(t, found, "this block of the README is in no example:\n%s", block[1])
+	}
+}
+
+// Every test that README and DESIGN name exists.
+func TestNamedTestsExist(t *testing.T) {
+	var tests strings.Builder
+	require.NoError(t, filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		tests.Write(source)
+		return err
+	}))
+	named := 0
+	for _, page := range []string{"README.md", "DESIGN.md"} {
+		text, err := os.ReadFile("../../" + page)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1) {
+			named++
+			require.Containsf(t, tests.String(), "func "+name[1]+"(", "%s names a test that does not exist", page)
+		}
+	}
+	require.Greater(t, named, 10)
+}
+
+func TestReadmeConsumerIsComplete(t *testing.T) {
+	consumer, err := newConsumer(logMailer{})
+	require.NoError(t, err)
+	answer, err := consumer.Invoke(t.Context(), []byte(`{"Records":[]}`))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer))
+}
+
+// normal removes indentation and blank lines, which differ between a page and a function's body.
+func normal(code string) string {
+	var lines []string
+	for line := range strings.Lines(code) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return "\n" + strings.Join(lines, "\n") + "\n"
+}
