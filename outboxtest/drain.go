@@ -19,14 +19,14 @@ func (s *Server) Drain(ctx context.Context) error {
 		defer m.running.Flush()()
 	}
 	for {
-		progress, written := s.progress.Next(), s.kinesis.Changed()
+		progress, written, changed := s.progress.Next(), s.kinesis.Changed(), s.streams.Changed()
 		if s.isClosed() {
 			return errors.New("outboxtest: the server is closed")
 		}
 		stuck := s.pending()
 		// Functions write, and what they write is looked at before or after
 		// them. Only if nothing at all has moved was everything idle at once.
-		if stuck == "" && progress == s.progress.Next() && written == s.kinesis.Changed() {
+		if stuck == "" && progress == s.progress.Next() && written == s.kinesis.Changed() && changed == s.streams.Changed() {
 			return nil
 		}
 		if stuck == "" {
@@ -35,6 +35,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		select {
 		case <-progress:
 		case <-written:
+		case <-changed:
 		case <-ctx.Done():
 			return fmt.Errorf("outboxtest: not everything was handled: %s: %w", stuck, context.Cause(ctx))
 		}

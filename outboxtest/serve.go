@@ -29,6 +29,7 @@ func (s *Server) routes() map[string]service {
 	out := make(map[string]service)
 	for _, sv := range []service{
 		{name: serviceDynamoDB, protocol: wire.DynamoDB(), do: s.db.Do},
+		{name: serviceStreams, protocol: wire.DynamoDBStreams(), do: s.streams.Do},
 		{name: serviceKinesis, protocol: wire.Kinesis(), do: s.kinesis.Do, failure: kinesisFailure},
 	} {
 		if sv.failure == nil {

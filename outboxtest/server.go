@@ -3,6 +3,7 @@ package outboxtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/hop"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/kinesis"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/signal"
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/streams"
 )
 
 // Server is AWS: one account in one region. It is an [http.Handler] and safe
@@ -24,6 +26,7 @@ type Server struct {
 	db       *dynamo.DB
 	kinesis  *kinesis.Engine
 	hop      *hop.Hop
+	streams  *streams.Engine
 	progress signal.Signal // fired by whatever Drain waits for
 
 	mu       sync.Mutex
@@ -55,6 +58,7 @@ func newServer(opts []Option) (*Server, error) {
 	s.kinesis = kinesis.New(kinesis.Config{
 		Now: set.now, Region: set.region, Account: set.account, Limits: set.kinesisLimits, Delay: set.delay})
 	s.hop = hop.New(hop.Config{Region: set.region, Put: s.kinesis.Put, Faults: s.faults, OnProgress: s.progress.Fire})
+	s.streams = streams.New(streams.Config{Now: set.now, Region: set.region, Tables: s.tables})
 	s.db = dynamo.New(dynamo.Config{
 		Now: set.now, Region: set.region, Account: set.account, OnChange: s.onChange,
 		StreamExists: s.kinesis.Exists, EnableDelay: set.delay,
@@ -64,6 +68,7 @@ func newServer(opts []Option) (*Server, error) {
 }
 
 func (s *Server) onChange(c dynamo.Change) {
+	s.streams.Add(c)
 	s.hop.Queue(c)
 }
 
@@ -79,6 +84,15 @@ func (s *Server) Close() {
 	}
 	s.hop.Close()
 	s.progress.Fire()
+}
+
+// RollStreamShard closes the open shard of a table's DynamoDB stream and opens a
+// child of it, which the service does by itself every few hours.
+func (s *Server) RollStreamShard(table string) error {
+	if err := s.streams.Roll(context.Background(), table); err != nil {
+		return fmt.Errorf("outboxtest: %w", err)
+	}
+	return nil
 }
 
 // ExpireTTL deletes the items whose time to live has passed by the clock, which

@@ -1,17 +1,26 @@
 package outboxtest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/kinesis"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/lambda"
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/streams"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
 
 // source finds the stream of an event source and its ARN.
 func (s *Server) source(src EventSource) (lambda.Source, string, error) {
+	if src.Table != "" {
+		arn, ok := s.streams.Resolve(context.Background(), src.Table)
+		if !ok {
+			return nil, "", fmt.Errorf("table %q does not exist or has no DynamoDB stream", src.Table)
+		}
+		return &tableSource{engine: s.streams, arn: arn}, arn, nil
+	}
 	arn, ok := s.kinesis.Resolve(src.Stream)
 	if !ok {
 		return nil, "", fmt.Errorf("there is no Kinesis stream %q", src.Stream)
@@ -87,4 +96,37 @@ func (k *kinesisSource) record(shardID string, r kinesis.Record) lambda.Record {
 		out.EventName = change.EventName
 	}
 	return out
+}
+
+// tableSource reads a DynamoDB stream as a mapping does.
+type tableSource struct {
+	engine *streams.Engine
+	arn    string
+}
+
+func (t *tableSource) Changed() <-chan struct{} { return t.engine.Changed() }
+
+func (t *tableSource) Shards() []lambda.Shard {
+	var out []lambda.Shard
+	for _, sh := range t.engine.Shards(t.arn) {
+		shard := lambda.Shard{ID: sh.ID}
+		if sh.Parent != "" {
+			shard.Parents = []string{sh.Parent}
+		}
+		out = append(out, shard)
+	}
+	return out
+}
+
+func (t *tableSource) Position(shardID, start string, _ time.Time) (int64, bool) {
+	return t.engine.Position(t.arn, shardID, start)
+}
+
+func (t *tableSource) Read(shardID string, position int64, limit int) ([]lambda.Record, int64, bool, bool) {
+	records, next, ended, ok := t.engine.Read(t.arn, shardID, position, limit)
+	out := make([]lambda.Record, 0, len(records))
+	for _, r := range records {
+		out = append(out, lambda.Record{ID: r.SequenceNumber, Group: r.Group, EventName: r.EventName, Arrived: r.At, JSON: r.JSON})
+	}
+	return out, next, ended, ok
 }

@@ -1,7 +1,6 @@
 package kinesis
 
 import (
-	"math"
 	"sort"
 	"time"
 
@@ -238,11 +237,8 @@ func (e *Engine) Read(streamARN, shardID string, position int64, limit int) (rec
 	if sh == nil {
 		return nil, position, true, false
 	}
-	if limit <= 0 {
-		limit = math.MaxInt
-	}
 	rest := sh.from(position)
-	page, _ := takePage(rest, limit)
+	page := rest[:min(limit, len(rest))]
 	for _, r := range page {
 		records = append(records, Record{SequenceNumber: r.sequence, PartitionKey: r.key, Data: r.data, Arrived: r.arrived})
 	}

@@ -13,8 +13,6 @@ import (
 const (
 	// maxPayload is the size of an invocation that Lambda accepts.
 	maxPayload = 6 << 20
-	// scan is how many records are looked at in one read of the source.
-	scan = 1000
 	// firstPause doubles with every failed attempt up to longestPause. Lambda's
 	// own pauses are longer and not documented.
 	firstPause   = time.Millisecond
@@ -160,8 +158,9 @@ func (l *lane) flushed() bool {
 
 // collect adds what the source has to the batch until it is full.
 func (l *lane) collect(batch []Record, next int64, size int) (_ []Record, after int64, newSize int, ended, full, ok bool) {
-	for {
-		records, end, atEnd, ok := l.mapping.config.Source.Read(l.shardID, next, scan)
+	for limit := l.mapping.config.BatchSize; len(batch) < limit; {
+		want := limit - len(batch)
+		records, end, atEnd, ok := l.mapping.config.Source.Read(l.shardID, next, want)
 		if !ok {
 			return nil, next, size, false, false, false
 		}
@@ -172,16 +171,17 @@ func (l *lane) collect(batch []Record, next int64, size int) (_ []Record, after 
 				continue
 			}
 			grown := size + len(r.JSON) + 1
-			if len(batch) == l.mapping.config.BatchSize || len(batch) > 0 && grown > maxPayload {
+			if len(batch) > 0 && grown > maxPayload {
 				return batch, start + int64(i), size, false, true, true
 			}
 			batch, size = append(batch, r), grown
 		}
 		next = end
-		if len(records) < scan || atEnd {
-			return batch, next, size, atEnd, len(batch) == l.mapping.config.BatchSize, true
+		if atEnd || len(records) < want {
+			return batch, next, size, atEnd, false, true
 		}
 	}
+	return batch, next, size, false, true, true
 }
 
 const emptyEnvelope = `{"Records":[]}`
