@@ -10,9 +10,8 @@
 package changerec
 
 import (
+	"bytes"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
@@ -146,10 +145,9 @@ func kind(raw []byte) error {
 		return nil
 	case !jsonscan.IsString(raw):
 		return errorf("eventName", "want a string, have %s", clip(raw))
-	case string(raw) == `"INSERT"`:
-		return nil
 	}
-	switch string(jsonscan.Unquote(nil, raw)) {
+	var space [16]byte
+	switch string(jsonscan.Unquote(space[:0], raw)) {
 	case "INSERT":
 		return nil
 	case "MODIFY":
@@ -164,14 +162,18 @@ func excluded(raw []byte, tables []string) bool {
 	if len(tables) == 0 || !jsonscan.IsString(raw) {
 		return false
 	}
-	var buf [256]byte // a table's name has at most 255 characters; longer ones are on no list
-	name := jsonscan.Unquote(buf[:0], raw)
+	var space [256]byte // a table's name has at most 255 characters; longer ones are on no list
+	return !listed(jsonscan.Unquote(space[:0], raw), tables)
+}
+
+// listed reports whether an event may come from the table.
+func listed(table []byte, tables []string) bool {
 	for _, t := range tables {
-		if t == string(name) {
-			return false
+		if t == string(table) {
+			return true
 		}
 	}
-	return true
+	return len(tables) == 0
 }
 
 // change notes where the parts of the member "dynamodb" stand.
@@ -242,12 +244,15 @@ func (r *record) newImage(c *jsonscan.Cursor, layout *Layout) {
 // event reads the values whose places are known.
 func (r *record) event(layout *Layout, tables []string) (Event, error) {
 	var e Event
-	table, err := r.table()
+	// The short strings share one allocation: they are unescaped one behind the other and cut apart afterwards.
+	var space [512]byte
+	text, err := r.appendTable(space[:0])
 	if err != nil {
 		return e, err
 	}
+	table := len(text)
 	// A record that does not name its table cannot be ruled out, so it is not skipped.
-	if len(tables) > 0 && table != "" && !slices.Contains(tables, table) {
+	if table > 0 && !listed(text, tables) {
 		return e, OtherTable
 	}
 	if !r.imageSeen {
@@ -260,9 +265,6 @@ func (r *record) event(layout *Layout, tables []string) (Event, error) {
 		return e, err
 	}
 
-	// The short strings share one allocation: they are unescaped one behind the other and cut apart afterwards.
-	var space [512]byte
-	text := append(space[:0], table...)
 	var ends [4]int
 	for i, a := range [...]attribute{id, typ, aggregateID, contentType} {
 		if text, err = appendText(text, r.image[a], layout.name(a), a == aggregateID); err != nil {
@@ -271,7 +273,7 @@ func (r *record) event(layout *Layout, tables []string) (Event, error) {
 		ends[i] = len(text)
 	}
 	all := string(text)
-	e.Table, e.ID, e.Type = all[:len(table)], all[len(table):ends[0]], all[ends[0]:ends[1]]
+	e.Table, e.ID, e.Type = all[:table], all[table:ends[0]], all[ends[0]:ends[1]]
 	e.AggregateID, e.ContentType = all[ends[1]:ends[2]], all[ends[2]:ends[3]]
 	if e.ID == "" {
 		return e, errorf(layout.ID, "empty: an event needs an id")
@@ -293,27 +295,22 @@ func (r *record) event(layout *Layout, tables []string) (Event, error) {
 	return e, err
 }
 
-func (r *record) table() (string, error) {
+// appendTable appends the name of the record's table, as far as the record says.
+func (r *record) appendTable(dst []byte) ([]byte, error) {
 	switch {
 	case r.tableName != nil && !jsonscan.IsNull(r.tableName):
 		if !jsonscan.IsString(r.tableName) {
-			return "", errorf("tableName", "want a string, have %s", clip(r.tableName))
+			return dst, errorf("tableName", "want a string, have %s", clip(r.tableName))
 		}
-		return string(jsonscan.Unquote(nil, r.tableName)), nil
+		return jsonscan.Unquote(dst, r.tableName), nil
 	case jsonscan.IsString(r.sourceARN):
-		return tableOfARN(string(jsonscan.Unquote(nil, r.sourceARN))), nil
+		// arn:aws:dynamodb:<region>:<account>:table/<name>/stream/<label>
+		var space [512]byte
+		_, rest, _ := bytes.Cut(jsonscan.Unquote(space[:0], r.sourceARN), []byte(":table/"))
+		name, _, _ := bytes.Cut(rest, []byte("/"))
+		return append(dst, name...), nil
 	}
-	return "", nil
-}
-
-// tableOfARN returns the table in arn:aws:dynamodb:<region>:<account>:table/<name>/stream/<label>, or "".
-func tableOfARN(arn string) string {
-	_, rest, found := strings.Cut(arn, ":table/")
-	if !found {
-		return ""
-	}
-	name, _, _ := strings.Cut(rest, "/")
-	return name
+	return dst, nil
 }
 
 func (l *Layout) name(a attribute) string {

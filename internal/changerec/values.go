@@ -26,10 +26,7 @@ func typed(raw []byte, where string) (kind string, value []byte, err error) {
 		if kind != "" && kind != string(name) {
 			return "", nil, errorf(where, "an attribute value must have exactly one type")
 		}
-		switch string(name) {
-		case "S", "N", "B", "M", "L", "BOOL", "NULL", "SS", "NS", "BS":
-			kind = string(name)
-		default:
+		if kind = known(name); kind == "" {
 			return "", nil, errorf(where, "an attribute value has an unknown type")
 		}
 		value = c.Value()
@@ -41,6 +38,16 @@ func typed(raw []byte, where string) (kind string, value []byte, err error) {
 		return "", nil, nil
 	}
 	return kind, value, nil
+}
+
+// known returns the name of a type, without a copy, or "" for anything else.
+func known(name []byte) string {
+	for _, kind := range [...]string{"S", "N", "M", "B", "BOOL", "NULL", "L", "SS", "NS", "BS"} {
+		if kind == string(name) {
+			return kind
+		}
+	}
+	return ""
 }
 
 // appendText appends what a string attribute stands for. An aggregate may also be identified by a number.
@@ -68,7 +75,8 @@ func integer(raw []byte, where string) (int64, error) {
 	case !jsonscan.IsString(value):
 		return 0, errorf(where, "want a string in N, have %s", clip(value))
 	}
-	n, err := strconv.ParseInt(string(jsonscan.Unquote(nil, value)), 10, 64)
+	var space [32]byte
+	n, err := strconv.ParseInt(string(jsonscan.Unquote(space[:0], value)), 10, 64)
 	if err != nil {
 		return 0, errorf(where, "want a whole number of at most 64 bits")
 	}
@@ -92,7 +100,8 @@ func eventTime(raw []byte, where string, changedAt time.Time) (time.Time, error)
 	case !jsonscan.IsString(value):
 		return time.Time{}, errorf(where, "want a string in %s, have %s", kind, clip(value))
 	}
-	text := string(jsonscan.Unquote(nil, value))
+	var space [64]byte
+	text := string(jsonscan.Unquote(space[:0], value))
 	if kind == "S" {
 		t, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil {
@@ -132,7 +141,8 @@ func instant(raw, precision []byte) (time.Time, error) {
 		if !jsonscan.IsString(precision) {
 			return time.Time{}, errorf(where+"Precision", "want a string, have %s", clip(precision))
 		}
-		unit = string(jsonscan.Unquote(nil, precision))
+		var space [16]byte
+		unit = string(jsonscan.Unquote(space[:0], precision))
 	}
 	switch {
 	case unit == "MICROSECOND" || unit == "" && n >= 1e15:
