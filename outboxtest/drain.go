@@ -37,6 +37,9 @@ func (s *Server) Drain(ctx context.Context) error {
 		case <-written:
 		case <-changed:
 		case <-ctx.Done():
+			if now := s.pending(); now != "" {
+				stuck = now // with what failed in the meantime
+			}
 			return fmt.Errorf("outboxtest: not everything was handled: %s: %w", stuck, context.Cause(ctx))
 		}
 	}

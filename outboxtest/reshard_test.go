@@ -226,3 +226,7 @@ func TestStreamsTakeTheirTime(t *testing.T) {
 		require.ErrorAs(t, err, &missing)
 	})
 }
+
+func mergeInput(stream *string, left, right types.Shard) *kinesis.MergeShardsInput {
+	return &kinesis.MergeShardsInput{StreamName: stream, ShardToMerge: left.ShardId, AdjacentShardToMerge: right.ShardId}
+}

@@ -57,11 +57,11 @@ func (r Rule) Validate() error {
 	switch r.Kind {
 	case LoseAnswer, Throttle, ServerError, CutNetwork, DuplicateRecord, ReorderRecord, DropRecord:
 	case TransactionConflict, TransactionInProgress:
-		if r.Service == "" {
-			break
-		}
-		if r.Service != "DynamoDB" {
+		if r.Service != "" && r.Service != "DynamoDB" {
 			return fmt.Errorf("fault %s: only DynamoDB has transactions, not %q", r.Kind, r.Service)
+		}
+		if r.Operation != "" && !applies(r.Kind, "DynamoDB", r.Operation) {
+			return fmt.Errorf("fault %s: %s cannot meet it", r.Kind, r.Operation)
 		}
 	case Latency, DelayRecord:
 		if r.Duration <= 0 {

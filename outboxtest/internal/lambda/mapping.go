@@ -161,8 +161,13 @@ func (m *Mapping) run(ctx context.Context, begin map[string]int64) {
 	defer m.wg.Done()
 	for {
 		more, progressed := m.config.Source.Changed(), m.changed.Next()
-		for _, sh := range m.config.Source.Shards() {
-			m.startShard(ctx, sh, begin)
+		all := m.config.Source.Shards()
+		present := make(map[string]bool, len(all))
+		for _, sh := range all {
+			present[sh.ID] = true
+		}
+		for _, sh := range all {
+			m.startShard(ctx, sh, present, begin)
 		}
 		select {
 		case <-ctx.Done():
@@ -173,15 +178,15 @@ func (m *Mapping) run(ctx context.Context, begin map[string]int64) {
 	}
 }
 
-func (m *Mapping) startShard(ctx context.Context, sh Shard, begin map[string]int64) {
+func (m *Mapping) startShard(ctx context.Context, sh Shard, present map[string]bool, begin map[string]int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.shards[sh.ID] != nil || ctx.Err() != nil {
 		return
 	}
 	for _, parent := range sh.Parents {
-		// A parent that never was among the shards has been trimmed away.
-		if p := m.shards[parent]; p != nil && !p.ended {
+		// A parent that is not there any more has been trimmed away.
+		if p := m.shards[parent]; present[parent] && (p == nil || !p.ended) {
 			return
 		}
 	}
