@@ -65,18 +65,21 @@ func (w *world) advance(d time.Duration) {
 	w.now = w.now.Add(d)
 }
 
-// rows returns the items of a table by their only string key.
-func (w *world) rows(t *testing.T, table, key string) map[string]values {
-	rows := map[string]values{}
-	pages := dynamodb.NewScanPaginator(w.DynamoDB, &dynamodb.ScanInput{TableName: &table})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(t.Context())
+// row returns the item of a table with this key, or nil.
+func (w *world) row(t *testing.T, table, key, value string) values {
+	out, err := w.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &table, Key: values{key: str(value)}, ConsistentRead: aws.Bool(true)})
+	require.NoError(t, err)
+	return out.Item
+}
+
+// requireRows checks how many orders and events are stored.
+func (w *world) requireRows(t *testing.T, orders, events int64) {
+	t.Helper()
+	for table, want := range map[string]int64{"orders": orders, "events": events} {
+		out, err := w.DynamoDB.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: &table})
 		require.NoError(t, err)
-		for _, item := range page.Items {
-			rows[item[key].(*types.AttributeValueMemberS).Value] = item
-		}
+		require.Equalf(t, want, aws.ToInt64(out.Table.ItemCount), "rows in table %s", table)
 	}
-	return rows
 }
 
 // consume maps the stream to a consumer with this handler.
@@ -95,10 +98,11 @@ func putNew(id string) types.TransactWriteItem {
 func TestARowAndItsEventCommitTogether(t *testing.T) {
 	w := newWorld(t)
 	require.NoError(t, w.writer.Put(t.Context(), "orders", order{"order-1"}, event("e-1")))
-	require.Equal(t, map[string]values{"order-1": {"orderId": str("order-1")}}, w.rows(t, "orders", "orderId"))
-	require.Equal(t, map[string]values{"e-1": {
+	w.requireRows(t, 1, 1)
+	require.Equal(t, values{"orderId": str("order-1")}, w.row(t, "orders", "orderId", "order-1"))
+	require.Equal(t, values{
 		"eventId": str("e-1"), "type": str("ORDER_CREATED"), "timestamp": num("1719347890250"), "aggregateId": str("order-1"),
-		"payload": str(`{"orderId":"order-1","description":"x"}`)}}, w.rows(t, "events", "eventId"))
+		"payload": str(`{"orderId":"order-1","description":"x"}`)}, w.row(t, "events", "eventId", "e-1"))
 }
 
 func TestNothingIsWrittenWhenAConditionFails(t *testing.T) {
@@ -107,8 +111,7 @@ func TestNothingIsWrittenWhenAConditionFails(t *testing.T) {
 	err := w.writer.Transact(t.Context(), []types.TransactWriteItem{putNew("order-2"), putNew("order-1")}, event("e-2"))
 	require.ErrorIs(t, err, outbox.ErrConditionFailed)
 	require.ErrorContains(t, err, `operation 1 (Put in table "orders"): ConditionalCheckFailed`)
-	require.Len(t, w.rows(t, "orders", "orderId"), 1)
-	require.Len(t, w.rows(t, "events", "eventId"), 1)
+	w.requireRows(t, 1, 1)
 }
 
 // At once, within the ten minutes of the idempotency token, and after them; built anew, with a domain condition that its own
@@ -128,8 +131,8 @@ func TestRepeatWritesOnce(t *testing.T) {
 	err := w.writer.Put(t.Context(), "orders", order{"order-9"}, other)
 	require.ErrorIs(t, err, outbox.ErrEventConflict)
 	require.ErrorContains(t, err, `event "e-1"`)
-	require.Len(t, w.rows(t, "orders", "orderId"), 1)
-	require.Equal(t, num("1719347890250"), w.rows(t, "events", "eventId")["e-1"]["timestamp"], "a repeat changed the row")
+	w.requireRows(t, 1, 1)
+	require.Equal(t, num("1719347890250"), w.row(t, "events", "eventId", "e-1")["timestamp"], "a repeat changed the row")
 }
 
 func TestManyWritersOfTheSameEventsWriteEachOnce(t *testing.T) {
@@ -150,8 +153,7 @@ func TestManyWritersOfTheSameEventsWriteEachOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.Len(t, w.rows(t, "orders", "orderId"), 20)
-	require.Len(t, w.rows(t, "events", "eventId"), 20)
+	w.requireRows(t, 20, 20)
 }
 
 func TestEveryEventReachesItsHandler(t *testing.T) {
@@ -212,7 +214,7 @@ func TestItemsGoIntoTheCallersOwnTransaction(t *testing.T) {
 	var canceled *types.TransactionCanceledException
 	require.ErrorAs(t, send(), &canceled)
 	require.Equal(t, items[0].Put.Item, canceled.CancellationReasons[0].Item, "the stored event comes back")
-	require.Len(t, w.rows(t, "events", "eventId"), 2)
+	w.requireRows(t, 1, 2)
 }
 
 func TestBadWritesLeaveNothingBehind(t *testing.T) {
@@ -238,8 +240,7 @@ func TestBadWritesLeaveNothingBehind(t *testing.T) {
 		require.ErrorContainsf(t, c.err, "outbox: ", "%s", name)
 		require.NotErrorIsf(t, c.err, outbox.ErrUnknownOutcome, "%s", name)
 	}
-	require.Empty(t, w.rows(t, "orders", "orderId"))
-	require.Empty(t, w.rows(t, "events", "eventId"))
+	w.requireRows(t, 0, 0)
 }
 
 // The answer is lost after the transaction was applied: the caller is told that it does not know, and a repeat settles it.
@@ -250,7 +251,7 @@ func TestALostAnswerIsSettledByARepeat(t *testing.T) {
 	err := writer.Put(t.Context(), "orders", order{"1"}, event("e"))
 	require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
 	require.NoError(t, writer.Put(t.Context(), "orders", order{"1"}, event("e")))
-	require.Len(t, w.rows(t, "events", "eventId"), 1)
+	w.requireRows(t, 1, 1)
 }
 
 // cutting loses the answer to the first transaction.
