@@ -68,9 +68,9 @@ func (a *answer) hangUp(err error) { a.failure = err }
 // BufferedClient returns a client for a server behind a real listener, such as
 // [net/http/httptest.NewServer]. It sends a copy of the request's body. Without
 // it, the SDK closes the body as soon as an answer begins; a server in the same
-// process answers before the transport is done with the body, and answers of
-// more than 64 KB fail with "use of closed network connection". A nil base is
-// [http.DefaultTransport].
+// process may answer before the transport is done with the body, and then now
+// and again an answer of more than 64 KB fails with "use of closed network
+// connection". A nil base is [http.DefaultTransport].
 func BufferedClient(base http.RoundTripper) *http.Client {
 	if base == nil {
 		base = http.DefaultTransport

@@ -187,7 +187,7 @@ func TestGetRecordsIsBoundedByCountAndBytes(t *testing.T) {
 	a := outboxtest.Start(t)
 	name := stream(t, a, "changes", 1)
 	big := bytes.Repeat([]byte("x"), 1<<20-1)
-	for range 12 {
+	for range 11 {
 		_, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: name, PartitionKey: aws.String("k"), Data: big})
 		require.NoError(t, err)
 	}
@@ -198,6 +198,7 @@ func TestGetRecordsIsBoundedByCountAndBytes(t *testing.T) {
 	out, err = a.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: out.NextShardIterator, Limit: aws.Int32(1)})
 	require.NoError(t, err)
 	require.Len(t, out.Records, 1)
+	require.Zero(t, *out.MillisBehindLatest)
 	_, err = a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: name, PartitionKey: aws.String("kk"), Data: big})
 	var invalid *types.InvalidArgumentException
 	require.ErrorAs(t, err, &invalid, "the partition key counts")

@@ -2,6 +2,7 @@ package outboxtest_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -101,8 +102,53 @@ func TestARecordIsFoundByNameAndByARN(t *testing.T) {
 	require.ErrorContains(t, err, "ResourceNotFoundException: Stream changes under account 111111111111 not found.")
 }
 
-// TestLargeAnswersOverARealListener is the SDK's trap: without BufferedClient
-// it fails in most runs.
+// watch is a transport that keeps the body it was given.
+type watch struct {
+	http.RoundTripper
+	body io.Reader
+}
+
+func (w *watch) RoundTrip(r *http.Request) (*http.Response, error) {
+	w.body = r.Body
+	return w.RoundTripper.RoundTrip(r)
+}
+
+// closing is a body that cannot be read once it is closed, as the SDK's.
+type closing struct {
+	*strings.Reader
+	closed bool
+}
+
+func (c *closing) Read(b []byte) (int, error) {
+	if c.closed {
+		return 0, errors.New("read after close")
+	}
+	return c.Reader.Read(b)
+}
+
+func (c *closing) Close() error { c.closed = true; return nil }
+
+// TestBufferedClientSendsACopy is the SDK's trap in slow motion: its body is
+// closed while the transport is not done with what it was given.
+func TestBufferedClientSendsACopy(t *testing.T) {
+	s := outboxtest.New()
+	t.Cleanup(s.Close)
+	listener := httptest.NewServer(s)
+	t.Cleanup(listener.Close)
+	base := &watch{RoundTripper: listener.Client().Transport}
+	body := &closing{Reader: strings.NewReader(`{"StreamName":"changes","ShardCount":1}`)}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, listener.URL, body)
+	require.NoError(t, err)
+	r.Header.Set("X-Amz-Target", "Kinesis_20131202.CreateStream")
+	response, err := outboxtest.BufferedClient(base).Do(r)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.True(t, body.closed, "the original is closed, as a transport must")
+	_, err = base.body.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "what the transport has is not")
+}
+
 func TestLargeAnswersOverARealListener(t *testing.T) {
 	s := outboxtest.New()
 	t.Cleanup(s.Close)
@@ -113,7 +159,7 @@ func TestLargeAnswersOverARealListener(t *testing.T) {
 		HTTPClient: outboxtest.BufferedClient(listener.Client().Transport)})
 	a := &outboxtest.AWS{Server: s, Kinesis: client}
 	name := stream(t, a, "changes", 1)
-	big := bytes.Repeat([]byte("x"), 900<<10)
+	big := bytes.Repeat([]byte("x"), 100<<10)
 	for range 20 {
 		_, err := client.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: name, PartitionKey: aws.String("k"), Data: big})
 		require.NoError(t, err)

@@ -15,6 +15,7 @@ import (
 // *testing.B are one.
 type TB interface {
 	Helper()
+	Context() context.Context
 	Logf(format string, args ...any)
 	Fatalf(format string, args ...any)
 	Cleanup(func())

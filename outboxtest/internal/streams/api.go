@@ -186,18 +186,26 @@ func (sh *shard) position(kind string, sequence *string) (int64, error) {
 		return 0, wire.Validation("SequenceNumber must be provided for ShardIteratorType " + kind)
 	}
 	at := *sequence
-	if strings.Trim(at, "0123456789") != "" || at < sh.first || sh.last != "" && at > sh.last {
+	if strings.Trim(at, "0123456789") != "" || less(at, sh.first) || sh.last != "" && less(sh.last, at) {
 		return 0, wire.Validation("Invalid SequenceNumber " + at + " for shard " + sh.id)
 	}
-	if sh.trimmed > 0 && (len(sh.records) == 0 || at < sh.records[0].sequence) {
+	if sh.trimmed > 0 && (len(sh.records) == 0 || less(at, sh.records[0].sequence)) {
 		return 0, trimmedAccess()
 	}
 	for i, r := range sh.records {
-		if r.sequence > at || r.sequence == at && kind == "AT_SEQUENCE_NUMBER" {
+		if less(at, r.sequence) || r.sequence == at && kind == "AT_SEQUENCE_NUMBER" {
 			return sh.trimmed + int64(i), nil
 		}
 	}
 	return sh.end(), nil
+}
+
+// less orders sequence numbers, which have no fixed length, as numbers.
+func less(a, b string) bool {
+	if len(a) != len(b) {
+		return len(a) < len(b)
+	}
+	return a < b
 }
 
 func trimmedAccess() error {
