@@ -164,7 +164,7 @@ func TestInvalidWritesAreRefusedBeforeSending(t *testing.T) {
 	for range 11 {
 		elevenLarge = append(elevenLarge, put("orders", large(390<<10)))
 	}
-	var deep types.AttributeValue = str("x")
+	deep := str("x")
 	for range 50 {
 		deep = &types.AttributeValueMemberL{Value: []types.AttributeValue{deep}}
 	}

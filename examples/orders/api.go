@@ -115,7 +115,7 @@ func readDescription(body io.Reader) (string, error) {
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			return "", fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)
 		}
-		return "", fmt.Errorf(`want a JSON object like {"description":"two coffees"}: %v`, err)
+		return "", fmt.Errorf(`want a JSON object like {"description":"two coffees"}: %w`, err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return "", errors.New("there is more after the JSON object")

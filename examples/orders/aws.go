@@ -62,7 +62,9 @@ func embedded(context.Context) (*cloud, error) {
 			err := local.Drain(drain)
 			local.Close()
 			err = errors.Join(err, server.Close())
-			<-served
+			if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+				err = errors.Join(err, end)
+			}
 			return err
 		},
 	}, nil
