@@ -138,8 +138,8 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 func fromMembers(members map[string]any, depth int) (Value, error) {
-	if depth > maxNesting {
-		return Value{}, wire.Validation("Nesting Levels have exceeded supported limits")
+	if depth >= maxNesting {
+		return Value{}, wire.Validation(MessageTooDeep)
 	}
 	var found Value
 	count := 0
@@ -184,7 +184,7 @@ func fromTree(kind Kind, tree any, depth int) (Value, error) {
 	case KindNULL:
 		b, err := wire.Bool(tree)
 		if err == nil && !b {
-			err = wire.Validation("One or more parameter values were invalid: Null attribute value types must have the value of true")
+			err = wire.CountedValidation("One or more parameter values were invalid: Null attribute value types must have the value of true")
 		}
 		return Null(), err
 	case KindSS, KindNS, KindBS:
@@ -225,11 +225,11 @@ func fromSet(kind Kind, tree any) (Value, error) {
 	if len(items) == 0 {
 		switch kind {
 		case KindSS:
-			return Value{}, wire.Validation("One or more parameter values were invalid: An string set  may not be empty")
+			return Value{}, wire.CountedValidation("One or more parameter values were invalid: An string set  may not be empty")
 		case KindNS:
-			return Value{}, wire.Validation("One or more parameter values were invalid: An number set  may not be empty")
+			return Value{}, wire.CountedValidation("One or more parameter values were invalid: An number set  may not be empty")
 		}
-		return Value{}, wire.Validation("One or more parameter values were invalid: Binary sets should not be empty")
+		return Value{}, wire.CountedValidation("One or more parameter values were invalid: Binary sets should not be empty")
 	}
 	members := make([]string, len(items))
 	shown := make([]string, len(items))
@@ -245,12 +245,12 @@ func fromSet(kind Kind, tree any) (Value, error) {
 		collection := "[" + strings.Join(shown, ", ") + "]"
 		switch kind {
 		case KindNS:
-			return Value{}, wire.Validation("Input collection contains duplicates")
+			return Value{}, wire.CountedValidation("Input collection contains duplicates")
 		case KindSS:
-			return Value{}, wire.Validation("One or more parameter values were invalid: Input collection " + collection + " contains duplicates.")
+			return Value{}, wire.CountedValidation("One or more parameter values were invalid: Input collection " + collection + " contains duplicates.")
 		}
 		// AWS leaves out the space.
-		return Value{}, wire.Validation("One or more parameter values were invalid: Input collection " + collection + "of type BS contains duplicates.")
+		return Value{}, wire.CountedValidation("One or more parameter values were invalid: Input collection " + collection + "of type BS contains duplicates.")
 	}
 	return set(kind, members), nil
 }
@@ -299,9 +299,12 @@ func (v *Value) UnmarshalJSON(data []byte) error {
 }
 
 // MarshalJSON writes the value's wire form, e.g. {"N":"10"}; maps in the order of their names.
-func (v Value) MarshalJSON() ([]byte, error) { return v.append(nil), nil }
+func (v Value) MarshalJSON() ([]byte, error) { return v.append(nil, false), nil }
 
-func (v Value) append(b []byte) []byte {
+// Canonical is the wire form with the members of sets in order: Equal values have the same.
+func (v Value) Canonical() []byte { return v.append(nil, true) }
+
+func (v Value) append(b []byte, ordered bool) []byte {
 	if v.kind == KindNone {
 		return append(b, "null"...)
 	}
@@ -328,7 +331,7 @@ func (v Value) append(b []byte) []byte {
 				b = append(b, ',')
 			}
 			b = append(appendString(b, name), ':')
-			b = v.Map()[name].append(b)
+			b = v.Map()[name].append(b, ordered)
 		}
 		b = append(b, '}')
 	case KindL:
@@ -337,12 +340,16 @@ func (v Value) append(b []byte) []byte {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = e.append(b)
+			b = e.append(b, ordered)
 		}
 		b = append(b, ']')
 	case KindSS, KindNS, KindBS:
+		members := v.Members()
+		if ordered {
+			members = slices.Sorted(slices.Values(members))
+		}
 		b = append(b, '[')
-		for i, m := range v.Members() {
+		for i, m := range members {
 			if i > 0 {
 				b = append(b, ',')
 			}

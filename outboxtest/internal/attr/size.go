@@ -43,3 +43,33 @@ func ItemSize(item Item) int {
 	}
 	return n
 }
+
+// MessageTooDeep is AWS's complaint about a value nested too deeply.
+const MessageTooDeep = "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"
+
+// TooDeep reports whether an item holds lists and maps within each other beyond the limit.
+func TooDeep(item Item) bool {
+	for _, v := range item {
+		if v.deeper(maxNesting) {
+			return true
+		}
+	}
+	return false
+}
+
+func (v Value) deeper(levels int) bool {
+	if levels == 0 {
+		return true
+	}
+	for _, e := range v.List() {
+		if e.deeper(levels - 1) {
+			return true
+		}
+	}
+	for _, e := range v.Map() {
+		if e.deeper(levels - 1) {
+			return true
+		}
+	}
+	return false
+}

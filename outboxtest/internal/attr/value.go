@@ -252,3 +252,39 @@ func (v Value) Sortable() string {
 	}
 	return v.Text()
 }
+
+// Union is the set v with the members of w that it lacks; both are sets of one type.
+func Union(v, w Value) Value {
+	in := memberSet(v)
+	out := slices.Clone(v.Members())
+	for _, m := range w.Members() {
+		if _, ok := in[m]; !ok {
+			out = append(out, m)
+		}
+	}
+	return set(v.kind, out)
+}
+
+// Difference is the set v without the members of w; the zero Value if none is left, since there are
+// no empty sets.
+func Difference(v, w Value) Value {
+	gone := memberSet(w)
+	var out []string
+	for _, m := range v.Members() {
+		if _, ok := gone[m]; !ok {
+			out = append(out, m)
+		}
+	}
+	if out == nil {
+		return Value{}
+	}
+	return set(v.kind, out)
+}
+
+func memberSet(v Value) map[string]struct{} {
+	in := make(map[string]struct{}, len(v.Members()))
+	for _, m := range v.Members() {
+		in[m] = struct{}{}
+	}
+	return in
+}

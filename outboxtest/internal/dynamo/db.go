@@ -7,6 +7,8 @@ package dynamo
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/attr"
@@ -70,6 +72,17 @@ type Destination struct {
 // not usable: see New.
 type DB struct {
 	cfg Config
+
+	// mu guards everything below. A write holds it from its first look at an item to the last
+	// change, so every reader sees a transaction whole or not at all.
+	mu     sync.RWMutex
+	tables map[string]*table
+	tokens tokens
+	// pending are changes that are committed and not announced yet.
+	pending []Change
+
+	// announcing is held while changes are announced, one batch at a time, in commit order.
+	announcing sync.Mutex
 }
 
 // New makes an empty DB.
@@ -89,15 +102,147 @@ func New(cfg Config) *DB {
 	if cfg.StreamExists == nil {
 		cfg.StreamExists = func(string) bool { return true }
 	}
-	return &DB{cfg: cfg}
+	return &DB{cfg: cfg, tables: make(map[string]*table), tokens: newTokens()}
 }
 
 // Do performs one operation of the DynamoDB API on the request's JSON body. The result encodes as
 // the response's JSON; a failure is a *wire.Error.
 func (db *DB) Do(ctx context.Context, operation string, body []byte) (any, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	result, err := db.do(operation, body)
+	db.announce()
+	if err != nil {
+		return nil, plain(operation, err)
+	}
+	return result, nil
+}
+
+func (db *DB) do(operation string, body []byte) (any, error) {
+	switch operation {
+	case "CreateTable":
+		return run(body, db.createTable)
+	case "DescribeTable":
+		return run(body, db.describeTable)
+	case "PutItem":
+		return run(body, db.putItem)
+	case "GetItem":
+		return run(body, db.getItem)
+	case "Query":
+		return run(body, db.query)
+	case "TransactWriteItems":
+		return run(body, db.transactWriteItems)
+	case "EnableKinesisStreamingDestination":
+		return run(body, db.enableKinesis)
+	case "DisableKinesisStreamingDestination":
+		return run(body, db.disableKinesis)
+	case "DescribeKinesisStreamingDestination":
+		return run(body, db.describeKinesis)
+	case "UpdateKinesisStreamingDestination":
+		return run(body, db.updateKinesis)
+	}
 	return nil, wire.UnknownOperation()
 }
 
-// ExpireTTL deletes the items whose time to live has passed, as the service does in the background.
-// Each deletion is a Remove with ByTTL.
-func (db *DB) ExpireTTL() {}
+func run[In, Out any](body []byte, f func(*In) (Out, error)) (any, error) {
+	in, err := bind[In](body)
+	if err != nil {
+		return nil, err
+	}
+	return f(in)
+}
+
+// plain makes the error that the client sees. PutItem and UpdateItem count faults of the request
+// the way AWS does for them alone.
+func plain(operation string, err error) error {
+	e := wire.AsError(err)
+	if e.Counted && (operation == "PutItem" || operation == "UpdateItem") {
+		return wire.Validation("1 validation error detected: " + e.Message)
+	}
+	return e
+}
+
+// announce tells OnChange what was committed. It returns once every change that was pending when
+// it was called has been told, by this caller or another.
+func (db *DB) announce() {
+	db.announcing.Lock()
+	defer db.announcing.Unlock()
+	db.mu.Lock()
+	changes := db.pending
+	db.pending = nil
+	db.mu.Unlock()
+	for _, c := range changes {
+		db.cfg.OnChange(c)
+	}
+}
+
+// commit puts a new version of an item in place, nil to delete it, and notes the change. A write
+// that leaves the item as it was is no change at all. The caller holds mu.
+func (db *DB) commit(t *table, old *record, next attr.Item, byTTL bool) {
+	if old == nil && next == nil || old != nil && next != nil && attr.EqualItems(old.item, next) {
+		return
+	}
+	change := Change{Table: t.name, TableARN: t.arn, Kind: Modify, New: next, At: db.cfg.Now(), ByTTL: byTTL}
+	var rec *record
+	if next != nil {
+		rec = &record{key: t.key.place(next), item: next, size: attr.ItemSize(next)}
+		change.Keys = t.key.key(next)
+	}
+	switch {
+	case old == nil:
+		change.Kind = Insert
+	default:
+		change.Old, change.Keys = old.item, t.key.key(old.item)
+		if next == nil {
+			change.Kind = Remove
+		}
+	}
+	t.store(old, rec)
+	change.SizeBytes = attr.ItemSize(change.Keys) + attr.ItemSize(change.Old) + attr.ItemSize(change.New)
+	for _, d := range t.destinations {
+		if d.status(change.At) == statusActive {
+			change.Destinations = append(change.Destinations, Destination{StreamARN: d.arn, Precision: d.precision})
+		}
+	}
+	if t.stream != nil {
+		change.StreamView, change.StreamARN = t.stream.view, t.stream.arn
+	}
+	db.pending = append(db.pending, change)
+}
+
+// find is the table of that name or ARN. The caller holds mu.
+func (db *DB) find(name string) (*table, bool) {
+	if isARN(name) {
+		prefix := db.arn("")
+		if !strings.HasPrefix(name, prefix) {
+			return nil, false
+		}
+		name = strings.TrimPrefix(name, prefix)
+	}
+	t, ok := db.tables[name]
+	return t, ok
+}
+
+// forItems is the table for an operation on items.
+func (db *DB) forItems(name string) (*table, error) {
+	if t, ok := db.find(name); ok {
+		return t, nil
+	}
+	return nil, wire.Errorf("ResourceNotFoundException", "Requested resource not found")
+}
+
+// forAdmin is the table for an operation on tables.
+func (db *DB) forAdmin(name string) (*table, error) {
+	if t, ok := db.find(name); ok {
+		return t, nil
+	}
+	return nil, wire.Errorf("ResourceNotFoundException", "Requested resource not found: Table: %s not found", name)
+}
+
+// arn is the ARN of a table.
+func (db *DB) arn(table string) string {
+	return "arn:aws:dynamodb:" + db.cfg.Region + ":" + db.cfg.Account + ":table/" + table
+}
+
+func isARN(name string) bool { return strings.HasPrefix(name, "arn:") }

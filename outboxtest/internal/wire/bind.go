@@ -23,10 +23,11 @@ type Unmarshaler interface {
 // ValidationException that lists them ("2 validation errors detected: ..."). Unknown members are
 // ignored. Members are matched by the field's name. Fields are *string, *bool, *int64, *int32,
 // *float64 (nil if absent), string, []byte, slices, maps with string keys, structs, pointers to
-// structs, and Unmarshalers. Type names in complaints are the Go type's, capitalised.
+// structs, and Unmarshalers; the fields of embedded structs count as the struct's own. Type names in complaints are the Go type's, capitalised.
 //
 // The tag `wire:"..."` holds comma-separated constraints: required (must not be null),
 // min=N and max=N (a number's value, otherwise a length), name (letters, digits, '_', '-', '.'),
+// table (the name or ARN of a table),
 // enum=A|B, keys=N|M (a map's keys are names of that length), values=N|M (a map's values are
 // lists of that length).
 func (p Protocol) Bind(body []byte, into any) error {
@@ -38,7 +39,18 @@ func (p Protocol) Bind(body []byte, into any) error {
 	if err := b.object(tree, reflect.ValueOf(into).Elem(), ""); err != nil {
 		return err
 	}
+	if c, ok := into.(Prechecker); ok {
+		if err := c.Precheck(tree); err != nil {
+			return err
+		}
+	}
 	return b.violations.err()
+}
+
+// Prechecker is an input that has something to check after the types and before the constraints.
+type Prechecker interface {
+	// Precheck looks at the parsed body.
+	Precheck(tree map[string]any) error
 }
 
 type binder struct {
@@ -50,6 +62,12 @@ func (b *binder) object(tree map[string]any, dst reflect.Value, path string) err
 	t := dst.Type()
 	for i := range t.NumField() {
 		field := t.Field(i)
+		if field.Anonymous && field.Type.Kind() == reflect.Struct {
+			if err := b.object(tree, dst.Field(i), path); err != nil {
+				return err
+			}
+			continue
+		}
 		if !field.IsExported() {
 			continue
 		}

@@ -13,6 +13,7 @@ type rule struct {
 	required bool
 	min, max *int64
 	name     bool
+	table    bool
 	enum     []string
 	keys     *[2]int
 	values   *[2]int
@@ -33,6 +34,8 @@ func parseRule(tag string) rule {
 			r.required = true
 		case "name":
 			r.name = true
+		case "table":
+			r.table = true
 		case "min":
 			r.min = number(value)
 		case "max":
@@ -105,6 +108,9 @@ func (v *violations) check(r rule, field reflect.Value, tree any, path string) {
 				v.add(tree, path, "Member must satisfy regular expression pattern: "+NamePattern)
 			}
 		}
+		if r.table {
+			v.checkTable(field.String(), tree, path)
+		}
 		if r.min != nil && int64(field.Len()) < *r.min {
 			v.add(tree, path, "Member must have length greater than or equal to "+strconv.FormatInt(*r.min, 10))
 		}
@@ -114,6 +120,21 @@ func (v *violations) check(r rule, field reflect.Value, tree any, path string) {
 		if field.Kind() == reflect.Map {
 			v.checkEntries(r, field, tree, path)
 		}
+	}
+}
+
+// checkTable checks a table's name, or its ARN in place of the name.
+func (v *violations) checkTable(name string, tree any, path string) {
+	limit := 255
+	if strings.HasPrefix(name, "arn:") {
+		limit = 1024
+	} else if name == "" {
+		v.add(tree, path, "Member must have length greater than or equal to 1")
+	} else if !IsName(name) {
+		v.add(tree, path, "Member must satisfy regular expression pattern: "+NamePattern)
+	}
+	if len(name) > limit {
+		v.add(tree, path, "Member must have length less than or equal to "+strconv.Itoa(limit))
 	}
 }
 

@@ -29,6 +29,9 @@ type Error struct {
 	Message string
 	// Status is the HTTP status; 0 means 400.
 	Status int
+	// Counted marks a validation fault of the sort that PutItem and UpdateItem report with
+	// "1 validation error detected: " in front, and every other operation without.
+	Counted bool
 	// Fields are extra members of the error document, e.g. CancellationReasons or Item.
 	Fields map[string]any
 }
@@ -62,6 +65,11 @@ func Validation(message string) *Error {
 // Validationf makes a ValidationException with a formatted message.
 func Validationf(format string, args ...any) *Error {
 	return Validation(fmt.Sprintf(format, args...))
+}
+
+// CountedValidation makes a ValidationException that is Counted.
+func CountedValidation(message string) *Error {
+	return &Error{Code: CodeValidation, Message: message, Counted: true}
 }
 
 // Serialization makes a SerializationException; the message may be empty, as AWS's is for a body
