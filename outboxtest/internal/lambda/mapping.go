@@ -166,8 +166,13 @@ func (m *Mapping) run(ctx context.Context, begin map[string]int64) {
 		for _, sh := range all {
 			present[sh.ID] = true
 		}
+		started := false
 		for _, sh := range all {
-			m.startShard(ctx, sh, present, begin)
+			started = m.startShard(ctx, sh, present, begin) || started
+		}
+		if started {
+			// A lane that finds nothing to do makes no progress, and its start is what Pending waits for.
+			m.config.OnProgress()
 		}
 		select {
 		case <-ctx.Done():
@@ -178,16 +183,17 @@ func (m *Mapping) run(ctx context.Context, begin map[string]int64) {
 	}
 }
 
-func (m *Mapping) startShard(ctx context.Context, sh Shard, present map[string]bool, begin map[string]int64) {
+// startShard starts the lanes of one shard if it is their turn, and reports whether it did.
+func (m *Mapping) startShard(ctx context.Context, sh Shard, present map[string]bool, begin map[string]int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.shards[sh.ID] != nil || ctx.Err() != nil {
-		return
+		return false
 	}
 	for _, parent := range sh.Parents {
 		// A parent that is not there any more has been trimmed away.
 		if p := m.shards[parent]; present[parent] && (p == nil || !p.ended) {
-			return
+			return false
 		}
 	}
 	position, known := begin[sh.ID]
@@ -195,7 +201,7 @@ func (m *Mapping) startShard(ctx context.Context, sh Shard, present map[string]b
 		// Born after the mapping: nothing of it may be skipped.
 		var ok bool
 		if position, ok = m.config.Source.Position(sh.ID, TrimHorizon, time.Time{}); !ok {
-			return
+			return false
 		}
 	}
 	p := &progress{}
@@ -211,6 +217,7 @@ func (m *Mapping) startShard(ctx context.Context, sh Shard, present map[string]b
 			m.finish(p)
 		}()
 	}
+	return true
 }
 
 // finish notes that a shard has ended once all its lanes have.
