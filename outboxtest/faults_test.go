@@ -70,9 +70,8 @@ func TestFaultsOverARealListener(t *testing.T) {
 	t.Cleanup(s.Close)
 	listener := httptest.NewServer(s)
 	t.Cleanup(listener.Close)
-	inside := outboxtest.Start(t)
 	a := &outboxtest.AWS{Server: s, Kinesis: kinesis.New(kinesis.Options{Region: "us-east-1", BaseEndpoint: &listener.URL,
-		Credentials: inside.Config.Credentials, HTTPClient: outboxtest.BufferedClient(listener.Client().Transport)})}
+		Credentials: s.Config().Credentials, HTTPClient: outboxtest.BufferedClient(listener.Client().Transport)})}
 	name := stream(t, a, "changes", 1)
 	for range 2 {
 		require.ErrorContains(t, putOnce(t, a, name), "request send failed", "the connection breaks")
@@ -178,6 +177,14 @@ func TestFaultsThatCannotHappenAreRefused(t *testing.T) {
 		require.Contains(t, b.failure, want)
 	}
 	require.Panics(t, func() { outboxtest.New(outboxtest.WithFaults(1, bad...)) })
+}
+
+func TestEveryWrongOptionIsNamed(t *testing.T) {
+	b := &brokenTest{TB: t}
+	outboxtest.Start(b, outboxtest.WithClock(nil), outboxtest.WithRegion(""), outboxtest.WithAccount("12"), outboxtest.WithDelays(-1))
+	for _, want := range []string{"WithClock", `WithRegion: ""`, `WithAccount: "12"`, "WithDelays: -1ns"} {
+		require.Contains(t, b.failure, want)
+	}
 }
 
 func TestPartialFailuresOfAThrottledShard(t *testing.T) {

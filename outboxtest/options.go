@@ -1,6 +1,11 @@
 package outboxtest
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Option configures a Server. The zero configuration is region us-east-1,
 // account 000000000000, the system clock, no faults, no throughput limits and
@@ -24,17 +29,36 @@ func (f optionFunc) apply(s *settings) error { return f(s) }
 // safe for concurrent use. Default: [time.Now]. Waits are not affected; see the
 // package comment.
 func WithClock(now func() time.Time) Option {
-	return optionFunc(func(s *settings) error { s.now = now; return nil })
+	return optionFunc(func(s *settings) error {
+		if now == nil {
+			return errors.New("outboxtest: WithClock: the clock is nil")
+		}
+		s.now = now
+		return nil
+	})
 }
 
 // WithRegion sets the region in ARNs and records. Default: us-east-1.
 func WithRegion(region string) Option {
-	return optionFunc(func(s *settings) error { s.region = region; return nil })
+	return optionFunc(func(s *settings) error {
+		if region == "" || strings.ContainsAny(region, ": /") {
+			return fmt.Errorf("outboxtest: WithRegion: %q is no region", region)
+		}
+		s.region = region
+		return nil
+	})
 }
 
-// WithAccount sets the account in ARNs and error texts. Default: 000000000000.
+// WithAccount sets the account, twelve digits, in ARNs and error texts. Default:
+// 000000000000.
 func WithAccount(account string) Option {
-	return optionFunc(func(s *settings) error { s.account = account; return nil })
+	return optionFunc(func(s *settings) error {
+		if len(account) != 12 || strings.Trim(account, "0123456789") != "" {
+			return fmt.Errorf("outboxtest: WithAccount: %q is not twelve digits", account)
+		}
+		s.account = account
+		return nil
+	})
 }
 
 // WithKinesisLimits switches the limits of a Kinesis shard on: 5 GetRecords and
@@ -49,7 +73,13 @@ func WithKinesisLimits() Option {
 // created, changed and deleted: until then they are CREATING, UPDATING,
 // ENABLING and so on. Default: 0, at once.
 func WithDelays(d time.Duration) Option {
-	return optionFunc(func(s *settings) error { s.delay = d; return nil })
+	return optionFunc(func(s *settings) error {
+		if d < 0 {
+			return fmt.Errorf("outboxtest: WithDelays: %v is negative", d)
+		}
+		s.delay = d
+		return nil
+	})
 }
 
 // WithFaults makes things go wrong from the beginning, decided by the seed. See

@@ -154,8 +154,7 @@ func TestLargeAnswersOverARealListener(t *testing.T) {
 	t.Cleanup(s.Close)
 	listener := httptest.NewServer(s)
 	t.Cleanup(listener.Close)
-	inside := outboxtest.Start(t)
-	client := kinesis.New(kinesis.Options{Region: "us-east-1", BaseEndpoint: &listener.URL, Credentials: inside.Config.Credentials,
+	client := kinesis.New(kinesis.Options{Region: "us-east-1", BaseEndpoint: &listener.URL, Credentials: s.Config().Credentials,
 		HTTPClient: outboxtest.BufferedClient(listener.Client().Transport)})
 	a := &outboxtest.AWS{Server: s, Kinesis: client}
 	name := stream(t, a, "changes", 1)

@@ -25,9 +25,6 @@ type TB interface {
 // a network.
 type AWS struct {
 	*Server
-	// Config makes further clients, as in dynamodb.NewFromConfig(aws.Config).
-	// Its retryer is the SDK's standard one with pauses of at most 20 ms.
-	Config   aws.Config
 	DynamoDB *dynamodb.Client
 	Kinesis  *kinesis.Client
 	Streams  *dynamodbstreams.Client
@@ -43,9 +40,23 @@ func Start(t TB, opts ...Option) *AWS {
 		return nil
 	}
 	t.Cleanup(s.Close)
-	config := aws.Config{
+	config := s.Config()
+	return &AWS{
+		Server:   s,
+		DynamoDB: dynamodb.NewFromConfig(config),
+		Kinesis:  kinesis.NewFromConfig(config),
+		Streams:  dynamodbstreams.NewFromConfig(config),
+	}
+}
+
+// Config returns the configuration for further clients of the server, as in
+// dynamodb.NewFromConfig(server.Config()): requests do not leave the process,
+// the credentials are dummies, and the retryer is the SDK's standard one with
+// pauses of at most 20 ms.
+func (s *Server) Config() aws.Config {
+	return aws.Config{
 		Region:       s.settings.region,
-		BaseEndpoint: aws.String("http://outboxtest.invalid"), // never resolved: requests do not leave the process
+		BaseEndpoint: aws.String("http://outboxtest.invalid"), // never resolved
 		HTTPClient:   s.HTTPClient(),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "outboxtest", SecretAccessKey: "outboxtest"}, nil
@@ -53,11 +64,5 @@ func Start(t TB, opts ...Option) *AWS {
 		Retryer: func() aws.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = 20 * time.Millisecond })
 		},
-	}
-	return &AWS{
-		Server: s, Config: config,
-		DynamoDB: dynamodb.NewFromConfig(config),
-		Kinesis:  kinesis.NewFromConfig(config),
-		Streams:  dynamodbstreams.NewFromConfig(config),
 	}
 }
