@@ -112,11 +112,23 @@ func (db *DB) Do(ctx context.Context, operation string, body []byte) (any, error
 		return nil, err
 	}
 	result, err := db.do(operation, body)
-	db.announce()
+	if !reads(operation) {
+		db.announce()
+	}
 	if err != nil {
 		return nil, plain(operation, err)
 	}
 	return result, nil
+}
+
+// reads reports whether an operation changes nothing. Such a one announces nothing either, so that
+// OnChange, which runs while changes are announced, may call it.
+func reads(operation string) bool {
+	switch operation {
+	case "DescribeTable", "ListTables", "GetItem", "Query", "Scan", "DescribeTimeToLive", "DescribeKinesisStreamingDestination":
+		return true
+	}
+	return false
 }
 
 func (db *DB) do(operation string, body []byte) (any, error) {
@@ -125,8 +137,22 @@ func (db *DB) do(operation string, body []byte) (any, error) {
 		return run(body, db.createTable)
 	case "DescribeTable":
 		return run(body, db.describeTable)
+	case "DeleteTable":
+		return run(body, db.deleteTable)
+	case "ListTables":
+		return run(body, db.listTables)
+	case "UpdateTimeToLive":
+		return run(body, db.updateTimeToLive)
+	case "DescribeTimeToLive":
+		return run(body, db.describeTimeToLive)
 	case "PutItem":
 		return run(body, db.putItem)
+	case "UpdateItem":
+		return run(body, db.updateItem)
+	case "DeleteItem":
+		return run(body, db.deleteItem)
+	case "Scan":
+		return run(body, db.scan)
 	case "GetItem":
 		return run(body, db.getItem)
 	case "Query":

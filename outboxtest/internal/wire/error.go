@@ -19,6 +19,8 @@ const (
 	CodeUnknownOperation = "UnknownOperationException"
 	CodeInternal         = "InternalServerError"
 	CodeTooLarge         = "RequestEntityTooLargeException"
+	// CodeTransactionCanceled is DynamoDB's own, but the front end writes it in its own way.
+	CodeTransactionCanceled = "TransactionCanceledException"
 )
 
 // Error is a failed operation as the client will see it.
@@ -105,6 +107,8 @@ func (e *Error) document(prefix string) map[string]any {
 	case CodeSerialization:
 		// The serializer capitalises the member; SDKs accept both.
 		prefix, messageKey = "com.amazon.coral.service#", "Message"
+	case CodeTransactionCanceled:
+		messageKey = "Message"
 	case CodeUnknownOperation, CodeTooLarge:
 		prefix = "com.amazon.coral.service#"
 	}
