@@ -112,6 +112,11 @@ func (b *binder) value(tree any, dst reflect.Value, path string, element bool) e
 		return nil
 	}
 	if tree == nil {
+		// A null among the elements of a list or map is a structure without members: what it
+		// requires is missing, and nobody behind the binding has to expect that.
+		if element && dst.Kind() == reflect.Struct {
+			return b.object(nil, dst, path)
+		}
 		return nil
 	}
 	switch dst.Kind() {
