@@ -41,7 +41,8 @@ const (
 	DuplicateRecord FaultKind = "DuplicateRecord"
 	// DelayRecord writes the record after Duration; later ones overtake it.
 	DelayRecord FaultKind = "DelayRecord"
-	// ReorderRecord lets the next record, if one is waiting, overtake.
+	// ReorderRecord lets the next record overtake, if one comes within Duration;
+	// default: 20 ms.
 	ReorderRecord FaultKind = "ReorderRecord"
 	// DropRecord loses the record, as DynamoDB loses one that is too large. See
 	// [Server.FailedToReplicate].
@@ -68,7 +69,7 @@ type Fault struct {
 	Probability float64
 	// Calls that are struck whatever the probability, counted from 1.
 	Calls []int
-	// Duration of a Latency or a DelayRecord.
+	// Duration of a Latency, a DelayRecord or a ReorderRecord.
 	Duration time.Duration
 }
 

@@ -162,10 +162,14 @@ func applies(k Kind, service, operation string) bool {
 
 // Record is what shall happen to one change record.
 type Record struct {
-	Drop, Duplicate, Reorder bool
-	NewID                    bool // the duplicate has an event id of its own
-	Delay                    time.Duration
+	Drop, Duplicate bool
+	NewID           bool          // the duplicate has an event id of its own
+	Delay           time.Duration // 0 for none
+	Reorder         time.Duration // how long to wait for a record that overtakes; 0 for none
 }
+
+// holdTime is how long a record waits to be overtaken, if the rule does not say.
+const holdTime = 20 * time.Millisecond
 
 // Record decides about one change record of a table.
 func (in *Injector) Record(table string) Record {
@@ -183,7 +187,10 @@ func (in *Injector) Record(table string) Record {
 			out.Duplicate = true
 			out.NewID = in.hash(i, "id:"+table, in.counts[countKey{i, table}])%2 == 0
 		case ReorderRecord:
-			out.Reorder = true
+			out.Reorder = holdTime
+			if r.Duration > 0 {
+				out.Reorder = r.Duration
+			}
 		case DelayRecord:
 			out.Delay += r.Duration
 		}

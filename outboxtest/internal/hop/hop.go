@@ -41,7 +41,7 @@ type Hop struct {
 	closed  bool
 	queue   []dynamo.Change
 	delayed []entry // by due time
-	held    []entry // reordered: they go after the next record
+	held    []entry // reordered: they go after the next record, or when due
 	busy    bool
 	failed  map[string]int // records given up, by table
 	lastErr error
@@ -147,13 +147,10 @@ func (h *Hop) deliver() time.Time {
 			batch, h.delayed = h.delayed[:1:1], h.delayed[1:]
 		case len(h.queue) > 0:
 			change, h.queue = &h.queue[0], h.queue[1:]
-		case len(h.held) > 0: // nothing came that could overtake them
+		case len(h.held) > 0 && !time.Now().Before(h.held[0].due): // nothing came to overtake them
 			batch, h.held = h.held, nil
 		default:
-			due := time.Time{}
-			if len(h.delayed) > 0 {
-				due = h.delayed[0].due
-			}
+			due := h.nextDue()
 			h.mu.Unlock()
 			return due
 		}
@@ -170,6 +167,16 @@ func (h *Hop) deliver() time.Time {
 		h.mu.Unlock()
 		h.fire()
 	}
+}
+
+// nextDue is called with the lock held.
+func (h *Hop) nextDue() (due time.Time) {
+	for _, waiting := range [][]entry{h.delayed, h.held} {
+		if len(waiting) > 0 && (due.IsZero() || waiting[0].due.Before(due)) {
+			due = waiting[0].due
+		}
+	}
+	return due
 }
 
 func (h *Hop) fire() {
@@ -206,9 +213,12 @@ func (h *Hop) records(c dynamo.Change) []entry {
 		switch {
 		case what.Delay > 0:
 			h.delay(copies, what.Delay)
-		case what.Reorder:
+		case what.Reorder > 0:
 			h.mu.Lock()
-			h.held = append(h.held, copies...)
+			for _, en := range copies {
+				en.due = time.Now().Add(what.Reorder)
+				h.held = append(h.held, en)
+			}
 			h.mu.Unlock()
 			continue
 		default:
