@@ -156,6 +156,21 @@ func TestTimesOfOtherWriters(t *testing.T) {
 	}
 }
 
+// Without a precision the magnitude of the number tells seconds, milliseconds and microseconds apart.
+func TestPrecisionIsKnownByMagnitude(t *testing.T) {
+	for number, want := range map[string]time.Time{
+		"1719347890":       time.Unix(1719347890, 0).UTC(),
+		"1719347890.25":    time.UnixMilli(1719347890250).UTC(),
+		"1719347890250":    time.UnixMilli(1719347890250).UTC(),
+		"1719347890250647": time.UnixMicro(1719347890250647).UTC(),
+	} {
+		text := strings.Replace(string(golden(t, "kinesis_insert_microseconds")), `,"ApproximateCreationDateTimePrecision":"MICROSECOND"`, "", 1)
+		r, err := outbox.DecodeRecord([]byte(strings.Replace(text, "1719347890250647", number, 1)))
+		require.NoError(t, err)
+		require.Equal(t, want, r.ChangedAt, number)
+	}
+}
+
 // The row of the TypeScript sample that this library grew from: its own names, and no payload.
 var sampleRow = outbox.Attributes{AggregateID: "relatedOrderId", Payload: outbox.NoAttribute}
 

@@ -319,7 +319,7 @@ func TestLostAnswersAreUnknownOutcomes(t *testing.T) {
 	for _, unknown := range []error{
 		errors.New("connection reset"), context.DeadlineExceeded, context.Canceled, apiError{"ThrottlingException"},
 		&types.TransactionInProgressException{}, responseError{apiError{"InternalFailure"}, http.StatusInternalServerError},
-		fmt.Errorf("operation error: %w", context.Canceled),
+		fmt.Errorf("operation error: %w", context.Canceled), fmt.Errorf("%w: %w", apiError{"ValidationException"}, context.DeadlineExceeded),
 	} {
 		err := newWriter(t, &client{err: unknown}).Put(t.Context(), "orders", order{"1"}, event("e"))
 		require.ErrorIsf(t, err, outbox.ErrUnknownOutcome, "%v", unknown)
