@@ -215,10 +215,9 @@ func (db *DB) commit(t *table, old *record, next attr.Item, byTTL bool) {
 		rec = &record{key: t.key.place(next), item: next, size: attr.ItemSize(next)}
 		change.Keys = t.key.key(next)
 	}
-	switch {
-	case old == nil:
+	if old == nil {
 		change.Kind = Insert
-	default:
+	} else {
 		change.Old, change.Keys = old.item, t.key.key(old.item)
 		if next == nil {
 			change.Kind = Remove

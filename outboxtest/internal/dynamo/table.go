@@ -1,7 +1,6 @@
 package dynamo
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -216,13 +215,4 @@ func (t *table) checkUpdated(old, next attr.Item) error {
 		}
 	}
 	return nil
-}
-
-// tagList is the table's tags in the order of their keys.
-func (t *table) tagList() []tag {
-	out := make([]tag, 0, len(t.tags))
-	for _, key := range slices.Sorted(maps.Keys(t.tags)) {
-		out = append(out, tag{Key: key, Value: t.tags[key]})
-	}
-	return out
 }

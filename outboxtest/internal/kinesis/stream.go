@@ -27,7 +27,6 @@ const (
 type stream struct {
 	name, arn      string
 	incarnation    int64 // tells apart streams that had the same name one after the other
-	id             string
 	status         status
 	settleAt       time.Time // when the change under way is complete
 	settle         func()    // completes it; nil if nothing is under way
