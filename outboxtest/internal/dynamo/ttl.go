@@ -1,6 +1,8 @@
 package dynamo
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,7 +90,9 @@ func (db *DB) expire() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	now := db.cfg.Now()
-	for _, t := range db.tables {
+	// In the order of their names, so that a test that is run again sees the same changes.
+	for _, name := range slices.Sorted(maps.Keys(db.tables)) {
+		t := db.tables[name]
 		if t.ttl == "" {
 			continue
 		}
