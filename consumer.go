@@ -10,6 +10,7 @@ import (
 	"maps"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -185,11 +186,20 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 				return Permanent(fmt.Errorf("the payload's content type is %q: want application/json", r.ContentType))
 			}
 			if err := json.Unmarshal(r.Payload, &e.Data); err != nil {
-				return Permanent(fmt.Errorf("the payload cannot be decoded into %s: %w", reflect.TypeFor[T](), err))
+				return Permanent(fmt.Errorf("the payload cannot be decoded into %s: %w", reflect.TypeFor[T](), discreet(err)))
 			}
 		}
 		return h(ctx, e)
 	})
+}
+
+// discreet removes what an error of encoding/json quotes from the payload, since errors are logged.
+func discreet(err error) error {
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		kind, _, _ := strings.Cut(wrong.Value, " ") // "number 5" names the value
+		return fmt.Errorf("field %q at byte %d: a JSON %s does not fit %s", wrong.Field, wrong.Offset, kind, wrong.Type)
+	}
+	return err
 }
 
 func (c *Consumer) add(eventType string, h Handler) {
@@ -271,6 +281,11 @@ func (c *Consumer) lane(aggregateID string) uint64 {
 // handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
 func (b *batch) handle(ctx context.Context, i int) {
 	r := &b.records[i]
+	if !b.c.ours(r.Table) {
+		b.finished[i] = true
+		b.c.skipped(ctx, *r, notEventError{changerec.OtherTable})
+		return
+	}
 	h, known := b.handlers[r.Type]
 	if !known && !b.c.failUnknownTypes {
 		b.finished[i] = true
@@ -316,6 +331,11 @@ func (b *batch) result(stopped error) *ProcessError {
 	}
 	e.Stopped = stopped
 	return &e
+}
+
+// ours reports whether WithTables lets events of this table through. A record that does not name its table passes.
+func (c *Consumer) ours(table string) bool {
+	return len(c.tables) == 0 || table == "" || slices.Contains(c.tables, table)
 }
 
 func (c *Consumer) skipUnknown(ctx context.Context, r Record) {

@@ -311,6 +311,24 @@ func TestMiddlewareWrapsInOrderAndHooksSeeTheResult(t *testing.T) {
 	require.Equal(t, []string{"outer before 1", "inner before 1", "handler", "inner after", "outer after", "hook 1 no"}, calls)
 }
 
+func TestTablesLimitProcessToo(t *testing.T) {
+	c := newConsumer(t, outbox.WithTables("events"), outbox.WithConcurrency(1))
+	var handled []string
+	outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error { handled = append(handled, e.ID); return nil })
+	foreign, ours := rec("1", "a"), rec("2", "a")
+	foreign.Table, ours.Table = "other", "events"
+	require.NoError(t, c.Process(t.Context(), foreign, ours, rec("3", "a")))
+	require.Equal(t, []string{"2", "3"}, handled)
+}
+
+func TestDecodingErrorsDoNotQuoteThePayload(t *testing.T) {
+	c := newConsumer(t)
+	outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return nil })
+	err := c.Process(t.Context(), outbox.Record{ID: "1", Type: "ORDER_CREATED", Payload: []byte(`{"orderId":41115}`)})
+	require.ErrorContains(t, err, `field "orderId" at byte 16: a JSON number does not fit string`)
+	require.NotContains(t, err.Error(), "41115")
+}
+
 func TestNoRecordsIsSuccess(t *testing.T) {
 	require.NoError(t, newConsumer(t).Process(t.Context()))
 }

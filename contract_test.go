@@ -227,10 +227,12 @@ func TestBadWritesLeaveNothingBehind(t *testing.T) {
 		err  error
 		want string
 	}{
-		"wrong table":      {w.writer.Put(t.Context(), "nonsense", order{"1"}, event("e")), "ResourceNotFoundException"},
-		"no key":           {w.writer.Put(t.Context(), "orders", values{"x": str("1")}, event("e")), "ValidationE"},
-		"item twice":       {w.writer.Transact(t.Context(), twoPuts, event("e")), "multiple operations on one item"},
-		"500 KB":           {w.writer.Put(t.Context(), "orders", values{"orderId": str("1"), "a": str(strings.Repeat("x", 500<<10))}, event("e")), "too large"},
+		"wrong table": {w.writer.Put(t.Context(), "nonsense", order{"1"}, event("e")), "ResourceNotFoundException"},
+		"no key":      {w.writer.Put(t.Context(), "orders", values{"x": str("1")}, event("e")), "ValidationE"},
+		"item twice":  {w.writer.Transact(t.Context(), twoPuts, event("e")), "multiple operations on one item"},
+		"500 KB":      {w.writer.Put(t.Context(), "orders", values{"orderId": str("1"), "a": str(strings.Repeat("x", 500<<10))}, event("e")), "too large"},
+		"no expression": {w.writer.Transact(t.Context(), []types.TransactWriteItem{{Update: &types.Update{
+			TableName: aws.String("orders"), Key: values{"orderId": str("1")}}}}, event("e")), "invalid write"},
 		"empty key":        {w.writer.Put(t.Context(), "orders", order{""}, event("e")), "ValidationE"},
 		"no id":            {w.writer.Put(t.Context(), "orders", order{"1"}, event("")), "it has no id"},
 		"the events table": {newWriter(t, w.DynamoDB).Transact(t.Context(), nil, event("e"), event("e")), "same item"},

@@ -21,7 +21,7 @@ var (
 	ErrConditionFailed = errors.New("condition failed")
 	// ErrEventConflict: an event with this id and other content is already stored. Nothing was written.
 	ErrEventConflict = errors.New("event id is taken by a different event")
-	// ErrUnknownOutcome: no answer came, so the transaction may or may not have been committed. Repeat the call with the
+	// ErrUnknownOutcome: no answer came that decides it, so the transaction may or may not have been committed. Repeat the call with the
 	// same events: it writes what is missing and nothing twice.
 	ErrUnknownOutcome = errors.New("outcome unknown, repeat with the same events")
 )
@@ -33,7 +33,7 @@ type TransactionError struct {
 	Operations []OperationError
 
 	kind  error // a sentinel of this package, or nil
-	cause error // the SDK's error, or nil when nothing was sent
+	cause error // the SDK's error, if the SDK was asked
 }
 
 // OperationError says why one operation of a transaction failed.
@@ -80,10 +80,10 @@ func (o OperationError) text() string {
 func (e *TransactionError) Error() string {
 	parts := []string{"outbox"}
 	switch {
-	case e.cause == nil:
+	case e.cause == nil || errors.Is(e.kind, ErrInvalidWrite):
 		parts = append(parts, "transaction refused before sending")
 	case errors.Is(e.kind, ErrUnknownOutcome):
-		parts = append(parts, "transaction sent, but not answered")
+		parts = append(parts, "transaction sent, no answer that decides it")
 	default:
 		parts = append(parts, "transaction not committed")
 	}

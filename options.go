@@ -124,7 +124,7 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 }
 
 // ConsumerHooks are called by a Consumer at what their names say. A nil func is not called. They run on the goroutines of
-// the handlers, several at a time, and delay them.
+// the handlers, several at a time, and delay them. Their panics are not recovered.
 type ConsumerHooks struct {
 	// Handled is called after a handler has returned, with how long it took and its error.
 	Handled func(ctx context.Context, r Record, took time.Duration, err error)

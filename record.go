@@ -73,7 +73,10 @@ func (e notEventError) Is(target error) bool { return target == ErrNotEvent }
 // event, the rest of it is not looked at. Nesting is limited to 128 levels of JSON; DynamoDB itself nests 32 levels.
 func DecodeRecord(data []byte, opts ...RecordOption) (Record, error) {
 	cfg := recordConfig{attributes: defaultAttributes}
-	for _, opt := range opts {
+	for i, opt := range opts {
+		if opt == nil {
+			return Record{}, fmt.Errorf("outbox: DecodeRecord: option %d is nil", i)
+		}
 		if err := opt.applyRecord(&cfg); err != nil {
 			return Record{}, fmt.Errorf("outbox: DecodeRecord: %w", err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/seed-1b628d3f/outbox/internal/itemsize"
 )
@@ -159,6 +160,10 @@ func (w *Writer) explain(err error, items []types.TransactWriteItem, own int) er
 		return w.explainCanceled(err, canceled.CancellationReasons, items, own)
 	}
 	te := &TransactionError{cause: err}
+	if params := (smithy.InvalidParamsError{}); errors.As(err, &params) { // the SDK's own check, before it sends
+		te.kind = ErrInvalidWrite
+		return te
+	}
 	if !refused(err) {
 		te.kind = ErrUnknownOutcome
 	}
@@ -186,11 +191,17 @@ func refused(err error) bool {
 
 func (w *Writer) explainCanceled(err error, reasons []types.CancellationReason, items []types.TransactWriteItem, own int) error {
 	te := &TransactionError{cause: err}
-	stored := 0 // event rows that are already stored with the content they were to have
+	stored, missing := 0, 0 // event rows that are stored as they were meant to be, and that are known not to be stored
 	conditionFailed := false
 	for i, reason := range reasons {
 		code := aws.ToString(reason.Code)
-		if i >= len(items) || code == "" || code == "None" {
+		if i >= len(items) {
+			break
+		}
+		if code == "" || code == "None" {
+			if i >= own {
+				missing++
+			}
 			continue
 		}
 		op := w.operation(items, i, own)
@@ -214,8 +225,10 @@ func (w *Writer) explainCanceled(err error, reasons []types.CancellationReason, 
 	case te.kind != nil: // an event conflict
 	case stored > 0 && stored == len(items)-own:
 		return nil // the repeat of a committed transaction, whatever else has changed since
-	case stored > 0:
+	case stored > 0 && missing > 0:
 		te.kind = ErrEventConflict // some of the events were committed by a transaction without the others
+	case stored > 0:
+		te.kind = ErrUnknownOutcome // the conflict or throttling of the other rows hides whether they are stored
 	case conditionFailed:
 		te.kind = ErrConditionFailed
 	}

@@ -27,8 +27,6 @@ type Writer struct {
 	client     DynamoDBClient
 	table      string
 	attributes Attributes
-	condition  *string
-	names      map[string]string
 }
 
 // NewWriter returns a Writer that stores events in eventsTable through client. It makes no call. The error names everything
@@ -59,8 +57,6 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 		client:     client,
 		table:      eventsTable,
 		attributes: cfg.attributes,
-		condition:  aws.String("attribute_not_exists(#id)"),
-		names:      map[string]string{"#id": cfg.attributes.ID},
 	}, nil
 }
 
@@ -70,7 +66,7 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 //
 // At least one event is needed. A repeat with the same events succeeds without writing anything, now by DynamoDB's
 // idempotency token and at any later time by the stored event, so after an error a caller may simply call again with the
-// same Event values.
+// same Event values. The events decide: a repeat with the same events and another item writes nothing either.
 //
 // The error is a *TransactionError, except when ctx had ended before anything was sent. With ErrUnknownOutcome the
 // transaction may have been committed; with every other error nothing was written.
@@ -152,10 +148,10 @@ func (w *Writer) rows(first int, events []AnyEvent) ([]types.TransactWriteItem, 
 			row.time = now
 		}
 		items[i].Put = &types.Put{
-			TableName:                           &w.table,
+			TableName:                           aws.String(w.table),
 			Item:                                w.attributes.item(&row),
-			ConditionExpression:                 w.condition,
-			ExpressionAttributeNames:            w.names,
+			ConditionExpression:                 aws.String("attribute_not_exists(#id)"),
+			ExpressionAttributeNames:            map[string]string{"#id": w.attributes.ID}, // the caller of Items may change it
 			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 		}
 	}

@@ -298,6 +298,10 @@ func TestRepeatOfACommittedTransaction(t *testing.T) {
 	// One of two events is stored: this transaction was never committed as it stands.
 	err := newWriter(t, &client{err: canceled(stored(meant("e1")), reason("None"))}).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.ErrorIs(t, err, outbox.ErrEventConflict)
+	// One is stored, and a conflict hides whether the other is.
+	err = newWriter(t, &client{err: canceled(stored(meant("e1")), reason("TransactionConflict"))}).Transact(t.Context(), nil, event("e1"), event("e2"))
+	require.NotErrorIs(t, err, outbox.ErrEventConflict)
+	require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
 	err = newWriter(t, &client{err: canceled(stored(meant("e1")), stored(meant("e2")))}).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.NoError(t, err)
 }

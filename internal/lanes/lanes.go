@@ -10,6 +10,7 @@ package lanes
 
 import (
 	"math/bits"
+	"slices"
 	"sync"
 )
 
@@ -146,7 +147,7 @@ func (p *Pool) work() {
 		b := p.batches[0]
 		i := b.take()
 		if b.may == 0 {
-			p.batches = append(p.batches[:0], p.batches[1:]...)
+			p.batches = slices.Delete(p.batches, 0, 1)
 		}
 		p.mu.Unlock()
 		if !p.run(b, i) {

@@ -52,24 +52,28 @@ func (w *writer) item(item *types.TransactWriteItem) {
 		w.mark('P', 0)
 		w.optional(put.TableName)
 		w.values(put.Item)
+		w.text(string(put.ReturnValuesOnConditionCheckFailure))
 		w.expressions(put.ConditionExpression, nil, put.ExpressionAttributeNames, put.ExpressionAttributeValues)
 	}
 	if update := item.Update; update != nil {
 		w.mark('U', 0)
 		w.optional(update.TableName)
 		w.values(update.Key)
+		w.text(string(update.ReturnValuesOnConditionCheckFailure))
 		w.expressions(update.ConditionExpression, update.UpdateExpression, update.ExpressionAttributeNames, update.ExpressionAttributeValues)
 	}
 	if del := item.Delete; del != nil {
 		w.mark('D', 0)
 		w.optional(del.TableName)
 		w.values(del.Key)
+		w.text(string(del.ReturnValuesOnConditionCheckFailure))
 		w.expressions(del.ConditionExpression, nil, del.ExpressionAttributeNames, del.ExpressionAttributeValues)
 	}
 	if check := item.ConditionCheck; check != nil {
 		w.mark('C', 0)
 		w.optional(check.TableName)
 		w.values(check.Key)
+		w.text(string(check.ReturnValuesOnConditionCheckFailure))
 		w.expressions(check.ConditionExpression, nil, check.ExpressionAttributeNames, check.ExpressionAttributeValues)
 	}
 }

@@ -41,6 +41,7 @@ func TestEveryDifferenceGivesAnotherToken(t *testing.T) {
 		{{Put: &types.Put{TableName: aws.String("t"), Item: item{"a": s("1")}, ConditionExpression: aws.String("x")}}},
 		{{Put: &types.Put{TableName: aws.String("t"), Item: item{"a": s("1")}, ExpressionAttributeNames: map[string]string{"#x": "y"}}}},
 		{{Put: &types.Put{TableName: aws.String("t"), Item: item{"a": s("1")}, ExpressionAttributeValues: item{":x": s("y")}}}},
+		{{Put: &types.Put{TableName: aws.String("t"), Item: item{"a": s("1")}, ReturnValuesOnConditionCheckFailure: "ALL_OLD"}}},
 		{{Update: &types.Update{TableName: aws.String("t"), Key: item{"a": s("1")}}}},
 		{{Update: &types.Update{TableName: aws.String("t"), Key: item{"a": s("1")}, UpdateExpression: aws.String("x")}}},
 		{{Update: &types.Update{TableName: aws.String("t"), Key: item{"a": s("1")}, ConditionExpression: aws.String("x")}}},
