@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -244,6 +245,33 @@ func TestAFunctionMayWrite(t *testing.T) {
 		require.NoError(t, a.Drain(t.Context()))
 		require.Len(t, f.sorted(), 10)
 	})
+}
+
+// TestDrainMissesNothing has two functions write for each other, without a pause.
+func TestDrainMissesNothing(t *testing.T) {
+	for round := range 20 {
+		a := outboxtest.Start(t)
+		ping, pong := stream(t, a, "ping", 1), stream(t, a, "pong", 1)
+		var handled atomic.Int64
+		const length = 40
+		pass := func(to *string) func(context.Context, []byte) ([]byte, error) {
+			return func(ctx context.Context, _ []byte) ([]byte, error) {
+				if handled.Add(1) == length {
+					return nil, nil
+				}
+				_, err := a.Kinesis.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: to, PartitionKey: aws.String("k"), Data: []byte("x")})
+				return nil, err
+			}
+		}
+		_, err := a.Map(outboxtest.EventSource{Stream: *ping}, pass(pong))
+		require.NoError(t, err)
+		_, err = a.Map(outboxtest.EventSource{Stream: *pong}, pass(ping))
+		require.NoError(t, err)
+		put(t, a, ping, "k", "x")
+		require.NoError(t, a.Drain(deadline(t)))
+		require.EqualValues(t, length, handled.Load(), "round %d", round)
+		a.Close()
+	}
 }
 
 type orderCreated struct{ OrderID string }

@@ -3,6 +3,7 @@ package outboxtest_test
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -183,6 +184,47 @@ func TestRetentionTrimsByTheClock(t *testing.T) {
 	})
 }
 
+// TestAnIteratorSurvivesTrimming reads on while records in front of it expire.
+func TestAnIteratorSurvivesTrimming(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := outboxtest.Start(t)
+		name := stream(t, a, "changes", 1)
+		for i := range 6 {
+			put(t, a, name, "k", fmt.Sprint(i))
+			time.Sleep(time.Minute)
+		}
+		time.Sleep(24*time.Hour - 5*time.Minute - 30*time.Second)
+		get := func(it *string) (string, *string) {
+			out, err := a.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: it, Limit: aws.Int32(1)})
+			require.NoError(t, err)
+			require.Len(t, out.Records, 1)
+			return string(out.Records[0].Data), out.NextShardIterator
+		}
+		data, it := get(horizon(t, a, name, aws.String(first)))
+		require.Equal(t, "1", data, "the first has expired")
+		time.Sleep(time.Minute)
+		data, it = get(it)
+		require.Equal(t, "2", data, "what was read has expired")
+		time.Sleep(3 * time.Minute)
+		data, _ = get(it)
+		require.Equal(t, "5", data, "what was to be read next has expired")
+	})
+}
+
+func TestARequestIsBounded(t *testing.T) {
+	a := outboxtest.Start(t)
+	in := kinesis.PutRecordsInput{StreamName: stream(t, a, "changes", 1)}
+	for range 15 {
+		in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: aws.String("k"), Data: make([]byte, 700<<10)})
+	}
+	_, err := a.Kinesis.PutRecords(t.Context(), &in)
+	require.ErrorContains(t, err, "InvalidArgumentException: Records size exceeds 10 MB limit")
+	require.Zero(t, count(t, a, in.StreamName), "nothing was written")
+	in.Records = in.Records[:14]
+	_, err = a.Kinesis.PutRecords(t.Context(), &in)
+	require.NoError(t, err)
+}
+
 func TestGetRecordsIsBoundedByCountAndBytes(t *testing.T) {
 	a := outboxtest.Start(t)
 	name := stream(t, a, "changes", 1)
@@ -207,14 +249,14 @@ func TestGetRecordsIsBoundedByCountAndBytes(t *testing.T) {
 func TestKinesisLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := outboxtest.Start(t, outboxtest.WithKinesisLimits())
-		once := func(o *kinesis.Options) { o.RetryMaxAttempts = 1 }
 		name := stream(t, a, "changes", 1)
 		it := horizon(t, a, name, aws.String(first))
 		var tooMuch *types.ProvisionedThroughputExceededException
 		get := func() (*kinesis.GetRecordsOutput, error) {
 			return a.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: it}, once)
 		}
-		for range 5 {
+		put(t, a, name, "k", strings.Repeat("x", 100<<10))
+		for range 5 { // a small answer is no obstacle to the next
 			_, err := get()
 			require.NoError(t, err)
 		}
@@ -248,12 +290,18 @@ func TestKinesisLimits(t *testing.T) {
 		time.Sleep(time.Second)
 		got, err := get()
 		require.NoError(t, err)
-		require.Len(t, got.Records, 10)
+		require.Len(t, got.Records, 11)
 		time.Sleep(time.Second)
 		_, err = get()
 		require.ErrorAs(t, err, &tooMuch)
 		time.Sleep(2 * time.Second)
 		_, err = get()
 		require.NoError(t, err)
+
+		for range 5 {
+			horizon(t, a, name, aws.String(first))
+		}
+		_, err = a.Kinesis.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{StreamName: name, ShardId: aws.String(first), ShardIteratorType: "LATEST"}, once)
+		require.ErrorAs(t, err, &tooMuch)
 	})
 }

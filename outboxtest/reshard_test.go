@@ -1,6 +1,7 @@
 package outboxtest_test
 
 import (
+	"crypto/md5"
 	"fmt"
 	"math/big"
 	"testing"
@@ -134,11 +135,40 @@ func TestUpdateShardCount(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, target, *summary.StreamDescriptionSummary.OpenShardCount)
 		covers(t, shards(t, a, name))
+		routes(t, a, name)
 	}
-	_, err := a.Kinesis.UpdateShardCount(t.Context(), &kinesis.UpdateShardCountInput{StreamName: name,
-		TargetShardCount: aws.Int32(3), ScalingType: types.ScalingTypeUniformScaling})
-	var invalid *types.InvalidArgumentException
-	require.ErrorAs(t, err, &invalid, "more than double")
+	for _, target := range []int32{2, 4} {
+		_, err := a.Kinesis.UpdateShardCount(t.Context(), &kinesis.UpdateShardCountInput{StreamName: name,
+			TargetShardCount: &target, ScalingType: types.ScalingTypeUniformScaling})
+		require.NoError(t, err)
+	}
+	for target, want := range map[int32]string{
+		9: "UpdateShardCount cannot scale up over double your current open shard count. Current open shard count: 4 Target shard count: 9",
+		1: "UpdateShardCount cannot scale down below half your current open shard count. Current open shard count: 4 Target shard count: 1",
+	} {
+		_, err := a.Kinesis.UpdateShardCount(t.Context(), &kinesis.UpdateShardCountInput{StreamName: name,
+			TargetShardCount: &target, ScalingType: types.ScalingTypeUniformScaling})
+		require.ErrorContains(t, err, "InvalidArgumentException: "+want)
+	}
+}
+
+// routes checks that records go where the MD5 of their key says.
+func routes(t *testing.T, a *outboxtest.AWS, stream *string) {
+	t.Helper()
+	all := make(map[string]types.Shard)
+	for _, sh := range shards(t, a, stream) {
+		all[*sh.ShardId] = sh
+	}
+	for i := range 30 {
+		key := fmt.Sprint("key", i)
+		sum := md5.Sum([]byte(key))
+		hash := new(big.Int).SetBytes(sum[:])
+		sh := all[*put(t, a, stream, key, "x").ShardId]
+		low, _ := new(big.Int).SetString(*sh.HashKeyRange.StartingHashKey, 10)
+		high, _ := new(big.Int).SetString(*sh.HashKeyRange.EndingHashKey, 10)
+		require.True(t, low.Cmp(hash) <= 0 && hash.Cmp(high) <= 0, "%s is in %s, not in %s", hash, *sh.ShardId, key)
+		require.Nil(t, sh.SequenceNumberRange.EndingSequenceNumber)
+	}
 }
 
 func TestListShardsPagesAndFilters(t *testing.T) {
@@ -185,6 +215,7 @@ func TestListShardsPagesAndFilters(t *testing.T) {
 		require.Equal(t, all, list(filter(types.ShardFilterTypeFromTimestamp, "", began)))
 		time.Sleep(time.Hour)
 		require.Equal(t, []string{"0", "1", "2", "4", "5"}, list(filter(types.ShardFilterTypeFromTimestamp, "", time.Now())))
+		require.Equal(t, []string{"0", "1", "2", "4", "5"}, list(filter(types.ShardFilterTypeAtTimestamp, "", time.Now())))
 
 		out, err := a.Kinesis.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: name, MaxResults: aws.Int32(1)})
 		require.NoError(t, err)

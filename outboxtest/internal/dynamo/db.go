@@ -125,7 +125,8 @@ func (db *DB) Do(ctx context.Context, operation string, body []byte) (any, error
 // OnChange, which runs while changes are announced, may call it.
 func reads(operation string) bool {
 	switch operation {
-	case "DescribeTable", "ListTables", "GetItem", "Query", "Scan", "DescribeTimeToLive", "DescribeKinesisStreamingDestination":
+	case "DescribeTable", "ListTables", "GetItem", "BatchGetItem", "TransactGetItems", "Query", "Scan",
+		"DescribeTimeToLive", "DescribeKinesisStreamingDestination", "ListTagsOfResource", "DescribeLimits", "DescribeEndpoints":
 		return true
 	}
 	return false
@@ -133,18 +134,6 @@ func reads(operation string) bool {
 
 func (db *DB) do(operation string, body []byte) (any, error) {
 	switch operation {
-	case "CreateTable":
-		return run(body, db.createTable)
-	case "DescribeTable":
-		return run(body, db.describeTable)
-	case "DeleteTable":
-		return run(body, db.deleteTable)
-	case "ListTables":
-		return run(body, db.listTables)
-	case "UpdateTimeToLive":
-		return run(body, db.updateTimeToLive)
-	case "DescribeTimeToLive":
-		return run(body, db.describeTimeToLive)
 	case "PutItem":
 		return run(body, db.putItem)
 	case "UpdateItem":
@@ -157,8 +146,45 @@ func (db *DB) do(operation string, body []byte) (any, error) {
 		return run(body, db.getItem)
 	case "Query":
 		return run(body, db.query)
+	case "BatchGetItem":
+		return run(body, db.batchGetItem)
+	case "BatchWriteItem":
+		return run(body, db.batchWriteItem)
+	case "TransactGetItems":
+		return run(body, db.transactGetItems)
 	case "TransactWriteItems":
 		return run(body, db.transactWriteItems)
+	}
+	return db.administer(operation, body)
+}
+
+// administer performs the operations that are about tables.
+func (db *DB) administer(operation string, body []byte) (any, error) {
+	switch operation {
+	case "CreateTable":
+		return run(body, db.createTable)
+	case "DescribeTable":
+		return run(body, db.describeTable)
+	case "UpdateTable":
+		return run(body, db.updateTable)
+	case "DeleteTable":
+		return run(body, db.deleteTable)
+	case "ListTables":
+		return run(body, db.listTables)
+	case "UpdateTimeToLive":
+		return run(body, db.updateTimeToLive)
+	case "DescribeTimeToLive":
+		return run(body, db.describeTimeToLive)
+	case "TagResource":
+		return run(body, db.tagResource)
+	case "UntagResource":
+		return run(body, db.untagResource)
+	case "ListTagsOfResource":
+		return run(body, db.listTagsOfResource)
+	case "DescribeLimits":
+		return run(body, db.describeLimits)
+	case "DescribeEndpoints":
+		return run(body, db.describeEndpoints)
 	case "EnableKinesisStreamingDestination":
 		return run(body, db.enableKinesis)
 	case "DisableKinesisStreamingDestination":

@@ -103,13 +103,16 @@ func (in *scanInput) parseExpressions(r *reading) error {
 // checkStart checks the key to start after against the schema and the segment.
 func (in *scanInput) checkStart(r *reading) error {
 	if len(r.start) != len(r.startNames()) {
+		if r.i == nil {
+			return wire.Validation("The provided starting key is invalid: " + messageKeyMismatch)
+		}
 		return wire.Validation("The provided starting key is invalid")
 	}
 	if err := r.checkStart(); err != nil {
 		return err
 	}
 	if !in.covers(r.place()) {
-		return wire.Validationf("Invalid ExclusiveStartKey. Please use ExclusiveStartKey with correct Segment. TotalSegments: %d Segment: %d",
+		return wire.Validationf("The provided starting key is invalid: Invalid ExclusiveStartKey. Please use ExclusiveStartKey with correct Segment. TotalSegments: %d Segment: %d",
 			*in.TotalSegments, *in.Segment)
 	}
 	return nil

@@ -127,7 +127,7 @@ func TestScanPagesAndSegments(t *testing.T) {
 	_, err := w.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("rows"), Segment: aws.Int32(2), TotalSegments: aws.Int32(2)})
 	requireInvalid(t, err, "The Segment parameter is zero-based and must be less than parameter TotalSegments: Segment: 2 is not less than TotalSegments: 2")
 	_, err = w.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("rows"), ExclusiveStartKey: item{"pk": s("a")}})
-	requireInvalid(t, err, "The provided starting key is invalid")
+	requireInvalid(t, err, "The provided starting key is invalid: The provided key element does not match the schema")
 }
 
 func TestListAndDeleteTables(t *testing.T) {

@@ -139,9 +139,9 @@ func (v *violations) checkTable(name string, tree any, path string) {
 }
 
 func (v *violations) checkEntries(r rule, field reflect.Value, tree any, path string) {
-	if r.keys != nil {
+	if r.keys != nil { // names or ARNs of tables
 		for _, key := range field.MapKeys() {
-			if k := key.String(); len(k) < r.keys[0] || len(k) > r.keys[1] || !IsName(k) {
+			if k := key.String(); len(k) < r.keys[0] || len(k) > r.keys[1] || !IsName(k) && !strings.HasPrefix(k, "arn:") {
 				v.add(tree, path, "Map keys must satisfy constraint: [Member must have length less than or equal to "+
 					strconv.Itoa(r.keys[1])+", Member must have length greater than or equal to "+strconv.Itoa(r.keys[0])+
 					", Member must satisfy regular expression pattern: "+NamePattern+"]")

@@ -1,0 +1,331 @@
+package dynamo
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
+)
+
+type updateIndexAction struct {
+	IndexName             *string                `wire:"required,name,min=3,max=255"`
+	ProvisionedThroughput *provisionedThroughput `wire:"required"`
+}
+
+type deleteIndexAction struct {
+	IndexName *string `wire:"required,name,min=3,max=255"`
+}
+
+type globalSecondaryIndexUpdate struct {
+	Update *updateIndexAction
+	Create *secondaryIndex
+	Delete *deleteIndexAction
+}
+
+func (u globalSecondaryIndexUpdate) name() string {
+	switch {
+	case u.Update != nil:
+		return *u.Update.IndexName
+	case u.Create != nil:
+		return *u.Create.IndexName
+	case u.Delete != nil:
+		return *u.Delete.IndexName
+	}
+	return ""
+}
+
+type updateTableInput struct {
+	tableNameOnly
+	AttributeDefinitions        []attributeDefinition
+	BillingMode                 *string `wire:"enum=PROVISIONED|PAY_PER_REQUEST"`
+	ProvisionedThroughput       *provisionedThroughput
+	OnDemandThroughput          *onDemandThroughput
+	GlobalSecondaryIndexUpdates []globalSecondaryIndexUpdate
+	StreamSpecification         *streamSpecification
+	TableClass                  *string `wire:"enum=STANDARD|STANDARD_INFREQUENT_ACCESS"`
+	DeletionProtectionEnabled   *bool
+}
+
+type updateTableOutput struct{ TableDescription *tableDescription }
+
+func (db *DB) updateTable(in *updateTableInput) (*updateTableOutput, error) {
+	if err := in.validate(); err != nil {
+		return nil, err
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	t, err := db.forAdmin(*in.TableName)
+	if err != nil {
+		return nil, err
+	}
+	// Everything is checked before anything is changed.
+	if err := in.check(t); err != nil {
+		return nil, err
+	}
+	in.applyBilling(db, t)
+	created := in.applyIndexes(t)
+	if s := in.StreamSpecification; s != nil {
+		if isTrue(s.StreamEnabled) {
+			db.enableStream(t, str(s.StreamViewType))
+		} else {
+			t.stream = nil
+		}
+	}
+	if in.TableClass != nil {
+		t.class = *in.TableClass
+	}
+	if in.DeletionProtectionEnabled != nil {
+		t.protected = *in.DeletionProtectionEnabled
+	}
+	d := db.describe(t)
+	d.TableStatus = "UPDATING"
+	for i, g := range d.GlobalSecondaryIndexes {
+		if slices.Contains(created, g.IndexName) {
+			d.GlobalSecondaryIndexes[i].IndexStatus = "CREATING"
+		}
+	}
+	return &updateTableOutput{d}, nil
+}
+
+// validate checks the request as far as that goes without the table.
+func (in *updateTableInput) validate() error {
+	if in.ProvisionedThroughput == nil && in.BillingMode == nil && in.StreamSpecification == nil && in.OnDemandThroughput == nil &&
+		len(in.GlobalSecondaryIndexUpdates) == 0 && in.TableClass == nil && in.DeletionProtectionEnabled == nil {
+		return wire.Validation("At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, GlobalSecondaryIndexUpdates or SSESpecification or ReplicaUpdates is required")
+	}
+	if str(in.BillingMode) == "PROVISIONED" && in.ProvisionedThroughput == nil {
+		return invalid("ProvisionedThroughput must be specified when BillingMode is PROVISIONED")
+	}
+	if p := in.ProvisionedThroughput; p != nil {
+		if err := p.validate(); err != nil {
+			return err
+		}
+	}
+	names := make(map[string]struct{})
+	for _, u := range in.GlobalSecondaryIndexUpdates {
+		name := u.name()
+		if name == "" {
+			return invalid("One of GlobalSecondaryIndexUpdate.Update, GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete must not be null")
+		}
+		if _, twice := names[name]; twice {
+			return invalid("Only one global secondary index update per index is allowed simultaneously. Index: %s", name)
+		}
+		names[name] = struct{}{}
+	}
+	return nil
+}
+
+// check checks the request against the table.
+func (in *updateTableInput) check(t *table) error {
+	if err := in.checkBilling(t); err != nil {
+		return err
+	}
+	if err := in.checkStream(t); err != nil {
+		return err
+	}
+	return in.checkIndexes(t)
+}
+
+// onDemand is the billing mode that the table will have.
+func (in *updateTableInput) onDemand(t *table) bool {
+	if in.BillingMode != nil {
+		return *in.BillingMode == "PAY_PER_REQUEST"
+	}
+	return t.onDemand
+}
+
+func (in *updateTableInput) checkBilling(t *table) error {
+	onDemand := in.onDemand(t)
+	if o := in.OnDemandThroughput; o != nil {
+		if member := o.first(); !onDemand && member != "" {
+			return invalid("%s for OnDemandThroughput cannot be specified when the table BillingMode is PROVISIONED", member)
+		}
+	}
+	p := in.ProvisionedThroughput
+	if p == nil {
+		return nil
+	}
+	if onDemand {
+		return invalid("Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode is PAY_PER_REQUEST")
+	}
+	if !t.onDemand && *p.ReadCapacityUnits == t.provisioned.read && *p.WriteCapacityUnits == t.provisioned.write {
+		return wire.Validationf("The provisioned throughput for the table will not change. The requested value equals the current value. "+
+			"Current ReadCapacityUnits provisioned for the table: %d. Requested ReadCapacityUnits: %d. "+
+			"Current WriteCapacityUnits provisioned for the table: %d. Requested WriteCapacityUnits: %d. "+
+			"Refer to the Amazon DynamoDB Developer Guide for current limits and how to request higher limits.",
+			t.provisioned.read, *p.ReadCapacityUnits, t.provisioned.write, *p.WriteCapacityUnits)
+	}
+	if t.onDemand {
+		if missing := in.unprovisioned(t); len(missing) > 0 {
+			return invalid("ProvisionedThroughput must be specified for index: %s", strings.Join(missing, ","))
+		}
+	}
+	return nil
+}
+
+// unprovisioned are the indexes that the request gives no capacity.
+func (in *updateTableInput) unprovisioned(t *table) []string {
+	var missing []string
+	for _, i := range t.global {
+		given := slices.ContainsFunc(in.GlobalSecondaryIndexUpdates, func(u globalSecondaryIndexUpdate) bool {
+			return u.name() == i.name && u.Create == nil
+		})
+		if !given {
+			missing = append(missing, i.name)
+		}
+	}
+	return missing
+}
+
+func (in *updateTableInput) checkStream(t *table) error {
+	s := in.StreamSpecification
+	switch {
+	case s == nil:
+		return nil
+	case isTrue(s.StreamEnabled) && t.stream != nil:
+		return wire.Validation("Table already has an enabled stream: TableName: " + t.name)
+	case isTrue(s.StreamEnabled) && s.StreamViewType == nil:
+		return invalid("StreamViewType is required when StreamEnabled is true")
+	case !isTrue(s.StreamEnabled) && s.StreamViewType != nil:
+		return invalid("Table is being updated with a stream disabled, UpdateViewType should not be specified")
+	case !isTrue(s.StreamEnabled) && t.stream == nil:
+		return wire.Validation("Table is already disabled for streams: TableName: " + t.name)
+	}
+	return nil
+}
+
+func (in *updateTableInput) checkIndexes(t *table) error {
+	created := 0
+	for _, u := range in.GlobalSecondaryIndexUpdates {
+		i := t.index(u.name())
+		exists := i != nil && i.global
+		switch {
+		case u.Create != nil && i != nil:
+			return wire.Validation("Attempting to create an index which already exists")
+		case u.Create != nil:
+			created++
+			if err := in.checkCreate(t, u.Create); err != nil {
+				return err
+			}
+		case !exists:
+			return wire.Errorf("ResourceNotFoundException", "Requested resource not found")
+		case u.Delete != nil:
+			created++
+		case in.onDemand(t):
+			return invalid("ProvisionedThroughput should not be specified for index: %s when BillingMode is PAY_PER_REQUEST", i.name)
+		}
+	}
+	if created > 1 {
+		return wire.Errorf("LimitExceededException", "Subscriber limit exceeded: Only 1 online index can be created or deleted simultaneously per table")
+	}
+	if created == 1 && len(t.global) >= maxGlobalIndexes && in.creates() {
+		return wire.Errorf("LimitExceededException", "Subscriber limit exceeded: The number of global secondary indexes per table exceeds the limit of %d", maxGlobalIndexes)
+	}
+	return nil
+}
+
+func (in *updateTableInput) creates() bool {
+	return slices.ContainsFunc(in.GlobalSecondaryIndexUpdates, func(u globalSecondaryIndexUpdate) bool { return u.Create != nil })
+}
+
+// checkCreate checks a new index: the request itself must define its keys.
+func (in *updateTableInput) checkCreate(t *table, i *secondaryIndex) error {
+	defs := defined(in.AttributeDefinitions)
+	if err := undefinedKeys(namesOf(i.KeySchema), defs); err != nil {
+		return err
+	}
+	return i.validateGlobal(defs, make(map[string]struct{}), in.onDemand(t))
+}
+
+func (in *updateTableInput) applyBilling(db *DB, t *table) {
+	now := db.cfg.Now()
+	if in.onDemand(t) {
+		if !t.onDemand {
+			t.onDemand, t.onDemandSince = true, now
+			t.provisioned = throughput{lowered: now}
+			for _, i := range t.global {
+				i.provisioned = throughput{lowered: now}
+			}
+		}
+		if o := in.OnDemandThroughput; o != nil {
+			t.provisioned.maxReads = ceiling(t.provisioned.maxReads, o.MaxReadRequestUnits)
+			t.provisioned.maxWrites = ceiling(t.provisioned.maxWrites, o.MaxWriteRequestUnits)
+		}
+	} else {
+		t.onDemand = false
+		if p := in.ProvisionedThroughput; p != nil {
+			t.provisioned = t.provisioned.changed(p, db)
+		}
+	}
+	for _, u := range in.GlobalSecondaryIndexUpdates {
+		if u.Update != nil {
+			i := t.index(*u.Update.IndexName)
+			i.provisioned = i.provisioned.changed(u.Update.ProvisionedThroughput, db)
+		}
+	}
+}
+
+// ceiling is a limit after a change; -1 lifts it.
+func ceiling(old, next *int64) *int64 {
+	switch {
+	case next == nil:
+		return old
+	case *next == -1:
+		return nil
+	}
+	return next
+}
+
+// changed is the capacity after a change.
+func (t throughput) changed(p *provisionedThroughput, db *DB) throughput {
+	next := throughput{read: *p.ReadCapacityUnits, write: *p.WriteCapacityUnits, increased: t.increased, lowered: t.lowered, decreases: t.decreases}
+	if next.read > t.read || next.write > t.write {
+		next.increased = db.cfg.Now()
+	}
+	if next.read < t.read || next.write < t.write {
+		next.lowered = db.cfg.Now()
+		next.decreases++
+	}
+	return next
+}
+
+// applyIndexes creates and deletes indexes and returns the names of new ones. A new index holds the
+// items that are there from the start.
+func (in *updateTableInput) applyIndexes(t *table) []string {
+	var created []string
+	defs := slices.Clone(t.attrs)
+	for _, d := range in.AttributeDefinitions {
+		if !slices.Contains(defined(defs), *d.AttributeName) {
+			defs = append(defs, d)
+		}
+	}
+	t.attrs = defs
+	for _, u := range in.GlobalSecondaryIndexUpdates {
+		switch {
+		case u.Create != nil:
+			i := t.newIndex(*u.Create, true)
+			for _, rec := range t.items {
+				i.store(nil, rec)
+			}
+			t.global = append(t.global, i)
+			created = append(created, i.name)
+		case u.Delete != nil:
+			t.global = slices.DeleteFunc(slices.Clone(t.global), func(i *index) bool { return i.name == *u.Delete.IndexName })
+		}
+	}
+	// Only attributes that are keys stay defined.
+	used := make(map[string]struct{})
+	for _, a := range t.key.attrs() {
+		used[a.name] = struct{}{}
+	}
+	for _, i := range t.indexes() {
+		for _, a := range i.key.attrs() {
+			used[a.name] = struct{}{}
+		}
+	}
+	t.attrs = slices.DeleteFunc(defs, func(d attributeDefinition) bool {
+		_, ok := used[*d.AttributeName]
+		return !ok
+	})
+	return created
+}
