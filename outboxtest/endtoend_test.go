@@ -265,6 +265,12 @@ func TestDrainMissesNothing(t *testing.T) {
 		}
 		_, err := a.Map(outboxtest.EventSource{Stream: *ping}, pass(pong))
 		require.NoError(t, err)
+		// Idle mappings in between keep Drain busy while the record changes sides.
+		idle := stream(t, a, "idle", 1)
+		for range 50 {
+			_, err = a.Map(outboxtest.EventSource{Stream: *idle}, (&function{}).Invoke)
+			require.NoError(t, err)
+		}
 		_, err = a.Map(outboxtest.EventSource{Stream: *pong}, pass(ping))
 		require.NoError(t, err)
 		put(t, a, ping, "k", "x")

@@ -116,6 +116,12 @@ func TestIteratorRefusals(t *testing.T) {
 		}
 		_, err = a.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: aws.String("bm90IGFuIGl0ZXJhdG9y")})
 		require.ErrorContains(t, err, "InvalidArgumentException: Invalid ShardIterator.")
+		old := horizon(t, a, other, aws.String(first))
+		_, err = a.Kinesis.DeleteStream(t.Context(), &kinesis.DeleteStreamInput{StreamName: other})
+		require.NoError(t, err)
+		stream(t, a, "other", 1)
+		_, err = a.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: old})
+		require.ErrorContains(t, err, "ResourceNotFoundException", "the iterator is of the stream that was deleted")
 		valid := []byte(*horizon(t, a, name, aws.String(first)))
 		valid[60] ^= 1
 		_, err = a.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: aws.String(string(valid))})

@@ -69,6 +69,8 @@ func TestMalformedRequests(t *testing.T) {
 			one + `'[]' at 'records' failed to satisfy constraint: Member must have length greater than or equal to 1"`},
 		{"inside a record", "Kinesis_20131202.PutRecords", json11, `{"StreamName":"changes","Records":[{"Data":"","PartitionKey":"k"},{"Data":""}]}`,
 			one + `null at 'records.2.member.partitionKey' failed to satisfy constraint: Member must not be null"`},
+		{"no record at all", "Kinesis_20131202.PutRecords", json11, `{"StreamName":"changes","Records":[null]}`,
+			one + `null at 'records.1.member' failed to satisfy constraint: Member must not be null"`},
 		{"a hash key out of range", "Kinesis_20131202.PutRecord", json11,
 			`{"StreamName":"changes","Data":"","PartitionKey":"k","ExplicitHashKey":"340282366920938463463374607431768211456"}`,
 			`{"__type":"InvalidArgumentException","message":"Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. ` +
@@ -179,6 +181,6 @@ func TestThePlainHTTPClient(t *testing.T) {
 	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
-	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Equal(t, "200 OK", response.Status)
 	require.JSONEq(t, `{"HasMoreStreams":false,"StreamNames":[],"StreamSummaries":[]}`, string(body))
 }

@@ -76,7 +76,9 @@ func TestThePartitionKeyIsOfTheItem(t *testing.T) {
 	}
 	one := key("events", `{"pk":{"S":"a"},"sk":{"S":"1"}}`)
 	require.Regexp(t, `^[0-9A-F]{32}$`, one)
-	require.Equal(t, one, key("events", `{"sk":{"S":"1"},"pk":{"S":"a"}}`))
+	for range 50 { // Go's maps have no order
+		require.Equal(t, one, key("events", `{"sk":{"S":"1"},"pk":{"S":"a"}}`))
+	}
 	for _, other := range []string{
 		key("events", `{"pk":{"S":"a"},"sk":{"S":"2"}}`), key("orders", `{"pk":{"S":"a"},"sk":{"S":"1"}}`), key("events", `{"pk":{"S":"a"}}`),
 	} {

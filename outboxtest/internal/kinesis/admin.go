@@ -31,6 +31,9 @@ func (e *Engine) createStream(in shape.Values) (any, error) {
 	if err := e.checkTags(name, "add tags to", tags, nil); err != nil {
 		return nil, err
 	}
+	if err := e.roomFor(count); err != nil {
+		return nil, err
+	}
 	e.created++
 	s := &stream{
 		name: name, arn: e.arn(name), incarnation: e.created, createdAt: e.now(), mode: mode,
@@ -212,13 +215,34 @@ func (e *Engine) listTags(in shape.Values) (any, error) {
 	return out, nil
 }
 
-func (e *Engine) describeLimits(shape.Values) (any, error) {
-	open, onDemand := 0, 0
+// shardLimit is the account's quota of open shards in the large regions.
+const shardLimit = 20000
+
+func (e *Engine) openShards() (open int) {
 	for _, s := range e.streams {
 		open += len(s.open())
+	}
+	return open
+}
+
+// roomFor refuses what would exceed the account's quota of shards.
+func (e *Engine) roomFor(more int) error {
+	open := e.openShards()
+	if more <= 0 || open+more <= shardLimit {
+		return nil
+	}
+	return fail("LimitExceededException", "This request would exceed the shard limit for the account %s in %s. "+
+		"Current shard count for the account: %d. Limit: %d. Number of additional shards that would have resulted from this request: %d. "+
+		"Refer to the AWS Service Limits page (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) "+
+		"for current limits and how to request higher limits.", e.config.Account, e.config.Region, open, shardLimit, more)
+}
+
+func (e *Engine) describeLimits(shape.Values) (any, error) {
+	onDemand := 0
+	for _, s := range e.streams {
 		if s.mode == "ON_DEMAND" {
 			onDemand++
 		}
 	}
-	return struct{ OnDemandStreamCount, OnDemandStreamCountLimit, OpenShardCount, ShardLimit int }{onDemand, 50, open, 20000}, nil
+	return struct{ OnDemandStreamCount, OnDemandStreamCountLimit, OpenShardCount, ShardLimit int }{onDemand, 50, e.openShards(), shardLimit}, nil
 }

@@ -2,6 +2,7 @@ package kinesis
 
 import (
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/shape"
@@ -17,6 +18,9 @@ func (e *Engine) splitShard(in shape.Values) (any, error) {
 		return nil, invalid("NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s is not both greater than one plus "+
 			"the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
 			at, sh.id, s.name, e.config.Account, sh.low, sh.high)
+	}
+	if err := e.roomFor(1); err != nil {
+		return nil, err
 	}
 	e.begin(s, updating, func() {
 		s.split(sh, at, e.now())
@@ -73,20 +77,27 @@ func (e *Engine) reshardable(in shape.Values, given string) (*stream, *shard, er
 }
 
 func (s *stream) split(sh *shard, at *big.Int, now time.Time) {
+	s.splitAt(sh, at, now, s.shardCreated(now))
+}
+
+func (s *stream) splitAt(sh *shard, at *big.Int, now, created time.Time) {
 	sh.close(now)
-	created := s.shardCreated(now)
 	s.addShard(now, created, sh.low, plus(at, -1), sh.id, "")
 	s.addShard(now, created, at, sh.high, sh.id, "")
 }
 
 func (s *stream) merge(first, second *shard, now time.Time) {
+	s.mergePair(first, second, now, s.shardCreated(now))
+}
+
+func (s *stream) mergePair(first, second *shard, now, created time.Time) {
 	first.close(now)
 	second.close(now)
 	low, high := first.low, second.high
 	if second.low.Cmp(first.low) < 0 {
 		low, high = second.low, first.high
 	}
-	s.addShard(now, s.shardCreated(now), low, high, first.id, second.id)
+	s.addShard(now, created, low, high, first.id, second.id)
 }
 
 func (sh *shard) close(now time.Time) {
@@ -110,6 +121,9 @@ func (e *Engine) updateShardCount(in shape.Values) (any, error) {
 	case 2*target < len(open):
 		return nil, invalid("UpdateShardCount cannot scale down below half your current open shard count. Current open shard count: %d Target shard count: %d", len(open), target)
 	}
+	if err := e.roomFor(target - len(open)); err != nil {
+		return nil, err
+	}
 	if target != len(open) {
 		e.begin(s, updating, func() {
 			s.scale(target, e.now())
@@ -125,38 +139,47 @@ func (e *Engine) updateShardCount(in shape.Values) (any, error) {
 	}{len(open), s.arn, s.name, target}, nil
 }
 
-// scale splits the widest shards, or merges the narrowest neighbours, until
-// the count is right. The real service aims at equal ranges by a longer way.
+// scale splits the widest shards, or merges narrow neighbours, once each. The
+// real service aims at equal ranges by a longer way.
 func (s *stream) scale(target int, now time.Time) {
-	for n := len(s.open()); n < target; n++ {
-		widest := s.open()[0]
-		for _, sh := range s.open() {
-			if width(sh.low, sh.high).Cmp(width(widest.low, widest.high)) > 0 {
-				widest = sh
-			}
+	open, created := s.open(), s.shardCreated(now)
+	if n := target - len(open); n > 0 {
+		slices.SortStableFunc(open, func(a, b *shard) int { return width(b.low, b.high).Cmp(width(a.low, a.high)) })
+		for _, sh := range open[:n] {
+			half := new(big.Int).Rsh(width(sh.low, sh.high), 1)
+			s.splitAt(sh, half.Add(half, sh.low), now, created)
 		}
-		half := new(big.Int).Rsh(width(widest.low, widest.high), 1)
-		s.split(widest, half.Add(half, widest.low), now)
+		return
 	}
-	for n := len(s.open()); n > target; n-- {
-		first, second := s.narrowestPair()
-		s.merge(first, second, now)
+	for _, pair := range neighbours(open, len(open)-target) {
+		s.mergePair(pair[0], pair[1], now, created)
 	}
 }
 
-func (s *stream) narrowestPair() (first, second *shard) {
-	var best *big.Int
-	for _, a := range s.open() {
-		for _, b := range s.open() {
-			if plus(a.high, 1).Cmp(b.low) != 0 {
-				continue
-			}
-			if w := width(a.low, b.high); best == nil || w.Cmp(best) < 0 {
-				best, first, second = w, a, b
-			}
+// neighbours chooses n pairs of adjacent shards, no shard twice: the narrowest,
+// unless they leave too many shards alone. n is at most half of the shards.
+func neighbours(open []*shard, n int) [][2]*shard {
+	slices.SortFunc(open, func(a, b *shard) int { return a.low.Cmp(b.low) })
+	var all, chosen [][2]*shard
+	for i := range len(open) - 1 {
+		all = append(all, [2]*shard{open[i], open[i+1]})
+	}
+	slices.SortStableFunc(all, func(a, b [2]*shard) int { return width(a[0].low, a[1].high).Cmp(width(b[0].low, b[1].high)) })
+	taken := make(map[*shard]bool)
+	for _, p := range all {
+		if len(chosen) < n && !taken[p[0]] && !taken[p[1]] {
+			taken[p[0]], taken[p[1]] = true, true
+			chosen = append(chosen, p)
 		}
 	}
-	return first, second
+	if len(chosen) == n {
+		return chosen
+	}
+	chosen = nil
+	for i := 0; len(chosen) < n; i += 2 {
+		chosen = append(chosen, [2]*shard{open[i], open[i+1]})
+	}
+	return chosen
 }
 
 func width(low, high *big.Int) *big.Int {

@@ -52,3 +52,21 @@ func TestChildrenAreNumberedAboveTheirParents(t *testing.T) {
 		}
 	}
 }
+
+func TestTheAccountsShardsAreLimited(t *testing.T) {
+	e := New(Config{Now: time.Now, Account: "000000000000", Region: "us-east-1"})
+	do := func(operation, body string) error {
+		t.Helper()
+		_, err := e.Do(t.Context(), operation, []byte(body))
+		return err
+	}
+	require.NoError(t, do("CreateStream", `{"StreamName":"s","ShardCount":10000}`))
+	require.NoError(t, do("UpdateShardCount", `{"StreamName":"s","TargetShardCount":19999,"ScalingType":"UNIFORM_SCALING"}`))
+	require.ErrorContains(t, do("UpdateShardCount", `{"StreamName":"s","TargetShardCount":20001,"ScalingType":"UNIFORM_SCALING"}`),
+		"Current shard count for the account: 19999. Limit: 20000. Number of additional shards that would have resulted from this request: 2.")
+	require.ErrorContains(t, do("CreateStream", `{"StreamName":"t","ShardCount":2}`), "LimitExceededException")
+	require.NoError(t, do("CreateStream", `{"StreamName":"t","ShardCount":1}`))
+	require.ErrorContains(t, do("SplitShard", `{"StreamName":"t","ShardToSplit":"0","NewStartingHashKey":"1000"}`), "LimitExceededException")
+	require.NoError(t, do("UpdateShardCount", `{"StreamName":"s","TargetShardCount":10000,"ScalingType":"UNIFORM_SCALING"}`))
+	require.Equal(t, 10001, e.openShards())
+}
