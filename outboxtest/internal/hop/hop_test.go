@@ -201,3 +201,33 @@ func TestARecordThatDoesNotFitIsCounted(t *testing.T) {
 		require.Empty(t, h.Pending(), "a closed hop takes nothing")
 	})
 }
+
+// TestDuplicatesKeepTheirEventIDOrNot: what AWS does is not documented, so a
+// consumer must be right with either.
+func TestDuplicatesKeepTheirEventIDOrNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ids := make(map[string][]string) // by item
+		h := New(Config{OnProgress: func() {}, Faults: fault.New(1, fault.Rule{Kind: fault.DuplicateRecord, Probability: 1}),
+			Put: func(_, key string, data []byte) error {
+				var r struct{ EventID string }
+				err := json.Unmarshal(data, &r)
+				ids[key] = append(ids[key], r.EventID)
+				return err
+			}})
+		for i := range 50 {
+			h.Queue(change(t, fmt.Sprint(i)))
+		}
+		synctest.Wait()
+		h.Close()
+		require.Len(t, ids, 50)
+		same := 0
+		for key, pair := range ids {
+			require.Len(t, pair, 2, key)
+			if pair[0] == pair[1] {
+				same++
+			}
+		}
+		require.NotZero(t, same)
+		require.Less(t, same, 50)
+	})
+}
