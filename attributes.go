@@ -13,7 +13,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 )
 
-// NoAttribute in a field of [Attributes] says that the rows of the table do not have that attribute.
+// NoAttribute in a field of [Attributes] says that the rows of the table do not have that attribute. A Writer refuses an
+// event that would need it, with ErrInvalidEvent.
 const NoAttribute = "-"
 
 // Attributes names the attributes of an event row, for a table that existed before this package came. An empty field keeps
@@ -73,30 +74,38 @@ func (a Attributes) layout() *changerec.Layout {
 	}
 }
 
-// item builds the row of an event. What the table has no attribute for is left out.
+// lacks returns what of an event the table has no attribute for, or "".
+func (a *Attributes) lacks(r *eventRow) string {
+	switch {
+	case r.aggregateID != "" && a.AggregateID == NoAttribute:
+		return "aggregate id"
+	case r.sequence != 0 && a.Sequence == NoAttribute:
+		return "sequence"
+	case len(r.headers) > 0 && a.Headers == NoAttribute:
+		return "headers"
+	}
+	return ""
+}
+
+// item builds the row of an event that lacks nothing.
 func (a *Attributes) item(r *eventRow) map[string]types.AttributeValue {
 	item := make(map[string]types.AttributeValue, 8)
-	set := func(name string, value types.AttributeValue) {
-		if name != NoAttribute {
-			item[name] = value
-		}
-	}
-	set(a.ID, &types.AttributeValueMemberS{Value: r.id})
-	set(a.Type, &types.AttributeValueMemberS{Value: r.eventType})
-	set(a.Time, &types.AttributeValueMemberN{Value: strconv.FormatInt(r.time.UnixMilli(), 10)})
-	set(a.Payload, &types.AttributeValueMemberS{Value: string(r.payload)})
+	item[a.ID] = &types.AttributeValueMemberS{Value: r.id}
+	item[a.Type] = &types.AttributeValueMemberS{Value: r.eventType}
+	item[a.Time] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.time.UnixMilli(), 10)}
+	item[a.Payload] = &types.AttributeValueMemberS{Value: string(r.payload)}
 	if r.aggregateID != "" {
-		set(a.AggregateID, &types.AttributeValueMemberS{Value: r.aggregateID})
+		item[a.AggregateID] = &types.AttributeValueMemberS{Value: r.aggregateID}
 	}
 	if r.sequence != 0 {
-		set(a.Sequence, &types.AttributeValueMemberN{Value: strconv.FormatInt(r.sequence, 10)})
+		item[a.Sequence] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.sequence, 10)}
 	}
 	if len(r.headers) > 0 {
 		headers := make(map[string]types.AttributeValue, len(r.headers))
 		for name, value := range r.headers {
 			headers[name] = &types.AttributeValueMemberS{Value: value}
 		}
-		set(a.Headers, &types.AttributeValueMemberM{Value: headers})
+		item[a.Headers] = &types.AttributeValueMemberM{Value: headers}
 	}
 	return item
 }

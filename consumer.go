@@ -116,7 +116,9 @@ type Consumer struct {
 	layout *changerec.Layout
 	pool   *lanes.Pool
 	seed   maphash.Seed
-	warned sync.Map // event types without a handler that were logged
+
+	warning sync.Mutex
+	warned  map[string]bool // what was logged once
 
 	register sync.Mutex
 	handlers atomic.Pointer[map[string]Handler] // replaced, never changed
@@ -131,7 +133,8 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 			deadlineMargin: 500 * time.Millisecond,
 			logger:         slog.Default(),
 		},
-		seed: maphash.MakeSeed(),
+		seed:   maphash.MakeSeed(),
+		warned: make(map[string]bool),
 	}
 	var errs []error
 	for i, opt := range opts {
@@ -339,10 +342,34 @@ func (c *Consumer) ours(table string) bool {
 }
 
 func (c *Consumer) skipUnknown(ctx context.Context, r Record) {
-	if _, warned := c.warned.LoadOrStore(r.Type, true); !warned {
+	if c.firstTime("type " + r.Type) {
 		c.logger.WarnContext(ctx, "outbox: skipping events of a type without a handler", "type", r.Type, "event", r.ID, "table", r.Table)
 	}
 	c.skipped(ctx, r, fmt.Errorf("outbox: event type %q has no handler", r.Type))
+}
+
+// skipNotEvent leaves out a record that is no event. An item that was inserted without the attributes of an event is either
+// another kind of item or an event behind wrong attribute names, so the log says so once for each stream.
+func (c *Consumer) skipNotEvent(ctx context.Context, r Record, reason error) {
+	if errors.Is(reason, notEventError{changerec.NoAttributes}) && c.firstTime("stream "+r.StreamARN) {
+		c.logger.WarnContext(ctx, "outbox: skipping inserted items without the attributes of an event; if they are events, set WithAttributes",
+			"idAttribute", c.attributes.ID, "typeAttribute", c.attributes.Type, "stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
+	}
+	c.skipped(ctx, r, reason)
+}
+
+// maxWarned bounds what is remembered of foreign names.
+const maxWarned = 1000
+
+// firstTime reports whether something is to be logged because it was not before.
+func (c *Consumer) firstTime(what string) bool {
+	c.warning.Lock()
+	defer c.warning.Unlock()
+	if c.warned[what] || len(c.warned) >= maxWarned {
+		return false
+	}
+	c.warned[what] = true
+	return true
 }
 
 func (c *Consumer) skipped(ctx context.Context, r Record, reason error) {

@@ -10,7 +10,8 @@ import (
 
 // What a failed write is about. Test with [errors.Is]; the [TransactionError] behind it says where.
 var (
-	// ErrInvalidEvent: an event lacks an id or a type, is not valid UTF-8, or cannot be encoded. Nothing was sent.
+	// ErrInvalidEvent: an event lacks an id or a type, is not valid UTF-8, cannot be encoded, is given twice, or has
+	// something that the table has no attribute for; or there is no event at all. Nothing was sent.
 	ErrInvalidEvent = errors.New("invalid event")
 	// ErrInvalidWrite: an operation cannot be part of the transaction: it is empty, an item is not a map, an item is
 	// written twice, or there are more than 100 operations. Nothing was sent.

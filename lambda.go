@@ -43,7 +43,7 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		}
 		r.StreamARN, r.ShardID, r.SequenceNumber = d.SourceARN, d.ShardID, d.SequenceNumber
 		if errors.Is(err, ErrNotEvent) {
-			c.skipped(ctx, r, err)
+			c.skipNotEvent(ctx, r, err)
 			continue
 		}
 		numbers = append(numbers, d.SequenceNumber)

@@ -256,6 +256,20 @@ func TestInvokeLogsWhyItFailed(t *testing.T) {
 	require.Contains(t, log.String(), "base64")
 }
 
+// A wrong attribute name would make every event "not an event": the log says so, once.
+func TestItemsWithoutEventAttributesAreWarnedAboutOnce(t *testing.T) {
+	var log bytes.Buffer
+	c := newConsumer(t, outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))), outbox.WithAttributes(outbox.Attributes{ID: "eventID"}))
+	for range 2 {
+		got, err := c.Invoke(t.Context(), kinesisEvent(change("1", "a"), `{"eventName":"REMOVE"}`, change("2", "a")))
+		require.NoError(t, err)
+		require.Equal(t, unfinished(""), string(got))
+	}
+	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("WARN")), log.String())
+	require.Contains(t, log.String(), "idAttribute=eventID")
+	require.Contains(t, log.String(), "sequenceNumber=s0")
+}
+
 func TestInvokeMayRunConcurrently(t *testing.T) {
 	c := newConsumer(t)
 	var mu sync.Mutex

@@ -101,7 +101,8 @@ func WithDeadlineMargin(margin time.Duration) ConsumerOption {
 }
 
 // FailUnknownTypes makes an event whose type has no handler a failure. Default: such an event is skipped, reported to the
-// Skipped hook, and logged once for each type, since a stream may carry events for others.
+// Skipped hook, and logged once for each of the first 1,000 types, since a stream may carry events
+// for others.
 func FailUnknownTypes() ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		c.failUnknownTypes = true

@@ -114,7 +114,8 @@ func (w *Writer) Transact(ctx context.Context, writes []types.TransactWriteItem,
 
 // Items returns the operations that store the events, for a transaction that the caller sends: one conditional Put each, in
 // order. The caller then also chooses the idempotency token and reads the cancellation reasons. A failed condition on one
-// of them (with its Item returned) means that the event is already stored. The error is a *TransactionError.
+// of them means that its id is stored already; the returned Item shows whether with the same content. No event gives no
+// operation. The error is a *TransactionError.
 func (w *Writer) Items(events ...AnyEvent) ([]types.TransactWriteItem, error) {
 	items, err := w.rows(0, events)
 	if err != nil {
@@ -140,6 +141,9 @@ func (w *Writer) rows(first int, events []AnyEvent) ([]types.TransactWriteItem, 
 		row, err := event.row()
 		if err == nil {
 			err = row.check()
+		}
+		if lacks := w.attributes.lacks(&row); err == nil && lacks != "" {
+			err = fmt.Errorf("its %s cannot be stored: the table has no attribute for it (WithAttributes)", lacks)
 		}
 		if err != nil {
 			return nil, refused(row.id, err)

@@ -87,13 +87,28 @@ func TestOptionalAttributesAreLeftOut(t *testing.T) {
 
 func TestAttributeNamesOfAnExistingTable(t *testing.T) {
 	w := newWriter(t, &client{}, outbox.WithAttributes(outbox.Attributes{ID: "pk", AggregateID: "relatedOrderId", Sequence: outbox.NoAttribute}))
-	e := event("e-1")
-	e.Sequence = 5
-	items, err := w.Items(e)
+	items, err := w.Items(event("e-1"))
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"#id": "pk"}, items[0].Put.ExpressionAttributeNames)
 	require.Equal(t, values{"pk": str("e-1"), "type": str("ORDER_CREATED"), "timestamp": num("1719347890250"), "relatedOrderId": str("order-1"),
 		"payload": str(`{"orderId":"order-1","description":"x"}`)}, items[0].Put.Item)
+}
+
+// Nothing of an event is dropped because an existing table has no place for it.
+func TestWhatTheTableCannotHoldIsRefused(t *testing.T) {
+	w := newWriter(t, &client{}, outbox.WithAttributes(outbox.Attributes{
+		AggregateID: outbox.NoAttribute, Sequence: outbox.NoAttribute, Headers: outbox.NoAttribute}))
+	for want, e := range map[string]outbox.Event[int]{
+		"its aggregate id cannot be stored": {ID: "e", Type: "T", AggregateID: "a"},
+		"its sequence cannot be stored":     {ID: "e", Type: "T", Sequence: 1},
+		"its headers cannot be stored":      {ID: "e", Type: "T", Headers: map[string]string{"a": "b"}},
+	} {
+		_, err := w.Items(e)
+		require.ErrorIs(t, err, outbox.ErrInvalidEvent)
+		require.ErrorContains(t, err, want)
+	}
+	_, err := w.Items(outbox.Event[int]{ID: "e", Type: "T"})
+	require.NoError(t, err)
 }
 
 // Equal calls are one request to DynamoDB, whenever they are made; any difference makes another.
