@@ -1,12 +1,13 @@
 package outbox
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -28,11 +29,12 @@ type Attributes struct {
 	Payload     string // payload; without one, an event read has the zero value as its Data
 	ContentType string // contentType
 	Headers     string // headers
+	ExpiresAt   string // expiresAt; only used with WithTTL, and never read
 }
 
 var defaultAttributes = Attributes{
 	ID: "eventId", Type: "type", Time: "timestamp", AggregateID: "aggregateId", Sequence: "sequence", Payload: "payload",
-	ContentType: "contentType", Headers: "headers",
+	ContentType: "contentType", Headers: "headers", ExpiresAt: "expiresAt",
 }
 
 // complete fills in the defaults and returns what is wrong with the result.
@@ -75,56 +77,67 @@ func (a Attributes) layout() *changerec.Layout {
 }
 
 // lacks returns what of an event the table has no attribute for, or "".
-func (a *Attributes) lacks(r *eventRow) string {
+func (a *Attributes) lacks(r *Record) string {
 	switch {
-	case r.aggregateID != "" && a.AggregateID == NoAttribute:
+	case r.AggregateID != "" && a.AggregateID == NoAttribute:
 		return "aggregate id"
-	case r.sequence != 0 && a.Sequence == NoAttribute:
+	case r.Sequence != 0 && a.Sequence == NoAttribute:
 		return "sequence"
-	case len(r.headers) > 0 && a.Headers == NoAttribute:
+	case len(r.Headers) > 0 && a.Headers == NoAttribute:
 		return "headers"
 	}
 	return ""
 }
 
-// item builds the row of an event that lacks nothing.
-func (a *Attributes) item(r *eventRow) map[string]types.AttributeValue {
+// item builds the row of an event that lacks nothing. A zero expiresAt means never.
+func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.AttributeValue {
 	item := make(map[string]types.AttributeValue, 8)
-	item[a.ID] = &types.AttributeValueMemberS{Value: r.id}
-	item[a.Type] = &types.AttributeValueMemberS{Value: r.eventType}
-	item[a.Time] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.time.UnixMilli(), 10)}
-	item[a.Payload] = &types.AttributeValueMemberS{Value: string(r.payload)}
-	if r.aggregateID != "" {
-		item[a.AggregateID] = &types.AttributeValueMemberS{Value: r.aggregateID}
+	item[a.ID] = &types.AttributeValueMemberS{Value: r.ID}
+	item[a.Type] = &types.AttributeValueMemberS{Value: r.Type}
+	item[a.Time] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.Time.UnixMilli(), 10)}
+	item[a.Payload] = &types.AttributeValueMemberS{Value: string(r.Payload)}
+	if r.AggregateID != "" {
+		item[a.AggregateID] = &types.AttributeValueMemberS{Value: r.AggregateID}
 	}
-	if r.sequence != 0 {
-		item[a.Sequence] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.sequence, 10)}
+	if r.Sequence != 0 {
+		item[a.Sequence] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.Sequence, 10)}
 	}
-	if len(r.headers) > 0 {
-		headers := make(map[string]types.AttributeValue, len(r.headers))
-		for name, value := range r.headers {
+	if len(r.Headers) > 0 {
+		headers := make(map[string]types.AttributeValue, len(r.Headers))
+		for name, value := range r.Headers {
 			headers[name] = &types.AttributeValueMemberS{Value: value}
 		}
 		item[a.Headers] = &types.AttributeValueMemberM{Value: headers}
 	}
+	if !expiresAt.IsZero() {
+		item[a.ExpiresAt] = &types.AttributeValueMemberN{Value: strconv.FormatInt(expiresAt.Unix(), 10)}
+	}
 	return item
 }
 
-// difference returns the first attribute in which the stored row says something else than the meant one, or "". The time
-// does not count, since a repeat may have made the event anew; nor do attributes that are none of the event's.
-func (a *Attributes) difference(meant, stored map[string]types.AttributeValue) string {
-	if len(stored) == 0 {
-		return "content (DynamoDB did not return it)"
-	}
-	for _, name := range []string{a.ID, a.Type, a.AggregateID, a.Sequence, a.ContentType, a.Headers} {
-		if name != NoAttribute && !reflect.DeepEqual(meant[name], stored[name]) {
-			return name
+// differences returns the names of the attributes in which a stored row says something else than the meant event. What may
+// differ between two attempts at the same event does not count: the time, the time to live, and headers other than the
+// event's own (WithHeaders). Nor do attributes that are none of the event's.
+func (a *Attributes) differences(event *meant, stored map[string]types.AttributeValue) []string {
+	var names []string
+	for _, name := range []string{a.ID, a.Type, a.AggregateID, a.Sequence, a.ContentType} {
+		if name != NoAttribute && !reflect.DeepEqual(event.row[name], stored[name]) {
+			names = append(names, name)
 		}
 	}
-	if !samePayload(meant[a.Payload], stored[a.Payload]) {
-		return a.Payload
+	if !samePayload(event.row[a.Payload], stored[a.Payload]) {
+		names = append(names, a.Payload)
 	}
-	return ""
+	var headers map[string]types.AttributeValue
+	if m, ok := stored[a.Headers].(*types.AttributeValueMemberM); ok {
+		headers = m.Value
+	}
+	for name, value := range event.ownHeaders {
+		if s, ok := headers[name].(*types.AttributeValueMemberS); !ok || s.Value != value {
+			return append(names, a.Headers)
+		}
+	}
+	return names
 }
 
 // samePayload compares JSON by meaning: another version of a service may order members differently.
@@ -139,11 +152,22 @@ func samePayload(meant, stored types.AttributeValue) bool {
 	}
 	var meaning [2]any
 	for i, text := range []string{m.Value, s.Value} {
-		d := json.NewDecoder(bytes.NewReader([]byte(text)))
+		d := json.NewDecoder(strings.NewReader(text))
 		d.UseNumber()
-		if d.Decode(&meaning[i]) != nil {
+		if d.Decode(&meaning[i]) != nil || d.More() {
 			return false
 		}
 	}
 	return reflect.DeepEqual(meaning[0], meaning[1])
+}
+
+// text reads a string or number attribute for a message.
+func text(v types.AttributeValue) string {
+	switch v := v.(type) {
+	case *types.AttributeValueMemberS:
+		return v.Value
+	case *types.AttributeValueMemberN:
+		return v.Value
+	}
+	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,22 +24,41 @@ import (
 
 const clockStart = 1_719_347_890_250
 
-// world is an AWS with the two tables, a stream, and the destination between them.
-type world struct {
-	*outboxtest.AWS
-	writer *outbox.Writer
-
+// testClock is moved by hand.
+type testClock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{now: time.UnixMilli(clockStart)}
-	w.AWS = outboxtest.Start(t, outboxtest.WithClock(func() time.Time {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return w.now
-	}))
+func (c *testClock) read() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *testClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// world is an AWS with the two tables, a stream, and the destination between them.
+type world struct {
+	*outboxtest.AWS
+	*testClock
+	writer *outbox.Writer
+}
+
+func newWorld(t *testing.T, opts ...outboxtest.Option) *world {
+	clock := &testClock{now: time.UnixMilli(clockStart)}
+	w := newWorldWith(t, append(opts, outboxtest.WithClock(clock.read))...)
+	w.testClock = clock
+	return w
+}
+
+// newWorldWith is a world with exactly these options.
+func newWorldWith(t *testing.T, opts ...outboxtest.Option) *world {
+	w := &world{AWS: outboxtest.Start(t, opts...)}
 	for table, key := range map[string]string{"orders": "orderId", "events": "eventId"} {
 		_, err := w.DynamoDB.CreateTable(t.Context(), &dynamodb.CreateTableInput{
 			TableName:            &table,
@@ -53,16 +73,19 @@ func newWorld(t *testing.T) *world {
 	stream, err := w.Kinesis.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: aws.String("events")})
 	require.NoError(t, err)
 	_, err = w.DynamoDB.EnableKinesisStreamingDestination(t.Context(), &dynamodb.EnableKinesisStreamingDestinationInput{
-		TableName: aws.String("events"), StreamArn: stream.StreamDescriptionSummary.StreamARN})
+		TableName: aws.String("events"), StreamArn: stream.StreamDescriptionSummary.StreamARN,
+		EnableKinesisStreamingConfiguration: &types.EnableKinesisStreamingConfiguration{
+			ApproximateCreationDateTimePrecision: types.ApproximateCreationDateTimePrecisionMicrosecond}})
 	require.NoError(t, err)
 	w.writer = newWriter(t, w.DynamoDB)
 	return w
 }
 
-func (w *world) advance(d time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.now = w.now.Add(d)
+// enableTTL switches time to live on for the events.
+func (w *world) enableTTL(t *testing.T) {
+	_, err := w.DynamoDB.UpdateTimeToLive(t.Context(), &dynamodb.UpdateTimeToLiveInput{TableName: aws.String("events"),
+		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("expiresAt"), Enabled: aws.Bool(true)}})
+	require.NoError(t, err)
 }
 
 // row returns the item of a table with this key, or nil.
@@ -135,25 +158,47 @@ func TestRepeatWritesOnce(t *testing.T) {
 	require.Equal(t, num("1719347890250"), w.row(t, "events", "eventId", "e-1")["timestamp"], "a repeat changed the row")
 }
 
+// Two writers with clients of their own, as two processes have them, and 50 goroutines that all write the same 200 events
+// through a bad network: every call succeeds or says with a documented error why not, and a repeat settles it.
 func TestManyWritersOfTheSameEventsWriteEachOnce(t *testing.T) {
+	const goroutines, events = 50, 200
 	w := newWorld(t)
+	require.NoError(t, w.SetFaults(
+		outboxtest.Fault{Kind: outboxtest.TransactionConflict, Operation: "TransactWriteItems", Probability: 0.2},
+		outboxtest.Fault{Kind: outboxtest.LoseAnswer, Operation: "TransactWriteItems", Probability: 0.1},
+		outboxtest.Fault{Kind: outboxtest.Throttle, Operation: "TransactWriteItems", Probability: 0.05},
+		outboxtest.Fault{Kind: outboxtest.ServerError, Operation: "TransactWriteItems", Probability: 0.05},
+	))
+	retry := outbox.WithRetry(outbox.Retry{MaxAttempts: 2, BaseDelay: time.Millisecond})
+	writers := []*outbox.Writer{
+		newWriter(t, dynamodb.NewFromConfig(w.Config()), retry),
+		newWriter(t, dynamodb.NewFromConfig(w.Config()), retry),
+	}
 	var wg sync.WaitGroup
-	for range 10 {
+	var failures atomic.Int64
+	for g := range goroutines {
 		wg.Go(func() {
-			for i := range 20 {
-				id := fmt.Sprint("order-", i)
-				for {
-					err := w.writer.Transact(t.Context(), []types.TransactWriteItem{putNew(id)}, event("e-"+id))
+			for i := range events {
+				id := fmt.Sprint("order-", (i+g*7)%events)
+				for attempt := 1; ; attempt++ {
+					err := writers[g%2].Transact(t.Context(), []types.TransactWriteItem{putNew(id)}, event("e-"+id))
 					if err == nil {
 						break
 					}
-					require.ErrorContains(t, err, "TransactionConflict")
+					failures.Add(1)
+					if !errors.Is(err, outbox.ErrConflict) && !errors.Is(err, outbox.ErrUnknownOutcome) || attempt > 100 {
+						t.Errorf("%s, attempt %d: %v", id, attempt, err)
+						return
+					}
 				}
 			}
 		})
 	}
 	wg.Wait()
-	w.requireRows(t, 20, 20)
+	w.StopFaults()
+	w.requireRows(t, events, events)
+	w.requireOneChangeRecordEach(t, events)
+	require.NotZero(t, failures.Load(), "the network was too good")
 }
 
 func TestEveryEventReachesItsHandler(t *testing.T) {
@@ -204,7 +249,7 @@ func TestEventsAreDeliveredAgainUntilHandled(t *testing.T) {
 
 func TestItemsGoIntoTheCallersOwnTransaction(t *testing.T) {
 	w := newWorld(t)
-	items, err := w.writer.Items(event("e-1"), event("e-2"))
+	items, err := w.writer.Items(t.Context(), event("e-1"), event("e-2"))
 	require.NoError(t, err)
 	send := func() error {
 		_, err := w.DynamoDB.TransactWriteItems(t.Context(), &dynamodb.TransactWriteItemsInput{TransactItems: append(items, putNew("order-1"))})

@@ -3,12 +3,25 @@ package outbox
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
 // What a failed write is about. Test with [errors.Is]; the [TransactionError] behind it says where.
+//
+//	error              | what is known                     | what to do
+//	-------------------|-----------------------------------|----------------------------------------------------------
+//	ErrInvalidEvent    | nothing was sent                  | fix the caller
+//	ErrInvalidWrite    | nothing was sent                  | fix the caller
+//	ErrTooLarge        | nothing was sent                  | store large data elsewhere, send a reference
+//	ErrConditionFailed | nothing was written               | decide as for any condition
+//	ErrEventConflict   | nothing was written               | find out who derives the same id for two different events
+//	ErrConflict        | nothing was written               | repeat with the same events, later
+//	ErrUnknownOutcome  | written completely, or not at all | repeat with the same events
+//	none of these      | nothing was written               | read the SDK's error: a table's name, a permission
 var (
 	// ErrInvalidEvent: an event lacks an id or a type, is not valid UTF-8, cannot be encoded, is given twice, or has
 	// something that the table has no attribute for; or there is no event at all. Nothing was sent.
@@ -16,25 +29,39 @@ var (
 	// ErrInvalidWrite: an operation cannot be part of the transaction: it is empty, an item is not a map, an item is
 	// written twice, or there are more than 100 operations. Nothing was sent.
 	ErrInvalidWrite = errors.New("invalid write")
-	// ErrTooLarge: an item exceeds 400 KB, or the transaction 4 MB. Nothing was sent.
+	// ErrTooLarge: an item exceeds 400 KB, the transaction 4 MB, or the change record of an event what the stream takes
+	// (1 MiB, see WithMaxRecordBytes). Nothing was sent.
 	ErrTooLarge = errors.New("too large")
-	// ErrConditionFailed: a condition of one of the caller's own operations did not hold. Nothing was written.
+	// ErrConditionFailed: a condition of one of the caller's own operations did not hold, and the events are not stored, so
+	// it is not this write that made it so. Nothing was written.
 	ErrConditionFailed = errors.New("condition failed")
-	// ErrEventConflict: an event with this id and other content is already stored. Nothing was written.
+	// ErrEventConflict: an event with this id and other content is already stored. Nothing was written. The error names
+	// the stored event, the meant one, and the attributes that differ.
 	ErrEventConflict = errors.New("event id is taken by a different event")
-	// ErrUnknownOutcome: no answer came that decides it, so the transaction may or may not have been committed. Repeat the call with the
-	// same events: it writes what is missing and nothing twice.
+	// ErrConflict: other transactions held an item, or a table was throttled, at every attempt (WithRetry) until these or
+	// the time were spent. Nothing was written.
+	ErrConflict = errors.New("conflict or throttling, repeat later with the same events")
+	// ErrUnknownOutcome: no answer came that decides it, so the transaction may or may not have been committed: a timeout,
+	// a cancelled context, a lost connection, a failure of the service. Repeat the call with the same events: it writes
+	// what is missing and nothing twice.
 	ErrUnknownOutcome = errors.New("outcome unknown, repeat with the same events")
 )
 
 // TransactionError reports a transaction that was not committed, or (with [ErrUnknownOutcome]) may not have been. It
-// matches, by [errors.Is] and [errors.As], the sentinel of this package that describes it and the SDK's own error.
+// matches, by [errors.Is] and [errors.As], the sentinel of this package that describes it, the SDK's own error, and, where a
+// context ended the call, the context's.
 type TransactionError struct {
-	// Operations are those that made the transaction fail, in its order. Empty when the failure is not about one of them.
+	// Operations are those that made the transaction fail, in its order, from the last answer. Empty when the failure is not
+	// about one of them.
 	Operations []OperationError
+	// EventIDs are the ids of the transaction's events. Empty when it was refused before they were known.
+	EventIDs []string
+	// Attempts is how many requests were sent, the SDK's own retries included. 0 means that nothing was sent.
+	Attempts int
 
-	kind  error // a sentinel of this package, or nil
-	cause error // the SDK's error, if the SDK was asked
+	kind    error // a sentinel of this package, or nil
+	cause   error // the SDK's error, if the SDK was asked
+	stopped error // why there was no further attempt although there were some left
 }
 
 // OperationError says why one operation of a transaction failed.
@@ -45,6 +72,9 @@ type OperationError struct {
 	Kind string
 	// Table is the operation's table.
 	Table string
+	// Key is the key of the item, where the operation has one: that of an Update, Delete or ConditionCheck, and of an event
+	// row. nil for other Puts, whose key only the table knows. It is not part of Error's text.
+	Key map[string]types.AttributeValue
 	// EventID is the event's id if the operation is the Writer's own, the Put of an event row; otherwise it is empty.
 	EventID string
 	// Code is DynamoDB's cancellation code, such as "ConditionalCheckFailed" or "TransactionConflict". Empty if the
@@ -52,7 +82,8 @@ type OperationError struct {
 	Code string
 	// Message says what is wrong. It names attributes and sizes, and repeats what DynamoDB said.
 	Message string
-	// OldItem is the stored item, where the operation asked for it (ReturnValuesOnConditionCheckFailure).
+	// OldItem is the stored item, where the operation asked for it (ReturnValuesOnConditionCheckFailure). It is not part of
+	// Error's text.
 	OldItem map[string]types.AttributeValue
 }
 
@@ -77,17 +108,24 @@ func (o OperationError) text() string {
 	return b.String()
 }
 
-// Error says what happened, where, and what to do.
+// Error says what happened, where, and what to do. It has ids and names in it, never payloads, headers or items.
 func (e *TransactionError) Error() string {
-	parts := []string{"outbox"}
-	switch {
-	case e.cause == nil || errors.Is(e.kind, ErrInvalidWrite):
-		parts = append(parts, "transaction refused before sending")
-	case errors.Is(e.kind, ErrUnknownOutcome):
-		parts = append(parts, "transaction sent, no answer that decides it")
-	default:
-		parts = append(parts, "transaction not committed")
+	what := "transaction"
+	if len(e.EventIDs) > 0 {
+		what += eventsText(e.EventIDs)
 	}
+	switch {
+	case e.Attempts == 0:
+		what += " refused before sending"
+	case errors.Is(e.kind, ErrUnknownOutcome):
+		what += " sent, no answer that decides it"
+	default:
+		what += " not committed"
+	}
+	if e.Attempts > 1 {
+		what += fmt.Sprintf(", %d attempts", e.Attempts)
+	}
+	parts := []string{"outbox", what}
 	if e.kind != nil {
 		parts = append(parts, e.kind.Error())
 	}
@@ -97,17 +135,26 @@ func (e *TransactionError) Error() string {
 	if e.cause != nil && len(e.Operations) == 0 {
 		parts = append(parts, e.cause.Error())
 	}
+	if e.stopped != nil {
+		parts = append(parts, e.stopped.Error())
+	}
 	return strings.Join(parts, ": ")
 }
 
-// Unwrap returns the sentinel and the SDK's error, as far as there are any.
+// eventsText names events, not too many.
+func eventsText(ids []string) string {
+	text := " of event " + strconv.Quote(ids[0])
+	if n := len(ids) - 1; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
+}
+
+// Unwrap returns the sentinel, the SDK's error and the context's, as far as there are any.
 func (e *TransactionError) Unwrap() []error {
-	var errs []error
-	if e.kind != nil {
-		errs = append(errs, e.kind)
-	}
-	if e.cause != nil {
-		errs = append(errs, e.cause)
-	}
-	return errs
+	return slices.DeleteFunc([]error{e.kind, e.cause, e.stopped}, func(err error) bool { return err == nil })
+}
+
+func refuse(kind error, op OperationError) *TransactionError {
+	return &TransactionError{Operations: []OperationError{op}, kind: kind}
 }

@@ -22,7 +22,7 @@ func ExampleWriter_Items() {
 	if err != nil {
 		panic(err)
 	}
-	items, err := w.Items(event("order-1#created"))
+	items, err := w.Items(context.Background(), event("order-1#created"))
 	if err != nil {
 		panic(err)
 	}

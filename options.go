@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
 // WriterOption configures NewWriter.
@@ -27,7 +29,52 @@ type SharedOption interface {
 	RecordOption
 }
 
-type writerConfig struct{ attributes Attributes }
+type writerConfig struct {
+	attributes     Attributes
+	retry          Retry
+	headers        []func(context.Context) map[string]string
+	ttl            time.Duration // 0: events are kept
+	shortTTL       bool
+	maxRecordBytes int
+	hooks          WriterHooks
+}
+
+func defaultWriterConfig() writerConfig {
+	return writerConfig{
+		attributes:     defaultAttributes,
+		retry:          Retry{MaxAttempts: 5, BaseDelay: 50 * time.Millisecond, MaxDelay: time.Second},
+		maxRecordBytes: 1 << 20,
+	}
+}
+
+// check returns what is wrong with the options together.
+func (c *writerConfig) check() error {
+	var errs []error
+	if c.attributes.Payload == NoAttribute || c.attributes.Time == NoAttribute {
+		errs = append(errs, errors.New("a Writer needs the attributes Payload and Time"))
+	}
+	if c.ttl > 0 && c.attributes.ExpiresAt == NoAttribute {
+		errs = append(errs, errors.New("WithTTL needs the attribute ExpiresAt"))
+	}
+	if c.ttl > 0 && c.ttl < minTTL && !c.shortTTL {
+		errs = append(errs, fmt.Errorf("WithTTL: %s is less than a day, which the stream's retention and the time to notice and replay need; AllowShortTTL overrides this", c.ttl))
+	}
+	return errors.Join(errs...)
+}
+
+// contextHeaders returns what the functions of WithHeaders give, the later ones over the earlier.
+func (c *writerConfig) contextHeaders(ctx context.Context) map[string]string {
+	var headers map[string]string
+	for _, f := range c.headers {
+		for name, value := range f(ctx) {
+			if headers == nil {
+				headers = make(map[string]string)
+			}
+			headers[name] = value
+		}
+	}
+	return headers
+}
 
 type recordConfig struct{ attributes Attributes }
 
@@ -48,6 +95,10 @@ func WithAttributes(a Attributes) SharedOption { return attributesOption(a) }
 
 type attributesOption Attributes
 
+type writerOption func(*writerConfig) error
+
+func (o writerOption) applyWriter(c *writerConfig) error { return o(c) }
+
 func (o attributesOption) set(a *Attributes) (err error) {
 	*a, err = Attributes(o).complete()
 	return err
@@ -56,6 +107,147 @@ func (o attributesOption) set(a *Attributes) (err error) {
 func (o attributesOption) applyWriter(c *writerConfig) error     { return o.set(&c.attributes) }
 func (o attributesOption) applyConsumer(c *consumerConfig) error { return o.set(&c.attributes) }
 func (o attributesOption) applyRecord(c *recordConfig) error     { return o.set(&c.attributes) }
+
+// Retry says how often and how soon something is repeated. A zero field means its default.
+type Retry struct {
+	// MaxAttempts is how often it is tried in all. Default 5; 1 means no repeat; at most 100.
+	MaxAttempts int
+	// BaseDelay bounds the first pause. Each further pause has twice the bound, and is chosen evenly between nothing and its
+	// bound (full jitter). Default 50 ms.
+	BaseDelay time.Duration
+	// MaxDelay is what no bound exceeds. Default 1 s.
+	MaxDelay time.Duration
+}
+
+// WithRetry sets how a Writer repeats a transaction within one call of Put or Transact, always with the same idempotency
+// token. The call ends earlier when its context does, and it does not wait for an attempt for which there is no time. The
+// default is that of the fields of Retry: about 0.4 s of pauses.
+//
+// It repeats what the SDK's retryer does not: a transaction that was cancelled for nothing but TransactionConflict,
+// ThrottlingError or ProvisionedThroughputExceeded. One other reason makes a repeat pointless and ends the call, except where a
+// conflict on the event's own row hides whether an earlier attempt was committed. It also repeats a transaction that is still
+// in progress, not before 5 s after its first attempt, as DynamoDB wants it; the SDK's retryer, which would ask at once, is
+// told not to.
+//
+// Everything else (lost connections, 5xx, throttled requests) is left to the retryer that the client is configured with: one
+// attempt of the Writer may be up to 3 requests by default. What the SDK has given up on, the Writer does not repeat, so the
+// two never multiply.
+func WithRetry(r Retry) WriterOption {
+	return writerOption(func(c *writerConfig) error {
+		set := c.retry
+		if r.MaxAttempts != 0 {
+			set.MaxAttempts = r.MaxAttempts
+		}
+		if r.BaseDelay != 0 {
+			set.BaseDelay = r.BaseDelay
+		}
+		if r.MaxDelay != 0 {
+			set.MaxDelay = r.MaxDelay
+		}
+		switch {
+		case set.MaxAttempts < 1 || set.MaxAttempts > 100:
+			return fmt.Errorf("WithRetry: want 1 to 100 attempts, have %d", set.MaxAttempts)
+		case set.BaseDelay < 0 || set.MaxDelay < set.BaseDelay:
+			return fmt.Errorf("WithRetry: want a base delay of at least 0 and a maximum not below it, have %s and %s", set.BaseDelay, set.MaxDelay)
+		}
+		c.retry = set
+		return nil
+	})
+}
+
+// WithHeaders adds headers to every event of a Writer: trace context, tenant. f is called once for each call of Put, Transact
+// or Items, on the caller's goroutine, and not again for a repeat within the call; its panic is the caller's. A header that
+// the event itself has wins over f's; of several such options the last wins. Default: none.
+//
+// Headers that come from f may differ when the event is written again (another trace). They do not make it a different event.
+func WithHeaders(f func(ctx context.Context) map[string]string) WriterOption {
+	return writerOption(func(c *writerConfig) error {
+		if f == nil {
+			return errors.New("WithHeaders: the function is nil")
+		}
+		c.headers = append(c.headers, f)
+		return nil
+	})
+}
+
+// minTTL is the shortest time to live without AllowShortTTL: the shortest retention of a stream.
+const minTTL = 24 * time.Hour
+
+// WithTTL makes DynamoDB delete event rows after ttl, counted from the writing and rounded up to a full hour. The events table
+// must have time to live enabled on the attribute expiresAt (see Attributes). Default: rows are kept.
+//
+// Choose a ttl that outlasts the stream's retention (24 hours by default, up to 365 days) plus the time that someone needs to
+// notice a failure and replay; less than a day is refused without AllowShortTTL. Two more things end with the row: an event
+// that is written again after that is written again, and can no longer be found out as a repeat. DynamoDB deletes hours to
+// days late, and every deletion makes another change record, which a Consumer skips.
+//
+// See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html.
+func WithTTL(ttl time.Duration) WriterOption {
+	return writerOption(func(c *writerConfig) error {
+		if ttl <= 0 {
+			return fmt.Errorf("WithTTL: want more than 0, have %s", ttl)
+		}
+		c.ttl = ttl
+		return nil
+	})
+}
+
+// AllowShortTTL lets WithTTL take less than a day, for tests and for events that nobody will ever need to replay.
+func AllowShortTTL() WriterOption {
+	return writerOption(func(c *writerConfig) error {
+		c.shortTTL = true
+		return nil
+	})
+}
+
+// WithMaxRecordBytes sets how large a change record the stream takes, its 32-byte partition key included. A Writer refuses an
+// event whose change record would be larger with ErrTooLarge, since DynamoDB's streaming destination skips such a record
+// silently. Default 1 MiB, as Kinesis; set it to what UpdateMaxRecordSize gave the stream, 1 KiB to 10 MiB.
+//
+// See https://docs.aws.amazon.com/streams/latest/dev/large-records.html.
+func WithMaxRecordBytes(n int) WriterOption {
+	return writerOption(func(c *writerConfig) error {
+		if n < 1<<10 || n > 10<<20 {
+			return fmt.Errorf("WithMaxRecordBytes: want 1024 to 10485760, have %d", n)
+		}
+		c.maxRecordBytes = n
+		return nil
+	})
+}
+
+// WriteInfo describes a call of Put or Transact to the hooks.
+type WriteInfo struct {
+	// Events are those of the call, as they are stored. Empty if the call was refused before all of them were known.
+	Events []Record
+	// Attempts is how many requests were sent, the SDK's own retries included.
+	Attempts int
+	// Duplicate says that the transaction had been committed before: by an earlier call, or, when Attempts is more than 1,
+	// perhaps by an earlier attempt of this one.
+	Duplicate bool
+	// Capacity is what DynamoDB billed for the last attempt, by table. Empty if it did not say: for a duplicate that was found
+	// by its stored event, and for failures.
+	Capacity []types.ConsumedCapacity
+	// Took is how long the call took.
+	Took time.Duration
+}
+
+// WriterHooks are called by a Writer at what their names say, on the caller's goroutine before the call returns. A nil func is
+// not called. Their panics are not recovered: one in Written reaches the caller after the transaction was committed.
+type WriterHooks struct {
+	// Written is called after a transaction was committed, now or before. To fill in Duplicate and Capacity it makes the
+	// Writer ask for the consumed capacity.
+	Written func(ctx context.Context, w WriteInfo)
+	// Failed is called with the error that the call returns.
+	Failed func(ctx context.Context, w WriteInfo, err error)
+}
+
+// WithWriterHooks sets the hooks. Default: none. The last call counts.
+func WithWriterHooks(hooks WriterHooks) WriterOption {
+	return writerOption(func(c *writerConfig) error {
+		c.hooks = hooks
+		return nil
+	})
+}
 
 type consumerOption func(*consumerConfig) error
 

@@ -77,32 +77,17 @@ func NewEvent[T Payload](aggregateID string, data T) Event[T] {
 
 // AnyEvent is an Event of any payload type. No other type implements it.
 type AnyEvent interface {
-	row() (eventRow, error)
+	record() (Record, error)
 }
 
-// eventRow is an event without its type parameter, its payload encoded.
-type eventRow struct {
-	id, eventType, aggregateID string
-	sequence                   int64
-	time                       time.Time
-	headers                    map[string]string
-	payload                    []byte
-}
-
-func (e Event[T]) row() (eventRow, error) {
-	r := eventRow{
-		id:          e.ID,
-		eventType:   e.Type,
-		aggregateID: e.AggregateID,
-		sequence:    e.Sequence,
-		time:        e.Time,
-		headers:     e.Headers,
-	}
-	if r.eventType == "" {
-		r.eventType = typeOf(e.Data)
+// record returns the event with its payload encoded. With an error, what is known of the event is there all the same.
+func (e Event[T]) record() (Record, error) {
+	r := Record{ID: e.ID, Type: e.Type, AggregateID: e.AggregateID, Sequence: e.Sequence, Time: e.Time, Headers: e.Headers}
+	if r.Type == "" {
+		r.Type = typeOf(e.Data)
 	}
 	var err error
-	if r.payload, err = json.Marshal(e.Data); err != nil {
+	if r.Payload, err = json.Marshal(e.Data); err != nil {
 		return r, fmt.Errorf("its data cannot be encoded: %w", err)
 	}
 	return r, nil

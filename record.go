@@ -13,8 +13,8 @@ import (
 // table, or its item has not the attributes of an event. A Consumer skips such records and tells its hooks.
 var ErrNotEvent = errors.New("not an event")
 
-// Record is an event as it was delivered: its payload still encoded, and where it came from. A Record shares no memory with
-// the bytes that it was decoded from. Its Payload and Headers must not be changed.
+// Record is an event with its payload encoded, and where it came from: as a handler's middleware and the hooks see it. A
+// Record shares no memory with the bytes that it was decoded from. Its Payload and Headers must not be changed.
 type Record struct {
 	// ID, Type, AggregateID, Sequence, Time and Headers are those of the [Event].
 	ID          string
@@ -35,7 +35,7 @@ type Record struct {
 	ChangedAt time.Time
 
 	// StreamARN, ShardID and SequenceNumber say where the record was delivered from, as far as the deliverer knows.
-	// DecodeRecord leaves them empty, Invoke fills them in.
+	// DecodeRecord leaves them empty, Invoke fills them in. The hooks of a Writer get events that are not delivered yet.
 	StreamARN      string
 	ShardID        string
 	SequenceNumber string

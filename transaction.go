@@ -5,101 +5,224 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
-	"slices"
 	"strconv"
-	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/seed-1b628d3f/outbox/internal/itemsize"
+	"github.com/seed-1b628d3f/outbox/internal/recordsize"
 )
 
 // maxOperations is DynamoDB's limit for one transaction.
 const maxOperations = 100
 
-// conditionalCheckFailed is DynamoDB's cancellation code for a condition that did not hold.
-const conditionalCheckFailed = "ConditionalCheckFailed"
-
-// check refuses what DynamoDB would refuse or would not carry on: before it is sent, so that the error can say where.
-// The items from own onwards are the Writer's event rows.
-func (w *Writer) check(items []types.TransactWriteItem, own int) error {
-	if n := len(items); n > maxOperations {
-		return refuse(ErrInvalidWrite, OperationError{Index: maxOperations,
-			Message: fmt.Sprintf("%d operations (%d writes and %d events): DynamoDB takes at most %d", n, own, n-own, maxOperations)})
-	}
-	total := 0
-	for i := range items {
-		op := w.operation(items, i, own)
-		target, problem := takeApart(&items[i])
-		if problem != "" {
-			op.Message = problem
-			return refuse(ErrInvalidWrite, op)
-		}
-		size, err := itemsize.Of(target.item)
-		if err != nil {
-			op.Message = err.Error()
-			return refuse(ErrInvalidWrite, op)
-		}
-		if size > itemsize.MaxItem {
-			op.Message = fmt.Sprintf("the item has %d bytes: DynamoDB takes at most %d", size, itemsize.MaxItem)
-			return refuse(ErrTooLarge, op)
-		}
-		if total += size; total > itemsize.MaxTransaction {
-			op.Message = fmt.Sprintf("the transaction has %d bytes up to here: DynamoDB takes at most %d", total, itemsize.MaxTransaction)
-			return refuse(ErrTooLarge, op)
-		}
-	}
-	return w.checkTwice(items, own)
+// transaction is one logical write. Clock, headers and time to live are read once, when it is made, so that every attempt
+// at it is the same request.
+type transaction struct {
+	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row
+	targets    []target                  // what each item acts on
+	own        int                       // the index of the first event row
+	events     []meant
+	table      string // of the events
+	attributes *Attributes
 }
 
-// checkTwice refuses two operations on one item as far as keys are known: event rows have theirs, and an operation with a
-// Key shows which attributes are the key of its table. Two Puts into a table whose key nothing shows are left to DynamoDB,
-// which refuses them too.
-func (w *Writer) checkTwice(items []types.TransactWriteItem, own int) error {
-	keys := map[string][]string{w.table: {w.attributes.ID}}
-	for i := range items {
-		if t, _ := takeApart(&items[i]); t.isKey && len(t.item) > 0 {
-			keys[t.table] = slices.Sorted(maps.Keys(t.item))
+// meant is an event that is to be stored.
+type meant struct {
+	record     Record
+	ownHeaders map[string]string // those of the event itself, without what WithHeaders adds
+	row        map[string]types.AttributeValue
+}
+
+// newTransaction builds what is to be sent, and refuses what DynamoDB would refuse or would not carry on: here, because
+// here the error can say where.
+func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent) (*transaction, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("outbox: nothing was sent: %w", err)
+	}
+	n := len(writes) + len(events)
+	if n > maxOperations {
+		return nil, refuse(ErrInvalidWrite, OperationError{Index: maxOperations,
+			Message: fmt.Sprintf("%d operations (%d writes and %d events): DynamoDB takes at most %d", n, len(writes), len(events), maxOperations)})
+	}
+	tx := &transaction{
+		items:      append(make([]types.TransactWriteItem, 0, n), writes...),
+		targets:    make([]target, 0, n),
+		own:        len(writes),
+		events:     make([]meant, 0, len(events)),
+		table:      w.table,
+		attributes: &w.attributes,
+	}
+	for i := range writes {
+		t, problem := takeApart(&writes[i])
+		tx.targets = append(tx.targets, t)
+		if problem != "" {
+			return nil, tx.refuse(ErrInvalidWrite, i, problem)
 		}
 	}
-	seen := make(map[string]int, len(items))
-	for i := range items {
-		t, _ := takeApart(&items[i])
-		identity := strconv.Quote(t.table)
-		for _, name := range keys[t.table] {
-			identity += keyText(t.item[name])
+	now := time.Now()
+	added := w.contextHeaders(ctx)
+	for i, event := range events {
+		e, err := w.prepare(event, added, now)
+		if err != nil {
+			return nil, refuse(ErrInvalidEvent, OperationError{Index: tx.own + i, Kind: "Put", Table: w.table, EventID: e.record.ID, Message: err.Error()})
 		}
-		if keys[t.table] == nil {
-			continue
+		tx.add(e)
+	}
+	if err := tx.checkSizes(w.region, w.maxRecordBytes); err != nil {
+		return nil, err
+	}
+	if i, before := tx.twice(); i >= 0 {
+		kind := ErrInvalidWrite
+		if i >= tx.own {
+			kind = ErrInvalidEvent
 		}
-		if before, twice := seen[identity]; twice {
-			op := w.operation(items, i, own)
-			op.Message = fmt.Sprintf("it is on the same item as operation %d: a transaction takes one operation for each item", before)
-			if i >= own {
-				return refuse(ErrInvalidEvent, op)
+		return nil, tx.refuse(kind, i, fmt.Sprintf("it is on the same item as operation %d: a transaction takes one operation for each item", before))
+	}
+	return tx, nil
+}
+
+// prepare makes the row of an event.
+func (w *Writer) prepare(event AnyEvent, added map[string]string, now time.Time) (meant, error) {
+	if isNil(event) {
+		return meant{}, errors.New("the event is nil")
+	}
+	r, err := event.record()
+	e := meant{record: r, ownHeaders: r.Headers}
+	if err != nil {
+		return e, err
+	}
+	if r.Time.IsZero() {
+		r.Time = now
+	}
+	r.Table = w.table
+	if len(added) > 0 {
+		merged := maps.Clone(added)
+		maps.Copy(merged, r.Headers)
+		r.Headers = merged
+	}
+	e.record = r
+	if err := checkEvent(&r); err != nil {
+		return e, err
+	}
+	if lacks := w.attributes.lacks(&r); lacks != "" {
+		return e, fmt.Errorf("its %s cannot be stored: the table has no attribute for it (WithAttributes)", lacks)
+	}
+	var expiresAt time.Time
+	if w.ttl > 0 {
+		// To the hour, so that a repeat built anew a moment later is mostly the same request, with the same token.
+		expiresAt = now.Add(w.ttl + time.Hour - 1).Truncate(time.Hour)
+	}
+	e.row = w.attributes.item(&r, expiresAt)
+	return e, nil
+}
+
+// add appends the Put of an event row.
+func (tx *transaction) add(e meant) {
+	tx.events = append(tx.events, e)
+	tx.targets = append(tx.targets, target{"Put", tx.table, e.row, false})
+	tx.items = append(tx.items, types.TransactWriteItem{Put: &types.Put{
+		TableName:                           &tx.table,
+		Item:                                e.row,
+		ConditionExpression:                 aws.String("attribute_not_exists(#id)"),
+		ExpressionAttributeNames:            map[string]string{"#id": tx.attributes.ID}, // the caller of Items may change it
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}})
+}
+
+func (tx *transaction) records() []Record {
+	records := make([]Record, len(tx.events))
+	for i := range tx.events {
+		records[i] = tx.events[i].record
+	}
+	return records
+}
+
+func (tx *transaction) checkSizes(region string, maxRecord int) error {
+	total := 0
+	for i, t := range tx.targets {
+		size, err := itemsize.Of(t.item)
+		if err != nil {
+			return tx.refuse(ErrInvalidWrite, i, err.Error())
+		}
+		if i < tx.own {
+			if size > itemsize.MaxItem {
+				return tx.refuse(ErrTooLarge, i, fmt.Sprintf("the item has %d bytes: DynamoDB takes at most %d", size, itemsize.MaxItem))
 			}
-			return refuse(ErrInvalidWrite, op)
+		} else {
+			e := &tx.events[i-tx.own]
+			record := recordsize.PartitionKey + recordsize.Of(recordsize.Insert{Region: region, Table: tx.table, Item: t.item,
+				Key: tx.attributes.ID, Bytes: size + len(tx.attributes.ID) + len(e.record.ID)})
+			if size > itemsize.MaxItem || record > maxRecord {
+				return tx.refuse(ErrTooLarge, i, fmt.Sprintf(
+					"the item has %d bytes: DynamoDB takes at most %d; its change record will have %d bytes with the partition key: the stream takes at most %d (WithMaxRecordBytes)",
+					size, itemsize.MaxItem, record, maxRecord))
+			}
 		}
-		seen[identity] = i
+		if total += size; total > itemsize.MaxTransaction {
+			return tx.refuse(ErrTooLarge, i, fmt.Sprintf("the transaction has %d bytes up to here: DynamoDB takes at most %d", total, itemsize.MaxTransaction))
+		}
 	}
 	return nil
 }
 
-// keyText writes a key attribute so that different ones differ.
-func keyText(v types.AttributeValue) string {
-	switch v := v.(type) {
-	case *types.AttributeValueMemberS:
-		return ",S" + strconv.Quote(v.Value)
-	case *types.AttributeValueMemberN:
-		return ",N" + strconv.Quote(v.Value)
-	case *types.AttributeValueMemberB:
-		return ",B" + strconv.Quote(string(v.Value))
+// twice returns the first operation on an item that an earlier one is on, and that one, or -1, as far as keys are known: event
+// rows have theirs, and an operation with a Key shows which attributes are the key of its table. Two Puts into a table whose
+// key nothing shows are left to DynamoDB, which refuses them too.
+func (tx *transaction) twice() (i, before int) {
+	for i := range tx.targets {
+		for before := range i {
+			if tx.sameItem(i, before) {
+				return i, before
+			}
+		}
 	}
-	return ",?"
+	return -1, -1
+}
+
+func (tx *transaction) sameItem(i, j int) bool {
+	a, b := &tx.targets[i], &tx.targets[j]
+	if a.table != b.table {
+		return false
+	}
+	if a.table == tx.table {
+		return sameKey(a.item[tx.attributes.ID], b.item[tx.attributes.ID])
+	}
+	key := tx.keyOf(a.table)
+	for name := range key {
+		if !sameKey(a.item[name], b.item[name]) {
+			return false
+		}
+	}
+	return len(key) > 0
+}
+
+// keyOf returns a key of the table that an operation shows, or nil.
+func (tx *transaction) keyOf(table string) map[string]types.AttributeValue {
+	for k := range tx.targets {
+		if t := &tx.targets[k]; t.isKey && t.table == table {
+			return t.item
+		}
+	}
+	return nil
+}
+
+func sameKey(a, b types.AttributeValue) bool {
+	switch a := a.(type) {
+	case *types.AttributeValueMemberS:
+		b, ok := b.(*types.AttributeValueMemberS)
+		return ok && a.Value == b.Value
+	case *types.AttributeValueMemberN:
+		b, ok := b.(*types.AttributeValueMemberN)
+		return ok && a.Value == b.Value
+	case *types.AttributeValueMemberB:
+		b, ok := b.(*types.AttributeValueMemberB)
+		return ok && string(a.Value) == string(b.Value)
+	}
+	return false // no key; DynamoDB says so
 }
 
 // target is what one operation acts on.
@@ -110,7 +233,7 @@ type target struct {
 	isKey bool // item is only the key
 }
 
-// takeApart returns the target of an operation, or what is wrong with it.
+// takeApart returns the target of an operation, and what is wrong with it, or "".
 func takeApart(item *types.TransactWriteItem) (target, string) {
 	var t target
 	kinds := 0
@@ -142,118 +265,49 @@ func takeApart(item *types.TransactWriteItem) (target, string) {
 }
 
 // operation describes operation i for an error.
-func (w *Writer) operation(items []types.TransactWriteItem, i, own int) OperationError {
-	t, _ := takeApart(&items[i])
+func (tx *transaction) operation(i int) OperationError {
+	t := &tx.targets[i]
 	op := OperationError{Index: i, Kind: t.kind, Table: t.table}
-	if i >= own {
-		if id, ok := t.item[w.attributes.ID].(*types.AttributeValueMemberS); ok {
-			op.EventID = id.Value
-		}
+	switch {
+	case i >= tx.own:
+		op.EventID = tx.events[i-tx.own].record.ID
+		op.Key = map[string]types.AttributeValue{tx.attributes.ID: t.item[tx.attributes.ID]}
+	case t.isKey:
+		op.Key = t.item
 	}
 	return op
 }
 
-// explain turns the SDK's error into what is known. It returns nil when the error only says that an earlier attempt of the
-// same transaction was committed.
-func (w *Writer) explain(err error, items []types.TransactWriteItem, own int) error {
-	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) {
-		return w.explainCanceled(err, canceled.CancellationReasons, items, own)
-	}
-	te := &TransactionError{cause: err}
-	if params := (smithy.InvalidParamsError{}); errors.As(err, &params) { // the SDK's own check, before it sends
-		te.kind = ErrInvalidWrite
-		return te
-	}
-	if !refused(err) {
-		te.kind = ErrUnknownOutcome
-	}
-	return te
+func (tx *transaction) refuse(kind error, i int, message string) *TransactionError {
+	op := tx.operation(i)
+	op.Message = message
+	return refuse(kind, op)
 }
 
-// refused reports whether an error is DynamoDB's word that it did not do what it was asked: the request's fault, not a lost
-// answer, a timeout, a failure of the service, or a refusal that may only concern the last of several attempts.
-func refused(err error) bool {
-	var api interface{ ErrorCode() string }
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &api) {
-		return false
-	}
-	var response interface{ HTTPStatusCode() int }
-	if errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
-		return false
-	}
-	switch api.ErrorCode() {
-	case "TransactionInProgressException", "ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded",
-		"RequestTimeout", "RequestTimeoutException":
-		return false
-	}
-	return true
-}
-
-func (w *Writer) explainCanceled(err error, reasons []types.CancellationReason, items []types.TransactWriteItem, own int) error {
-	te := &TransactionError{cause: err}
-	stored, missing := 0, 0 // event rows that are stored as they were meant to be, and that are known not to be stored
-	conditionFailed := false
-	for i, reason := range reasons {
-		code := aws.ToString(reason.Code)
-		if i >= len(items) {
-			break
-		}
-		if code == "" || code == "None" {
-			if i >= own {
-				missing++
-			}
-			continue
-		}
-		op := w.operation(items, i, own)
-		op.Code, op.Message, op.OldItem = code, aws.ToString(reason.Message), reason.Item
-		switch {
-		case code == conditionalCheckFailed && i < own:
-			conditionFailed = true
-		case code == conditionalCheckFailed:
-			differs := w.attributes.difference(items[i].Put.Item, reason.Item)
-			if differs == "" {
-				stored++
-				op.Message = "the event is already stored, with the same content"
-				break
-			}
-			te.kind = ErrEventConflict
-			op.Message = fmt.Sprintf("an event with this id is stored with another %s", differs)
-		}
-		te.Operations = append(te.Operations, op)
-	}
+// checkEvent returns what is wrong with an event.
+func checkEvent(r *Record) error {
 	switch {
-	case te.kind != nil: // an event conflict
-	case stored > 0 && stored == len(items)-own:
-		return nil // the repeat of a committed transaction, whatever else has changed since
-	case stored > 0 && missing > 0:
-		te.kind = ErrEventConflict // some of the events were committed by a transaction without the others
-	case stored > 0:
-		te.kind = ErrUnknownOutcome // the conflict or throttling of the other rows hides whether they are stored
-	case conditionFailed:
-		te.kind = ErrConditionFailed
-	}
-	return te
-}
-
-// check returns what is wrong with an event.
-func (r *eventRow) check() error {
-	switch {
-	case r.id == "":
+	case r.ID == "":
 		return errors.New("it has no id: use NewEvent, or set ID")
-	case r.eventType == "":
+	case r.Type == "":
 		return errors.New("it has no type: use NewEvent, set Type, or give its data a method EventType")
-	case len(r.id) > 2048:
-		return fmt.Errorf("its id has %d bytes: a DynamoDB key has at most 2048", len(r.id))
-	case !utf8.Valid(r.payload):
+	case len(r.ID) > 2048:
+		return fmt.Errorf("its id has %d bytes: a DynamoDB key has at most 2048", len(r.ID))
+	case !utf8.ValidString(r.ID):
+		return errors.New("its id is not valid UTF-8")
+	case !utf8.ValidString(r.Type):
+		return errors.New("its type is not valid UTF-8")
+	case !utf8.ValidString(r.AggregateID):
+		return errors.New("its aggregate id is not valid UTF-8")
+	case !utf8.Valid(r.Payload):
 		return errors.New("its encoded data is not valid UTF-8")
 	}
-	texts := map[string]string{"id": r.id, "type": r.eventType, "aggregate id": r.aggregateID}
-	for name, value := range r.headers {
-		texts["header name "+strconv.Quote(name)], texts["header "+strconv.Quote(name)] = name, value
-	}
-	for what, text := range texts {
-		if !utf8.ValidString(text) {
-			return fmt.Errorf("its %s is not valid UTF-8", strings.ToValidUTF8(what, "\uFFFD"))
+	for name, value := range r.Headers {
+		if !utf8.ValidString(name) {
+			return fmt.Errorf("its header name %s is not valid UTF-8", strconv.Quote(name))
+		}
+		if !utf8.ValidString(value) {
+			return fmt.Errorf("its header %s is not valid UTF-8", strconv.Quote(name))
 		}
 	}
 	return nil

@@ -5,18 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-
-	"github.com/seed-1b628d3f/outbox/internal/txtoken"
 )
 
-// DynamoDBClient is what a Writer needs of the SDK. *dynamodb.Client implements it.
+// DynamoDBClient is what a Writer needs of the SDK. *dynamodb.Client implements it. A client of your own must pass the option
+// functions on: through them the Writer watches the SDK's retries.
 type DynamoDBClient interface {
 	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
@@ -24,18 +21,24 @@ type DynamoDBClient interface {
 // Writer writes changes together with the events that announce them: both are committed, or neither. It is safe for
 // concurrent use. Create it with NewWriter and keep it.
 type Writer struct {
-	client     DynamoDBClient
-	table      string
-	attributes Attributes
+	writerConfig
+	client DynamoDBClient
+	table  string
+	region string // for the size of change records
 }
 
-// NewWriter returns a Writer that stores events in eventsTable through client. It makes no call. The error names everything
-// that is wrong with the arguments.
+// longestRegion stands in for the Region of a client that does not tell it.
+const longestRegion = "us-isof-south-1"
+
+// NewWriter returns a Writer that stores events in eventsTable (a name or an ARN) through client. It makes no call. The error
+// names everything that is wrong with the arguments.
 func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) (*Writer, error) {
-	cfg := writerConfig{attributes: defaultAttributes}
+	w := &Writer{writerConfig: defaultWriterConfig(), client: client, table: eventsTable, region: longestRegion}
 	var errs []error
 	if isNil(client) {
 		errs = append(errs, errors.New("the DynamoDB client is nil"))
+	} else if c, ok := client.(interface{ Options() dynamodb.Options }); ok {
+		w.region = c.Options().Region
 	}
 	if eventsTable == "" {
 		errs = append(errs, errors.New("the name of the events table is empty"))
@@ -45,19 +48,13 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 			errs = append(errs, fmt.Errorf("option %d is nil", i))
 			continue
 		}
-		errs = append(errs, opt.applyWriter(&cfg))
+		errs = append(errs, opt.applyWriter(&w.writerConfig))
 	}
-	if cfg.attributes.Payload == NoAttribute || cfg.attributes.Time == NoAttribute {
-		errs = append(errs, errors.New("a Writer needs the attributes Payload and Time"))
-	}
+	errs = append(errs, w.writerConfig.check())
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("outbox: NewWriter: %w", err)
 	}
-	return &Writer{
-		client:     client,
-		table:      eventsTable,
-		attributes: cfg.attributes,
-	}, nil
+	return w, nil
 }
 
 // Put stores item in table, replacing any item with the same key, and the events, in one transaction. item is a struct or
@@ -68,14 +65,18 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 // idempotency token and at any later time by the stored event, so after an error a caller may simply call again with the
 // same Event values. The events decide: a repeat with the same events and another item writes nothing either.
 //
+// A transaction that meets a conflict or throttling is repeated within the call (WithRetry). The call ends with ctx, and
+// may take several seconds without a deadline.
+//
 // The error is a *TransactionError, except when ctx had ended before anything was sent. With ErrUnknownOutcome the
-// transaction may have been committed; with every other error nothing was written.
+// transaction may have been committed; with every other error nothing was written. The sentinels of this package, such as
+// ErrConflict, say what to do.
 //
 // See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html.
 func (w *Writer) Put(ctx context.Context, table string, item any, events ...AnyEvent) error {
 	values, err := marshalItem(item)
 	if err != nil {
-		return refuse(ErrInvalidWrite, OperationError{Kind: "Put", Table: table, Message: err.Error()})
+		return w.failed(ctx, WriteInfo{}, refuse(ErrInvalidWrite, OperationError{Kind: "Put", Table: table, Message: err.Error()}))
 	}
 	write := types.TransactWriteItem{Put: &types.Put{TableName: &table, Item: values}}
 	return w.Transact(ctx, []types.TransactWriteItem{write}, events...)
@@ -88,78 +89,51 @@ func (w *Writer) Put(ctx context.Context, table string, item any, events ...AnyE
 // Everything else is as with Put. A condition of the caller that no longer holds because an earlier attempt was committed
 // does not make a repeat fail.
 func (w *Writer) Transact(ctx context.Context, writes []types.TransactWriteItem, events ...AnyEvent) error {
-	if len(events) == 0 {
-		return refuse(ErrInvalidEvent, OperationError{Index: len(writes), Message: "no event: a write without one needs no outbox"})
-	}
-	rows, err := w.rows(len(writes), events)
+	started := time.Now()
+	var info WriteInfo
+	err := w.transact(ctx, writes, events, &info)
+	info.Took = time.Since(started)
 	if err != nil {
-		return err
+		return w.failed(ctx, info, err)
 	}
-	items := slices.Concat(writes, rows)
-	if err := w.check(items, len(writes)); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("outbox: nothing was sent: %w", err)
-	}
-	_, err = w.client.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{
-		TransactItems:      items,
-		ClientRequestToken: aws.String(txtoken.Of(items)),
-	})
-	if err != nil {
-		return w.explain(err, items, len(writes))
+	if hook := w.hooks.Written; hook != nil {
+		hook(ctx, info)
 	}
 	return nil
 }
 
+func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, info *WriteInfo) error {
+	if len(events) == 0 {
+		return refuse(ErrInvalidEvent, OperationError{Index: len(writes), Message: "no event: a write without one needs no outbox"})
+	}
+	tx, err := w.newTransaction(ctx, writes, events)
+	if err != nil {
+		return err
+	}
+	if w.hooks.Written != nil || w.hooks.Failed != nil {
+		info.Events = tx.records()
+	}
+	return w.send(ctx, tx, info)
+}
+
+// failed tells the hook.
+func (w *Writer) failed(ctx context.Context, info WriteInfo, err error) error {
+	if hook := w.hooks.Failed; hook != nil {
+		hook(ctx, info, err)
+	}
+	return err
+}
+
 // Items returns the operations that store the events, for a transaction that the caller sends: one conditional Put each, in
-// order. The caller then also chooses the idempotency token and reads the cancellation reasons. A failed condition on one
-// of them means that its id is stored already; the returned Item shows whether with the same content. No event gives no
-// operation. The error is a *TransactionError.
-func (w *Writer) Items(events ...AnyEvent) ([]types.TransactWriteItem, error) {
-	items, err := w.rows(0, events)
+// order. The caller then also chooses the idempotency token, repeats, and reads the cancellation reasons. A failed condition
+// on one of them means that its id is stored already; the returned Item shows whether with the same content. No event gives
+// no operation. ctx is for WithHeaders; hooks are not called. The error is a *TransactionError, or ctx's.
+func (w *Writer) Items(ctx context.Context, events ...AnyEvent) ([]types.TransactWriteItem, error) {
+	tx, err := w.newTransaction(ctx, nil, events)
 	if err != nil {
 		return nil, err
 	}
-	if err := w.check(items, 0); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-// rows builds the Puts of the event rows; first is the index of the first of them in the transaction.
-func (w *Writer) rows(first int, events []AnyEvent) ([]types.TransactWriteItem, error) {
-	now := time.Now()
-	items := make([]types.TransactWriteItem, len(events))
-	for i, event := range events {
-		refused := func(id string, err error) error {
-			return refuse(ErrInvalidEvent, OperationError{Index: first + i, Kind: "Put", Table: w.table, EventID: id, Message: err.Error()})
-		}
-		if isNil(event) {
-			return nil, refused("", errors.New("the event is nil"))
-		}
-		row, err := event.row()
-		if err == nil {
-			err = row.check()
-		}
-		if lacks := w.attributes.lacks(&row); err == nil && lacks != "" {
-			err = fmt.Errorf("its %s cannot be stored: the table has no attribute for it (WithAttributes)", lacks)
-		}
-		if err != nil {
-			return nil, refused(row.id, err)
-		}
-		if row.time.IsZero() {
-			row.time = now
-		}
-		items[i].Put = &types.Put{
-			TableName:                           aws.String(w.table),
-			Item:                                w.attributes.item(&row),
-			ConditionExpression:                 aws.String("attribute_not_exists(#id)"),
-			ExpressionAttributeNames:            map[string]string{"#id": w.attributes.ID}, // the caller of Items may change it
-			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		}
-	}
-	return items, nil
+	return tx.items, nil
 }
 
 // marshalItem turns what Put was given into an attribute-value map.
@@ -196,8 +170,4 @@ func isNil(v any) bool {
 		return r.IsNil()
 	}
 	return false
-}
-
-func refuse(kind error, op OperationError) *TransactionError {
-	return &TransactionError{Operations: []OperationError{op}, kind: kind}
 }

@@ -78,7 +78,7 @@ func TestPutSendsTheItemAndTheDocumentedRow(t *testing.T) {
 }
 
 func TestOptionalAttributesAreLeftOut(t *testing.T) {
-	items, err := newWriter(t, &client{}).Items(outbox.Event[int]{ID: "e-1", Type: "T"})
+	items, err := newWriter(t, &client{}).Items(t.Context(), outbox.Event[int]{ID: "e-1", Type: "T"})
 	require.NoError(t, err)
 	require.Contains(t, items[0].Put.Item, "timestamp", "an event without a time gets one")
 	delete(items[0].Put.Item, "timestamp")
@@ -87,7 +87,7 @@ func TestOptionalAttributesAreLeftOut(t *testing.T) {
 
 func TestAttributeNamesOfAnExistingTable(t *testing.T) {
 	w := newWriter(t, &client{}, outbox.WithAttributes(outbox.Attributes{ID: "pk", AggregateID: "relatedOrderId", Sequence: outbox.NoAttribute}))
-	items, err := w.Items(event("e-1"))
+	items, err := w.Items(t.Context(), event("e-1"))
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"#id": "pk"}, items[0].Put.ExpressionAttributeNames)
 	require.Equal(t, values{"pk": str("e-1"), "type": str("ORDER_CREATED"), "timestamp": num("1719347890250"), "relatedOrderId": str("order-1"),
@@ -103,11 +103,11 @@ func TestWhatTheTableCannotHoldIsRefused(t *testing.T) {
 		"its sequence cannot be stored":     {ID: "e", Type: "T", Sequence: 1},
 		"its headers cannot be stored":      {ID: "e", Type: "T", Headers: map[string]string{"a": "b"}},
 	} {
-		_, err := w.Items(e)
+		_, err := w.Items(t.Context(), e)
 		require.ErrorIs(t, err, outbox.ErrInvalidEvent)
 		require.ErrorContains(t, err, want)
 	}
-	_, err := w.Items(outbox.Event[int]{ID: "e", Type: "T"})
+	_, err := w.Items(t.Context(), outbox.Event[int]{ID: "e", Type: "T"})
 	require.NoError(t, err)
 }
 
@@ -245,27 +245,22 @@ func TestCanceledTransactionSaysWhichOperationAndWhy(t *testing.T) {
 	}
 	err := newWriter(t, c).Transact(t.Context(), writes, event("e"))
 	require.ErrorIs(t, err, outbox.ErrConditionFailed)
-	require.EqualError(t, err, `outbox: transaction not committed: condition failed: operation 1 (Update in table "orders"): ConditionalCheckFailed: The conditional request failed`)
+	require.EqualError(t, err, `outbox: transaction of event "e" not committed: condition failed: operation 1 (Update in table "orders"): ConditionalCheckFailed: The conditional request failed`)
 	var te *outbox.TransactionError
 	require.ErrorAs(t, err, &te)
-	require.Equal(t, []outbox.OperationError{{Index: 1, Kind: "Update", Table: "orders", Code: "ConditionalCheckFailed", Message: "The conditional request failed",
-		OldItem: values{"orderId": str("1")}}}, te.Operations)
+	require.Equal(t, []outbox.OperationError{{Index: 1, Kind: "Update", Table: "orders", Key: values{"orderId": str("1")}, Code: "ConditionalCheckFailed",
+		Message: "The conditional request failed", OldItem: values{"orderId": str("1")}}}, te.Operations)
+	require.Equal(t, []string{"e"}, te.EventIDs)
+	require.Equal(t, 1, te.Attempts)
 	var sdk *types.TransactionCanceledException
 	require.ErrorAs(t, err, &sdk)
 	require.Len(t, sdk.CancellationReasons, 3)
 }
 
-func TestConflictAndThrottlingAreNamed(t *testing.T) {
-	c := &client{err: canceled(reason("TransactionConflict"), reason("ThrottlingError"))}
-	err := newWriter(t, c).Put(t.Context(), "orders", order{"1"}, event("e"))
-	require.NotErrorIs(t, err, outbox.ErrConditionFailed)
-	require.ErrorContains(t, err, `operation 0 (Put in table "orders"): TransactionConflict: operation 1 (Put of event "e" in table "events"): ThrottlingError`)
-}
-
 // The event's own condition failed: the answer depends on what is stored.
 func TestRepeatOfACommittedTransaction(t *testing.T) {
 	meant := func(id string) values {
-		items, err := newWriter(t, &client{}).Items(event(id))
+		items, err := newWriter(t, &client{}).Items(t.Context(), event(id))
 		require.NoError(t, err)
 		return maps.Clone(items[0].Put.Item)
 	}
@@ -290,7 +285,9 @@ func TestRepeatOfACommittedTransaction(t *testing.T) {
 		"same":                        {[]types.CancellationReason{reason("None"), stored(meant("e"))}, nil, ""},
 		"same, condition failed too":  {[]types.CancellationReason{reason("ConditionalCheckFailed"), stored(meant("e"))}, nil, ""},
 		"another time":                {[]types.CancellationReason{reason("None"), stored(with("timestamp", num("1")))}, nil, ""},
-		"foreign attributes":          {[]types.CancellationReason{reason("None"), stored(with("expiresAt", num("1")))}, nil, ""},
+		"another time to live":        {[]types.CancellationReason{reason("None"), stored(with("expiresAt", num("1")))}, nil, ""},
+		"foreign attributes":          {[]types.CancellationReason{reason("None"), stored(with("note", str("x")))}, nil, ""},
+		"garbage after the payload":   {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{"description":"x", "orderId":"order-1"} {}`)))}, outbox.ErrEventConflict, "another payload"},
 		"other order of JSON members": {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{"description":"x", "orderId":"order-1"}`)))}, nil, ""},
 		"another payload":             {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{}`)))}, outbox.ErrEventConflict, "another payload"},
 		"payload of another type":     {[]types.CancellationReason{reason("None"), stored(with("payload", num("1")))}, outbox.ErrEventConflict, "another payload"},
@@ -314,7 +311,8 @@ func TestRepeatOfACommittedTransaction(t *testing.T) {
 	err := newWriter(t, &client{err: canceled(stored(meant("e1")), reason("None"))}).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.ErrorIs(t, err, outbox.ErrEventConflict)
 	// One is stored, and a conflict hides whether the other is.
-	err = newWriter(t, &client{err: canceled(stored(meant("e1")), reason("TransactionConflict"))}).Transact(t.Context(), nil, event("e1"), event("e2"))
+	once := outbox.WithRetry(outbox.Retry{MaxAttempts: 1})
+	err = newWriter(t, &client{err: canceled(stored(meant("e1")), reason("TransactionConflict"))}, once).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.NotErrorIs(t, err, outbox.ErrEventConflict)
 	require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
 	err = newWriter(t, &client{err: canceled(stored(meant("e1")), stored(meant("e2")))}).Transact(t.Context(), nil, event("e1"), event("e2"))
@@ -336,11 +334,11 @@ func (e responseError) HTTPStatusCode() int { return e.status }
 
 func TestLostAnswersAreUnknownOutcomes(t *testing.T) {
 	for _, unknown := range []error{
-		errors.New("connection reset"), context.DeadlineExceeded, context.Canceled, apiError{"ThrottlingException"},
+		errors.New("connection reset"), context.DeadlineExceeded, context.Canceled,
 		&types.TransactionInProgressException{}, responseError{apiError{"InternalFailure"}, http.StatusInternalServerError},
 		fmt.Errorf("operation error: %w", context.Canceled), fmt.Errorf("%w: %w", apiError{"ValidationException"}, context.DeadlineExceeded),
 	} {
-		err := newWriter(t, &client{err: unknown}).Put(t.Context(), "orders", order{"1"}, event("e"))
+		err := newWriter(t, &client{err: unknown}, outbox.WithRetry(outbox.Retry{MaxAttempts: 1})).Put(t.Context(), "orders", order{"1"}, event("e"))
 		require.ErrorIsf(t, err, outbox.ErrUnknownOutcome, "%v", unknown)
 		require.ErrorIs(t, err, unknown)
 		require.ErrorContains(t, err, "repeat with the same events")
@@ -352,7 +350,7 @@ func TestLostAnswersAreUnknownOutcomes(t *testing.T) {
 		err := newWriter(t, &client{err: known}).Put(t.Context(), "orders", order{"1"}, event("e"))
 		require.NotErrorIsf(t, err, outbox.ErrUnknownOutcome, "%v", known)
 		require.ErrorIs(t, err, known)
-		require.ErrorContains(t, err, "outbox: transaction not committed: "+known.Error())
+		require.ErrorContains(t, err, `outbox: transaction of event "e" not committed: `+known.Error())
 	}
 }
 
@@ -389,11 +387,11 @@ func TestNewEvent(t *testing.T) {
 
 func TestItemsRefusesWhatPutRefuses(t *testing.T) {
 	w := newWriter(t, &client{})
-	_, err := w.Items(outbox.Event[int]{})
+	_, err := w.Items(t.Context(), outbox.Event[int]{})
 	require.ErrorIs(t, err, outbox.ErrInvalidEvent)
-	_, err = w.Items(event("e"), event("e"))
+	_, err = w.Items(t.Context(), event("e"), event("e"))
 	require.ErrorIs(t, err, outbox.ErrInvalidEvent)
-	items, err := w.Items()
+	items, err := w.Items(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, items)
 }

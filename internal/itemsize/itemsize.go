@@ -7,6 +7,7 @@ package itemsize
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -90,13 +91,48 @@ func ofValue(value types.AttributeValue, depth int) (int, error) {
 	return 0, fmt.Errorf("no attribute value, but %T", value)
 }
 
-// ofNumber counts the significant digits: zeros at either end cost nothing.
+// maxDigits is how many significant digits a number has at most.
+const maxDigits = 38
+
+// ofNumber counts a byte for sign and exponent, a byte for every two significant digits, paired from the decimal point, and
+// one more for a negative number that is not of full length. AWS publishes "approximately" this; the pairing is what its
+// consumed capacity shows.
 func ofNumber(n string) int {
-	mantissa, _, _ := strings.Cut(strings.ToLower(n), "e")
-	sign := 0
-	if strings.HasPrefix(mantissa, "-") {
-		sign = 1
+	mantissa, exponent := n, 0
+	if i := strings.IndexAny(n, "eE"); i >= 0 {
+		mantissa = n[:i]
+		exponent, _ = strconv.Atoi(strings.TrimPrefix(n[i+1:], "+")) // DynamoDB refuses what is no number
 	}
-	digits := strings.Trim(strings.ReplaceAll(strings.TrimLeft(mantissa, "+-"), ".", ""), "0")
-	return 1 + sign + (len(digits)+1)/2
+	negative := strings.HasPrefix(mantissa, "-")
+	digits, point, first, last := 0, -1, -1, -1 // positions among the digits
+	for i := range len(mantissa) {
+		switch c := mantissa[i]; {
+		case c == '.':
+			point = digits
+		case c >= '0' && c <= '9':
+			if c != '0' {
+				last = digits
+				if first < 0 {
+					first = digits
+				}
+			}
+			digits++
+		}
+	}
+	if first < 0 {
+		return 1 // zero
+	}
+	if point < 0 {
+		point = digits
+	}
+	significant := last - first + 1
+	exponent += point - first - 1 // of the first significant digit
+	pairs := (significant + 1) / 2
+	if significant%2 == 0 && exponent%2 == 0 {
+		pairs++ // the first and the last digit are each half of a pair
+	}
+	if negative && pairs <= maxDigits/2 {
+		return 1 + pairs + 1
+	}
+	return 1 + pairs
 }

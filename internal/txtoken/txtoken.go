@@ -1,9 +1,10 @@
 // Package txtoken derives the idempotency token of a transaction from its content: equal transactions have equal tokens, in
 // any process and at any time, and different ones have different tokens.
 //
-// DynamoDB compares the parameters of two requests with one token by meaning and refuses a difference
+// DynamoDB compares the parameters of two requests with one token and refuses a difference
 // (IdempotentParameterMismatchException). A token made from the whole content cannot run into that, so a repeat is either the
-// same request or a new one, never a mismatch. See
+// same request or a new one, never a mismatch. Whether the members of a set in another order are a difference is not
+// documented, so here they are one. See
 // https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
 package txtoken
 
@@ -16,9 +17,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// Of returns the token: 32 characters, of DynamoDB's 36 at most.
-func Of(items []types.TransactWriteItem) string {
-	var w writer
+// Of returns the token of a request with these items and other parameters: 32 characters, of DynamoDB's 36 at most.
+func Of(items []types.TransactWriteItem, parameters ...string) string {
+	w := writer{buf: make([]byte, 0, 1024)}
+	for _, p := range parameters {
+		w.text(p)
+	}
 	for i := range items {
 		w.item(&items[i])
 	}
@@ -118,22 +122,19 @@ func (w *writer) value(value types.AttributeValue) {
 		w.mark('0', 0)
 	case *types.AttributeValueMemberSS:
 		w.mark('1', len(v.Value))
-		for _, s := range sorted(v.Value) {
+		for _, s := range v.Value {
 			w.text(s)
 		}
 	case *types.AttributeValueMemberNS:
 		w.mark('2', len(v.Value))
-		for _, n := range sorted(v.Value) {
+		for _, n := range v.Value {
 			w.text(n)
 		}
 	case *types.AttributeValueMemberBS:
 		w.mark('3', len(v.Value))
-		members := make([]string, len(v.Value))
-		for i, b := range v.Value {
-			members[i] = string(b)
-		}
-		for _, b := range sorted(members) {
-			w.text(b)
+		for _, b := range v.Value {
+			w.mark('b', len(b))
+			w.buf = append(w.buf, b...)
 		}
 	case *types.AttributeValueMemberL:
 		w.mark('L', len(v.Value))
@@ -153,6 +154,3 @@ func sortedKeys[V any](m map[string]V) []string {
 	slices.Sort(keys)
 	return keys
 }
-
-// sorted leaves the caller's slice alone.
-func sorted(members []string) []string { return slices.Sorted(slices.Values(members)) }

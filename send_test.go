@@ -1,0 +1,301 @@
+package outbox_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// scripted answers one call after the other, and the last for ever.
+type scripted struct {
+	answers []error
+	sent    []*dynamodb.TransactWriteItemsInput
+	at      []time.Time
+}
+
+func (s *scripted) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	n := min(len(s.sent), len(s.answers)-1)
+	s.sent, s.at = append(s.sent, in), append(s.at, time.Now())
+	return &dynamodb.TransactWriteItemsOutput{}, s.answers[n]
+}
+
+// bubble runs a test with a clock of its own, in which waiting is free.
+func bubble(t *testing.T, f func(*testing.T)) { synctest.Test(t, f) }
+
+func TestConflictsAndThrottlingAreRepeatedAsTheSameRequest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := &scripted{answers: []error{
+			canceled(reason("TransactionConflict"), reason("None")),
+			canceled(reason("ThrottlingError"), reason("TransactionConflict")),
+			canceled(reason("None"), reason("ProvisionedThroughputExceeded")),
+			nil,
+		}}
+		w := newWriter(t, c, outbox.WithTTL(48*time.Hour), outbox.WithHeaders(func(context.Context) map[string]string {
+			return map[string]string{"at": time.Now().String()}
+		}))
+		e := event("e")
+		e.Time = time.Time{} // the Writer's clock
+		require.NoError(t, w.Put(t.Context(), "orders", order{"1"}, e))
+		require.Len(t, c.sent, 4)
+		for _, in := range c.sent[1:] {
+			require.Equal(t, c.sent[0], in)
+		}
+		require.LessOrEqual(t, c.at[3].Sub(c.at[0]), 50*time.Millisecond*(1+2+4))
+		require.Greater(t, c.at[3].Sub(c.at[0]), time.Duration(0))
+	})
+}
+
+func TestSpentAttemptsAreAConflict(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := &scripted{answers: []error{canceled(reason("TransactionConflict"), reason("ThrottlingError"))}}
+		err := newWriter(t, c).Put(t.Context(), "orders", order{"1"}, event("e"))
+		require.ErrorIs(t, err, outbox.ErrConflict)
+		require.NotErrorIs(t, err, outbox.ErrConditionFailed)
+		require.EqualError(t, err, `outbox: transaction of event "e" not committed, 5 attempts: conflict or throttling, repeat later with the same events: `+
+			`operation 0 (Put in table "orders"): TransactionConflict: operation 1 (Put of event "e" in table "events"): ThrottlingError`)
+		require.Len(t, c.sent, 5)
+
+		c = &scripted{answers: c.answers}
+		err = newWriter(t, c, outbox.WithRetry(outbox.Retry{MaxAttempts: 2})).Put(t.Context(), "orders", order{"1"}, event("e"))
+		require.ErrorIs(t, err, outbox.ErrConflict)
+		require.Len(t, c.sent, 2)
+	})
+}
+
+func TestOneReasonThatStaysStopsTheRepeats(t *testing.T) {
+	for name, c := range map[string]struct {
+		reasons []types.CancellationReason
+		want    error
+	}{
+		"the caller's condition":   {[]types.CancellationReason{reason("TransactionConflict"), reason("ConditionalCheckFailed"), reason("None")}, outbox.ErrConditionFailed},
+		"validation":               {[]types.CancellationReason{reason("ValidationError"), reason("TransactionConflict"), reason("None")}, nil},
+		"an item collection":       {[]types.CancellationReason{reason("ItemCollectionSizeLimitExceeded"), reason("None"), reason("ThrottlingError")}, nil},
+		"a code not known yet":     {[]types.CancellationReason{reason("TransactionConflict"), reason("Novelty"), reason("None")}, nil},
+		"the event's row":          {[]types.CancellationReason{reason("TransactionConflict"), reason("None"), reason("ValidationError")}, nil},
+		"the event's id is taken":  {[]types.CancellationReason{reason("TransactionConflict"), reason("None"), reason("ConditionalCheckFailed")}, outbox.ErrEventConflict},
+		"no reason, and no detail": {nil, nil},
+	} {
+		client := &scripted{answers: []error{canceled(c.reasons...)}}
+		writes := []types.TransactWriteItem{putNew("1"), putNew("2")}
+		writes[1].Put.TableName = aws.String("customers")
+		err := newWriter(t, client).Transact(t.Context(), writes, event("e"))
+		require.Errorf(t, err, "%s", name)
+		require.Lenf(t, client.sent, 1, "%s", name)
+		for _, kind := range []error{outbox.ErrConditionFailed, outbox.ErrEventConflict, outbox.ErrConflict, outbox.ErrUnknownOutcome} {
+			require.Equalf(t, kind == c.want, errors.Is(err, kind), "%s: %v", name, err)
+		}
+	}
+}
+
+// The condition fails and a conflict hides the event's row: only another answer tells whether the condition fails because an
+// earlier attempt was committed.
+func TestAHiddenEventRowIsLookedAtAgain(t *testing.T) {
+	items, err := newWriter(t, &client{}).Items(t.Context(), event("e"))
+	require.NoError(t, err)
+	stored := reason("ConditionalCheckFailed")
+	stored.Item = items[0].Put.Item
+	hidden := canceled(reason("ConditionalCheckFailed"), reason("TransactionConflict"))
+	for name, c := range map[string]struct {
+		answers []error
+		want    error
+		sent    int
+	}{
+		"it was committed":     {[]error{hidden, canceled(reason("ConditionalCheckFailed"), stored)}, nil, 2},
+		"it was not committed": {[]error{hidden, canceled(reason("ConditionalCheckFailed"), reason("None"))}, outbox.ErrConditionFailed, 2},
+		"hidden for ever":      {[]error{hidden}, outbox.ErrUnknownOutcome, 5},
+	} {
+		bubble(t, func(t *testing.T) {
+			client := &scripted{answers: c.answers}
+			err := newWriter(t, client).Transact(t.Context(), []types.TransactWriteItem{putNew("1")}, event("e"))
+			require.ErrorIsf(t, err, c.want, "%s", name)
+			require.Lenf(t, client.sent, c.sent, "%s", name)
+		})
+	}
+}
+
+func TestATransactionInProgressIsAskedAgainAfterFiveSeconds(t *testing.T) {
+	inProgress := &types.TransactionInProgressException{}
+	bubble(t, func(t *testing.T) {
+		c := &scripted{answers: []error{inProgress, inProgress, nil}}
+		require.NoError(t, newWriter(t, c).Put(t.Context(), "orders", order{"1"}, event("e")))
+		require.GreaterOrEqual(t, c.at[1].Sub(c.at[0]), 5*time.Second)
+		require.Less(t, c.at[2].Sub(c.at[0]), 6*time.Second)
+		require.Equal(t, c.sent[0], c.sent[2])
+	})
+	bubble(t, func(t *testing.T) { // no time for that
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		c := &scripted{answers: []error{inProgress}}
+		start := time.Now()
+		err := newWriter(t, c).Put(ctx, "orders", order{"1"}, event("e"))
+		require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "no time for another attempt")
+		require.Zero(t, time.Since(start))
+		require.Len(t, c.sent, 1)
+	})
+}
+
+func TestTheContextEndsThePauses(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := &scripted{answers: []error{canceled(reason("TransactionConflict"), reason("None"))}}
+		time.AfterFunc(time.Minute, cancel)
+		err := newWriter(t, c, outbox.WithRetry(outbox.Retry{MaxAttempts: 100, BaseDelay: time.Hour, MaxDelay: time.Hour})).
+			Put(ctx, "orders", order{"1"}, event("e"))
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, outbox.ErrConflict, "nothing was written, and that is known")
+		require.ErrorContains(t, err, "TransactionConflict")
+	})
+}
+
+func TestWithRetryRefusesNonsense(t *testing.T) {
+	for want, r := range map[string]outbox.Retry{
+		"want 1 to 100 attempts, have -1":  {MaxAttempts: -1},
+		"want 1 to 100 attempts, have 101": {MaxAttempts: 101},
+		"have -1ns and 1s":                 {BaseDelay: -1},
+		"have 2s and 1s":                   {BaseDelay: 2 * time.Second},
+		"have 50ms and -1ns":               {MaxDelay: -1},
+	} {
+		_, err := outbox.NewWriter(&client{}, "events", outbox.WithRetry(r))
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// answer is what a scripted server says: a status and a body, or a broken connection.
+type answer struct {
+	status int
+	body   string
+}
+
+var (
+	lostAnswer = answer{}
+	denied     = answer{http.StatusBadRequest, `{"__type":"com.amazon.coral.service#AccessDeniedException","message":"no"}`}
+	throttled  = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}`}
+	failure    = answer{http.StatusInternalServerError, `{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"oops"}`}
+	conflict   = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"Transaction cancelled",` +
+		`"CancellationReasons":[{"Code":"TransactionConflict"},{"Code":"None"}]}`}
+	goingOn = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionInProgressException","Message":"in progress"}`}
+	done    = answer{http.StatusOK, `{}`}
+)
+
+// server answers the SDK's requests.
+type server struct {
+	answers []answer
+	sent    int
+}
+
+func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
+	a := s.answers[min(s.sent, len(s.answers)-1)]
+	s.sent++
+	if a == lostAnswer {
+		return nil, errors.New("connection reset by peer")
+	}
+	return &http.Response{StatusCode: a.status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader([]byte(a.body))), Request: r}, nil
+}
+
+func sdkClient(s *server, retryer aws.Retryer) *dynamodb.Client {
+	return dynamodb.New(dynamodb.Options{
+		Region: "eu-west-1", HTTPClient: &http.Client{Transport: s}, Retryer: retryer,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
+		}),
+	})
+}
+
+// A plain aws.Retryer, as somebody may have written one, that repeats everything once.
+type once struct{ asked []error }
+
+func (o *once) IsErrorRetryable(err error) bool            { o.asked = append(o.asked, err); return true }
+func (*once) MaxAttempts() int                             { return 2 }
+func (*once) RetryDelay(int, error) (time.Duration, error) { return time.Second, nil }
+func (*once) GetInitialToken() func(error) error           { return func(error) error { return nil } }
+func (*once) GetRetryToken(context.Context, error) (func(error) error, error) {
+	return func(error) error { return nil }, nil
+}
+
+// What is known depends on every answer, not only on the last.
+func TestAnswersThatTheSDKHidesAreSeen(t *testing.T) {
+	for name, c := range map[string]struct {
+		answers  []answer
+		retryer  aws.Retryer
+		want     error // nil: success
+		requests int
+	}{
+		"success":                                 {[]answer{done}, nil, nil, 1},
+		"success after a lost answer":             {[]answer{lostAnswer, done}, nil, nil, 2},
+		"refused":                                 {[]answer{denied}, nil, errRefused, 1},
+		"refused after a lost answer":             {[]answer{lostAnswer, denied}, nil, outbox.ErrUnknownOutcome, 2},
+		"refused after a failure":                 {[]answer{failure, denied}, nil, outbox.ErrUnknownOutcome, 2},
+		"refused after throttling":                {[]answer{throttled, denied}, nil, errRefused, 2},
+		"throttled":                               {[]answer{throttled}, nil, outbox.ErrConflict, 3},
+		"throttled after a lost answer":           {[]answer{lostAnswer, throttled}, nil, outbox.ErrUnknownOutcome, 3},
+		"lost answers":                            {[]answer{lostAnswer}, nil, outbox.ErrUnknownOutcome, 3},
+		"failures":                                {[]answer{failure}, nil, outbox.ErrUnknownOutcome, 3},
+		"conflicts":                               {[]answer{conflict}, nil, outbox.ErrConflict, 5},
+		"conflicts after a lost answer":           {[]answer{lostAnswer, conflict}, nil, outbox.ErrUnknownOutcome, 6},
+		"a lost answer between conflicts":         {[]answer{conflict, lostAnswer, conflict}, nil, outbox.ErrUnknownOutcome, 6},
+		"success after conflicts":                 {[]answer{conflict, throttled, conflict, done}, nil, nil, 4},
+		"in progress: the SDK does not ask again": {[]answer{goingOn, done}, nil, nil, 2},
+		"in progress for ever":                    {[]answer{goingOn}, nil, outbox.ErrUnknownOutcome, 5},
+		"no retries of the SDK":                   {[]answer{lostAnswer, done}, aws.NopRetryer{}, outbox.ErrUnknownOutcome, 1},
+		"a retryer of one's own":                  {[]answer{denied, done}, &once{}, nil, 2},
+		"a retryer of one's own, in progress":     {[]answer{goingOn, done}, &once{}, nil, 2},
+		"more attempts of the SDK":                {[]answer{failure}, retry.AddWithMaxAttempts(retry.NewStandard(), 7), outbox.ErrUnknownOutcome, 7},
+	} {
+		bubble(t, func(t *testing.T) {
+			s := &server{answers: c.answers}
+			var info outbox.WriteInfo
+			w := newWriter(t, sdkClient(s, c.retryer), outbox.WithWriterHooks(outbox.WriterHooks{
+				Written: func(_ context.Context, i outbox.WriteInfo) { info = i },
+				Failed:  func(_ context.Context, i outbox.WriteInfo, _ error) { info = i },
+			}))
+			start := time.Now()
+			err := w.Put(t.Context(), "orders", order{"1"}, event("e"))
+			require.Equalf(t, c.requests, s.sent, "%s: requests", name)
+			require.Equalf(t, c.requests, info.Attempts, "%s: attempts", name)
+			if c.answers[0] == goingOn {
+				require.GreaterOrEqualf(t, time.Since(start), 5*time.Second, "%s", name)
+			}
+			if c.want == nil {
+				require.NoErrorf(t, err, "%s", name)
+				return
+			}
+			require.Errorf(t, err, "%s", name)
+			for _, kind := range []error{outbox.ErrConditionFailed, outbox.ErrEventConflict, outbox.ErrConflict, outbox.ErrUnknownOutcome} {
+				require.Equalf(t, kind == c.want, errors.Is(err, kind), "%s: %v", name, err)
+			}
+			var te *outbox.TransactionError
+			require.ErrorAs(t, err, &te)
+			require.Equalf(t, c.requests, te.Attempts, "%s: attempts in the error", name)
+			require.Equal(t, []string{"e"}, te.EventIDs)
+			require.ErrorContains(t, err, `event "e"`, name)
+		})
+	}
+}
+
+// errRefused stands for an error that is none of the sentinels.
+var errRefused = errors.New("refused")
+
+// Nothing is sent when the SDK itself refuses the request.
+func TestWhatTheSDKRefusesWasNotSent(t *testing.T) {
+	s := &server{answers: []answer{done}}
+	err := newWriter(t, sdkClient(s, nil)).Transact(t.Context(), []types.TransactWriteItem{{
+		Update: &types.Update{TableName: aws.String("orders"), Key: values{"orderId": str("1")}}}}, event("e"))
+	require.ErrorIs(t, err, outbox.ErrInvalidWrite)
+	require.ErrorContains(t, err, "outbox: transaction of event \"e\" refused before sending: invalid write: ")
+	require.Zero(t, s.sent)
+}
