@@ -121,7 +121,7 @@ type Retry struct {
 
 // WithRetry sets how a Writer repeats a transaction within one call of Put or Transact, always with the same idempotency
 // token. The call ends earlier when its context does, and it does not wait for an attempt for which there is no time. The
-// default is that of the fields of Retry: about 0.4 s of pauses.
+// default is that of the fields of Retry: on average 0.4 s of pauses, at most 0.75 s.
 //
 // It repeats what the SDK's retryer does not: a transaction that was cancelled for nothing but TransactionConflict,
 // ThrottlingError or ProvisionedThroughputExceeded. One other reason makes a repeat pointless and ends the call, except where a

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,23 +63,64 @@ func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, problem{err.Error()})
 		return
 	}
-	order := Order{ID: ulid.Make().String(), Description: description}
-	if err := a.place(r.Context(), order); err != nil {
-		slog.ErrorContext(r.Context(), "order not placed", "order", order.ID, "error", err)
-		text := "the order was not placed, please try again"
-		if errors.Is(err, outbox.ErrUnknownOutcome) {
-			text = "it is not known whether order " + order.ID + " was placed, please look it up before trying again"
-		}
-		answer(w, http.StatusServiceUnavailable, problem{text})
+	order := Order{ID: orderID(r.Header.Get("Idempotency-Key")), Description: description}
+	ctx := withTraceParent(r.Context(), r.Header.Get("Traceparent"))
+	if err := a.place(ctx, order); err != nil {
+		slog.ErrorContext(ctx, "order not placed", "order", order.ID, "error", err)
+		status, text := explain(err, order)
+		answer(w, status, problem{text})
 		return
 	}
 	answer(w, http.StatusCreated, map[string]string{"orderId": order.ID})
 }
 
-// place commits the order and its event together.
+// orderID is a new id, or the one that belongs to a client's idempotency key.
+func orderID(key string) string {
+	if key == "" {
+		return ulid.Make().String()
+	}
+	sum := sha256.Sum256([]byte(key))
+	return ulid.ULID(sum[:16]).String()
+}
+
+// place commits the order and its event together. The event's id follows from the order's, so that an order that is placed
+// again, by a client that has lost the answer or by another instance, is the same event and is written once.
 func (a *api) place(ctx context.Context, order Order) error {
 	event := outbox.NewEvent(order.ID, OrderCreated{OrderID: order.ID, Description: order.Description})
+	event.ID = "ORDER_CREATED#" + order.ID
 	return a.writer.Put(ctx, ordersTable, order, event)
+}
+
+// explain turns an error of the Writer into an answer.
+func explain(err error, order Order) (status int, text string) {
+	switch {
+	case errors.Is(err, outbox.ErrEventConflict):
+		return http.StatusUnprocessableEntity, "this idempotency key was used for another order"
+	case errors.Is(err, outbox.ErrTooLarge):
+		return http.StatusRequestEntityTooLarge, "the order is too large"
+	case errors.Is(err, outbox.ErrUnknownOutcome):
+		return http.StatusServiceUnavailable, "it is not known whether order " + order.ID + " was placed: repeat it with the same Idempotency-Key, or look it up"
+	default: // also outbox.ErrConflict
+		return http.StatusServiceUnavailable, "the order was not placed, please try again"
+	}
+}
+
+type traceParentKey struct{}
+
+func withTraceParent(ctx context.Context, value string) context.Context {
+	if len(value) != 55 { // version 00 of https://www.w3.org/TR/trace-context/
+		return ctx
+	}
+	return context.WithValue(ctx, traceParentKey{}, value)
+}
+
+// traceHeaders carries the trace of the request on with every event.
+func traceHeaders(ctx context.Context) map[string]string {
+	trace, ok := ctx.Value(traceParentKey{}).(string)
+	if !ok {
+		return nil
+	}
+	return map[string]string{"traceparent": trace}
 }
 
 func (a *api) getOrder(w http.ResponseWriter, r *http.Request) {

@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 // newAPI builds the HTTP side.
 func newAPI(client *dynamodb.Client, mails *mailbox, showMails bool) (http.Handler, error) {
-	writer, err := outbox.NewWriter(client, eventsTable)
+	writer, err := outbox.NewWriter(client, eventsTable, outbox.WithHeaders(traceHeaders), outbox.WithTTL(eventsKept))
 	if err != nil {
 		return nil, err
 	}

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,7 +48,7 @@ func TestAnOrderIsConfirmed(t *testing.T) {
 	require.Len(t, mails, 1)
 	require.Equal(t, id, mails[0].OrderID)
 	require.Equal(t, "Thank you for your order: two coffees", mails[0].Text)
-	require.Len(t, mails[0].EventID, 26)
+	require.Equal(t, "ORDER_CREATED#"+id, mails[0].EventID)
 
 	get(t, url+"/orders/nothing", http.StatusNotFound, &map[string]string{})
 	stop()
@@ -88,6 +90,91 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	}
 	requireItems(t, cloud, ordersTable, 0)
 	requireItems(t, cloud, eventsTable, 0)
+}
+
+// One key is one order and one event: at once, from two instances at the same time, an hour later. With another body it is
+// refused.
+func TestAnIdempotencyKeyIsOneOrder(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Now()
+	cloud := outboxtest.Start(t, outboxtest.WithClock(func() time.Time { mu.Lock(); defer mu.Unlock(); return now }))
+	require.NoError(t, setUp(t.Context(), cloud.DynamoDB, cloud.Kinesis))
+	var urls []string
+	for range 2 {
+		handler, err := newAPI(dynamodb.NewFromConfig(cloud.Config()), &mailbox{}, true)
+		require.NoError(t, err)
+		server := httptest.NewServer(handler)
+		defer server.Close()
+		urls = append(urls, server.URL)
+	}
+	post := func(instance int, key, description, trace string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, urls[instance]+"/", strings.NewReader(`{"description":"`+description+`"}`))
+		if err != nil {
+			return 0, err.Error()
+		}
+		req.Header.Set("Idempotency-Key", key)
+		req.Header.Set("Traceparent", trace)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return res.StatusCode, string(body)
+	}
+	trace := func(n int) string { return fmt.Sprintf("00-%032x-%016x-01", n, n) }
+
+	status, first := post(0, "k", "two coffees", trace(1))
+	require.Equal(t, http.StatusCreated, status, first)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if status, body := post(i%2, "k", "two coffees", trace(i)); status != http.StatusCreated || body != first {
+				t.Errorf("repeat %d: %d %s", i, status, body)
+			}
+		})
+	}
+	wg.Wait()
+	mu.Lock()
+	now = now.Add(time.Hour)
+	mu.Unlock()
+	status, later := post(1, "k", "two coffees", trace(99))
+	require.Equal(t, http.StatusCreated, status, later)
+	require.Equal(t, first, later)
+
+	status, text := post(0, "k", "three coffees", trace(1))
+	require.Equal(t, http.StatusUnprocessableEntity, status, text)
+	requireItems(t, cloud, ordersTable, 1)
+	requireItems(t, cloud, eventsTable, 1)
+
+	status, other := post(0, "another key", "two coffees", "")
+	require.Equal(t, http.StatusCreated, status, other)
+	require.NotEqual(t, first, other)
+	requireItems(t, cloud, eventsTable, 2)
+}
+
+// The trace of the request arrives at the handler.
+func TestTheTraceTravelsWithTheEvent(t *testing.T) {
+	url, cloud, _ := started(t)
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	consumer, err := outbox.NewConsumer()
+	require.NoError(t, err)
+	arrived := make(chan string, 1)
+	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[OrderCreated]) error {
+		arrived <- e.Headers["traceparent"]
+		return nil
+	})
+	_, err = cloud.Map(outboxtest.EventSource{Stream: eventsStream, ReportBatchItemFailures: true}, consumer.Invoke)
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/", strings.NewReader(`{"description":"x"}`))
+	require.NoError(t, err)
+	req.Header.Set("Traceparent", trace)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusCreated, res.StatusCode)
+	require.NoError(t, cloud.Drain(t.Context()))
+	require.Equal(t, trace, <-arrived)
 }
 
 // A failed transaction is a 5xx and has written nothing.

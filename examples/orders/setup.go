@@ -19,6 +19,9 @@ const (
 	eventsStream = "events"
 )
 
+// eventsKept is how long events can be replayed, well beyond the stream's retention.
+const eventsKept = 30 * 24 * time.Hour
+
 // patience is how long AWS may take to create a resource.
 const patience = 5 * time.Minute
 
@@ -29,6 +32,9 @@ func setUp(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client) er
 		return err
 	}
 	if err := createTable(ctx, db, eventsTable, "eventId"); err != nil {
+		return err
+	}
+	if err := enableTTL(ctx, db, eventsTable, "expiresAt"); err != nil {
 		return err
 	}
 	arn, err := createStream(ctx, streams, eventsStream)
@@ -51,6 +57,26 @@ func createTable(ctx context.Context, db *dynamodb.Client, table, key string) er
 	waiter := dynamodb.NewTableExistsWaiter(db, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay, o.MaxDelay = time.Second, 5*time.Second })
 	if err := waiter.Wait(ctx, &dynamodb.DescribeTableInput{TableName: &table}, patience); err != nil {
 		return fmt.Errorf("table %s: %w", table, err)
+	}
+	return nil
+}
+
+// enableTTL lets DynamoDB delete rows at the time that their attribute says.
+func enableTTL(ctx context.Context, db *dynamodb.Client, table, attribute string) error {
+	out, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
+	if err != nil {
+		return fmt.Errorf("time to live of table %s: %w", table, err)
+	}
+	if d := out.TimeToLiveDescription; d != nil &&
+		(d.TimeToLiveStatus == dynamodbtypes.TimeToLiveStatusEnabled || d.TimeToLiveStatus == dynamodbtypes.TimeToLiveStatusEnabling) {
+		return nil
+	}
+	_, err = db.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
+		TableName:               &table,
+		TimeToLiveSpecification: &dynamodbtypes.TimeToLiveSpecification{AttributeName: &attribute, Enabled: aws.Bool(true)},
+	})
+	if err != nil {
+		return fmt.Errorf("enable the time to live of table %s: %w", table, err)
 	}
 	return nil
 }

@@ -4,7 +4,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log"
+	"log/slog"
+	"net/http"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -32,8 +36,50 @@ func newWriter(ctx context.Context) (*outbox.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return outbox.NewWriter(dynamodb.NewFromConfig(cfg), "events")
+	return outbox.NewWriter(dynamodb.NewFromConfig(cfg), "events",
+		outbox.WithHeaders(traceHeaders),      // trace context, tenant: with every event
+		outbox.WithTTL(30*24*time.Hour),       // rows go by themselves, see below
+		outbox.WithWriterHooks(countWrites()), // events, attempts, duplicates, consumed capacity
+	)
 }
+
+func traceHeaders(context.Context) map[string]string { return nil } // of your tracing library
+
+func countWrites() outbox.WriterHooks {
+	return outbox.WriterHooks{
+		Written: func(ctx context.Context, w outbox.WriteInfo) {
+			slog.InfoContext(ctx, "written", "events", len(w.Events), "attempts", w.Attempts, "duplicate", w.Duplicate)
+		},
+	}
+}
+
+// confirmPayment is called again by the payment provider until it gets a 2xx.
+func confirmPayment(ctx context.Context, writer *outbox.Writer, payment Payment) (status int) {
+	event := outbox.NewEvent(payment.OrderID, PaymentConfirmed{PaymentID: payment.ID})
+	event.ID = "PAYMENT_CONFIRMED#" + payment.ID // the same for every repeat
+	err := writer.Put(ctx, "payments", payment, event)
+	switch {
+	case err == nil: // written, now or before
+		return http.StatusOK
+	case errors.Is(err, outbox.ErrEventConflict): // the same id, another content
+		return http.StatusConflict
+	default: // ErrUnknownOutcome, ErrConflict, ...: the caller repeats
+		return http.StatusServiceUnavailable
+	}
+}
+
+// Payment is what a payment provider tells.
+type Payment struct {
+	ID      string `dynamodbav:"paymentId"`
+	OrderID string `dynamodbav:"orderId"`
+}
+
+// PaymentConfirmed announces it.
+type PaymentConfirmed struct {
+	PaymentID string `json:"paymentId"`
+}
+
+func (PaymentConfirmed) EventType() string { return "PAYMENT_CONFIRMED" }
 
 func placeOrder(ctx context.Context, writer *outbox.Writer, order Order) error {
 	event := outbox.NewEvent(order.ID, OrderCreated{OrderID: order.ID, Description: order.Description})
@@ -81,4 +127,4 @@ func main() {
 	lambda.Start(consumer)
 }
 
-var _ = []any{newWriter, placeOrder, placeOrderOnce} // what a service does, not this function
+var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment} // what a service does, not this function
