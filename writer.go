@@ -145,7 +145,11 @@ func marshalItem(item any) (map[string]types.AttributeValue, error) {
 	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
 	}
-	if _, custom := item.(attributevalue.Marshaler); !custom && v.Kind() != reflect.Struct && v.Kind() != reflect.Map {
+	_, custom := item.(attributevalue.Marshaler)
+	if t := reflect.TypeFor[map[string]types.AttributeValue](); !custom && v.IsValid() && v.CanConvert(t) {
+		return v.Convert(t).Interface().(map[string]types.AttributeValue), nil // a type of the caller's own
+	}
+	if !custom && v.Kind() != reflect.Struct && v.Kind() != reflect.Map {
 		return nil, fmt.Errorf("the item is %T: want a struct, a map, or a map[string]types.AttributeValue", item)
 	}
 	value, err := attributevalue.Marshal(item)

@@ -125,6 +125,17 @@ func TestRepeatIsTheSameRequest(t *testing.T) {
 	require.NotEqual(t, c.sent[0].ClientRequestToken, c.sent[3].ClientRequestToken)
 }
 
+// A map type of one's own that holds attribute values is the item, not something to marshal.
+func TestAttributeValuesAreNotMarshalledAgain(t *testing.T) {
+	type row map[string]types.AttributeValue
+	c := &client{}
+	r := row{"orderId": str("1"), "none": &types.AttributeValueMemberNULL{Value: true}}
+	for _, item := range []any{r, &r, values(r)} {
+		require.NoError(t, newWriter(t, c).Put(t.Context(), "orders", item, event("e")))
+		require.Equal(t, values(r), c.sent[len(c.sent)-1].TransactItems[0].Put.Item)
+	}
+}
+
 func TestPutTakesWhatAttributevalueTakes(t *testing.T) {
 	w := newWriter(t, &client{})
 	for _, item := range []any{order{"1"}, &order{"1"}, map[string]string{"orderId": "1"}, values{"orderId": str("1")}} {
