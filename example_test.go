@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -60,4 +61,37 @@ func ExampleHandle() {
 	// Output:
 	// order-1 café ☕ "two"
 	// <nil>
+}
+
+// Which condition failed, and what is stored.
+func ExampleTransactionError() {
+	failed := reason("ConditionalCheckFailed")
+	failed.Item = map[string]types.AttributeValue{"orderId": str("order-1"), "status": str("PAID")} // the write asked for ALL_OLD
+	w, err := outbox.NewWriter(&client{err: canceled(failed, reason("None"))}, "events")
+	if err != nil {
+		panic(err)
+	}
+	err = w.Transact(context.Background(), []types.TransactWriteItem{putNew("order-1")}, event("order-1#created"))
+	if refused := (*outbox.TransactionError)(nil); errors.Is(err, outbox.ErrConditionFailed) && errors.As(err, &refused) {
+		op := refused.Operations[0]
+		fmt.Println(op.Index, op.Kind, op.Table, op.Code, op.OldItem["status"].(*types.AttributeValueMemberS).Value)
+	}
+	// Output: 0 Put orders ConditionalCheckFailed PAID
+}
+
+// Trace context and tenant travel with every event.
+func ExampleWithHeaders() {
+	w, err := outbox.NewWriter(&client{}, "events", outbox.WithHeaders(func(ctx context.Context) map[string]string {
+		return map[string]string{"tenant": fmt.Sprint(ctx.Value(tenantKey{}))}
+	}))
+	if err != nil {
+		panic(err)
+	}
+	items, err := w.Items(context.WithValue(context.Background(), tenantKey{}, "acme"), event("order-1#created"))
+	if err != nil {
+		panic(err)
+	}
+	headers := items[0].Put.Item["headers"].(*types.AttributeValueMemberM).Value
+	fmt.Println(headers["tenant"].(*types.AttributeValueMemberS).Value)
+	// Output: acme
 }

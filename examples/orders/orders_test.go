@@ -153,6 +153,25 @@ func TestAnIdempotencyKeyIsOneOrder(t *testing.T) {
 	requireItems(t, cloud, eventsTable, 2)
 }
 
+// Every error of the Writer has its answer, and none of them says more than is known.
+func TestErrorsAreExplained(t *testing.T) {
+	for want, c := range map[int]struct {
+		err  error
+		text string
+	}{
+		http.StatusUnprocessableEntity:   {outbox.ErrEventConflict, "used for another order"},
+		http.StatusRequestEntityTooLarge: {outbox.ErrTooLarge, "too large"},
+		http.StatusServiceUnavailable:    {outbox.ErrConflict, "was not placed"},
+	} {
+		status, text := explain(fmt.Errorf("wrapped: %w", c.err), Order{ID: "1"})
+		require.Equal(t, want, status)
+		require.Contains(t, text, c.text)
+	}
+	status, text := explain(outbox.ErrUnknownOutcome, Order{ID: "1"})
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, text, "not known whether order 1 was placed")
+}
+
 // The trace of the request arrives at the handler.
 func TestTheTraceTravelsWithTheEvent(t *testing.T) {
 	url, cloud, _ := started(t)
