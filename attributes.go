@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strconv"
 	"strings"
@@ -76,8 +77,8 @@ func (a Attributes) layout() *changerec.Layout {
 	}
 }
 
-// lacks returns what of an event the table has no attribute for, or "".
-func (a *Attributes) lacks(r *Record) string {
+// unstorable returns what of an event the table has no attribute for, or "".
+func (a *Attributes) unstorable(r *Record) string {
 	switch {
 	case r.AggregateID != "" && a.AggregateID == NoAttribute:
 		return "aggregate id"
@@ -89,7 +90,7 @@ func (a *Attributes) lacks(r *Record) string {
 	return ""
 }
 
-// item builds the row of an event that lacks nothing. A zero expiresAt means never.
+// item builds the row of an event that has nothing unstorable. A zero expiresAt means never.
 func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.AttributeValue {
 	item := make(map[string]types.AttributeValue, 8)
 	item[a.ID] = &types.AttributeValueMemberS{Value: r.ID}
@@ -154,15 +155,18 @@ func samePayload(meant, stored types.AttributeValue) bool {
 	for i, text := range []string{m.Value, s.Value} {
 		d := json.NewDecoder(strings.NewReader(text))
 		d.UseNumber()
-		if d.Decode(&meaning[i]) != nil || d.More() {
+		if d.Decode(&meaning[i]) != nil {
 			return false
+		}
+		if _, err := d.Token(); !errors.Is(err, io.EOF) {
+			return false // there is more
 		}
 	}
 	return reflect.DeepEqual(meaning[0], meaning[1])
 }
 
-// text reads a string or number attribute for a message.
-func text(v types.AttributeValue) string {
+// scalarText reads a string or number attribute for a message.
+func scalarText(v types.AttributeValue) string {
 	switch v := v.(type) {
 	case *types.AttributeValueMemberS:
 		return v.Value

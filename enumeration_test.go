@@ -127,6 +127,7 @@ func (n network) RoundTrip(r *http.Request) (*http.Response, error) {
 	case eventConflict:
 		return cancelledBy("None", "TransactionConflict")
 	case isInProgress:
+		c.arriving = append(c.arriving, carryOut)
 		return refuse(400, goingOn.body)
 	case delayed:
 		c.arriving = append(c.arriving, carryOut)

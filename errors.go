@@ -33,7 +33,8 @@ var (
 	// (1 MiB, see WithMaxRecordBytes). Nothing was sent.
 	ErrTooLarge = errors.New("too large")
 	// ErrConditionFailed: a condition of one of the caller's own operations did not hold, and the events are not stored, so
-	// it is not this write that made it so. Nothing was written.
+	// it is not this write that made it so. Nothing was written. After a lost answer within the same call it is
+	// ErrUnknownOutcome instead, since the lost request may still arrive.
 	ErrConditionFailed = errors.New("condition failed")
 	// ErrEventConflict: an event with this id and other content is already stored. Nothing was written. The error names
 	// the stored event, the meant one, and the attributes that differ.
@@ -48,8 +49,8 @@ var (
 )
 
 // TransactionError reports a transaction that was not committed, or (with [ErrUnknownOutcome]) may not have been. It
-// matches, by [errors.Is] and [errors.As], the sentinel of this package that describes it, the SDK's own error, and, where a
-// context ended the call, the context's.
+// matches, by [errors.Is] and [errors.As], the sentinel of this package that describes it, the SDK's own error, and, where the
+// end of a context ended the call, the context's.
 type TransactionError struct {
 	// Operations are those that made the transaction fail, in its order, from the last answer. Empty when the failure is not
 	// about one of them.
@@ -93,11 +94,11 @@ func (o OperationError) text() string {
 	if o.Kind != "" {
 		fmt.Fprintf(&b, " (%s", o.Kind)
 		if o.EventID != "" {
-			fmt.Fprintf(&b, " of event %q", o.EventID)
+			fmt.Fprintf(&b, " of event %q", shorten(o.EventID))
 		}
 		fmt.Fprintf(&b, " in table %q)", o.Table)
 	} else if o.EventID != "" {
-		fmt.Fprintf(&b, " (event %q)", o.EventID)
+		fmt.Fprintf(&b, " (event %q)", shorten(o.EventID))
 	}
 	if o.Code != "" {
 		fmt.Fprintf(&b, ": %s", o.Code)
@@ -108,7 +109,8 @@ func (o OperationError) text() string {
 	return b.String()
 }
 
-// Error says what happened, where, and what to do. It has ids and names in it, never payloads, headers or items.
+// Error says what happened, where, and what to do. It has ids and names in it and what the SDK says, but nothing of its own
+// from payloads, header values or items.
 func (e *TransactionError) Error() string {
 	what := "transaction"
 	if len(e.EventIDs) > 0 {
@@ -143,11 +145,20 @@ func (e *TransactionError) Error() string {
 
 // eventsText names events, not too many.
 func eventsText(ids []string) string {
-	text := " of event " + strconv.Quote(ids[0])
+	text := " of event " + strconv.Quote(shorten(ids[0]))
 	if n := len(ids) - 1; n > 0 {
 		text += fmt.Sprintf(" and %d more", n)
 	}
 	return text
+}
+
+// shorten keeps what may be long out of error texts.
+func shorten(id string) string {
+	const most = 200
+	if len(id) <= most {
+		return id
+	}
+	return id[:most] + "..."
 }
 
 // Unwrap returns the sentinel, the SDK's error and the context's, as far as there are any.

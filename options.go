@@ -42,7 +42,7 @@ type writerConfig struct {
 func defaultWriterConfig() writerConfig {
 	return writerConfig{
 		attributes:     defaultAttributes,
-		retry:          Retry{MaxAttempts: 5, BaseDelay: 50 * time.Millisecond, MaxDelay: time.Second},
+		retry:          defaultRetry,
 		maxRecordBytes: 1 << 20,
 	}
 }
@@ -108,55 +108,65 @@ func (o attributesOption) applyWriter(c *writerConfig) error     { return o.set(
 func (o attributesOption) applyConsumer(c *consumerConfig) error { return o.set(&c.attributes) }
 func (o attributesOption) applyRecord(c *recordConfig) error     { return o.set(&c.attributes) }
 
-// Retry says how often and how soon something is repeated. A zero field means its default.
+// Retry says how often and how soon something is retried. A zero field means its default.
 type Retry struct {
-	// MaxAttempts is how often it is tried in all. Default 5; 1 means no repeat; at most 100.
+	// MaxAttempts is how many requests may have been sent before no retry is made any more. Default 5; 1 means no retry; at
+	// most 100.
 	MaxAttempts int
-	// BaseDelay bounds the first pause. Each further pause has twice the bound, and is chosen evenly between nothing and its
-	// bound (full jitter). Default 50 ms.
+	// BaseDelay bounds the first delay. Each further delay has twice the bound, and is chosen evenly between nothing and its
+	// bound (full jitter). Default 50 ms; at most an hour.
 	BaseDelay time.Duration
-	// MaxDelay is what no bound exceeds. Default 1 s.
+	// MaxDelay is what no bound exceeds. Default 1 s; at most an hour.
 	MaxDelay time.Duration
 }
 
-// WithRetry sets how a Writer repeats a transaction within one call of Put or Transact, always with the same idempotency
+var defaultRetry = Retry{MaxAttempts: 5, BaseDelay: 50 * time.Millisecond, MaxDelay: time.Second}
+
+// orDefaults fills in what is not set and says what is wrong with the result.
+func (r Retry) orDefaults() (Retry, error) {
+	if r.MaxAttempts == 0 {
+		r.MaxAttempts = defaultRetry.MaxAttempts
+	}
+	if r.BaseDelay == 0 {
+		r.BaseDelay = defaultRetry.BaseDelay
+	}
+	if r.MaxDelay == 0 {
+		r.MaxDelay = max(defaultRetry.MaxDelay, r.BaseDelay)
+	}
+	switch {
+	case r.MaxAttempts < 1 || r.MaxAttempts > 100:
+		return r, fmt.Errorf("want 1 to 100 attempts, have %d", r.MaxAttempts)
+	case r.BaseDelay < 0 || r.MaxDelay < r.BaseDelay || r.MaxDelay > time.Hour:
+		return r, fmt.Errorf("want a base delay of at least 0 and a maximum between it and an hour, have %s and %s", r.BaseDelay, r.MaxDelay)
+	}
+	return r, nil
+}
+
+// WithRetry sets how a Writer retries a transaction within one call of Put or Transact, always with the same idempotency
 // token. The call ends earlier when its context does, and it does not wait for an attempt for which there is no time. The
-// default is that of the fields of Retry: on average 0.4 s of pauses, at most 0.75 s.
+// default is that of the fields of Retry: on average 0.4 s of delays, at most 0.75 s.
 //
-// It repeats what the SDK's retryer does not: a transaction that was cancelled for nothing but TransactionConflict,
-// ThrottlingError or ProvisionedThroughputExceeded. One other reason makes a repeat pointless and ends the call, except where a
-// conflict on the event's own row hides whether an earlier attempt was committed. It also repeats a transaction that is still
-// in progress, not before 5 s after its first attempt, as DynamoDB wants it; the SDK's retryer, which would ask at once, is
-// told not to.
+// It retries what the SDK's retryer does not: a transaction that was cancelled for nothing but TransactionConflict,
+// ThrottlingError or ProvisionedThroughputExceeded. One permanent reason makes a retry pointless and ends the call, except
+// where a conflict on the event's own row hides whether an earlier attempt was committed. It also retries a transaction that
+// is still in progress, not before 5 s after its first attempt, as DynamoDB wants it; the SDK's retryer, which would ask at
+// once, is told not to. With less than that before the context's deadline the call ends at once with ErrUnknownOutcome.
 //
-// Everything else (lost connections, 5xx, throttled requests) is left to the retryer that the client is configured with: one
-// attempt of the Writer may be up to 3 requests by default. What the SDK has given up on, the Writer does not repeat, so the
-// two never multiply.
+// Everything else (lost connections, 5xx, throttled requests) is left to the retryer that the client is configured with, and
+// what it gives up on, the Writer does not retry. Its requests count: once MaxAttempts were sent, by either, no new attempt
+// begins. So the two add up, to at most MaxAttempts - 1 requests and one last attempt of the SDK, and never multiply.
 func WithRetry(r Retry) WriterOption {
-	return writerOption(func(c *writerConfig) error {
-		set := c.retry
-		if r.MaxAttempts != 0 {
-			set.MaxAttempts = r.MaxAttempts
+	return writerOption(func(c *writerConfig) (err error) {
+		if c.retry, err = r.orDefaults(); err != nil {
+			return fmt.Errorf("WithRetry: %w", err)
 		}
-		if r.BaseDelay != 0 {
-			set.BaseDelay = r.BaseDelay
-		}
-		if r.MaxDelay != 0 {
-			set.MaxDelay = r.MaxDelay
-		}
-		switch {
-		case set.MaxAttempts < 1 || set.MaxAttempts > 100:
-			return fmt.Errorf("WithRetry: want 1 to 100 attempts, have %d", set.MaxAttempts)
-		case set.BaseDelay < 0 || set.MaxDelay < set.BaseDelay:
-			return fmt.Errorf("WithRetry: want a base delay of at least 0 and a maximum not below it, have %s and %s", set.BaseDelay, set.MaxDelay)
-		}
-		c.retry = set
 		return nil
 	})
 }
 
 // WithHeaders adds headers to every event of a Writer: trace context, tenant. f is called once for each call of Put, Transact
-// or Items, on the caller's goroutine, and not again for a repeat within the call; its panic is the caller's. A header that
+// or Items, on the caller's goroutine, and not again for a retry within the call; it must be safe for concurrent use as the
+// Writer is, and its panic is the caller's. A header that
 // the event itself has wins over f's; of several such options the last wins. Default: none.
 //
 // Headers that come from f may differ when the event is written again (another trace). They do not make it a different event.
@@ -173,19 +183,25 @@ func WithHeaders(f func(ctx context.Context) map[string]string) WriterOption {
 // minTTL is the shortest time to live without AllowShortTTL: the shortest retention of a stream.
 const minTTL = 24 * time.Hour
 
+const maxTTL = 100 * 365 * 24 * time.Hour
+
 // WithTTL makes DynamoDB delete event rows after ttl, counted from the writing and rounded up to a full hour. The events table
 // must have time to live enabled on the attribute expiresAt (see Attributes). Default: rows are kept.
 //
 // Choose a ttl that outlasts the stream's retention (24 hours by default, up to 365 days) plus the time that someone needs to
-// notice a failure and replay; less than a day is refused without AllowShortTTL. Two more things end with the row: an event
-// that is written again after that is written again, and can no longer be found out as a repeat. DynamoDB deletes hours to
-// days late, and every deletion makes another change record, which a Consumer skips.
+// notice a failure and replay; less than a day is refused without AllowShortTTL, more than 100 years always. Idempotency ends
+// with the row: the same event that is written after that is a new event, and a Put with it replaces the item again. Use
+// Transact with a condition where that would harm. DynamoDB deletes hours to days late, and every deletion makes another
+// change record, which a Consumer skips.
 //
 // See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html.
 func WithTTL(ttl time.Duration) WriterOption {
 	return writerOption(func(c *writerConfig) error {
 		if ttl <= 0 {
 			return fmt.Errorf("WithTTL: want more than 0, have %s", ttl)
+		}
+		if ttl > maxTTL {
+			return fmt.Errorf("WithTTL: want at most 100 years, have %s", ttl)
 		}
 		c.ttl = ttl
 		return nil
@@ -219,7 +235,7 @@ func WithMaxRecordBytes(n int) WriterOption {
 type WriteInfo struct {
 	// Events are those of the call, as they are stored. Empty if the call was refused before all of them were known.
 	Events []Record
-	// Attempts is how many requests were sent, the SDK's own retries included.
+	// Attempts is how many requests were sent, the SDK's own retries included; 0 if the call was refused before.
 	Attempts int
 	// Duplicate says that the transaction had been committed before: by an earlier call, or, when Attempts is more than 1,
 	// perhaps by an earlier attempt of this one.
@@ -237,7 +253,7 @@ type WriterHooks struct {
 	// Written is called after a transaction was committed, now or before. To fill in Duplicate and Capacity it makes the
 	// Writer ask for the consumed capacity.
 	Written func(ctx context.Context, w WriteInfo)
-	// Failed is called with the error that the call returns.
+	// Failed is called with the error that the call returns. ctx may have ended.
 	Failed func(ctx context.Context, w WriteInfo, err error)
 }
 

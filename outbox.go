@@ -56,7 +56,9 @@ type Event[T any] struct {
 	Time time.Time
 	// Headers are carried along with the event: trace context, tenant and the like. Optional.
 	Headers map[string]string
-	// Data is the payload. It is stored as JSON.
+	// Data is the payload. It is stored as JSON; encoding/json replaces what is not valid UTF-8. It is part of what makes the
+	// event the same when it is written again, so nothing that changes with every attempt, such as the current time,
+	// belongs into it.
 	Data T
 }
 
@@ -64,18 +66,18 @@ type Event[T any] struct {
 var ids = eventid.NewSource(time.Now)
 
 // NewEvent returns an event of the type that data names, with a new ID and the current time. IDs strictly increase within a
-// process. It is safe for concurrent use.
+// process. A nil pointer names no type; a Writer then refuses the event. It is safe for concurrent use.
 func NewEvent[T Payload](aggregateID string, data T) Event[T] {
 	return Event[T]{
 		ID:          ids.New(),
-		Type:        data.EventType(),
+		Type:        typeOf(data),
 		AggregateID: aggregateID,
 		Time:        time.Now(),
 		Data:        data,
 	}
 }
 
-// AnyEvent is an Event of any payload type. No other type implements it.
+// AnyEvent is an Event of any payload type, or a pointer to one. To pass several, make a []AnyEvent of them.
 type AnyEvent interface {
 	record() (Record, error)
 }

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
@@ -30,9 +28,9 @@ const (
 // transientCodes are cancellation codes that another attempt may not meet.
 var transientCodes = []string{"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
-// inProgressPause is how long after the first attempt DynamoDB wants the next one, when the transaction is still in progress.
+// inProgressDelay is how long after the first attempt DynamoDB wants the next one, when the transaction is still in progress.
 // See https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
-const inProgressPause = 5 * time.Second
+const inProgressDelay = 5 * time.Second
 
 // send makes the attempts, all of them the same request with the same token.
 func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) error {
@@ -41,37 +39,40 @@ func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) err
 		in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
 	}
 	in.ClientRequestToken = aws.String(txtoken.Of(tx.items, string(in.ReturnConsumedCapacity)))
-	var watch sdkRetries
+	var watch sdkWatch
 	started := time.Now()
-	for attempt := 1; ; attempt++ {
-		before := watch.failed
+	for failures := 1; ; failures++ {
+		before := info.Attempts
 		out, err := w.client.TransactWriteItems(ctx, in, watch.install)
-		info.Attempts += max(1, watch.failed-before)
+		if watch.watching.Load() {
+			info.Attempts = int(watch.sent.Load())
+		} else {
+			info.Attempts++ // a client that is not the SDK's
+		}
 		if err == nil {
-			if watch.failed > before {
-				info.Attempts++ // the one that succeeded after those
+			if out != nil {
+				info.Capacity = out.ConsumedCapacity
 			}
-			info.Capacity = out.ConsumedCapacity
-			info.Duplicate = onlyRead(out.ConsumedCapacity)
+			info.Duplicate = onlyRead(info.Capacity)
 			return nil
 		}
-		failure, again := tx.judge(err, watch.unanswered)
+		failure, retry := tx.classify(err, watch.open.Load(), info.Attempts > before)
 		if failure == nil {
 			info.Duplicate = true
 			return nil
 		}
-		if errors.Is(failure.kind, ErrInvalidWrite) {
-			info.Attempts = 0
+		if !answered(err) {
+			watch.open.Store(true) // also for a client that is not the SDK's
 		}
 		failure.Attempts = info.Attempts
-		if again == never || attempt >= w.retry.MaxAttempts {
+		if retry == never || info.Attempts >= w.retry.MaxAttempts {
 			return failure
 		}
-		pause := backoff.FullJitter{Base: w.retry.BaseDelay, Max: w.retry.MaxDelay}.Pause(attempt)
-		if again == afterProgress {
-			pause += max(0, inProgressPause-time.Since(started))
+		delay := backoff.FullJitter{Base: w.retry.BaseDelay, Max: w.retry.MaxDelay}.Delay(failures)
+		if retry == afterProgress {
+			delay += max(0, inProgressDelay-time.Since(started))
 		}
-		if err := backoff.Wait(ctx, pause); err != nil {
+		if err := backoff.Wait(ctx, delay); err != nil {
 			failure.stopped = err
 			return failure
 		}
@@ -85,118 +86,62 @@ func onlyRead(capacity []types.ConsumedCapacity) bool {
 	})
 }
 
-// sdkRetries watches one call's retries by the SDK: an answer that was lost is not the one that the SDK returns in the end.
-// It also leaves transactions in progress to the Writer, which knows when to ask again, so that two loops never multiply.
-type sdkRetries struct {
-	aws.RetryerV2
-	failed     int  // attempts so far
-	unanswered bool // one of them may have been carried out
-}
-
-// install puts the watch in front of the retryer that the client is configured with.
-func (s *sdkRetries) install(o *dynamodb.Options) {
-	retryer, ok := o.Retryer.(aws.RetryerV2)
-	if !ok {
-		retryer = retry.AddWithErrorCodes(o.Retryer).(aws.RetryerV2) // it makes a RetryerV2 of any Retryer
-	}
-	s.RetryerV2, o.Retryer = retryer, s
-}
-
-// IsErrorRetryable is asked after every failed attempt.
-func (s *sdkRetries) IsErrorRetryable(err error) bool {
-	s.failed++
-	s.unanswered = s.unanswered || !answered(err)
-	return codeOf(err) != codeInProgress && s.RetryerV2.IsErrorRetryable(err)
-}
-
-// codeOf returns the service's error code, or "".
-func codeOf(err error) string {
-	var api interface{ ErrorCode() string }
-	if errors.As(err, &api) {
-		return api.ErrorCode()
-	}
-	return ""
-}
-
-// answered reports whether an error is DynamoDB's word that this request was not carried out: not a lost answer, a timeout or
-// a failure of the service.
-func answered(err error) bool {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || codeOf(err) == "" {
-		return false
-	}
-	var response interface{ HTTPStatusCode() int }
-	if errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
-		return false
-	}
-	switch codeOf(err) {
-	case "RequestTimeout", "RequestTimeoutException", "InternalServerError", "InternalFailure", "ServiceUnavailable":
-		return false
-	}
-	return true
-}
-
-// again says whether and when another attempt makes sense.
-type again int
+// retryWhen says whether and when another attempt makes sense.
+type retryWhen int
 
 const (
-	never         again = iota
-	afterPause          // what was in the way passes
-	afterProgress       // the same transaction is still in progress
+	never         retryWhen = iota
+	afterBackoff            // what was in the way passes
+	afterProgress           // the same transaction is still in progress
 )
 
-// judge turns an error of the SDK into what is known. It is the one place that decides about answers: nil means that the
-// transaction was committed before. unanswered says that an earlier attempt of the same call may have been carried out.
-func (tx *transaction) judge(err error, unanswered bool) (*TransactionError, again) {
+// classify turns an error of the SDK into what is known. It is the one place that decides about answers. A nil error means
+// that the transaction was committed before. open says that an earlier request of the same call may have been carried out or
+// still be; sent, that the last attempt sent one at all.
+func (tx *transaction) classify(err error, open, sent bool) (*TransactionError, retryWhen) {
 	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) {
-		return tx.judgeCanceled(err, canceled.CancellationReasons, unanswered)
+		return tx.classifyCanceled(err, canceled.CancellationReasons, open)
 	}
-	te := tx.failure(nil, err)
-	if params := (smithy.InvalidParamsError{}); errors.As(err, &params) { // the SDK's own check, before it sends
-		te.kind = ErrInvalidWrite
-		return te, never
-	}
+	te := tx.failure(err)
+	invalid := smithy.InvalidParamsError{} // the SDK's own check, before it sends
 	switch code := codeOf(err); {
+	case errors.As(err, &invalid):
+		te.kind = ErrInvalidWrite
+	case !sent && !open && !contextEnded(err): // no region, no credentials: the SDK's error says it all
 	case code == codeInProgress:
 		te.kind = ErrUnknownOutcome
 		return te, afterProgress
-	case unanswered || !answered(err):
-		te.kind = ErrUnknownOutcome
-	case code == "IdempotentParameterMismatchException":
-		// The token is made from the content: a transaction that DynamoDB holds for another one has been committed with it.
+	case open || !answered(err):
 		te.kind = ErrUnknownOutcome
 	case isThrottling(code):
-		te.kind = ErrConflict // the SDK has repeated it
+		te.kind = ErrConflict // the SDK has retried it
 	}
 	return te, never
 }
 
-func isThrottling(code string) bool {
-	_, throttling := retry.DefaultThrottleErrorCodes[code]
-	return throttling
-}
-
-func (tx *transaction) failure(kind, cause error) *TransactionError {
+func (tx *transaction) failure(cause error) *TransactionError {
 	ids := make([]string, len(tx.events))
 	for i := range tx.events {
 		ids[i] = tx.events[i].record.ID
 	}
-	return &TransactionError{EventIDs: ids, kind: kind, cause: cause}
+	return &TransactionError{EventIDs: ids, cause: cause}
 }
 
-// judgeCanceled reads the reasons of a cancelled transaction, one for each operation.
-func (tx *transaction) judgeCanceled(err error, reasons []types.CancellationReason, unanswered bool) (*TransactionError, again) {
-	te := tx.failure(nil, err)
+// classifyCanceled reads the reasons of a cancelled transaction, one for each operation.
+func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationReason, open bool) (*TransactionError, retryWhen) {
+	te := tx.failure(err)
 	var (
 		stored, missing int  // event rows that are stored as meant, and that are known not to be stored
 		hidden          int  // event rows of which a conflict or throttling hides whether they are stored
-		conditionFailed bool // one of the caller's
 		otherContent    bool // an event row is stored, but not as meant
-		permanent       bool // another reason that stays
+		conditionFailed bool // one of the caller's
+		permanent       bool // another reason that no retry cures
 	)
 	for i, reason := range reasons[:min(len(reasons), len(tx.items))] {
 		code := aws.ToString(reason.Code)
+		isEvent := i >= tx.firstEvent
 		if code == "" || code == codeNone {
-			if i >= tx.own {
+			if isEvent {
 				missing++
 			}
 			continue
@@ -205,19 +150,19 @@ func (tx *transaction) judgeCanceled(err error, reasons []types.CancellationReas
 		op.Code, op.Message, op.OldItem = code, aws.ToString(reason.Message), reason.Item
 		transient := slices.Contains(transientCodes, code)
 		switch {
-		case transient && i >= tx.own:
+		case transient && isEvent:
 			hidden++
 		case transient:
-		case code == codeConditionFailed && i < tx.own:
-			conditionFailed = true
-		case code == codeConditionFailed:
+		case code == codeConditionFailed && isEvent:
 			if op.Message = tx.compare(i, reason.Item); op.Message == "" {
 				stored++
 				op.Message = "the event is already stored, with the same content"
 			} else {
 				otherContent = true
 			}
-		case code == codeValidation && i >= tx.own:
+		case code == codeConditionFailed:
+			conditionFailed = true
+		case code == codeValidation && isEvent:
 			permanent = true
 			op.Message += fmt.Sprintf("; the events table needs the partition key %q of type S and no sort key (WithAttributes)", tx.attributes.ID)
 		default:
@@ -225,28 +170,27 @@ func (tx *transaction) judgeCanceled(err error, reasons []types.CancellationReas
 		}
 		te.Operations = append(te.Operations, op)
 	}
+	retry := never
 	switch {
 	case otherContent:
 		te.kind = ErrEventConflict
 	case stored == len(tx.events):
-		return nil, never // the repeat of a committed transaction, whatever else has changed since
-	case permanent:
+		return nil, never // committed before, whatever else has changed since
+	case permanent: // DynamoDB's code says it all
 	case stored > 0 && missing > 0:
 		te.kind = ErrEventConflict // some of the events were committed by a transaction without the others
 	case hidden > 0 && (stored > 0 || conditionFailed):
 		// Perhaps the events are stored and the condition fails only because of that. The next answer tells.
-		te.kind = ErrUnknownOutcome
-		return te, afterPause
+		te.kind, retry = ErrUnknownOutcome, afterBackoff
 	case conditionFailed:
 		te.kind = ErrConditionFailed
-	case unanswered:
-		te.kind = ErrUnknownOutcome
-		return te, afterPause
 	case len(te.Operations) > 0:
-		te.kind = ErrConflict
-		return te, afterPause
+		te.kind, retry = ErrConflict, afterBackoff
 	}
-	return te, never
+	if open && !errors.Is(te.kind, ErrEventConflict) {
+		te.kind = ErrUnknownOutcome // what an earlier request did, or still does, this answer does not tell
+	}
+	return te, retry
 }
 
 // compare returns how the stored row of event i differs from the meant one, or "".
@@ -254,12 +198,12 @@ func (tx *transaction) compare(i int, stored map[string]types.AttributeValue) st
 	if len(stored) == 0 {
 		return "an event with this id is stored, and DynamoDB did not return it"
 	}
-	event, a := &tx.events[i-tx.own], tx.attributes
+	event, a := &tx.events[i-tx.firstEvent], tx.attributes
 	names := a.differences(event, stored)
 	if len(names) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("an event with this id is stored with another %s: the stored one has type %q and aggregate %q, time %s; this one has type %q and aggregate %q, time %d",
-		strings.Join(names, ", "), text(stored[a.Type]), text(stored[a.AggregateID]), text(stored[a.Time]),
-		event.record.Type, event.record.AggregateID, event.record.Time.UnixMilli())
+	return fmt.Sprintf("an event with this id is stored, with a difference in %s: the stored one has type %q and aggregate %q, time %s; this one has type %q and aggregate %q, time %d",
+		strings.Join(names, ", "), shorten(scalarText(stored[a.Type])), shorten(scalarText(stored[a.AggregateID])), scalarText(stored[a.Time]),
+		shorten(event.record.Type), shorten(event.record.AggregateID), event.record.Time.UnixMilli())
 }

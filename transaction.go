@@ -24,7 +24,7 @@ const maxOperations = 100
 type transaction struct {
 	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row
 	targets    []target                  // what each item acts on
-	own        int                       // the index of the first event row
+	firstEvent int                       // the index of the first event row
 	events     []meant
 	table      string // of the events
 	attributes *Attributes
@@ -51,13 +51,13 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 	tx := &transaction{
 		items:      append(make([]types.TransactWriteItem, 0, n), writes...),
 		targets:    make([]target, 0, n),
-		own:        len(writes),
+		firstEvent: len(writes),
 		events:     make([]meant, 0, len(events)),
 		table:      w.table,
 		attributes: &w.attributes,
 	}
 	for i := range writes {
-		t, problem := takeApart(&writes[i])
+		t, problem := targetOf(&writes[i])
 		tx.targets = append(tx.targets, t)
 		if problem != "" {
 			return nil, tx.refuse(ErrInvalidWrite, i, problem)
@@ -68,16 +68,16 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 	for i, event := range events {
 		e, err := w.prepare(event, added, now)
 		if err != nil {
-			return nil, refuse(ErrInvalidEvent, OperationError{Index: tx.own + i, Kind: "Put", Table: w.table, EventID: e.record.ID, Message: err.Error()})
+			return nil, refuse(ErrInvalidEvent, OperationError{Index: tx.firstEvent + i, Kind: "Put", Table: w.table, EventID: e.record.ID, Message: err.Error()})
 		}
 		tx.add(e)
 	}
 	if err := tx.checkSizes(w.region, w.maxRecordBytes); err != nil {
 		return nil, err
 	}
-	if i, before := tx.twice(); i >= 0 {
+	if i, before := tx.duplicateTarget(); i >= 0 {
 		kind := ErrInvalidWrite
-		if i >= tx.own {
+		if i >= tx.firstEvent {
 			kind = ErrInvalidEvent
 		}
 		return nil, tx.refuse(kind, i, fmt.Sprintf("it is on the same item as operation %d: a transaction takes one operation for each item", before))
@@ -108,8 +108,8 @@ func (w *Writer) prepare(event AnyEvent, added map[string]string, now time.Time)
 	if err := checkEvent(&r); err != nil {
 		return e, err
 	}
-	if lacks := w.attributes.lacks(&r); lacks != "" {
-		return e, fmt.Errorf("its %s cannot be stored: the table has no attribute for it (WithAttributes)", lacks)
+	if what := w.attributes.unstorable(&r); what != "" {
+		return e, fmt.Errorf("its %s cannot be stored: the table has no attribute for it (WithAttributes)", what)
 	}
 	var expiresAt time.Time
 	if w.ttl > 0 {
@@ -123,7 +123,7 @@ func (w *Writer) prepare(event AnyEvent, added map[string]string, now time.Time)
 // add appends the Put of an event row.
 func (tx *transaction) add(e meant) {
 	tx.events = append(tx.events, e)
-	tx.targets = append(tx.targets, target{"Put", tx.table, e.row, false})
+	tx.targets = append(tx.targets, target{kind: "Put", table: tx.table, item: e.row})
 	tx.items = append(tx.items, types.TransactWriteItem{Put: &types.Put{
 		TableName:                           &tx.table,
 		Item:                                e.row,
@@ -137,6 +137,7 @@ func (tx *transaction) records() []Record {
 	records := make([]Record, len(tx.events))
 	for i := range tx.events {
 		records[i] = tx.events[i].record
+		records[i].Headers = maps.Clone(records[i].Headers) // a hook may keep it, and the caller may change it
 	}
 	return records
 }
@@ -148,12 +149,15 @@ func (tx *transaction) checkSizes(region string, maxRecord int) error {
 		if err != nil {
 			return tx.refuse(ErrInvalidWrite, i, err.Error())
 		}
-		if i < tx.own {
+		if _, err := itemsize.Of(t.values); err != nil {
+			return tx.refuse(ErrInvalidWrite, i, "expression value: "+err.Error())
+		}
+		if i < tx.firstEvent {
 			if size > itemsize.MaxItem {
 				return tx.refuse(ErrTooLarge, i, fmt.Sprintf("the item has %d bytes: DynamoDB takes at most %d", size, itemsize.MaxItem))
 			}
 		} else {
-			e := &tx.events[i-tx.own]
+			e := &tx.events[i-tx.firstEvent]
 			record := recordsize.PartitionKey + recordsize.Of(recordsize.Insert{Region: region, Table: tx.table, Item: t.item,
 				Key: tx.attributes.ID, Bytes: size + len(tx.attributes.ID) + len(e.record.ID)})
 			if size > itemsize.MaxItem || record > maxRecord {
@@ -169,10 +173,10 @@ func (tx *transaction) checkSizes(region string, maxRecord int) error {
 	return nil
 }
 
-// twice returns the first operation on an item that an earlier one is on, and that one, or -1, as far as keys are known: event
+// duplicateTarget returns the first operation on an item that an earlier one is on, and that one, or -1, as far as keys are known: event
 // rows have theirs, and an operation with a Key shows which attributes are the key of its table. Two Puts into a table whose
 // key nothing shows are left to DynamoDB, which refuses them too.
-func (tx *transaction) twice() (i, before int) {
+func (tx *transaction) duplicateTarget() (i, before int) {
 	for i := range tx.targets {
 		for before := range i {
 			if tx.sameItem(i, before) {
@@ -227,31 +231,32 @@ func sameKey(a, b types.AttributeValue) bool {
 
 // target is what one operation acts on.
 type target struct {
-	kind  string
-	table string
-	item  map[string]types.AttributeValue
-	isKey bool // item is only the key
+	kind   string
+	table  string
+	item   map[string]types.AttributeValue
+	isKey  bool                            // item is only the key
+	values map[string]types.AttributeValue // of the expressions
 }
 
-// takeApart returns the target of an operation, and what is wrong with it, or "".
-func takeApart(item *types.TransactWriteItem) (target, string) {
+// targetOf returns the target of an operation, and what is wrong with it, or "".
+func targetOf(item *types.TransactWriteItem) (target, string) {
 	var t target
 	kinds := 0
 	if p := item.Put; p != nil {
 		kinds++
-		t = target{"Put", aws.ToString(p.TableName), p.Item, false}
+		t = target{"Put", aws.ToString(p.TableName), p.Item, false, p.ExpressionAttributeValues}
 	}
 	if u := item.Update; u != nil {
 		kinds++
-		t = target{"Update", aws.ToString(u.TableName), u.Key, true}
+		t = target{"Update", aws.ToString(u.TableName), u.Key, true, u.ExpressionAttributeValues}
 	}
 	if d := item.Delete; d != nil {
 		kinds++
-		t = target{"Delete", aws.ToString(d.TableName), d.Key, true}
+		t = target{"Delete", aws.ToString(d.TableName), d.Key, true, d.ExpressionAttributeValues}
 	}
 	if c := item.ConditionCheck; c != nil {
 		kinds++
-		t = target{"ConditionCheck", aws.ToString(c.TableName), c.Key, true}
+		t = target{"ConditionCheck", aws.ToString(c.TableName), c.Key, true, c.ExpressionAttributeValues}
 	}
 	switch {
 	case kinds != 1:
@@ -269,8 +274,8 @@ func (tx *transaction) operation(i int) OperationError {
 	t := &tx.targets[i]
 	op := OperationError{Index: i, Kind: t.kind, Table: t.table}
 	switch {
-	case i >= tx.own:
-		op.EventID = tx.events[i-tx.own].record.ID
+	case i >= tx.firstEvent:
+		op.EventID = tx.events[i-tx.firstEvent].record.ID
 		op.Key = map[string]types.AttributeValue{tx.attributes.ID: t.item[tx.attributes.ID]}
 	case t.isKey:
 		op.Key = t.item

@@ -12,8 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// DynamoDBClient is what a Writer needs of the SDK. *dynamodb.Client implements it. A client of your own must pass the option
-// functions on: through them the Writer watches the SDK's retries.
+// DynamoDBClient is what a Writer needs of the SDK. *dynamodb.Client implements it. A client of your own must be safe for
+// concurrent use, leave the input as it is, and pass the option functions on: through them the Writer watches the SDK's
+// retries. Otherwise the Writer knows only the last answer, and an earlier one that was lost goes unnoticed.
 type DynamoDBClient interface {
 	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
@@ -65,8 +66,9 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 // idempotency token and at any later time by the stored event, so after an error a caller may simply call again with the
 // same Event values. The events decide: a repeat with the same events and another item writes nothing either.
 //
-// A transaction that meets a conflict or throttling is repeated within the call (WithRetry). The call ends with ctx, and
-// may take several seconds without a deadline.
+// A transaction that meets a conflict or throttling is retried within the call (WithRetry). The call ends with ctx. Without a
+// deadline it may take some 10 seconds: give it one, of more than 5 seconds if transactions in progress are to be waited
+// for.
 //
 // The error is a *TransactionError, except when ctx had ended before anything was sent. With ErrUnknownOutcome the
 // transaction may have been committed; with every other error nothing was written. The sentinels of this package, such as
@@ -140,6 +142,9 @@ func (w *Writer) Items(ctx context.Context, events ...AnyEvent) ([]types.Transac
 func marshalItem(item any) (map[string]types.AttributeValue, error) {
 	if values, ok := item.(map[string]types.AttributeValue); ok {
 		return values, nil
+	}
+	if m, ok := item.(*types.AttributeValueMemberM); ok && m != nil {
+		return m.Value, nil
 	}
 	v := reflect.ValueOf(item)
 	for v.Kind() == reflect.Pointer && !v.IsNil() {

@@ -65,7 +65,7 @@ func TestHeadersOfTheContextDoNotMakeAnotherEvent(t *testing.T) {
 	e.Headers = map[string]string{"tenant": "other"}
 	err := writer.Put(t.Context(), "orders", order{"1"}, e)
 	require.ErrorIs(t, err, outbox.ErrEventConflict)
-	require.ErrorContains(t, err, "another headers")
+	require.ErrorContains(t, err, "a difference in headers")
 }
 
 func TestAnEventConflictNamesBothEvents(t *testing.T) {
@@ -75,7 +75,7 @@ func TestAnEventConflictNamesBothEvents(t *testing.T) {
 	err := w.writer.Put(t.Context(), "orders", order{"1"}, other)
 	require.ErrorIs(t, err, outbox.ErrEventConflict)
 	require.EqualError(t, err, `outbox: transaction of event "e" not committed: event id is taken by a different event: operation 1 (Put of event "e" in table "events"): `+
-		`ConditionalCheckFailed: an event with this id is stored with another type, aggregateId, payload: `+
+		`ConditionalCheckFailed: an event with this id is stored, with a difference in type, aggregateId, payload: `+
 		`the stored one has type "ORDER_CREATED" and aggregate "order-1", time 1719347890250; this one has type "OTHER" and aggregate "order-2", time 5`)
 }
 
@@ -99,6 +99,7 @@ func TestShortTTLsAreRefused(t *testing.T) {
 	for want, opts := range map[string][]outbox.WriterOption{
 		"want more than 0, have 0s":                      {outbox.WithTTL(0)},
 		"want more than 0, have -1h0m0s":                 {outbox.WithTTL(-time.Hour)},
+		"want at most 100 years":                         {outbox.WithTTL(1<<63 - 1)},
 		"WithTTL: 23h0m0s is less than a day":            {outbox.WithTTL(23 * time.Hour)},
 		"AllowShortTTL overrides this":                   {outbox.WithTTL(23 * time.Hour)},
 		"WithTTL needs the attribute ExpiresAt":          {outbox.WithTTL(48 * time.Hour), outbox.WithAttributes(outbox.Attributes{ExpiresAt: outbox.NoAttribute})},
@@ -253,6 +254,7 @@ func TestHooks(t *testing.T) {
 	e := written[0].Events[0]
 	require.Equal(t, []any{"e", "ORDER_CREATED", "order-1", "events", map[string]string{"a": "b"}, `{"orderId":"order-1","description":"x"}`},
 		[]any{e.ID, e.Type, e.AggregateID, e.Table, e.Headers, string(e.Payload)})
+	e.Headers["a"] = "changed by the hook"
 	require.Equal(t, 1, written[0].Attempts)
 	require.False(t, written[0].Duplicate)
 	require.Len(t, written[0].Capacity, 2)

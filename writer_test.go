@@ -130,7 +130,7 @@ func TestAttributeValuesAreNotMarshalledAgain(t *testing.T) {
 	type row map[string]types.AttributeValue
 	c := &client{}
 	r := row{"orderId": str("1"), "none": &types.AttributeValueMemberNULL{Value: true}}
-	for _, item := range []any{r, &r, values(r)} {
+	for _, item := range []any{r, &r, values(r), &types.AttributeValueMemberM{Value: r}} {
 		require.NoError(t, newWriter(t, c).Put(t.Context(), "orders", item, event("e")))
 		require.Equal(t, values(r), c.sent[len(c.sent)-1].TransactItems[0].Put.Item)
 	}
@@ -152,6 +152,7 @@ func TestInvalidEventsAreRefusedBeforeSending(t *testing.T) {
 	for want, e := range map[string]outbox.AnyEvent{
 		"no id":                                 outbox.Event[orderCreated]{},
 		"no type":                               outbox.Event[int]{ID: "e"},
+		"it has no type":                        outbox.NewEvent("a", (*orderPaid)(nil)),
 		"has no type: use NewEvent":             outbox.Event[*orderPaid]{ID: "e"},
 		"the event is nil":                      nil,
 		"its id is not valid UTF-8":             outbox.Event[int]{ID: "\xff", Type: "T"},
@@ -203,8 +204,11 @@ func TestInvalidWritesAreRefusedBeforeSending(t *testing.T) {
 		"operation 0: it has 0 of Put, Update, Delete and ConditionCheck":                     {outbox.ErrInvalidWrite, []types.TransactWriteItem{{}}, nil},
 		"it has 2 of Put, Update, Delete and ConditionCheck": {outbox.ErrInvalidWrite, []types.TransactWriteItem{{
 			Put: many[0].Put, Delete: &types.Delete{}}}, nil},
-		"it names no table":                                                         {outbox.ErrInvalidWrite, []types.TransactWriteItem{put("", values{"a": str("")})}, nil},
-		"it has no item and no key":                                                 {outbox.ErrInvalidWrite, []types.TransactWriteItem{{Update: &types.Update{TableName: aws.String("t")}}}, nil},
+		"it names no table":         {outbox.ErrInvalidWrite, []types.TransactWriteItem{put("", values{"a": str("")})}, nil},
+		"it has no item and no key": {outbox.ErrInvalidWrite, []types.TransactWriteItem{{Update: &types.Update{TableName: aws.String("t")}}}, nil},
+		`attribute "a": no attribute value, but a nil *types.AttributeValueMemberS`: {outbox.ErrInvalidWrite, []types.TransactWriteItem{put("t", values{"a": (*types.AttributeValueMemberS)(nil)})}, nil},
+		`expression value: attribute ":v": no attribute value`: {outbox.ErrInvalidWrite, []types.TransactWriteItem{{ConditionCheck: &types.ConditionCheck{
+			TableName: aws.String("t"), Key: values{"k": str("1")}, ExpressionAttributeValues: values{":v": (*types.AttributeValueMemberN)(nil)}}}}, nil},
 		`attribute "a": no attribute value`:                                         {outbox.ErrInvalidWrite, []types.TransactWriteItem{put("t", values{"a": nil})}, nil},
 		"nested deeper than 32 levels":                                              {outbox.ErrInvalidWrite, []types.TransactWriteItem{put("t", values{"a": deep})}, nil},
 		"the item has 409601 bytes: DynamoDB takes at most 409600":                  {outbox.ErrTooLarge, []types.TransactWriteItem{put("t", large(400<<10))}, nil},
@@ -298,14 +302,14 @@ func TestRepeatOfACommittedTransaction(t *testing.T) {
 		"another time":                {[]types.CancellationReason{reason("None"), stored(with("timestamp", num("1")))}, nil, ""},
 		"another time to live":        {[]types.CancellationReason{reason("None"), stored(with("expiresAt", num("1")))}, nil, ""},
 		"foreign attributes":          {[]types.CancellationReason{reason("None"), stored(with("note", str("x")))}, nil, ""},
-		"garbage after the payload":   {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{"description":"x", "orderId":"order-1"} {}`)))}, outbox.ErrEventConflict, "another payload"},
+		"garbage after the payload":   {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{"description":"x", "orderId":"order-1"}]`)))}, outbox.ErrEventConflict, "a difference in payload"},
 		"other order of JSON members": {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{"description":"x", "orderId":"order-1"}`)))}, nil, ""},
-		"another payload":             {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{}`)))}, outbox.ErrEventConflict, "another payload"},
-		"payload of another type":     {[]types.CancellationReason{reason("None"), stored(with("payload", num("1")))}, outbox.ErrEventConflict, "another payload"},
-		"payload is not JSON":         {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{`)))}, outbox.ErrEventConflict, "another payload"},
-		"another type":                {[]types.CancellationReason{reason("None"), stored(with("type", str("X")))}, outbox.ErrEventConflict, "another type"},
-		"another aggregate":           {[]types.CancellationReason{reason("None"), stored(without)}, outbox.ErrEventConflict, "another aggregateId"},
-		"another sequence":            {[]types.CancellationReason{reason("None"), stored(with("sequence", num("9")))}, outbox.ErrEventConflict, "another sequence"},
+		"another payload":             {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{}`)))}, outbox.ErrEventConflict, "a difference in payload"},
+		"payload of another type":     {[]types.CancellationReason{reason("None"), stored(with("payload", num("1")))}, outbox.ErrEventConflict, "a difference in payload"},
+		"payload is not JSON":         {[]types.CancellationReason{reason("None"), stored(with("payload", str(`{`)))}, outbox.ErrEventConflict, "a difference in payload"},
+		"another type":                {[]types.CancellationReason{reason("None"), stored(with("type", str("X")))}, outbox.ErrEventConflict, "a difference in type"},
+		"another aggregate":           {[]types.CancellationReason{reason("None"), stored(without)}, outbox.ErrEventConflict, "a difference in aggregateId"},
+		"another sequence":            {[]types.CancellationReason{reason("None"), stored(with("sequence", num("9")))}, outbox.ErrEventConflict, "a difference in sequence"},
 		"not returned":                {[]types.CancellationReason{reason("None"), stored(nil)}, outbox.ErrEventConflict, "did not return it"},
 	} {
 		err := newWriter(t, &client{err: canceled(c.reasons...)}).Put(t.Context(), "orders", order{"1"}, event("e"))

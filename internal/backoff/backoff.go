@@ -1,14 +1,15 @@
-// Package backoff spaces out repeated attempts. It must not know what is attempted.
+// Package backoff spaces out attempts. It must not know what is attempted.
 package backoff
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 )
 
-// FullJitter is exponential backoff with full jitter: a pause is chosen evenly between nothing and a bound that doubles with
+// FullJitter is exponential backoff with full jitter: a delay is chosen evenly between nothing and a bound that doubles with
 // every failure. It spreads competitors best; see
 // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
 type FullJitter struct {
@@ -16,20 +17,30 @@ type FullJitter struct {
 	Max  time.Duration // what no bound exceeds
 }
 
-// Pause returns how long to wait after the nth failure, counted from 1.
-func (f FullJitter) Pause(n int) time.Duration {
-	bound := f.Base
+// Delay returns how long to wait after the nth failure, counted from 1.
+func (f FullJitter) Delay(n int) time.Duration {
+	bound := min(f.Base, f.Max)
 	for i := 1; i < n && bound < f.Max; i++ {
+		if bound > f.Max/2 {
+			bound = f.Max
+			break
+		}
 		bound *= 2
 	}
-	return rand.N(min(bound, f.Max) + 1)
+	if bound <= 0 {
+		return 0
+	}
+	return rand.N(bound)
 }
 
-// Wait waits for d. It fails when ctx ends first, and at once when ctx's deadline comes before d has passed, so that nobody
-// waits for an attempt that cannot be made.
+// ErrNoTime says that the context's deadline comes before the end of the delay.
+var ErrNoTime = errors.New("no time for another attempt before the context's deadline")
+
+// Wait waits for d. It fails when ctx ends first, and at once, with ErrNoTime, when ctx's deadline comes before d has passed,
+// so that nobody waits for an attempt that cannot be made.
 func Wait(ctx context.Context, d time.Duration) error {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
-		return fmt.Errorf("no time for another attempt: %w", context.DeadlineExceeded)
+		return ErrNoTime
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -7,6 +7,7 @@ package itemsize
 
 import (
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -39,6 +40,9 @@ func Of(item map[string]types.AttributeValue) (int, error) {
 func ofValue(value types.AttributeValue, depth int) (int, error) {
 	if depth > maxDepth {
 		return 0, fmt.Errorf("nested deeper than %d levels", maxDepth)
+	}
+	if v := reflect.ValueOf(value); v.Kind() == reflect.Pointer && v.IsNil() {
+		return 0, fmt.Errorf("no attribute value, but a nil %T", value)
 	}
 	switch v := value.(type) {
 	case *types.AttributeValueMemberS:

@@ -53,6 +53,15 @@ func TestWhatIsNoItemIsAnError(t *testing.T) {
 	_, err = Of(map[string]types.AttributeValue{"k": &types.AttributeValueMemberL{Value: []types.AttributeValue{nil}}})
 	require.Error(t, err)
 
+	for _, unset := range []types.AttributeValue{
+		(*types.AttributeValueMemberS)(nil), (*types.AttributeValueMemberN)(nil), (*types.AttributeValueMemberB)(nil), (*types.AttributeValueMemberBOOL)(nil),
+		(*types.AttributeValueMemberNULL)(nil), (*types.AttributeValueMemberSS)(nil), (*types.AttributeValueMemberNS)(nil), (*types.AttributeValueMemberBS)(nil),
+		(*types.AttributeValueMemberL)(nil), (*types.AttributeValueMemberM)(nil),
+	} {
+		_, err := Of(map[string]types.AttributeValue{"k": unset})
+		require.ErrorContainsf(t, err, "no attribute value, but a nil", "%T", unset)
+	}
+
 	var deep types.AttributeValue = &types.AttributeValueMemberS{Value: strings.Repeat("x", 3)}
 	for range 40 {
 		deep = &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{"d": deep}}
