@@ -35,7 +35,7 @@ func (s *scripted) TransactWriteItems(_ context.Context, in *dynamodb.TransactWr
 // bubble runs a test with a clock of its own, in which waiting is free.
 func bubble(t *testing.T, f func(*testing.T)) { synctest.Test(t, f) }
 
-func TestConflictsAndThrottlingAreRepeatedAsTheSameRequest(t *testing.T) {
+func TestConflictsAndThrottlingAreRetriedAsTheSameRequest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := &scripted{answers: []error{
 			canceled(reason("TransactionConflict"), reason("None")),
@@ -75,7 +75,7 @@ func TestSpentAttemptsAreAConflict(t *testing.T) {
 	})
 }
 
-func TestOneReasonThatStaysStopsTheRepeats(t *testing.T) {
+func TestOnePermanentReasonStopsTheRetries(t *testing.T) {
 	for name, c := range map[string]struct {
 		reasons []types.CancellationReason
 		want    error

@@ -100,8 +100,10 @@ func explain(err error, order Order) (status int, text string) {
 		return http.StatusRequestEntityTooLarge, "the order is too large"
 	case errors.Is(err, outbox.ErrUnknownOutcome):
 		return http.StatusServiceUnavailable, "it is not known whether order " + order.ID + " was placed: repeat it with the same Idempotency-Key, or look it up"
-	default: // also outbox.ErrConflict
+	case errors.Is(err, outbox.ErrConflict):
 		return http.StatusServiceUnavailable, "the order was not placed, please try again"
+	default: // a missing table or permission, say: trying again does not help
+		return http.StatusInternalServerError, "the order was not placed"
 	}
 }
 

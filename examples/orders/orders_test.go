@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -167,7 +168,10 @@ func TestErrorsAreExplained(t *testing.T) {
 		require.Equal(t, want, status)
 		require.Contains(t, text, c.text)
 	}
-	status, text := explain(outbox.ErrUnknownOutcome, Order{ID: "1"})
+	status, text := explain(errors.New("anything else"), Order{ID: "1"})
+	require.Equal(t, http.StatusInternalServerError, status)
+	require.Equal(t, "the order was not placed", text)
+	status, text = explain(outbox.ErrUnknownOutcome, Order{ID: "1"})
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Contains(t, text, "not known whether order 1 was placed")
 }
@@ -207,7 +211,7 @@ func TestAFailedTransactionIsNoOrder(t *testing.T) {
 	res, err := http.Post(server.URL+"/", "application/json", strings.NewReader(`{"description":"x"}`))
 	require.NoError(t, err)
 	res.Body.Close()
-	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	require.Equal(t, http.StatusInternalServerError, res.StatusCode)
 	requireItems(t, cloud, ordersTable, 0)
 }
 

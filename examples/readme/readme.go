@@ -61,10 +61,14 @@ func confirmPayment(ctx context.Context, writer *outbox.Writer, payment Payment)
 	switch {
 	case err == nil: // written, now or before
 		return http.StatusOK
+	case errors.Is(err, outbox.ErrUnknownOutcome), errors.Is(err, outbox.ErrConflict): // call again with the same event
+		return http.StatusServiceUnavailable
 	case errors.Is(err, outbox.ErrEventConflict): // the same id, another content
 		return http.StatusConflict
-	default: // ErrUnknownOutcome, ErrConflict, ...: the caller repeats
-		return http.StatusServiceUnavailable
+	case errors.Is(err, outbox.ErrTooLarge):
+		return http.StatusRequestEntityTooLarge
+	default: // a mistake in the code, the table's name or the permissions: nobody needs to call again
+		return http.StatusInternalServerError
 	}
 }
 

@@ -1,6 +1,7 @@
 package txtoken
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -56,6 +57,42 @@ func TestEveryDifferenceGivesAnotherToken(t *testing.T) {
 		require.Falsef(t, twice, "transactions %d and %d have the same token", other, i)
 		seen[token] = i
 	}
+}
+
+// Every field that the SDK's types have counts, also those that they get one day: a field that is forgotten here would let
+// two different requests have one token.
+func TestEveryFieldOfEveryOperationCounts(t *testing.T) {
+	fields := 0
+	for kind := range reflect.TypeFor[types.TransactWriteItem]().NumField() {
+		operation := reflect.TypeFor[types.TransactWriteItem]().Field(kind)
+		if !operation.IsExported() {
+			continue
+		}
+		for i := range operation.Type.Elem().NumField() {
+			field := operation.Type.Elem().Field(i)
+			if !field.IsExported() {
+				continue
+			}
+			fields++
+			var with, without types.TransactWriteItem
+			for _, item := range []*types.TransactWriteItem{&with, &without} {
+				reflect.ValueOf(item).Elem().Field(kind).Set(reflect.New(operation.Type.Elem()))
+			}
+			value := reflect.ValueOf(&with).Elem().Field(kind).Elem().Field(i)
+			switch {
+			case field.Type.Kind() == reflect.Pointer:
+				value.Set(reflect.ValueOf(aws.String("x")))
+			case field.Type.Kind() == reflect.String:
+				value.SetString("x")
+			case field.Type == reflect.TypeFor[map[string]string]():
+				value.Set(reflect.ValueOf(map[string]string{"x": "y"}))
+			default:
+				value.Set(reflect.ValueOf(item{"x": s("y")}))
+			}
+			require.NotEqualf(t, Of([]types.TransactWriteItem{without}), Of([]types.TransactWriteItem{with}), "%s.%s", operation.Name, field.Name)
+		}
+	}
+	require.GreaterOrEqual(t, fields, 25)
 }
 
 func TestEqualItemsHaveOneToken(t *testing.T) {
