@@ -28,6 +28,7 @@ type Server struct {
 	hop      *hop.Hop
 	streams  *streams.Engine
 	progress signal.Signal // fired by whatever Drain waits for
+	cuts     cuts
 
 	mu       sync.Mutex
 	closed   bool

@@ -26,7 +26,7 @@ func (e *Engine) putRecord(in shape.Values) (any, error) {
 		return nil, err
 	}
 	if ordering := in.String("SequenceNumberForOrdering"); ordering != "" {
-		if _, ok := parseSequence(ordering); !ok {
+		if seq, ok := parseSequence(ordering); !ok || seq.at > s.latest(e.now()).Unix() {
 			return nil, invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.",
 				ordering, s.name, e.config.Account)
 		}
@@ -42,10 +42,7 @@ func (e *Engine) putRecord(in shape.Values) (any, error) {
 	}
 	r := s.add(sh, key, data, now)
 	e.changed.Fire()
-	return struct {
-		EncryptionType string
-		putResult
-	}{"NONE", putResult{SequenceNumber: r.sequence, ShardID: sh.id}}, nil
+	return putResult{SequenceNumber: r.sequence, ShardID: sh.id}, nil
 }
 
 func (e *Engine) putRecords(in shape.Values) (any, error) {
@@ -85,10 +82,9 @@ func (e *Engine) putRecords(in shape.Values) (any, error) {
 	}
 	e.changed.Fire()
 	return struct {
-		EncryptionType    string
 		FailedRecordCount int
 		Records           []putResult
-	}{"NONE", failed, results}, nil
+	}{failed, results}, nil
 }
 
 // writable finds the stream of a request that needs one in use.
