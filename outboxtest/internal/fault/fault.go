@@ -28,6 +28,9 @@ const (
 	TransactionInProgress Kind = "TransactionInProgress"
 )
 
+// ThrottleEntry is the kind that strikes single records of a PutRecords.
+const ThrottleEntry Kind = "ThrottleEntry"
+
 // The kinds that strike change records on their way into a stream.
 const (
 	DuplicateRecord Kind = "DuplicateRecord"
@@ -56,6 +59,10 @@ func (k Kind) ForRecords() bool {
 func (r Rule) Validate() error {
 	switch r.Kind {
 	case LoseAnswer, Throttle, ServerError, CutNetwork, DuplicateRecord, ReorderRecord, DropRecord:
+	case ThrottleEntry:
+		if r.Service != "" && r.Service != "Kinesis" || r.Operation != "" && r.Operation != "PutRecords" {
+			return fmt.Errorf("fault %s: only PutRecords of Kinesis has entries, not %s of %s", r.Kind, r.Operation, r.Service)
+		}
 	case TransactionConflict, TransactionInProgress:
 		if r.Service != "" && r.Service != "DynamoDB" {
 			return fmt.Errorf("fault %s: only DynamoDB has transactions, not %q", r.Kind, r.Service)
@@ -130,7 +137,7 @@ func (in *Injector) Request(service, operation string) Request {
 	defer in.mu.Unlock()
 	var out Request
 	for i, r := range in.rules {
-		if r.Kind.ForRecords() || r.Service != "" && r.Service != service || r.Operation != "" && r.Operation != operation ||
+		if r.Kind.ForRecords() || r.Kind == ThrottleEntry || r.Service != "" && r.Service != service || r.Operation != "" && r.Operation != operation ||
 			!applies(r.Kind, service, operation) || !in.strikes(i, service+"."+operation) {
 			continue
 		}
@@ -146,6 +153,19 @@ func (in *Injector) Request(service, operation string) Request {
 		}
 	}
 	return out
+}
+
+// Entry decides whether one record of a PutRecords is refused.
+func (in *Injector) Entry() (refused bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for i, r := range in.rules {
+		// Every rule counts, also after one has struck.
+		if r.Kind == ThrottleEntry && in.strikes(i, "Kinesis.PutRecords entry") {
+			refused = true
+		}
+	}
+	return refused
 }
 
 // applies keeps the transaction faults to operations that can meet them.

@@ -75,6 +75,7 @@ func TestRulesThatCannotBe(t *testing.T) {
 		"the duration must be positive": {Kind: Latency, Probability: 1},
 		"only DynamoDB has":             {Kind: TransactionConflict, Service: "Kinesis", Probability: 1},
 		"PutItem cannot meet it":        {Kind: TransactionInProgress, Operation: "PutItem", Probability: 1},
+		"only PutRecords of Kinesis":    {Kind: ThrottleEntry, Operation: "PutRecord", Probability: 1},
 		"which have no operation":       {Kind: DropRecord, Operation: "PutItem", Probability: 1},
 	} {
 		require.ErrorContains(t, r.Validate(), want, fmt.Sprint(r))

@@ -72,7 +72,7 @@ func (e *Engine) putRecords(in shape.Values) (any, error) {
 	for i, entry := range entries {
 		sh := s.route(hashes[i])
 		key, data := entry.String("PartitionKey"), entry.Bytes("Data")
-		if e.overWriteLimit(sh, len(key)+len(data), now) {
+		if e.config.Refuse != nil && e.config.Refuse() || e.overWriteLimit(sh, len(key)+len(data), now) {
 			failed++
 			results[i] = putResult{ErrorCode: "ProvisionedThroughputExceededException", ErrorMessage: e.rateExceeded(s, sh)}
 			continue
