@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -169,5 +170,52 @@ func TestUpdateShardCountGoesTheLongWay(t *testing.T) {
 		all := shards(t, a, name)
 		require.Len(t, all, int(c.all), "from %d to %d", c.from, c.to)
 		covers(t, all)
+	}
+}
+
+func TestPutRecordsWritesOneShardAfterTheOther(t *testing.T) {
+	a := outboxtest.Start(t)
+	name := stream(t, a, "changes", 3)
+	in := kinesis.PutRecordsInput{StreamName: name}
+	for _, key := range []string{"a", "b", "e", "f", "g", "a"} {
+		in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: &key, Data: []byte("x")})
+	}
+	out, err := a.Kinesis.PutRecords(t.Context(), &in)
+	require.NoError(t, err)
+	index := func(i int) string {
+		n, ok := new(big.Int).SetString(*out.Records[i].SequenceNumber, 10)
+		require.True(t, ok)
+		return n.Text(16)[11:27]
+	}
+	type place struct {
+		shard, index string
+		entry        int
+	}
+	var places []place
+	for i, r := range out.Records {
+		places = append(places, place{*r.ShardId, index(i), i})
+	}
+	slices.SortFunc(places, func(a, b place) int { return strings.Compare(a.index, b.index) })
+	for i := range places[1:] {
+		before, after := places[i], places[i+1]
+		require.GreaterOrEqual(t, before.shard, after.shard, "%+v", places)
+		require.True(t, before.shard > after.shard || before.entry < after.entry, "in a shard, the order is that of the request: %+v", places)
+	}
+}
+
+func TestListStreamsTellsAHundredAtATime(t *testing.T) {
+	a := outboxtest.Start(t)
+	for i := range 101 {
+		stream(t, a, fmt.Sprint("stream", i), 1)
+	}
+	for _, limit := range []*int32{nil, aws.Int32(100), aws.Int32(10000)} {
+		out, err := a.Kinesis.ListStreams(t.Context(), &kinesis.ListStreamsInput{Limit: limit})
+		require.NoError(t, err)
+		require.Len(t, out.StreamNames, 100)
+		require.True(t, *out.HasMoreStreams)
+		out, err = a.Kinesis.ListStreams(t.Context(), &kinesis.ListStreamsInput{NextToken: out.NextToken})
+		require.NoError(t, err)
+		require.Equal(t, []string{"stream99"}, out.StreamNames)
+		require.False(t, *out.HasMoreStreams)
 	}
 }

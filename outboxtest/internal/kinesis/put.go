@@ -2,6 +2,7 @@ package kinesis
 
 import (
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/shape"
@@ -69,6 +70,7 @@ func (e *Engine) putRecords(in shape.Values) (any, error) {
 	now := e.now()
 	failed := 0
 	results := make([]putResult, len(entries))
+	accepted := make(map[*shard][]int)
 	for i, entry := range entries {
 		sh := s.route(hashes[i])
 		key, data := entry.String("PartitionKey"), entry.Bytes("Data")
@@ -77,8 +79,14 @@ func (e *Engine) putRecords(in shape.Values) (any, error) {
 			results[i] = putResult{ErrorCode: "ProvisionedThroughputExceededException", ErrorMessage: e.rateExceeded(s, sh)}
 			continue
 		}
-		r := s.add(sh, key, data, now)
-		results[i] = putResult{SequenceNumber: r.sequence, ShardID: sh.id}
+		accepted[sh] = append(accepted[sh], i)
+	}
+	// The service writes one shard after the other, the youngest first.
+	for _, sh := range slices.Backward(s.shards) {
+		for _, i := range accepted[sh] {
+			r := s.add(sh, entries[i].String("PartitionKey"), entries[i].Bytes("Data"), now)
+			results[i] = putResult{SequenceNumber: r.sequence, ShardID: sh.id}
+		}
 	}
 	e.changed.Fire()
 	return struct {
