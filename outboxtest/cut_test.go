@@ -29,33 +29,35 @@ func reachable(ctx context.Context, a *outboxtest.AWS) (up []string) {
 }
 
 func TestEachServiceIsCutAndHealedOnItsOwn(t *testing.T) {
-	a := outboxtest.Start(t)
-	all := []string{"DynamoDB", "Kinesis", "DynamoDBStreams"}
-	cut := func(services ...string) func() {
-		t.Helper()
-		heal, err := a.Cut(services...)
-		require.NoError(t, err)
-		return heal
-	}
-	database := cut("DynamoDB")
-	require.Equal(t, []string{"Kinesis", "DynamoDBStreams"}, reachable(t.Context(), a))
-	stream, again := cut("Kinesis"), cut("Kinesis", "DynamoDBStreams")
-	require.Empty(t, reachable(t.Context(), a))
-	database()
-	a.StopFaults()
-	require.Equal(t, []string{"DynamoDB"}, reachable(t.Context(), a), "faults are another matter")
-	stream()
-	stream() // does not heal what it did not cut
-	require.Equal(t, []string{"DynamoDB"}, reachable(t.Context(), a))
-	again()
-	require.Equal(t, all, reachable(t.Context(), a))
-	everything := cut()
-	require.Empty(t, reachable(t.Context(), a))
-	everything()
-	require.Equal(t, all, reachable(t.Context(), a))
-	_, err := a.Cut("Kinesis", "S3")
-	require.ErrorContains(t, err, `unknown service "S3"`)
-	require.Equal(t, all, reachable(t.Context(), a))
+	synctest.Test(t, func(t *testing.T) { // where the pauses of the SDK cost nothing
+		a := outboxtest.Start(t)
+		all := []string{"DynamoDB", "Kinesis", "DynamoDBStreams"}
+		cut := func(services ...string) func() {
+			t.Helper()
+			heal, err := a.Cut(services...)
+			require.NoError(t, err)
+			return heal
+		}
+		database := cut("DynamoDB")
+		require.Equal(t, []string{"Kinesis", "DynamoDBStreams"}, reachable(t.Context(), a))
+		stream, again := cut("Kinesis"), cut("Kinesis", "DynamoDBStreams")
+		require.Empty(t, reachable(t.Context(), a))
+		database()
+		a.StopFaults()
+		require.Equal(t, []string{"DynamoDB"}, reachable(t.Context(), a), "faults are another matter")
+		stream()
+		stream() // does not heal what it did not cut
+		require.Equal(t, []string{"DynamoDB"}, reachable(t.Context(), a))
+		again()
+		require.Equal(t, all, reachable(t.Context(), a))
+		everything := cut()
+		require.Empty(t, reachable(t.Context(), a))
+		everything()
+		require.Equal(t, all, reachable(t.Context(), a))
+		_, err := a.Cut("Kinesis", "S3")
+		require.ErrorContains(t, err, `unknown service "S3"`)
+		require.Equal(t, all, reachable(t.Context(), a))
+	})
 }
 
 func TestACutDoesNotReachInsideAWS(t *testing.T) {
