@@ -125,3 +125,13 @@ func (s *Server) StopFaults() { s.faults.Set() }
 // Seed returns the seed of the faults. [Start] logs it; whoever uses [New]
 // prints it where a failure is looked into.
 func (s *Server) Seed() uint64 { return s.faults.Seed() }
+
+// Struck returns how often each kind of fault has come true since the server was
+// started, so that a test can tell whether it has met what it is about.
+func (s *Server) Struck() map[FaultKind]int {
+	out := make(map[FaultKind]int)
+	for kind, n := range s.faults.Struck() {
+		out[FaultKind(kind)] = n
+	}
+	return out
+}

@@ -55,6 +55,7 @@ func TestFaultsOfRequests(t *testing.T) {
 			require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: c.kind, Operation: "PutRecord", Calls: []int{1}}))
 			_, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: name, PartitionKey: aws.String("k"), Data: []byte("x")})
 			require.NoError(t, err, "the SDK tries again after each of them")
+			require.Equal(t, 2, a.Struck()[c.kind])
 		})
 	}
 	require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: outboxtest.CutNetwork, Probability: 1}))

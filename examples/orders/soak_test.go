@@ -82,8 +82,15 @@ func TestSoak(t *testing.T) {
 	defer cancel()
 	require.NoError(t, cloud.Drain(calm))
 
-	t.Logf("%v: %d orders placed, %d answers were no 201", duration, len(placed), refused)
+	struck := cloud.Struck()
+	t.Logf("%v: %d orders placed, %d answers were no 201, faults: %v", duration, len(placed), refused, struck)
 	require.NotEmpty(t, placed)
+	require.NotEmpty(t, struck, "there was no storm")
+	if duration > 30*time.Second { // in less, a rare kind may be missing
+		for _, f := range faults() {
+			require.NotZero(t, struck[f.Kind], f.Kind)
+		}
+	}
 	lost, reason := cloud.FailedToReplicate(eventsTable)
 	require.Zero(t, lost, "records lost on the way to Kinesis: %v", reason)
 	orders, events := make(map[string]int), make(map[string]int)

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -99,6 +100,7 @@ type Injector struct {
 	mu     sync.Mutex
 	rules  []Rule
 	counts map[countKey]int
+	struck map[Kind]int
 }
 
 type countKey struct {
@@ -108,7 +110,7 @@ type countKey struct {
 
 // New returns an injector with valid rules.
 func New(seed uint64, rules ...Rule) *Injector {
-	in := &Injector{seed: seed}
+	in := &Injector{seed: seed, struck: make(map[Kind]int)}
 	in.Set(rules...)
 	return in
 }
@@ -122,6 +124,13 @@ func (in *Injector) Set(rules ...Rule) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.rules, in.counts = slices.Clone(rules), make(map[countKey]int)
+}
+
+// Struck returns how often each kind has come true, whatever the rules were.
+func (in *Injector) Struck() map[Kind]int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return maps.Clone(in.struck)
 }
 
 // Request is what shall happen to one request.
@@ -152,6 +161,15 @@ func (in *Injector) Request(service, operation string) Request {
 			}
 		}
 	}
+	if out.Latency > 0 {
+		in.struck[Latency]++
+	}
+	switch {
+	case out.Kind != "":
+		in.struck[out.Kind]++
+	case out.LoseAnswer: // of a request that was refused, the refusal arrives
+		in.struck[LoseAnswer]++
+	}
 	return out
 }
 
@@ -164,6 +182,9 @@ func (in *Injector) Entry() (refused bool) {
 		if r.Kind == ThrottleEntry && in.strikes(i, "Kinesis.PutRecords entry") {
 			refused = true
 		}
+	}
+	if refused {
+		in.struck[ThrottleEntry]++
 	}
 	return refused
 }
@@ -214,6 +235,19 @@ func (in *Injector) Record(table string) Record {
 		case DelayRecord:
 			out.Delay += r.Duration
 		}
+	}
+	if out.Drop { // and nothing else can happen to it
+		in.struck[DropRecord]++
+		return out
+	}
+	if out.Duplicate {
+		in.struck[DuplicateRecord]++
+	}
+	switch {
+	case out.Delay > 0: // which puts it behind more records than a reordering would
+		in.struck[DelayRecord]++
+	case out.Reorder > 0:
+		in.struck[ReorderRecord]++
 	}
 	return out
 }
