@@ -219,3 +219,25 @@ func TestListStreamsTellsAHundredAtATime(t *testing.T) {
 		require.False(t, *out.HasMoreStreams)
 	}
 }
+
+// The mapping gets through the shards that were open for a moment only.
+func TestAMappingFollowsUpdateShardCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := outboxtest.Start(t)
+		name := stream(t, a, "changes", 4)
+		f := &function{}
+		_, err := a.Map(outboxtest.EventSource{Stream: *name}, f.Invoke)
+		require.NoError(t, err)
+		var want []string
+		for _, target := range []int32{5, 9, 5, 3} {
+			for i := range 40 {
+				want = append(want, fmt.Sprintf("%d-%d", target, i))
+				put(t, a, name, fmt.Sprint("key", i), want[len(want)-1])
+			}
+			_, err := a.Kinesis.UpdateShardCount(t.Context(), &kinesis.UpdateShardCountInput{StreamName: name, TargetShardCount: &target, ScalingType: types.ScalingTypeUniformScaling})
+			require.NoError(t, err)
+		}
+		require.NoError(t, a.Drain(deadline(t)))
+		require.ElementsMatch(t, want, slices.Concat(f.seen()...))
+	})
+}
