@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -239,5 +240,40 @@ func TestAMappingFollowsUpdateShardCount(t *testing.T) {
 		}
 		require.NoError(t, a.Drain(deadline(t)))
 		require.ElementsMatch(t, want, slices.Concat(f.seen()...))
+	})
+}
+
+// The creation seconds in the numbers are as on AWS: a first shard's is before
+// its stream was asked for, a child's is a second after its parent's end.
+func TestWhenShardsSayTheyWereCreated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := outboxtest.Start(t)
+		name := stream(t, a, "changes", 2)
+		seconds := func(number *string) (created, at int64) {
+			n, ok := new(big.Int).SetString(*number, 10)
+			require.True(t, ok)
+			hex := n.Text(16)
+			created, err := strconv.ParseInt(hex[1:10], 16, 64)
+			require.NoError(t, err)
+			at, err = strconv.ParseInt(hex[29:38], 16, 64)
+			require.NoError(t, err)
+			return created, at
+		}
+		began := time.Now().Unix()
+		for _, sh := range shards(t, a, name) {
+			created, at := seconds(sh.SequenceNumberRange.StartingSequenceNumber)
+			require.Equal(t, began-3, created)
+			require.Equal(t, created, at)
+		}
+		time.Sleep(time.Minute)
+		split(t, a, name, shards(t, a, name)[0])
+		all := shards(t, a, name)
+		_, ended := seconds(all[0].SequenceNumberRange.EndingSequenceNumber)
+		require.Equal(t, began+60, ended)
+		for _, child := range all[2:] {
+			created, at := seconds(child.SequenceNumberRange.StartingSequenceNumber)
+			require.Equal(t, ended+1, created)
+			require.Equal(t, created, at)
+		}
 	})
 }
