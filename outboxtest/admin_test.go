@@ -69,7 +69,7 @@ func TestTags(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	many := make(map[string]string)
-	for i := range 49 {
+	for i := range 51 {
 		many[fmt.Sprint("t", i)] = "x"
 	}
 	_, err = a.Kinesis.AddTagsToStream(t.Context(), &kinesis.AddTagsToStreamInput{StreamName: name, Tags: many})

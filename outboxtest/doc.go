@@ -5,8 +5,9 @@
 //
 //	func TestOrders(t *testing.T) {
 //		aws := outboxtest.Start(t)
-//		// aws.DynamoDB, aws.Kinesis and aws.Streams are ordinary SDK clients.
-//		// Create tables and streams with them as on AWS, hand them to your code.
+//		// aws.DynamoDB, aws.Kinesis and aws.Streams are ordinary SDK clients:
+//		// hand them to your code, create whatever it needs with them.
+//		aws.CreateOutbox(t, "events", "changes", 2)
 //		_, err := aws.Map(outboxtest.EventSource{Stream: "changes"}, consumer.Invoke)
 //		...
 //		err = aws.Drain(t.Context()) // every change has been delivered and handled
@@ -36,9 +37,10 @@
 // # Faults
 //
 // [WithFaults] makes requests fail, answers get lost and change records arrive
-// late, twice or in another order, decided by a seed that a failing test can be
-// replayed with. [Server.StopFaults] ends that, so that a test can check what is
-// left when the storm is over.
+// late, twice or in another order, decided by a seed. [WithRandomFaults] takes
+// another seed in every run and logs it, so that a failure can be replayed.
+// [Server.StopFaults] ends that, so that a test can check what is left when the
+// storm is over. [Server.Cut] cuts the network of one service until it is healed.
 //
 // The package knows the services, not the library: nothing in it imports the
 // outbox package.

@@ -35,6 +35,11 @@ const (
 	TransactionInProgress FaultKind = "TransactionInProgress"
 )
 
+// ThrottleEntry strikes single records of a PutRecords, as a shard that is too
+// busy does: the answer is a success that names the refused ones. Calls and
+// Probability count records, not requests.
+const ThrottleEntry FaultKind = "ThrottleEntry"
+
 // Faults that strike change records on their way from DynamoDB into Kinesis.
 const (
 	// DuplicateRecord writes the record twice.
@@ -117,5 +122,16 @@ func (s *Server) SetFaults(faults ...Fault) error {
 // arrive late.
 func (s *Server) StopFaults() { s.faults.Set() }
 
-// Seed returns the seed of the faults. Print it when a test fails.
+// Seed returns the seed of the faults. [Start] logs it; whoever uses [New]
+// prints it where a failure is looked into.
 func (s *Server) Seed() uint64 { return s.faults.Seed() }
+
+// Struck returns how often each kind of fault has come true since the server was
+// started, so that a test can tell whether it has met what it is about.
+func (s *Server) Struck() map[FaultKind]int {
+	out := make(map[FaultKind]int)
+	for kind, n := range s.faults.Struck() {
+		out[FaultKind(kind)] = n
+	}
+	return out
+}

@@ -55,6 +55,7 @@ func TestFaultsOfRequests(t *testing.T) {
 			require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: c.kind, Operation: "PutRecord", Calls: []int{1}}))
 			_, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: name, PartitionKey: aws.String("k"), Data: []byte("x")})
 			require.NoError(t, err, "the SDK tries again after each of them")
+			require.Equal(t, 2, a.Struck()[c.kind])
 		})
 	}
 	require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: outboxtest.CutNetwork, Probability: 1}))
@@ -200,4 +201,89 @@ func TestPartialFailuresOfAThrottledShard(t *testing.T) {
 	require.EqualValues(t, 1, *out.FailedRecordCount, "only the full shard refuses")
 	require.NotNil(t, out.Records[4].ErrorCode)
 	require.Equal(t, first, *out.Records[5].ShardId)
+}
+
+func TestPartialFailuresByAFault(t *testing.T) {
+	a := outboxtest.Start(t, outboxtest.WithFaults(7, outboxtest.Fault{Kind: outboxtest.ThrottleEntry, Calls: []int{2, 5}}))
+	name := stream(t, a, "changes", 2)
+	write := func(n int) (refused []int) {
+		t.Helper()
+		in := kinesis.PutRecordsInput{StreamName: name}
+		for i := range n {
+			in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: aws.String(fmt.Sprint(i)), Data: []byte("x")})
+		}
+		out, err := a.Kinesis.PutRecords(t.Context(), &in)
+		require.NoError(t, err)
+		for i, r := range out.Records {
+			if r.ErrorCode == nil {
+				require.NotNil(t, r.SequenceNumber)
+				continue
+			}
+			require.Equal(t, "ProvisionedThroughputExceededException", *r.ErrorCode)
+			require.Regexp(t, `^Rate exceeded for shard shardId-00000000000\d in stream changes under account 000000000000\.$`, *r.ErrorMessage)
+			require.Nil(t, r.SequenceNumber)
+			require.Nil(t, r.ShardId)
+			refused = append(refused, i)
+		}
+		require.EqualValues(t, len(refused), *out.FailedRecordCount)
+		return refused
+	}
+	require.Equal(t, []int{1}, write(3))
+	require.Equal(t, []int{1}, write(3), "records are counted over all requests")
+	require.NoError(t, putOnce(t, a, name), "a PutRecord has no entries")
+
+	require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: outboxtest.ThrottleEntry, Probability: 0.3}))
+	refused := write(200)
+	require.InDelta(t, 60, len(refused), 30)
+	again := outboxtest.Start(t, outboxtest.WithFaults(7, outboxtest.Fault{Kind: outboxtest.ThrottleEntry, Probability: 0.3}))
+	a, name = again, stream(t, again, "changes", 2)
+	require.Equal(t, refused, write(200), "the same seed refuses the same records")
+}
+
+// logging is a test that keeps what it is told.
+type logging struct {
+	outboxtest.TB
+	lines []string
+}
+
+func (l *logging) Logf(format string, args ...any) {
+	l.lines = append(l.lines, fmt.Sprintf(format, args...))
+}
+
+func TestARunPrintsItsSeedAndTheSeedReplaysIt(t *testing.T) {
+	storm := outboxtest.Fault{Kind: outboxtest.Throttle, Operation: "PutRecord", Probability: 0.5}
+	play := func(a *outboxtest.AWS) (out string) {
+		name := stream(t, a, "changes", 1)
+		for range 64 {
+			if putOnce(t, a, name) == nil {
+				out += "."
+			} else {
+				out += "x"
+			}
+		}
+		return out
+	}
+	l := &logging{TB: t}
+	first := outboxtest.Start(l, outboxtest.WithRandomFaults(storm))
+	require.Equal(t, []string{fmt.Sprintf("outboxtest: faults by seed %d; to replay them, set OUTBOXTEST_SEED=%d", first.Seed(), first.Seed())}, l.lines)
+	other := outboxtest.Start(l, outboxtest.WithRandomFaults(storm))
+	require.NotEqual(t, first.Seed(), other.Seed())
+	one := play(first)
+	require.NotEqual(t, one, play(other))
+
+	t.Setenv(outboxtest.SeedVariable, fmt.Sprint(first.Seed()))
+	again := outboxtest.Start(l, outboxtest.WithRandomFaults(storm))
+	require.Equal(t, first.Seed(), again.Seed())
+	require.Equal(t, one, play(again))
+	l.lines = nil
+	require.Equal(t, one, play(outboxtest.Start(l, outboxtest.WithFaults(first.Seed(), storm))))
+	require.Equal(t, []string{fmt.Sprintf("outboxtest: faults by seed %d", first.Seed())}, l.lines)
+
+	l.lines = nil
+	outboxtest.Start(l)
+	require.Empty(t, l.lines, "without faults there is nothing to replay")
+	t.Setenv(outboxtest.SeedVariable, "yesterday")
+	b := &brokenTest{TB: t}
+	outboxtest.Start(b, outboxtest.WithRandomFaults(storm))
+	require.Contains(t, b.failure, "the environment variable OUTBOXTEST_SEED is no seed")
 }

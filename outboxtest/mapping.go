@@ -62,7 +62,7 @@ type EventSource struct {
 // FailedBatch is what a mapping has given up: what Lambda sends to the
 // on-failure destination.
 type FailedBatch struct {
-	// Condition is RetryAttemptsExhausted, MaximumRecordAgeExceeded or
+	// Condition is RetryAttemptsExhausted, RecordAgeExceeded or
 	// PayloadSizeExceeded.
 	Condition string
 	// StreamARN and ShardID say where the records are.
@@ -73,6 +73,9 @@ type FailedBatch struct {
 	Size int
 	// Attempts is how often the function was invoked with this batch.
 	Attempts int
+	// Message is what an SQS queue or an SNS topic gets as on-failure
+	// destination: where the records are, not the records.
+	Message []byte
 	// Payload is the event that the function would have got; S3 destinations
 	// get it, SQS and SNS do not.
 	Payload []byte
@@ -151,7 +154,7 @@ func (src EventSource) config(s *Server, source lambda.Source, arn string, invok
 			src.OnFailure(FailedBatch{
 				Condition: d.Condition, StreamARN: arn, ShardID: d.ShardID,
 				FirstSequenceNumber: d.Records[0].ID, LastSequenceNumber: d.Records[len(d.Records)-1].ID,
-				Size: len(d.Records), Attempts: d.Attempts, Payload: d.Payload, Err: d.Err,
+				Size: len(d.Records), Attempts: d.Attempts, Message: s.failureMessage(src, arn, d), Payload: d.Payload, Err: d.Err,
 			})
 		}
 	}

@@ -148,6 +148,8 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		{"nothing", true, once("", nil), success},
 		{"null", true, once("null", nil), success},
 		{"an empty object", true, once("{}", nil), success},
+		{"an empty text", true, once(`""`, nil), success},
+		{"an empty list", true, once(" [] ", nil), success},
 		{"no failures", true, once(`{"batchItemFailures":[]}`, nil), success},
 		{"null failures", true, once(`{"batchItemFailures":null}`, nil), success},
 		{"something else", true, once(`{"statusCode":200}`, nil), success},
@@ -161,6 +163,7 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		{"a bad key", true, once(`{"batchItemFailures":[{"itemIdentifer":"1"}]}`, nil), again},
 		{"an unknown identifier", true, failOnce("9"), again},
 		{"a known and an unknown identifier", true, failOnce("2", "9"), again},
+		{"an identifier's name is another", true, once(`{"batchItemFailures":[{"foo":null}]}`, nil), again},
 		{"not JSON", true, once("ok", nil), again},
 		{"an error", true, once("", boom), again},
 		{"an error with an answer", true, once(`{"batchItemFailures":[]}`, boom), again},
@@ -223,7 +226,7 @@ func TestGivingUp(t *testing.T) {
 				time.Sleep(4 * time.Second)
 				return "", boom
 			},
-			batches("0 1 2 3", "0 1 2 3", "0 1 2 3"), [][2]string{{"MaximumRecordAgeExceeded", "4x3"}}},
+			batches("0 1 2 3", "0 1 2 3", "0 1 2 3"), [][2]string{{"RecordAgeExceeded", "4x3"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			seen, failed := run(t, c.src, 4, c.answer)
@@ -234,6 +237,7 @@ func TestGivingUp(t *testing.T) {
 				require.Equal(t, first, f.ShardID)
 				require.Equal(t, "arn:aws:kinesis:us-east-1:000000000000:stream/changes", f.StreamARN)
 				require.Error(t, f.Err)
+				require.Contains(t, string(f.Message), fmt.Sprintf(`"condition":%q,"approximateInvokeCount":%d}`, f.Condition, f.Attempts))
 				e := parse(t, f.Payload)
 				require.Len(t, e.Records, f.Size)
 				require.Equal(t, e.Records[0].Kinesis.SequenceNumber, f.FirstSequenceNumber)

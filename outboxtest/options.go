@@ -3,6 +3,9 @@ package outboxtest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -18,6 +21,7 @@ type settings struct {
 	kinesisLimits   bool
 	delay           time.Duration
 	seed            uint64
+	random          bool // the seed is not the caller's
 	faults          []Fault
 }
 
@@ -83,11 +87,38 @@ func WithDelays(d time.Duration) Option {
 }
 
 // WithFaults makes things go wrong from the beginning, decided by the seed. See
-// [Fault] and [Server.SetFaults].
+// [Fault] and [Server.SetFaults]. For another storm in every run, see
+// [WithRandomFaults].
 func WithFaults(seed uint64, faults ...Fault) Option {
 	return optionFunc(func(s *settings) error {
-		s.seed, s.faults = seed, faults
+		s.seed, s.random, s.faults = seed, false, faults
 		_, err := rules(faults)
+		return err
+	})
+}
+
+// SeedVariable is the environment variable that [WithRandomFaults] takes its
+// seed from, to replay a run.
+const SeedVariable = "OUTBOXTEST_SEED"
+
+// WithRandomFaults is [WithFaults] with another seed in every run, which [Start]
+// logs. A run is replayed with that seed in the environment:
+//
+//	OUTBOXTEST_SEED=1234 go test -run TestOrders ./...
+//
+// Nothing else in this package reads the environment. Without faults it sets
+// the seed only, for [Server.SetFaults].
+func WithRandomFaults(faults ...Fault) Option {
+	return optionFunc(func(s *settings) error {
+		_, err := rules(faults)
+		s.seed, s.random, s.faults = rand.Uint64(), true, faults
+		if text := os.Getenv(SeedVariable); text != "" {
+			seed, parseErr := strconv.ParseUint(text, 10, 64)
+			if parseErr != nil {
+				err = errors.Join(err, fmt.Errorf("outboxtest: WithRandomFaults: the environment variable %s is no seed: %w", SeedVariable, parseErr))
+			}
+			s.seed = seed
+		}
 		return err
 	})
 }

@@ -2,7 +2,6 @@ package outboxtest
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -22,6 +21,7 @@ type service struct {
 	name     string
 	protocol wire.Protocol
 	do       func(ctx context.Context, operation string, body []byte) (any, error)
+	success  func(http.ResponseWriter, any)
 	failure  func(http.ResponseWriter, error)
 }
 
@@ -30,10 +30,10 @@ func (s *Server) routes() map[string]service {
 	for _, sv := range []service{
 		{name: serviceDynamoDB, protocol: wire.DynamoDB(), do: s.db.Do},
 		{name: serviceStreams, protocol: wire.DynamoDBStreams(), do: s.streams.Do},
-		{name: serviceKinesis, protocol: wire.Kinesis(), do: s.kinesis.Do, failure: kinesisFailure},
+		{name: serviceKinesis, protocol: wire.Kinesis(), do: s.kinesis.Do, success: kinesisSuccess, failure: kinesisFailure},
 	} {
 		if sv.failure == nil {
-			sv.failure = sv.protocol.WriteError
+			sv.success, sv.failure = sv.protocol.WriteResult, sv.protocol.WriteError
 		}
 		out[sv.protocol.Target] = sv
 	}
@@ -44,7 +44,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	target, operation, ok := wire.ParseTarget(r)
 	sv, known := s.services[target]
 	if !ok || !known {
-		wire.DynamoDB().WriteError(w, wire.UnknownOperation())
+		// Nobody is addressed, but the two protocols have a version each.
+		failure := wire.DynamoDB().WriteError
+		if r.Header.Get("Content-Type") == wire.Kinesis().ContentType {
+			failure = kinesisFailure
+		}
+		failure(w, wire.UnknownOperation())
 		return
 	}
 	body, err := wire.ReadBody(r, 0)
@@ -60,7 +65,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if what.Latency > 0 {
 		sleep(r.Context(), what.Latency)
 	}
-	if what.Kind == fault.CutNetwork {
+	if what.Kind == fault.CutNetwork || s.cuts.has(sv.name) {
 		hangUp(w, errRefused())
 		return
 	}
@@ -69,7 +74,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	result, err := sv.do(r.Context(), operation, body)
-	if what.LoseAnswer {
+	if what.LoseAnswer || s.cuts.has(sv.name) {
 		hangUp(w, errReset())
 		return
 	}
@@ -77,7 +82,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		sv.failure(w, err)
 		return
 	}
-	sv.protocol.WriteResult(w, result)
+	sv.success(w, result)
 }
 
 // hangUpper is a response writer that can fail the round trip itself.
@@ -97,28 +102,4 @@ func hangUp(w http.ResponseWriter, cause error) {
 		return
 	}
 	_ = conn.Close() // the client finds out; nobody else needs to
-}
-
-// kinesisFailure writes an error as Kinesis does: its types have no namespace.
-func kinesisFailure(w http.ResponseWriter, err error) {
-	e := wire.AsError(err)
-	doc := map[string]any{"__type": e.Code}
-	if e.Message != "" {
-		doc["message"] = e.Message
-		if e.Code == wire.CodeSerialization {
-			delete(doc, "message")
-			doc["Message"] = e.Message
-		}
-	}
-	for k, v := range e.Fields {
-		doc[k] = v
-	}
-	body, err := json.Marshal(doc)
-	if err != nil {
-		body = []byte(`{"__type":"InternalFailure"}`)
-	}
-	w.Header().Set("Content-Type", wire.Kinesis().ContentType)
-	w.Header().Set("X-Amzn-Errortype", e.Code)
-	w.WriteHeader(e.HTTPStatus())
-	_, _ = w.Write(body) // the client is gone if this fails
 }

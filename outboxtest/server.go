@@ -28,6 +28,7 @@ type Server struct {
 	hop      *hop.Hop
 	streams  *streams.Engine
 	progress signal.Signal // fired by whatever Drain waits for
+	cuts     cuts
 
 	mu       sync.Mutex
 	closed   bool
@@ -56,7 +57,8 @@ func newServer(opts []Option) (*Server, error) {
 	r, _ := rules(set.faults) // the option has validated them
 	s := &Server{settings: set, faults: fault.New(set.seed, r...)}
 	s.kinesis = kinesis.New(kinesis.Config{
-		Now: set.now, Region: set.region, Account: set.account, Limits: set.kinesisLimits, Delay: set.delay})
+		Now: set.now, Region: set.region, Account: set.account, Limits: set.kinesisLimits, Delay: set.delay,
+		Refuse: s.faults.Entry})
 	s.hop = hop.New(hop.Config{Region: set.region, Put: s.kinesis.Put, Faults: s.faults, OnProgress: s.progress.Fire})
 	s.streams = streams.New(streams.Config{Now: set.now, Region: set.region, Tables: s.tables})
 	s.db = dynamo.New(dynamo.Config{

@@ -31,7 +31,8 @@ type AWS struct {
 }
 
 // Start returns a running server with clients for a test, which is failed if an
-// option is wrong. The server is closed when the test ends.
+// option is wrong. The server is closed when the test ends. If there are faults,
+// their seed is logged, which go test shows when the test fails.
 func Start(t TB, opts ...Option) *AWS {
 	t.Helper()
 	s, err := newServer(opts)
@@ -40,6 +41,12 @@ func Start(t TB, opts ...Option) *AWS {
 		return nil
 	}
 	t.Cleanup(s.Close)
+	switch {
+	case s.settings.random:
+		t.Logf("outboxtest: faults by seed %d; to replay them, set %s=%d", s.Seed(), SeedVariable, s.Seed())
+	case len(s.settings.faults) > 0:
+		t.Logf("outboxtest: faults by seed %d", s.Seed())
+	}
 	config := s.Config()
 	return &AWS{
 		Server:   s,

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +28,9 @@ const (
 	TransactionConflict   Kind = "TransactionConflict"
 	TransactionInProgress Kind = "TransactionInProgress"
 )
+
+// ThrottleEntry is the kind that strikes single records of a PutRecords.
+const ThrottleEntry Kind = "ThrottleEntry"
 
 // The kinds that strike change records on their way into a stream.
 const (
@@ -56,6 +60,10 @@ func (k Kind) ForRecords() bool {
 func (r Rule) Validate() error {
 	switch r.Kind {
 	case LoseAnswer, Throttle, ServerError, CutNetwork, DuplicateRecord, ReorderRecord, DropRecord:
+	case ThrottleEntry:
+		if r.Service != "" && r.Service != "Kinesis" || r.Operation != "" && r.Operation != "PutRecords" {
+			return fmt.Errorf("fault %s: only PutRecords of Kinesis has entries, not %s of %s", r.Kind, r.Operation, r.Service)
+		}
 	case TransactionConflict, TransactionInProgress:
 		if r.Service != "" && r.Service != "DynamoDB" {
 			return fmt.Errorf("fault %s: only DynamoDB has transactions, not %q", r.Kind, r.Service)
@@ -92,6 +100,7 @@ type Injector struct {
 	mu     sync.Mutex
 	rules  []Rule
 	counts map[countKey]int
+	struck map[Kind]int
 }
 
 type countKey struct {
@@ -101,7 +110,7 @@ type countKey struct {
 
 // New returns an injector with valid rules.
 func New(seed uint64, rules ...Rule) *Injector {
-	in := &Injector{seed: seed}
+	in := &Injector{seed: seed, struck: make(map[Kind]int)}
 	in.Set(rules...)
 	return in
 }
@@ -117,6 +126,13 @@ func (in *Injector) Set(rules ...Rule) {
 	in.rules, in.counts = slices.Clone(rules), make(map[countKey]int)
 }
 
+// Struck returns how often each kind has come true, whatever the rules were.
+func (in *Injector) Struck() map[Kind]int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return maps.Clone(in.struck)
+}
+
 // Request is what shall happen to one request.
 type Request struct {
 	Latency    time.Duration
@@ -130,7 +146,7 @@ func (in *Injector) Request(service, operation string) Request {
 	defer in.mu.Unlock()
 	var out Request
 	for i, r := range in.rules {
-		if r.Kind.ForRecords() || r.Service != "" && r.Service != service || r.Operation != "" && r.Operation != operation ||
+		if r.Kind.ForRecords() || r.Kind == ThrottleEntry || r.Service != "" && r.Service != service || r.Operation != "" && r.Operation != operation ||
 			!applies(r.Kind, service, operation) || !in.strikes(i, service+"."+operation) {
 			continue
 		}
@@ -145,7 +161,32 @@ func (in *Injector) Request(service, operation string) Request {
 			}
 		}
 	}
+	if out.Latency > 0 {
+		in.struck[Latency]++
+	}
+	switch {
+	case out.Kind != "":
+		in.struck[out.Kind]++
+	case out.LoseAnswer: // of a request that was refused, the refusal arrives
+		in.struck[LoseAnswer]++
+	}
 	return out
+}
+
+// Entry decides whether one record of a PutRecords is refused.
+func (in *Injector) Entry() (refused bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for i, r := range in.rules {
+		// Every rule counts, also after one has struck.
+		if r.Kind == ThrottleEntry && in.strikes(i, "Kinesis.PutRecords entry") {
+			refused = true
+		}
+	}
+	if refused {
+		in.struck[ThrottleEntry]++
+	}
+	return refused
 }
 
 // applies keeps the transaction faults to operations that can meet them.
@@ -194,6 +235,19 @@ func (in *Injector) Record(table string) Record {
 		case DelayRecord:
 			out.Delay += r.Duration
 		}
+	}
+	if out.Drop { // and nothing else can happen to it
+		in.struck[DropRecord]++
+		return out
+	}
+	if out.Duplicate {
+		in.struck[DuplicateRecord]++
+	}
+	switch {
+	case out.Delay > 0: // which puts it behind more records than a reordering would
+		in.struck[DelayRecord]++
+	case out.Reorder > 0:
+		in.struck[ReorderRecord]++
 	}
 	return out
 }

@@ -65,6 +65,27 @@ func TestWhatStrikesWhat(t *testing.T) {
 	require.Equal(t, Record{Drop: true}, in.Record("events"))
 }
 
+func TestWhatHasStruckIsCounted(t *testing.T) {
+	in := New(0, Rule{Kind: Latency, Duration: 1, Calls: []int{1, 2}}, Rule{Kind: LoseAnswer, Calls: []int{1, 3}}, Rule{Kind: Throttle, Calls: []int{1}},
+		Rule{Kind: CutNetwork, Calls: []int{1}}, Rule{Kind: ThrottleEntry, Calls: []int{2}})
+	require.Empty(t, in.Struck())
+	for range 4 {
+		in.Request("Kinesis", "PutRecords")
+		in.Entry()
+	}
+	want := map[Kind]int{Latency: 2, Throttle: 1, LoseAnswer: 1, ThrottleEntry: 1}
+	require.Equal(t, want, in.Struck(), "of the first request only the throttling arrives")
+	in.Set(Rule{Kind: DropRecord, Calls: []int{1}}, Rule{Kind: DuplicateRecord, Calls: []int{1, 2}}, Rule{Kind: DelayRecord, Duration: 1, Calls: []int{2}},
+		Rule{Kind: ReorderRecord, Calls: []int{2, 3}})
+	for range 4 {
+		in.Record("events")
+	}
+	for _, kind := range []Kind{DropRecord, DuplicateRecord, DelayRecord, ReorderRecord} {
+		want[kind] = 1
+	}
+	require.Equal(t, want, in.Struck(), "other rules do not start the counts anew")
+}
+
 func TestRulesThatCannotBe(t *testing.T) {
 	for want, r := range map[string]Rule{
 		`unknown kind "Nonsense"`:       {Kind: "Nonsense", Probability: 1},
@@ -75,6 +96,7 @@ func TestRulesThatCannotBe(t *testing.T) {
 		"the duration must be positive": {Kind: Latency, Probability: 1},
 		"only DynamoDB has":             {Kind: TransactionConflict, Service: "Kinesis", Probability: 1},
 		"PutItem cannot meet it":        {Kind: TransactionInProgress, Operation: "PutItem", Probability: 1},
+		"only PutRecords of Kinesis":    {Kind: ThrottleEntry, Operation: "PutRecord", Probability: 1},
 		"which have no operation":       {Kind: DropRecord, Operation: "PutItem", Probability: 1},
 	} {
 		require.ErrorContains(t, r.Validate(), want, fmt.Sprint(r))

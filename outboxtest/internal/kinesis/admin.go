@@ -4,6 +4,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/shape"
 )
@@ -46,7 +47,7 @@ func (e *Engine) createStream(in shape.Values) (any, error) {
 	e.begin(s, creating, func() {
 		s.status = active
 		step := new(big.Int).Div(hashSpace(), big.NewInt(int64(count)))
-		created := s.shardCreated(s.createdAt)
+		created := s.createdAt.Truncate(time.Second).Add(-bornEarlier)
 		for i := range count {
 			low := new(big.Int).Mul(step, big.NewInt(int64(i)))
 			high := plus(new(big.Int).Add(low, step), -1)

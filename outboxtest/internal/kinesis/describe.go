@@ -105,6 +105,9 @@ func (e *Engine) describeStreamSummary(in shape.Values) (any, error) {
 	}}, nil
 }
 
+// maxStreamsPage is all that an answer holds, although a request may ask for more.
+const maxStreamsPage = 100
+
 func (e *Engine) listStreams(in shape.Values) (any, error) {
 	after := in.String("ExclusiveStartStreamName")
 	if token := in.String("NextToken"); token != "" {
@@ -121,7 +124,7 @@ func (e *Engine) listStreams(in shape.Values) (any, error) {
 		}
 	}
 	slices.Sort(names)
-	limit := in.Int("Limit", 100)
+	limit := min(in.Int("Limit", maxStreamsPage), maxStreamsPage)
 	type summary struct {
 		StreamARN               string
 		StreamCreationTimestamp wire.Epoch

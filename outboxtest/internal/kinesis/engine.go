@@ -28,6 +28,9 @@ type Config struct {
 	// Delay is how long, by Now, a stream takes to be created, changed or
 	// deleted. Zero means at once.
 	Delay time.Duration
+	// Refuse decides about each record of a PutRecords whether its shard refuses
+	// it; nil refuses none.
+	Refuse func() bool
 }
 
 // Engine is the service. It is safe for concurrent use.

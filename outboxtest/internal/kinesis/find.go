@@ -122,6 +122,17 @@ func (e *Engine) Resolve(nameOrARN string) (string, bool) {
 	return "", false
 }
 
+// Status returns the status of a stream, "" if there is none.
+func (e *Engine) Status(name string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.settleAll()
+	if s := e.streams[name]; s != nil {
+		return string(s.status)
+	}
+	return ""
+}
+
 // Exists tells whether there is a stream with that ARN.
 func (e *Engine) Exists(streamARN string) bool {
 	e.mu.Lock()

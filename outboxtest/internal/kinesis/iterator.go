@@ -22,9 +22,11 @@ func (e *Engine) iterator(s *stream, sh *shard, position int64, now time.Time) s
 	body := strings.Join([]string{
 		strconv.FormatInt(now.UnixMilli(), 10), s.name, strconv.FormatInt(s.incarnation, 10), sh.id, strconv.FormatInt(position, 10),
 	}, "/")
-	if pad := minIteratorBytes - len(iteratorVersion) - 4 - len(body); pad > 0 {
-		body += "/" + strings.Repeat("0", pad-1)
-	}
+	// As long as a real one: the ciphertext of a block cipher.
+	size := len(iteratorVersion) + len(body) + len("/") + 4
+	size = minIteratorBytes + (max(size-minIteratorBytes, 0)+15)/16*16
+	body += "/"
+	body += strings.Repeat("0", size-len(iteratorVersion)-4-len(body))
 	raw := append([]byte(iteratorVersion), body...)
 	raw = binary.BigEndian.AppendUint32(raw, crc32.ChecksumIEEE(raw))
 	return base64.StdEncoding.EncodeToString(raw)

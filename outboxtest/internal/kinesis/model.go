@@ -25,7 +25,7 @@ func operations() map[string]operation {
 	}
 	ops := map[string]operation{
 		"CreateStream": {[]shape.Field{shape.Integer("ShardCount").Range(1, 100000), streamName.Required(), mode,
-			recordSize, shape.Map("Tags").EntryLengths(1, 128, 0, 256)}, (*Engine).createStream},
+			recordSize, shape.Map("Tags").Range(1, 200).EntryLengths(1, 128, 0, 256)}, (*Engine).createStream},
 		"DeleteStream":          {[]shape.Field{streamName, arn, shape.Boolean("EnforceConsumerDeletion")}, (*Engine).deleteStream},
 		"DescribeStreamSummary": {[]shape.Field{streamName, arn}, (*Engine).describeStreamSummary},
 		"DescribeLimits":        {nil, (*Engine).describeLimits},
@@ -56,7 +56,7 @@ func operations() map[string]operation {
 		"UpdateStreamMode": {[]shape.Field{arn.Required(), shape.Structure("StreamModeDetails",
 			shape.String("StreamMode").Required().OneOf("PROVISIONED", "ON_DEMAND")).Required()}, (*Engine).updateMode},
 		"UpdateMaxRecordSize": {[]shape.Field{recordSize.Required(), arn.Required()}, (*Engine).updateRecordSize},
-		"AddTagsToStream": {[]shape.Field{shape.Map("Tags").Required().Range(1, 50).EntryLengths(1, 128, 0, 256),
+		"AddTagsToStream": {[]shape.Field{shape.Map("Tags").Required().Range(1, 200).EntryLengths(1, 128, 0, 256),
 			streamName, arn}, (*Engine).addTags},
 		"RemoveTagsFromStream": {[]shape.Field{shape.List("TagKeys", shape.String("").Required().Range(1, 128), "").Required().Range(1, 50),
 			streamName, arn}, (*Engine).removeTags},

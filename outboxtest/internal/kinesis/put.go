@@ -2,6 +2,7 @@ package kinesis
 
 import (
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/shape"
@@ -26,7 +27,7 @@ func (e *Engine) putRecord(in shape.Values) (any, error) {
 		return nil, err
 	}
 	if ordering := in.String("SequenceNumberForOrdering"); ordering != "" {
-		if _, ok := parseSequence(ordering); !ok {
+		if seq, ok := parseSequence(ordering); !ok || seq.at > s.latest(e.now()).Unix() {
 			return nil, invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.",
 				ordering, s.name, e.config.Account)
 		}
@@ -42,10 +43,7 @@ func (e *Engine) putRecord(in shape.Values) (any, error) {
 	}
 	r := s.add(sh, key, data, now)
 	e.changed.Fire()
-	return struct {
-		EncryptionType string
-		putResult
-	}{"NONE", putResult{SequenceNumber: r.sequence, ShardID: sh.id}}, nil
+	return putResult{SequenceNumber: r.sequence, ShardID: sh.id}, nil
 }
 
 func (e *Engine) putRecords(in shape.Values) (any, error) {
@@ -72,23 +70,29 @@ func (e *Engine) putRecords(in shape.Values) (any, error) {
 	now := e.now()
 	failed := 0
 	results := make([]putResult, len(entries))
+	accepted := make(map[*shard][]int)
 	for i, entry := range entries {
 		sh := s.route(hashes[i])
 		key, data := entry.String("PartitionKey"), entry.Bytes("Data")
-		if e.overWriteLimit(sh, len(key)+len(data), now) {
+		if e.config.Refuse != nil && e.config.Refuse() || e.overWriteLimit(sh, len(key)+len(data), now) {
 			failed++
 			results[i] = putResult{ErrorCode: "ProvisionedThroughputExceededException", ErrorMessage: e.rateExceeded(s, sh)}
 			continue
 		}
-		r := s.add(sh, key, data, now)
-		results[i] = putResult{SequenceNumber: r.sequence, ShardID: sh.id}
+		accepted[sh] = append(accepted[sh], i)
+	}
+	// The service writes one shard after the other, the youngest first.
+	for _, sh := range slices.Backward(s.shards) {
+		for _, i := range accepted[sh] {
+			r := s.add(sh, entries[i].String("PartitionKey"), entries[i].Bytes("Data"), now)
+			results[i] = putResult{SequenceNumber: r.sequence, ShardID: sh.id}
+		}
 	}
 	e.changed.Fire()
 	return struct {
-		EncryptionType    string
 		FailedRecordCount int
 		Records           []putResult
-	}{"NONE", failed, results}, nil
+	}{failed, results}, nil
 }
 
 // writable finds the stream of a request that needs one in use.

@@ -71,10 +71,12 @@ func (e *Engine) checkSequence(s *stream, sh *shard, start string) error {
 	switch {
 	case !ok:
 		return invalid("%s.", where)
-	case seq.shardIndex != sh.index:
+	case seq.shardIndex != int64(sh.index):
 		return invalid("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s",
 			shardID(seq.shardIndex), sh.id)
-	case seq.created != sh.created.Unix():
+	case seq.version == 0:
+		return &wire.Error{Code: "InternalFailure", Status: 500} // what the service does with its oldest numbers
+	case seq.version != 2 || seq.created != sh.created.Unix():
 		return invalid("%s because it did not come from this stream.", where)
 	}
 	return nil
@@ -108,7 +110,6 @@ func (sh *shard) from(position int64) []*record {
 type recordOut struct {
 	ApproximateArrivalTimestamp wire.Epoch
 	Data                        []byte
-	EncryptionType              string `json:",omitempty"`
 	PartitionKey                string
 	SequenceNumber              string
 }

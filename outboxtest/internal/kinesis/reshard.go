@@ -9,10 +9,11 @@ import (
 )
 
 func (e *Engine) splitShard(in shape.Values) (any, error) {
-	s, sh, err := e.reshardable(in, in.String("ShardToSplit"))
+	s, splitting, err := e.reshardable(in, in.String("ShardToSplit"))
 	if err != nil {
 		return nil, err
 	}
+	sh := splitting[0]
 	at, _ := new(big.Int).SetString(in.String("NewStartingHashKey"), 10) // the model admits digits only
 	if at.Cmp(plus(sh.low, 1)) <= 0 || at.Cmp(sh.high) >= 0 {
 		return nil, invalid("NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s is not both greater than one plus "+
@@ -31,15 +32,13 @@ func (e *Engine) splitShard(in shape.Values) (any, error) {
 }
 
 func (e *Engine) mergeShards(in shape.Values) (any, error) {
-	s, first, err := e.reshardable(in, in.String("ShardToMerge"))
+	s, merging, err := e.reshardable(in, in.String("ShardToMerge"), in.String("AdjacentShardToMerge"))
 	if err != nil {
 		return nil, err
 	}
-	_, second, err := e.reshardable(in, in.String("AdjacentShardToMerge"))
-	if err != nil {
-		return nil, err
-	}
-	if plus(first.high, 1).Cmp(second.low) != 0 && plus(second.high, 1).Cmp(first.low) != 0 {
+	first, second := merging[0], merging[1]
+	// The service insists on the order: the lower range comes first.
+	if plus(first.high, 1).Cmp(second.low) != 0 {
 		return nil, invalid("Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
 			first.id, second.id, s.name, e.config.Account)
 	}
@@ -51,29 +50,49 @@ func (e *Engine) mergeShards(in shape.Values) (any, error) {
 	return nil, nil
 }
 
-// reshardable finds an open shard of an ACTIVE stream.
-func (e *Engine) reshardable(in shape.Values, given string) (*stream, *shard, error) {
+// reshardable finds open shards of an ACTIVE stream. It looks at the form of
+// all ids before it looks for the stream.
+func (e *Engine) reshardable(in shape.Values, given ...string) (*stream, []*shard, error) {
 	name, err := e.target(in)
 	if err != nil {
 		return nil, nil, err
 	}
-	id, ok := canonicalShardID(given)
-	if !ok {
-		return nil, nil, e.noShard(given, name)
+	ids := make([]string, len(given))
+	for i, g := range given {
+		id, ok := canonicalShardID(g)
+		if !ok {
+			return nil, nil, e.noShard(g, name)
+		}
+		ids[i] = id
 	}
 	s, err := e.findActive(in)
 	if err != nil {
 		return nil, nil, err
 	}
-	sh := s.shard(id)
-	if sh == nil {
-		return nil, nil, e.noShard(id, name)
+	if err := e.refuseOnDemand(s); err != nil {
+		return nil, nil, err
 	}
-	if sh.last != "" {
-		return nil, nil, fail("ResourceInUseException", "Shard %s in stream %s under account %s has already been merged or split, and thus is not eligible for merging or splitting.",
-			id, name, e.config.Account)
+	var out []*shard
+	for _, id := range ids {
+		sh := s.shard(id)
+		if sh == nil {
+			return nil, nil, e.noShard(id, name)
+		}
+		if sh.last != "" {
+			return nil, nil, fail("ResourceInUseException", "Shard %s in stream %s under account %s has already been merged or split, and thus is not eligible for merging or splitting.",
+				id, name, e.config.Account)
+		}
+		out = append(out, sh)
 	}
-	return s, sh, nil
+	return s, out, nil
+}
+
+// refuseOnDemand refuses to change the shards of a stream that AWS scales.
+func (e *Engine) refuseOnDemand(s *stream) error {
+	if s.mode != "ON_DEMAND" {
+		return nil
+	}
+	return fail("ValidationException", "Request is invalid. Stream %s under account %s is in On-Demand mode.", s.name, e.config.Account)
 }
 
 func (s *stream) split(sh *shard, at *big.Int, now time.Time) {
@@ -114,6 +133,9 @@ func (e *Engine) updateShardCount(in shape.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := e.refuseOnDemand(s); err != nil {
+		return nil, err
+	}
 	open, target := s.open(), in.Int("TargetShardCount", 0)
 	switch {
 	case target > 2*len(open):
@@ -139,18 +161,18 @@ func (e *Engine) updateShardCount(in shape.Values) (any, error) {
 	}{len(open), s.arn, s.name, target}, nil
 }
 
-// scale splits the widest shards, or merges narrow neighbours, once each. The
-// real service aims at equal ranges by a longer way.
+// scale comes to a number of open shards as the service was seen to: to grow,
+// it splits every shard and merges neighbours again until the number is right.
+// The short-lived shards between stay visible, as closed ones.
 func (s *stream) scale(target int, now time.Time) {
-	open, created := s.open(), s.shardCreated(now)
-	if n := target - len(open); n > 0 {
-		slices.SortStableFunc(open, func(a, b *shard) int { return width(b.low, b.high).Cmp(width(a.low, a.high)) })
-		for _, sh := range open[:n] {
+	if open := s.open(); target > len(open) {
+		created := s.shardCreated(now)
+		for _, sh := range open {
 			half := new(big.Int).Rsh(width(sh.low, sh.high), 1)
 			s.splitAt(sh, half.Add(half, sh.low), now, created)
 		}
-		return
 	}
+	open, created := s.open(), s.shardCreated(now)
 	for _, pair := range neighbours(open, len(open)-target) {
 		s.mergePair(pair[0], pair[1], now, created)
 	}

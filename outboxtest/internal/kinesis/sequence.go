@@ -30,27 +30,49 @@ func sequenceNumber(shardCreated time.Time, shardIndex int, index uint64, at tim
 // seconds keeps a time within the nine digits it has.
 func seconds(t time.Time) int64 { return min(max(t.Unix(), 0), 1<<36-1) }
 
+// parsedSequence is what a sequence number tells. Besides the format above,
+// version 2, the service knows two that it once wrote.
 type parsedSequence struct {
-	created    int64
-	shardIndex int
+	version    int
+	created    int64 // second in which the shard was created
+	shardIndex int64 // below zero if the highest bit is set
+	at         int64 // second of the record; 0 in version 0
 }
 
-// parseSequence reads a number of the current format; false for anything else.
-func parseSequence(s string) (parsedSequence, bool) {
+// latestSecond is where the years end that the service takes: 2477.
+const latestSecond = 16025175000
+
+// parseSequence reads a number; false for what the service has never written.
+func parseSequence(s string) (p parsedSequence, ok bool) {
 	n, ok := new(big.Int).SetString(s, 10)
 	if !ok || n.Sign() < 0 {
-		return parsedSequence{}, false
+		return p, false
 	}
-	hex := n.Text(16)
-	if len(hex) != sequenceHexDigits || hex[0] != '2' || hex[sequenceHexDigits-1] != '2' || hex[11] > '7' {
-		return parsedSequence{}, false
+	if old := new(big.Int).Lsh(big.NewInt(1), 124); n.Cmp(old) < 0 {
+		n.Add(n, old) // a short number lacks the leading one of version 0
 	}
-	created, err1 := strconv.ParseInt(hex[1:10], 16, 64)
-	index, err2 := strconv.ParseInt(hex[38:46], 16, 64)
-	if err1 != nil || err2 != nil || index > 1<<31-1 {
-		return parsedSequence{}, false
+	switch hex := n.Text(16); {
+	case len(hex) == 32 && hex[0] == '1':
+		p = parsedSequence{created: hexDigits(hex[1:10]), shardIndex: hexDigits(hex[28:32])}
+	case len(hex) != sequenceHexDigits || hex[0] != '2':
+		return p, false
+	case hex[sequenceHexDigits-1] == '1':
+		return parsedSequence{version: 1, created: hexDigits(hex[1:10]), at: hexDigits(hex[13:22]), shardIndex: hexDigits(hex[38:46])}, true
+	case hex[sequenceHexDigits-1] != '2' || hex[11] > '7':
+		return p, false
+	default:
+		p = parsedSequence{version: 2, created: hexDigits(hex[1:10]), at: hexDigits(hex[29:38]), shardIndex: hexDigits(hex[38:46])}
+		if hex[38] > '7' {
+			p.shardIndex = -p.shardIndex
+		}
 	}
-	return parsedSequence{created: created, shardIndex: int(index)}, true
+	return p, p.created < latestSecond
+}
+
+// hexDigits reads up to nine hexadecimal digits out of a number's text.
+func hexDigits(s string) int64 {
+	n, _ := strconv.ParseInt(s, 16, 64) // big.Int writes nothing but digits
+	return n
 }
 
 // less orders two sequence numbers as the numbers that they are.

@@ -15,19 +15,20 @@ func TestSequenceNumbers(t *testing.T) {
 		last := ""
 		for _, index := range []uint64{0, 1, 2, 9, 10, 1 << 40, lastIndex} {
 			// The clock may go back; the numbers do not.
-			s := sequenceNumber(created, shard, index, created.Add(time.Duration(100-index%100)*time.Hour))
+			at := created.Add(time.Duration(100-index%100) * time.Hour)
+			s := sequenceNumber(created, shard, index, at)
 			require.Len(t, s, 56)
 			require.True(t, less(last, s), "%s after %s", s, last)
 			last = s
 			parsed, ok := parseSequence(s)
 			require.True(t, ok)
-			require.Equal(t, parsedSequence{created: created.Unix(), shardIndex: shard}, parsed)
+			require.Equal(t, parsedSequence{version: 2, created: created.Unix(), shardIndex: int64(shard), at: at.Unix()}, parsed)
 		}
 	}
 	// A number of the real service, from its documentation, has the same form.
 	_, ok := parseSequence("49590338271490256608559692538361571095921575989136588898")
 	require.True(t, ok)
-	for _, wrong := range []string{"", "0", "-1", "x", "49590338271490256608559692538361571095921575989136588899", "9999999999999999999999999999999999999999999999999999999999999"} {
+	for _, wrong := range []string{"", "-1", "x", "49590338271490256608559692538361571095921575989136588899", "9999999999999999999999999999999999999999999999999999999999999"} {
 		_, ok := parseSequence(wrong)
 		require.False(t, ok, wrong)
 	}

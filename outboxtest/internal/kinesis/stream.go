@@ -63,18 +63,17 @@ type record struct {
 
 func (r *record) size() int { return len(r.data) + len(r.key) }
 
-func shardID(index int) string { return fmt.Sprintf("shardId-%012d", index) }
+func shardID[N int | int64](index N) string { return fmt.Sprintf("shardId-%012d", index) }
 
-// shardCreated returns the creation time that the sequence numbers of new
-// shards carry: later, to the second, than that of every existing shard.
+// bornEarlier is how long before its stream was asked for a first shard was
+// created, as its sequence numbers tell.
+const bornEarlier = 3 * time.Second
+
+// shardCreated returns the creation time that the sequence numbers of children
+// carry: a second after their parents' end, and later than that of every other
+// shard.
 func (s *stream) shardCreated(now time.Time) time.Time {
-	now = now.Truncate(time.Second)
-	for _, sh := range s.shards {
-		if !now.After(sh.created) {
-			now = sh.created.Add(time.Second)
-		}
-	}
-	return now
+	return s.latest(now.Truncate(time.Second)).Add(time.Second)
 }
 
 func (s *stream) addShard(opened, created time.Time, low, high *big.Int, parent, adjacent string) {
@@ -86,6 +85,17 @@ func (s *stream) addShard(opened, created time.Time, low, high *big.Int, parent,
 		index: index, id: shardID(index), parent: parent, adjacent: adjacent, low: low, high: high,
 		opened: opened, created: created, first: sequenceNumber(created, index, 0, created),
 	})
+}
+
+// latest returns the latest time that a sequence number of the stream may
+// carry: now, or later while new shards' creation is counted ahead of it.
+func (s *stream) latest(now time.Time) time.Time {
+	for _, sh := range s.shards {
+		if sh.created.After(now) {
+			now = sh.created
+		}
+	}
+	return now
 }
 
 func (s *stream) shard(id string) *shard {

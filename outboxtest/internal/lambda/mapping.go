@@ -87,12 +87,14 @@ type Discarded struct {
 	Payload   []byte
 	Attempts  int
 	Err       error
+	// FunctionFailed tells that Err is the function's, not made of its answer.
+	FunctionFailed bool
 }
 
 // The reasons to give up.
 const (
 	RetriesExhausted = "RetryAttemptsExhausted"
-	TooOld           = "MaximumRecordAgeExceeded"
+	TooOld           = "RecordAgeExceeded"
 	TooLarge         = "PayloadSizeExceeded"
 )
 

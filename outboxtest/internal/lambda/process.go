@@ -114,8 +114,9 @@ func (l *lane) discard(condition string, records []Record, attempts int, err err
 	if l.mapping.config.OnFailure == nil {
 		return
 	}
+	var failed *functionError
 	l.mapping.config.OnFailure(Discarded{Condition: condition, ShardID: l.shardID, Records: slices.Clone(records),
-		Payload: payload(records), Attempts: attempts, Err: err})
+		Payload: payload(records), Attempts: attempts, Err: err, FunctionFailed: errors.As(err, &failed)})
 }
 
 func wait(ctx context.Context, pause time.Duration) bool {
@@ -134,12 +135,17 @@ type itemFailure struct{ id string }
 
 func (e *itemFailure) Error() string { return "the function reported record " + e.id + " as failed" }
 
+// functionError is what the function itself failed with, not what its answer said.
+type functionError struct{ error }
+
+func (e *functionError) Unwrap() error { return e.error }
+
 // attempt invokes the function once. It returns how many records, from the
 // first on, are handled; an error if that is not all of them.
 func (l *lane) attempt(ctx context.Context, batch []Record, body []byte) (handled int, err error) {
 	answer, err := l.mapping.invoke(ctx, body)
 	if err != nil {
-		return 0, err
+		return 0, &functionError{err}
 	}
 	if !l.mapping.config.ReportBatchItemFailures {
 		return len(batch), nil
@@ -149,7 +155,8 @@ func (l *lane) attempt(ctx context.Context, batch []Record, body []byte) (handle
 
 // judge reads a partial batch response.
 func judge(batch []Record, answer []byte) (handled int, err error) {
-	if trimmed := bytes.TrimSpace(answer); len(trimmed) == 0 || bytes.Equal(trimmed, []byte("null")) {
+	// Lambda takes every empty answer for success, not only an empty object.
+	if slices.Contains([]string{"", "null", `""`, "[]"}, string(bytes.TrimSpace(answer))) {
 		return len(batch), nil
 	}
 	var response struct {

@@ -62,9 +62,7 @@ func (vs *violations) field(path string, v any, f Field) {
 	vs.bounds(path, printed, v, f)
 	switch v := v.(type) {
 	case []any:
-		for i, e := range v {
-			vs.field(fmt.Sprintf("%s.%d.member", path, i+1), e, f.children[0])
-		}
+		vs.elements(path, printed, v, f.children[0])
 	case map[string]string:
 		vs.entries(path, printed, v, f)
 	case Values:
@@ -96,13 +94,31 @@ func (vs *violations) bounds(path string, printed func() string, v any, f Field)
 	}
 }
 
+// elements checks the members of a list. The lengths of texts are a constraint
+// of the list as a whole, everything else is reported where it is.
+func (vs *violations) elements(path string, printed func() string, list []any, elem Field) {
+	fits := true
+	for i, e := range list {
+		if s, ok := e.(string); ok && elem.min != nil && elem.max != nil {
+			n := int64(utf8.RuneCountInString(s))
+			fits = fits && n >= *elem.min && n <= *elem.max
+			continue
+		}
+		vs.field(fmt.Sprintf("%s.%d.member", path, i+1), e, elem)
+	}
+	if !fits {
+		vs.add(path, printed(), "Member must satisfy constraint: "+lengths(*elem.min, *elem.max))
+	}
+}
+
+func lengths(low, high int64) string {
+	return fmt.Sprintf("[Member must have length less than or equal to %d, Member must have length greater than or equal to %d]", high, low)
+}
+
 func (vs *violations) entries(path string, printed func() string, m map[string]string, f Field) {
 	within := func(s string, b *[2]int64) bool {
 		n := int64(utf8.RuneCountInString(s))
 		return b == nil || n >= b[0] && n <= b[1]
-	}
-	text := func(b *[2]int64) string {
-		return fmt.Sprintf("[Member must have length less than or equal to %d, Member must have length greater than or equal to %d]", b[1], b[0])
 	}
 	keys, values := true, true
 	for k, v := range m {
@@ -110,10 +126,10 @@ func (vs *violations) entries(path string, printed func() string, m map[string]s
 		values = values && within(v, f.valueLen)
 	}
 	if !keys {
-		vs.add(path, printed(), "Map keys must satisfy constraint: "+text(f.keyLen))
+		vs.add(path, printed(), "Map keys must satisfy constraint: "+lengths(f.keyLen[0], f.keyLen[1]))
 	}
 	if !values {
-		vs.add(path, printed(), "Map value must satisfy constraint: "+text(f.valueLen))
+		vs.add(path, printed(), "Map value must satisfy constraint: "+lengths(f.valueLen[0], f.valueLen[1]))
 	}
 }
 
