@@ -37,7 +37,7 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		var r Record
 		err := d.Err
 		if err == nil {
-			r, err = decodeRecord(d.Data, c.layout, c.tables)
+			err = decodeRecord(&r, d.Data, c.layout, c.tables)
 		} else {
 			err = &DecodeError{Reason: err.Error()}
 		}
