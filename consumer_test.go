@@ -76,8 +76,8 @@ func TestUndecodablePayloadIsAPermanentFailure(t *testing.T) {
 	c := newConsumer(t)
 	outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return nil })
 	for want, r := range map[string]outbox.Record{
-		"cannot be decoded into outbox_test.orderCreated":                 {ID: "1", Type: "ORDER_CREATED", Payload: []byte(`{"orderId":5}`)},
-		`content type is "application/x-protobuf": want application/json`: {ID: "1", Type: "ORDER_CREATED", Payload: []byte(`x`), ContentType: "application/x-protobuf"},
+		"cannot be decoded into outbox_test.orderCreated":                                             {ID: "1", Type: "ORDER_CREATED", Payload: []byte(`{"orderId":5}`)},
+		`no codec for the payload's content type "application/x-protobuf": have ["application/json"]`: {ID: "1", Type: "ORDER_CREATED", Payload: []byte(`x`), ContentType: "application/x-protobuf"},
 	} {
 		err := c.Process(t.Context(), r)
 		require.ErrorContains(t, err, want)

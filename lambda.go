@@ -43,7 +43,7 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		}
 		r.StreamARN, r.ShardID, r.SequenceNumber = d.SourceARN, d.ShardID, d.SequenceNumber
 		if errors.Is(err, ErrNotEvent) {
-			c.skipNotEvent(ctx, r, err)
+			c.skipNotEvent(ctx, &r, err)
 			continue
 		}
 		numbers = append(numbers, d.SequenceNumber)
@@ -54,8 +54,11 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		records = append(records, r)
 	}
 
-	b := c.newBatch(records, true)
-	b.run(ctx)
+	b := c.newBatch(ctx, len(records), true)
+	for i := range records {
+		b.deliveries[i].record = records[i]
+	}
+	b.run()
 	failed := b.result(ctx.Err())
 	switch {
 	case failed != nil:

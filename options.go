@@ -27,7 +27,10 @@ type SharedOption interface {
 	RecordOption
 }
 
-type writerConfig struct{ attributes Attributes }
+type writerConfig struct {
+	attributes Attributes
+	codecs     []namedCodec
+}
 
 type recordConfig struct{ attributes Attributes }
 
@@ -40,6 +43,7 @@ type consumerConfig struct {
 	middleware       []func(next Handler) Handler
 	hooks            ConsumerHooks
 	logger           *slog.Logger
+	codecs           []namedCodec
 }
 
 // WithAttributes names the attributes of event rows in a table that existed before. Default: the names that the fields of
@@ -125,7 +129,8 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 }
 
 // ConsumerHooks are called by a Consumer at what their names say. A nil func is not called. They run on the goroutines of
-// the handlers, several at a time, and delay them. Their panics are not recovered.
+// the handlers, several at a time, and delay them. When one panics, that is logged, and what the handler returned counts
+// all the same.
 type ConsumerHooks struct {
 	// Handled is called after a handler has returned, with how long it took and its error.
 	Handled func(ctx context.Context, r Record, took time.Duration, err error)

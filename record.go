@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -116,12 +115,4 @@ func decodeRecord(r *Record, data []byte, layout *changerec.Layout, tables []str
 	r.ID, r.Type, r.AggregateID, r.Sequence, r.Time, r.Headers = e.ID, e.Type, e.AggregateID, e.Sequence, e.Time, e.Headers
 	r.ContentType, r.Payload, r.Table, r.ChangedAt = e.ContentType, e.Payload, e.Table, e.ChangedAt
 	return nil
-}
-
-type recordKey struct{}
-
-// RecordFromContext returns the record that is being handled. ok is false outside a handler.
-func RecordFromContext(ctx context.Context) (r Record, ok bool) {
-	r, ok = ctx.Value(recordKey{}).(Record)
-	return r, ok
 }
