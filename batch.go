@@ -59,9 +59,11 @@ func RecordFromContext(ctx context.Context) (r Record, ok bool) {
 // newBatch returns a batch of n empty deliveries.
 func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
 	b := &batch{c: c, handlers: *c.handlers.Load(), ctx: ctx, failFast: failFast}
-	if n == 1 {
+	switch n {
+	case 0:
+	case 1:
 		b.deliveries = b.oneDelivery[:]
-	} else {
+	default:
 		b.deliveries = make([]delivery, n)
 	}
 	return b

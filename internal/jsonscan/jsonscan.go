@@ -42,6 +42,9 @@ func (c *Cursor) Err() error {
 	return c.err
 }
 
+// Offset returns how far the text has been read, in bytes: all of it after an error.
+func (c *Cursor) Offset() int { return c.pos }
+
 // Peek returns the first byte of the next value, or 0 at the end of the text and after an error.
 func (c *Cursor) Peek() byte {
 	c.pos = space(c.data, c.pos)

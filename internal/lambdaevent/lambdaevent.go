@@ -11,8 +11,8 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
 )
@@ -25,137 +25,229 @@ const (
 
 // Record is one record of an invocation.
 type Record struct {
-	Source         string // Kinesis or DynamoDB
 	SourceARN      string
 	ShardID        string // empty for DynamoDB, which does not say
-	SequenceNumber string
-	Data           []byte // the change record; nil with Err
+	SequenceNumber []byte // may share memory with the invocation
+	Data           []byte // the change record, until the next call of Next; nil with Err
 	Err            error  // why the data cannot be had
 }
 
-// Parse reads an invocation. The records' data may share memory with payload, which is never
-// changed.
-func Parse(payload []byte) ([]Record, error) {
-	c := jsonscan.New(payload)
-	if !c.Enter('{') {
-		return nil, fmt.Errorf("want a JSON object with Records, have %s", describe(payload))
-	}
-	var records []Record
-	found := false
-	for first := true; ; first = false {
-		name, ok := c.Key(first)
-		if !ok {
-			break
-		}
-		if string(name) != "Records" || c.Peek() != '[' {
-			c.Value()
-			continue
-		}
-		found, records = true, nil
-		c.Enter('[')
-		for first := true; c.Element(first); first = false {
-			raw := c.Value()
-			if raw == nil {
-				break
-			}
-			r, err := record(raw)
-			if err != nil {
-				return nil, fmt.Errorf("record %d: %w", len(records), err)
-			}
-			if len(records) > 0 && r.Source != records[0].Source {
-				return nil, fmt.Errorf("record %d is from %s, the ones before it from %s", len(records), r.Source, records[0].Source)
-			}
-			records = append(records, r)
-		}
-	}
-	c.End()
-	switch {
-	case c.Err() != nil:
-		return nil, fmt.Errorf("not JSON: %w", c.Err())
-	case !found:
-		return nil, fmt.Errorf("want a JSON object with Records, have %s", describe(payload))
-	}
-	return records, nil
+// Scanner reads the records of an invocation in one pass. A DynamoDB Streams record is its own change record; a Kinesis
+// record holds it in base64, for which the Scanner has one buffer.
+type Scanner struct {
+	payload []byte
+	c       jsonscan.Cursor
+	state   state
+	n       int // records read
+	source  string
+	err     error
+
+	buffer     []byte
+	arn, shard string // of the record before, which are mostly those of the next one, too
 }
 
-func record(raw []byte) (Record, error) {
-	var r Record
-	var source, arn, eventID, kinesis, stream []byte
-	c := jsonscan.New(raw)
-	if !c.Enter('{') {
-		return r, fmt.Errorf("want an object, have %s", describe(raw))
+type state int
+
+const (
+	before state = iota // before the first record
+	inside
+	over
+)
+
+// New returns a Scanner of an invocation, which is never changed.
+func New(payload []byte) *Scanner {
+	return &Scanner{payload: payload, c: jsonscan.New(payload)}
+}
+
+// Offset returns how far the invocation has been read, in bytes.
+func (s *Scanner) Offset() int { return s.c.Offset() }
+
+// Next reads the next record. After the last one, or when the invocation turns out not to be one, it returns false; see Err.
+func (s *Scanner) Next(r *Record) bool {
+	switch {
+	case s.state == before && s.enter():
+		s.state = inside
+	case s.state == inside && s.c.Element(false):
+	default:
+		s.end()
+		return false
 	}
+	if s.err = s.read(r); s.err != nil {
+		s.err = fmt.Errorf("record %d: %w", s.n, s.err)
+	}
+	if s.c.Err() != nil || s.err != nil {
+		s.end()
+		return false
+	}
+	s.n++
+	return true
+}
+
+// Err returns why the invocation is not one, once Next has returned false.
+func (s *Scanner) Err() error { return s.err }
+
+// enter goes to the first record.
+func (s *Scanner) enter() bool {
+	if !s.c.Enter('{') || !s.member(true) {
+		s.refuse()
+		return false
+	}
+	s.c.Enter('[')
+	return s.c.Element(true)
+}
+
+// member goes to the array Records.
+func (s *Scanner) member(first bool) bool {
+	for ; ; first = false {
+		name, ok := s.c.Key(first)
+		if !ok {
+			return false
+		}
+		if string(name) == "Records" && s.c.Peek() == '[' {
+			return true
+		}
+		s.c.Value()
+	}
+}
+
+// end reads what follows the records, and says what is wrong with the text if nothing else is known to be.
+func (s *Scanner) end() {
+	if s.state == over {
+		return
+	}
+	s.state = over
+	if s.err != nil && s.c.Err() == nil {
+		return
+	}
+	if s.err == nil && s.member(false) {
+		s.err = errors.New("it has Records twice")
+		return
+	}
+	s.c.End()
+	if s.c.Err() != nil {
+		s.err = fmt.Errorf("not JSON: %w", s.c.Err())
+	}
+}
+
+// refuse says that there are no records.
+func (s *Scanner) refuse() {
+	s.state = over
+	s.c.End()
+	s.err = fmt.Errorf("want a JSON object with Records, have %s", describe(s.payload))
+}
+
+func (s *Scanner) read(r *Record) error {
+	*r = Record{}
+	if s.c.Peek() != '{' {
+		return fmt.Errorf("want an object, have %s", describe(s.c.Value()))
+	}
+	start := s.c.Offset()
+	var source, arn, eventID, number, data, streamNumber []byte
+	s.c.Enter('{')
 	for first := true; ; first = false {
-		name, ok := c.Key(first)
+		name, ok := s.c.Key(first)
 		if !ok {
 			break
 		}
 		switch string(name) {
 		case "eventSource":
-			source = c.Value()
+			source = s.c.Value()
 		case "eventSourceARN":
-			arn = c.Value()
+			arn = s.c.Value()
 		case "eventID":
-			eventID = c.Value()
+			eventID = s.c.Value()
 		case "kinesis":
-			kinesis = c.Value()
+			number, data = s.members("sequenceNumber", "data")
 		case "dynamodb":
-			stream = c.Value()
+			streamNumber, _ = s.members("SequenceNumber", "")
 		default:
-			c.Value()
+			s.c.Value()
 		}
 	}
-	r.Source, r.SourceARN = text(source), text(arn)
-	switch r.Source {
-	case Kinesis:
-		r.ShardID, _, _ = strings.Cut(text(eventID), ":")
-		number, data := members(kinesis, "sequenceNumber", "data")
+	if s.c.Err() != nil {
+		return nil // said at the end
+	}
+	switch from := text(source); {
+	case string(from) == Kinesis:
 		r.SequenceNumber = text(number)
-		var err error
-		if r.Data, err = base64.StdEncoding.AppendDecode(nil, []byte(text(data))); err != nil {
-			// One bad record among good ones is not a bad invocation: it is left to whoever decodes it.
-			r.Data, r.Err = nil, fmt.Errorf("the data is not base64: %w", err)
-		}
-	case DynamoDB:
-		number, _ := members(stream, "SequenceNumber", "")
-		r.SequenceNumber, r.Data = text(number), raw
+		r.Data, r.Err = s.decode(data)
+		r.ShardID = same(&s.shard, beforeColon(text(eventID)))
+	case string(from) == DynamoDB:
+		r.SequenceNumber, r.Data = text(streamNumber), s.payload[start:s.c.Offset()]
 	default:
-		return r, fmt.Errorf("its eventSource is %q, want %s or %s", clip(r.Source), Kinesis, DynamoDB)
+		return fmt.Errorf("its eventSource is %q, want %s or %s", clip(string(from)), Kinesis, DynamoDB)
 	}
-	if r.SequenceNumber == "" {
-		return r, fmt.Errorf("it has no sequence number, so a failure could not be reported")
+	r.SourceARN = same(&s.arn, text(arn))
+	if before := s.source; same(&s.source, text(source)) != before && s.n > 0 {
+		return fmt.Errorf("it is from %s, the ones before it from %s", s.source, before)
 	}
-	return r, nil
+	if len(r.SequenceNumber) == 0 {
+		return errors.New("it has no sequence number, so a failure could not be reported")
+	}
+	return nil
 }
 
-// members returns two members of an object.
-func members(raw []byte, a, b string) (x, y []byte) {
-	c := jsonscan.New(raw)
-	if !c.Enter('{') {
+// members returns two members of an object, and passes over any other value.
+func (s *Scanner) members(a, b string) (x, y []byte) {
+	if !s.c.Enter('{') {
+		s.c.Value()
 		return nil, nil
 	}
 	for first := true; ; first = false {
-		name, ok := c.Key(first)
+		name, ok := s.c.Key(first)
 		if !ok {
 			return x, y
 		}
 		switch string(name) {
 		case a:
-			x = c.Value()
+			x = s.c.Value()
 		case b:
-			y = c.Value()
+			y = s.c.Value()
 		default:
-			c.Value()
+			s.c.Value()
 		}
 	}
 }
 
-// text returns what a string stands for, and "" for any other value.
-func text(raw []byte) string {
+// decode decodes base64 into the buffer.
+func (s *Scanner) decode(raw []byte) ([]byte, error) {
 	if !jsonscan.IsString(raw) {
-		return ""
+		return nil, errors.New("there is no data")
 	}
-	return string(jsonscan.Unquote(make([]byte, 0, len(raw)), raw))
+	encoded := raw[1 : len(raw)-1]
+	if need := base64.StdEncoding.DecodedLen(len(encoded)); need > len(s.buffer) {
+		s.buffer = make([]byte, need+need/4)
+	}
+	n, err := base64.StdEncoding.Decode(s.buffer, encoded)
+	if err != nil && bytes.IndexByte(encoded, '\\') >= 0 { // some encoders escape the slash
+		n, err = base64.StdEncoding.Decode(s.buffer, jsonscan.Text(raw))
+	}
+	if err != nil {
+		// One bad record among good ones is not a bad invocation: it is left to whoever reports it.
+		return nil, fmt.Errorf("the data is not base64: %w", err)
+	}
+	return s.buffer[:n], nil
+}
+
+// same returns text as a string: the one that last points to if it says the same.
+func same(last *string, text []byte) string {
+	if *last != string(text) {
+		*last = string(text)
+	}
+	return *last
+}
+
+func beforeColon(text []byte) []byte {
+	text, _, _ = bytes.Cut(text, []byte(":"))
+	return text
+}
+
+// text returns what a string stands for, and nil for any other value.
+func text(raw []byte) []byte {
+	if !jsonscan.IsString(raw) {
+		return nil
+	}
+	return jsonscan.Text(raw)
 }
 
 // describe says what arrived instead: an object by the names of its members, never by their contents.
