@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // order is the payload: the JSON of services, with short strings, numbers and a list that grows.
@@ -31,19 +32,25 @@ type item struct {
 
 func (order) EventType() string { return "ORDER_CREATED" }
 
-// newOrder returns an order of about size bytes as JSON.
+// newOrder returns an order of size bytes as JSON: as many items as fit, and a note that fills the rest.
 func newOrder(size int) order {
 	o := order{
 		OrderID:  "01J1A2B3C4D5E6F7G8H9JKMNPQ",
 		Customer: customer{ID: "customer-4711", Email: "jane.doe@example.com"},
-		Currency: "EUR", Total: 4180, Paid: true,
+		Currency: "EUR", Total: 4180, Paid: true, Items: []item{},
 		Note: `leave at the "back door"`,
 	}
-	for len(must(json.Marshal(o))) < size {
+	for missing := size - len(must(json.Marshal(o))); ; {
 		n := len(o.Items)
 		o.Items = append(o.Items, item{SKU: fmt.Sprintf("SKU-%06d", n), Name: "coffee beans, 1 kg", Quantity: int32(n%3 + 1), Price: 2090})
+		if left := size - len(must(json.Marshal(o))); left >= 0 {
+			missing = left
+			continue
+		}
+		o.Items = o.Items[:n]
+		o.Note += strings.Repeat(".", missing)
+		return o
 	}
-	return o
 }
 
 // sizes are the payload sizes that are compared.

@@ -22,7 +22,8 @@ type meter struct {
 
 // result is what was measured of a side, per record.
 type result struct {
-	ns     []float64 // by round
+	cpu    []float64 // nanoseconds on all CPUs by round, those of the garbage collector included
+	wall   []float64 // nanoseconds on the clock by round
 	allocs float64
 }
 
@@ -39,13 +40,15 @@ func (m meter) compare(sides []side) results {
 	for round := range m.rounds {
 		for i := range sides {
 			i = (i + round) % len(sides) // nobody is always first
-			start := time.Now()
+			records := float64(calls[i] * max(sides[i].per, 1))
+			start, used := time.Now(), cpuTime()
 			for range calls[i] {
 				sides[i].do()
 			}
-			ns := float64(time.Since(start).Nanoseconds()) / float64(calls[i]*max(sides[i].per, 1))
+			cpu, wall := cpuTime()-used, time.Since(start)
 			r := all[sides[i].name]
-			r.ns = append(r.ns, ns)
+			r.cpu = append(r.cpu, float64(cpu)/records)
+			r.wall = append(r.wall, float64(wall)/records)
 			all[sides[i].name] = r
 		}
 	}
@@ -55,11 +58,11 @@ func (m meter) compare(sides []side) results {
 // calibrate returns how many calls fill a slice of time.
 func (m meter) calibrate(do func()) int {
 	for n := 1; ; n *= 2 {
-		start := time.Now()
+		start := cpuTime()
 		for range n {
 			do()
 		}
-		if took := time.Since(start); took > m.slice/4 {
+		if took := cpuTime() - start; took > m.slice/4 {
 			return max(1, int(float64(n)*float64(m.slice)/float64(took)))
 		}
 	}
@@ -82,15 +85,19 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// ns is the median time of a side.
-func (r results) ns(name string) float64 { return median(r.get(name).ns) }
+// ns is the median CPU time of a side.
+func (r results) ns(name string) float64 { return median(r.get(name).cpu) }
 
-// ratio is the median, over the rounds, of the time of a by that of b: by how much b is faster.
-func (r results) ratio(a, b string) float64 {
-	x, y := r.get(a), r.get(b)
-	ratios := make([]float64, len(x.ns))
+// ratio is the median, over the rounds, of the CPU time of a by that of b: by how much b is faster.
+func (r results) ratio(a, b string) float64 { return ratio(r.get(a).cpu, r.get(b).cpu) }
+
+// wallRatio is ratio on the clock, which counts what runs in parallel once.
+func (r results) wallRatio(a, b string) float64 { return ratio(r.get(a).wall, r.get(b).wall) }
+
+func ratio(a, b []float64) float64 {
+	ratios := make([]float64, len(a))
 	for i := range ratios {
-		ratios[i] = x.ns[i] / y.ns[i]
+		ratios[i] = a[i] / b[i]
 	}
 	return median(ratios)
 }

@@ -101,6 +101,8 @@ type record struct {
 	dynamodb                        bool
 	imageSeen                       bool
 	image                           [attributes]value
+	text                            []byte // what the payload stands for, if its kind is done
+	tried                           bool   // text has been allocated
 }
 
 // Decode reads one record into e. tables limits what counts as an event to the named tables; empty means any. Unless both
@@ -247,6 +249,9 @@ func (r *record) newImage(c *jsonscan.Cursor, layout *Layout) {
 		case layout.Sequence:
 			which = sequence
 		case layout.Payload:
+			if r.readPayload(c) {
+				continue
+			}
 			which = payload
 		case layout.ContentType:
 			which = contentType
@@ -289,7 +294,7 @@ func (r *record) event(e *Event, layout *Layout, tables []string) (NotEvent, *Er
 	if e.Sequence, err = integer(r.image[sequence], layout.Sequence); err != nil {
 		return 0, err
 	}
-	e.Payload, err = payloadBytes(r.image[payload], layout.Payload)
+	e.Payload, err = r.payload(layout.Payload)
 	return 0, err
 }
 

@@ -82,7 +82,7 @@ func (r *record) table() (piece, *Error) {
 // strings fills in all strings of the event, its headers included.
 func (r *record) strings(e *Event, table piece, layout *Layout) *Error {
 	const fixed = 5
-	var space [fixed + 2*8]piece
+	var space [fixed]piece
 	pieces := append(space[:0], table)
 	for _, a := range [fixed - 1]attribute{id, typ, aggregateID, contentType} {
 		p, err := stringPiece(r.image[a], layout.name(a), a == aggregateID)
@@ -91,9 +91,13 @@ func (r *record) strings(e *Event, table piece, layout *Layout) *Error {
 		}
 		pieces = append(pieces, p)
 	}
-	pieces, withHeaders, err := headerPieces(pieces, r.image[headers], layout.Headers)
-	if err != nil {
-		return err
+	withHeaders := false
+	if r.image[headers].raw != nil {
+		var more [fixed + 2*8]piece
+		var err *Error
+		if pieces, withHeaders, err = headerPieces(append(more[:0], pieces...), r.image[headers], layout.Headers); err != nil {
+			return err
+		}
 	}
 
 	all, from := join(pieces), 0

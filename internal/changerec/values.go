@@ -1,6 +1,7 @@
 package changerec
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ const (
 	none    kindOf = iota // no attribute, or a NULL
 	unread                // not taken apart yet
 	unknown               // a type that DynamoDB does not have
+	done                  // a string that is unescaped already
 	str
 	num
 	object
@@ -25,7 +27,7 @@ const (
 )
 
 // names are the types by kindOf. Those after M and B are only ever named in errors.
-var names = [...]string{none: "NULL", unread: "", unknown: "", str: "S", num: "N", object: "M", binary: "B", other: "BOOL", 8: "L", 9: "SS", 10: "NS", 11: "BS"}
+var names = [...]string{none: "NULL", unread: "", unknown: "", done: "S", str: "S", num: "N", object: "M", binary: "B", other: "BOOL", 9: "L", 10: "SS", 11: "NS", 12: "BS"}
 
 func (k kindOf) String() string { return names[k] }
 
@@ -101,6 +103,20 @@ func (v value) parse(where string) (kind kindOf, inner []byte, err *Error) {
 	}
 }
 
+// digits reads a whole number of up to 18 digits, which 64 bits hold whatever they are. For anything else ok is false.
+func digits(text []byte) (n int64, ok bool) {
+	if len(text) == 0 || len(text) > 18 {
+		return 0, false
+	}
+	for _, b := range text {
+		if b < '0' || b > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(b-'0')
+	}
+	return n, true
+}
+
 // integer reads a whole number of type N that fits 64 bits; missing is 0.
 func integer(v value, where string) (int64, *Error) {
 	kind, inner, err := v.typed(where)
@@ -111,6 +127,9 @@ func integer(v value, where string) (int64, *Error) {
 		return 0, errorf(where, "want type N, have %s", kind)
 	case !jsonscan.IsString(inner):
 		return 0, errorf(where, "want a string in N, have %s", clip(inner))
+	}
+	if n, ok := digits(inner[1 : len(inner)-1]); ok {
+		return n, nil
 	}
 	n, bad := strconv.ParseInt(string(jsonscan.Text(inner)), 10, 64)
 	if bad != nil {
@@ -135,6 +154,9 @@ func eventTime(v value, where string, changedAt time.Time) (time.Time, *Error) {
 		return time.Time{}, errorf(where, "want type N, have %s", kind)
 	case !jsonscan.IsString(inner):
 		return time.Time{}, errorf(where, "want a string in %s, have %s", kind, clip(inner))
+	}
+	if ms, ok := digits(inner[1 : len(inner)-1]); ok && kind == num {
+		return time.UnixMilli(ms).UTC(), nil
 	}
 	text := string(jsonscan.Text(inner))
 	if kind == str {
@@ -163,6 +185,9 @@ func instant(raw, precision []byte) (time.Time, *Error) {
 	if raw[0] != '-' && (raw[0] < '0' || raw[0] > '9') {
 		return time.Time{}, errorf(where, "want a number, have %s", clip(raw))
 	}
+	if n, ok := digits(raw); ok && string(precision) == `"MICROSECOND"` { // what DynamoDB writes by default
+		return time.UnixMicro(n).UTC(), nil
+	}
 	text := string(raw)
 	n, err := int64(0), error(strconv.ErrRange)
 	if len(text) <= len("-9223372036854775808") {
@@ -176,10 +201,7 @@ func instant(raw, precision []byte) (time.Time, *Error) {
 		return time.UnixMilli(int64(seconds * 1000)).UTC(), nil
 	}
 	unit := ""
-	switch {
-	case string(precision) == `"MICROSECOND"`:
-		return time.UnixMicro(n).UTC(), nil
-	case precision != nil && !jsonscan.IsNull(precision):
+	if precision != nil && !jsonscan.IsNull(precision) {
 		if !jsonscan.IsString(precision) {
 			return time.Time{}, errorf(where+"Precision", "want a string, have %s", clip(precision))
 		}
@@ -196,10 +218,35 @@ func instant(raw, precision []byte) (time.Time, *Error) {
 	return time.Time{}, errorf(where+"Precision", "want MICROSECOND or MILLISECOND")
 }
 
-// payloadBytes reads the payload from S or B.
-func payloadBytes(v value, where string) ([]byte, *Error) {
+// readPayload passes over a payload in the shape in which DynamoDB writes a string, and unescapes it on the way. How long
+// it is does not show before its end, so it gets as much room as there is text. That happens once for each record, and not
+// for invalid UTF-8, which takes three times its room: so memory stays bounded.
+func (r *record) readPayload(c *jsonscan.Cursor) bool {
+	at := *c
+	if r.tried || !at.Skip(`{"S":`) || !utf8.Valid(at.Rest()) {
+		return false
+	}
+	r.tried = true
+	text, ok := at.StringWithin(make([]byte, 0, len(at.Rest())))
+	if !ok || !at.Skip("}") {
+		return false
+	}
+	*c = at
+	r.text, r.image[payload] = text, value{raw: text, kind: done}
+	return true
+}
+
+// payload reads the payload from S or B.
+func (r *record) payload(where string) ([]byte, *Error) {
 	if where == "" {
 		return nil, nil
+	}
+	v := r.image[payload]
+	if v.kind == done {
+		if slack := cap(r.text) - len(r.text); slack > 512+len(r.text)/4 {
+			return bytes.Clone(r.text), nil
+		}
+		return r.text, nil
 	}
 	kind, inner, err := v.typed(where)
 	switch {

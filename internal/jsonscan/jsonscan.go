@@ -74,11 +74,8 @@ func (c *Cursor) Key(first bool) (name []byte, ok bool) {
 		atName = true
 	}
 	if atName && i < len(d) && d[i] == '"' {
-		i++
-		start := i
-		for i < len(d) && class[d[i]] == 0 {
-			i++
-		}
+		start := i + 1
+		i = nameEnd(d, start)
 		if i+1 < len(d) && d[i] == '"' && d[i+1] == ':' {
 			c.pos = i + 2
 			return d[start:i], true
@@ -169,12 +166,9 @@ func (c *Cursor) Single() (name, value []byte, ok bool) {
 	if len(d)-i < 2 || d[i] != '{' || d[i+1] != '"' {
 		return nil, nil, false
 	}
-	i += 2
-	start := i
-	for i < len(d) && class[d[i]] == 0 {
-		i++
-	}
-	name = d[start:min(i, len(d))]
+	start := i + 2
+	i = nameEnd(d, start)
+	name = d[start:i]
 	if len(d)-i < 3 || d[i] != '"' || d[i+1] != ':' {
 		return nil, nil, false
 	}
@@ -192,6 +186,18 @@ func (c *Cursor) Single() (name, value []byte, ok bool) {
 	}
 	c.pos = i + 1
 	return name, d[start:i], true
+}
+
+// Rest returns the text that has not been read: nothing after an error.
+func (c *Cursor) Rest() []byte { return c.data[c.pos:] }
+
+// Skip passes over text if that is what comes next, byte for byte, and reports whether it is.
+func (c *Cursor) Skip(text string) bool {
+	if rest := c.data[c.pos:]; len(rest) < len(text) || string(rest[:len(text)]) != text {
+		return false
+	}
+	c.pos += len(text)
+	return true
 }
 
 const (

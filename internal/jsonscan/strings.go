@@ -25,53 +25,101 @@ const (
 	quote = 1 + iota
 	backslash
 	control
-	beyondASCII // the last one, so that class%beyondASCII is 0 for all that needs no look to find a string's end
+	beyondASCII
 )
 
-// Eight bytes in one word, the first one lowest. Each of these marks bytes by their highest bit. A mark can be wrong only
-// above a right one, so the lowest mark is always right, and marks that are joined keep that.
+// Eight bytes in one word, the first one lowest. The functions below mark bytes by their highest bit. A mark can be wrong only
+// above a right one, because only a byte that gets a right mark borrows from the next; so the lowest mark is always right,
+// and whoever goes on to a higher one looks at the byte again.
 const (
 	ones  = 0x0101010101010101
 	highs = 0x8080808080808080
 )
 
-func zeros(x uint64) uint64       { return (x - ones) &^ x & highs }
-func quotes(x uint64) uint64      { return zeros(x ^ '"'*ones) }
-func backslashes(x uint64) uint64 { return zeros(x ^ '\\'*ones) }
-func controls(x uint64) uint64    { return (x - 0x20*ones) &^ x & highs }
+// ends marks quotes, backslashes and control characters. A byte below 0x80, less what it is compared with, has its highest
+// bit set only if the two are equal, or if it is smaller than 0x20; bytes from 0x80 on are taken out.
+func ends(x uint64) uint64 {
+	return ((x ^ '"'*ones - ones) | (x ^ '\\'*ones - ones) | (x - 0x20*ones)) &^ x & highs
+}
+
+// changes marks backslashes and bytes from 0x80 on.
+func changes(x uint64) uint64 { return ((x ^ '\\'*ones - ones) | x) & highs }
 
 // stringEnd returns where the string whose inside starts at i ends, its closing quote included, or 0 if it is malformed.
 func stringEnd(d []byte, i int) int {
-	for {
-		for len(d)-i >= 8 {
-			x := binary.LittleEndian.Uint64(d[i:])
-			marks := quotes(x) | backslashes(x) | controls(x)
-			if marks != 0 {
-				i += bits.TrailingZeros64(marks) / 8
-				break
+words:
+	for len(d)-i >= 8 {
+		x := binary.LittleEndian.Uint64(d[i:])
+		for marks := ends(x); marks != 0; {
+			k := bits.TrailingZeros64(marks) / 8
+			switch b := d[i+k]; {
+			case b == '"':
+				return i + k + 1
+			case b != '\\':
+				if b < 0x20 {
+					return 0
+				}
+				marks &= marks - 1 // a wrong mark
+				continue
 			}
-			i += 8
-		}
-		for i < len(d) && class[d[i]]%beyondASCII == 0 {
-			i++
-		}
-		if i >= len(d) {
-			return 0
-		}
-		switch {
-		case d[i] == '"':
-			return i + 1
-		case d[i] != '\\' || len(d)-i < 2 || escapes[d[i+1]] == 0:
-			return 0
-		case d[i+1] == 'u':
-			if _, ok := hex4(d[i+2:]); !ok {
+			size := escape(d, i+k)
+			if size == 0 {
 				return 0
 			}
-			i += 6
+			if k += size; k >= 8 {
+				i += k
+				continue words
+			}
+			marks &= ^uint64(0) << (8 * k)
+		}
+		i += 8
+	}
+	for i < len(d) {
+		switch class[d[i]] {
+		case quote:
+			return i + 1
+		case control:
+			return 0
+		case backslash:
+			size := escape(d, i)
+			if size == 0 {
+				return 0
+			}
+			i += size
 		default:
-			i += 2
+			i++
 		}
 	}
+	return 0
+}
+
+// escape returns the length of the escape whose backslash is at i, or 0 if it is malformed.
+func escape(d []byte, i int) int {
+	if len(d)-i < 2 || escapes[d[i+1]] == 0 {
+		return 0
+	}
+	if d[i+1] != 'u' {
+		return 2
+	}
+	if _, ok := hex4(d[i+2:]); !ok {
+		return 0
+	}
+	return 6
+}
+
+// nameEnd returns where the plain ASCII that starts at i ends.
+func nameEnd(d []byte, i int) int {
+	for len(d)-i >= 8 {
+		x := binary.LittleEndian.Uint64(d[i:])
+		if marks := ends(x) | x&highs; marks != 0 {
+			return i + bits.TrailingZeros64(marks)/8
+		}
+		i += 8
+	}
+	for i < len(d) && class[d[i]] == 0 {
+		i++
+	}
+	return i
 }
 
 // badString says where the malformed string whose opening quote is at i goes wrong.
@@ -145,6 +193,61 @@ func UnquoteWithin(dst, raw []byte) (out []byte, ok bool) {
 	return out, true
 }
 
+// StringWithin passes over the next value if it is a string, and appends to dst what it stands for: in one pass, where Value
+// and Unquote take two. The cursor stays and ok is false if it is another value, has white space before it, is malformed, or
+// needs more room than dst has.
+func (c *Cursor) StringWithin(dst []byte) (out []byte, ok bool) {
+	d, i := c.data, c.pos
+	if i >= len(d) || d[i] != '"' {
+		return dst, false
+	}
+	i++
+	n, room := len(dst), dst[:cap(dst)]
+	for {
+		for len(d)-i >= 8 && len(room)-n >= 8 {
+			x := binary.LittleEndian.Uint64(d[i:])
+			binary.LittleEndian.PutUint64(room[n:], x)
+			marks := ends(x) | x&highs
+			if marks == 0 {
+				i, n = i+8, n+8
+				continue
+			}
+			k := bits.TrailingZeros64(marks) / 8
+			i, n = i+k, n+k
+			if d[i] != '\\' || len(d)-i < 2 || d[i+1] == 'u' || escapes[d[i+1]] == 0 || n == len(room) {
+				break
+			}
+			room[n] = escapes[d[i+1]]
+			i, n = i+2, n+1
+		}
+		if i >= len(d) {
+			return dst, false
+		}
+		size := 1
+		switch class[d[i]] {
+		case quote:
+			c.pos = i + 1
+			return room[:n], true
+		case control:
+			return dst, false
+		case backslash:
+			if size = escape(d, i); size == 0 {
+				return dst, false
+			}
+			if size == 6 && len(d)-i >= 12 && d[i+6] == '\\' && escape(d, i+6) == 6 {
+				_, size = unicodeEscape(d[i : i+12]) // 12 for a surrogate pair
+			}
+		case beyondASCII:
+			_, size = utf8.DecodeRune(d[i:])
+		}
+		part, rest := unquote(room[:n], d[i:i+size])
+		if len(rest) > 0 {
+			return dst, false
+		}
+		i, n = i+size, len(part)
+	}
+}
+
 // UnquotedLen returns the length of what the string raw stands for, or a little more: as much room as Unquote needs. It is
 // at most len(raw)-2 for valid UTF-8, and three times as much otherwise.
 func UnquotedLen(raw []byte) int {
@@ -178,16 +281,24 @@ func unquote(dst, s []byte) (out, rest []byte) {
 	i := 0
 	for i < len(s) {
 		// Copy eight bytes whatever they are, and count those before the first that does not stand for itself.
-		if len(s)-i >= 8 && len(room)-n >= 8 {
+		for len(s)-i >= 8 && len(room)-n >= 8 {
 			x := binary.LittleEndian.Uint64(s[i:])
 			binary.LittleEndian.PutUint64(room[n:], x)
-			marks := backslashes(x) | x&highs
+			marks := changes(x)
 			if marks == 0 {
 				i, n = i+8, n+8
 				continue
 			}
 			k := bits.TrailingZeros64(marks) / 8
 			i, n = i+k, n+k
+			if s[i] != '\\' || s[i+1] == 'u' || n == len(room) {
+				break
+			}
+			room[n] = escapes[s[i+1]]
+			i, n = i+2, n+1
+		}
+		if i == len(s) {
+			break
 		}
 		if n == len(room) {
 			break
