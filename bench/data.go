@@ -59,7 +59,8 @@ var sizes = []struct {
 	bytes int
 }{{"300 B", 300}, {"1 KB", 1000}, {"4 KB", 4000}, {"64 KB", 64_000}}
 
-// change is a change record as DynamoDB's Kinesis destination writes it, about an event with this payload.
+// change is a change record as DynamoDB's Kinesis destination writes it, about an event with this payload: all attributes
+// of an event row but the content type, which JSON does not need, and headers.
 func change(kind, eventID string, payload []byte) []byte {
 	image := "NewImage"
 	if kind == "REMOVE" {
@@ -68,7 +69,7 @@ func change(kind, eventID string, payload []byte) []byte {
 	return fmt.Appendf(nil, `{"awsRegion":"eu-west-1","eventID":"5a88419c-468a-4ac4-8bad-7f832caf7345","eventName":%q,"userIdentity":null,`+
 		`"recordFormat":"application/json","tableName":"events","dynamodb":{"ApproximateCreationDateTime":1719347890250647,`+
 		`"Keys":{"eventId":{"S":%q}},%q:{"eventId":{"S":%q},"type":{"S":"ORDER_CREATED"},"timestamp":{"N":"1719347890250"},`+
-		`"aggregateId":{"S":"order-%s"},"payload":{"S":%s}},"SizeBytes":%d,"ApproximateCreationDateTimePrecision":"MICROSECOND"},`+
+		`"aggregateId":{"S":"order-%s"},"sequence":{"N":"3"},"expiresAt":{"N":"1721939890"},"payload":{"S":%s}},"SizeBytes":%d,"ApproximateCreationDateTimePrecision":"MICROSECOND"},`+
 		`"eventSource":"aws:dynamodb"}`, kind, eventID, image, eventID, eventID, must(json.Marshal(string(payload))), len(payload)+150)
 }
 

@@ -15,6 +15,7 @@ type eventRow struct {
 	Type        string `dynamodbav:"type"`
 	AggregateID string `dynamodbav:"aggregateId"`
 	Timestamp   int64  `dynamodbav:"timestamp"`
+	Sequence    int64  `dynamodbav:"sequence"`
 	Payload     string `dynamodbav:"payload"`
 }
 
@@ -119,6 +120,7 @@ func mapJSON(data []byte) (row eventRow, err error) {
 // mirror is encoding/json into structs made for this one row.
 func mirror(data []byte) (row eventRow, err error) {
 	type str struct{ S string }
+	type num struct{ N json.Number }
 	var r struct {
 		EventName string `json:"eventName"`
 		Dynamodb  struct {
@@ -126,10 +128,9 @@ func mirror(data []byte) (row eventRow, err error) {
 				EventID     str `json:"eventId"`
 				Type        str `json:"type"`
 				AggregateID str `json:"aggregateId"`
-				Timestamp   struct {
-					N json.Number
-				} `json:"timestamp"`
-				Payload str `json:"payload"`
+				Timestamp   num `json:"timestamp"`
+				Sequence    num `json:"sequence"`
+				Payload     str `json:"payload"`
 			}
 		} `json:"dynamodb"`
 	}
@@ -138,5 +139,9 @@ func mirror(data []byte) (row eventRow, err error) {
 	}
 	image := &r.Dynamodb.NewImage
 	at, err := image.Timestamp.N.Int64()
-	return eventRow{image.EventID.S, image.Type.S, image.AggregateID.S, at, image.Payload.S}, err
+	if err != nil {
+		return row, err
+	}
+	sequence, err := image.Sequence.N.Int64()
+	return eventRow{image.EventID.S, image.Type.S, image.AggregateID.S, at, sequence, image.Payload.S}, err
 }

@@ -191,6 +191,9 @@ func (c *Cursor) Single() (name, value []byte, ok bool) {
 // Rest returns the text that has not been read: nothing after an error.
 func (c *Cursor) Rest() []byte { return c.data[c.pos:] }
 
+// Advance passes over n bytes of Rest, which the caller knows to be a value.
+func (c *Cursor) Advance(n int) { c.pos += n }
+
 // Skip passes over text if that is what comes next, byte for byte, and reports whether it is.
 func (c *Cursor) Skip(text string) bool {
 	if rest := c.data[c.pos:]; len(rest) < len(text) || string(rest[:len(text)]) != text {

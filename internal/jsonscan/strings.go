@@ -1,6 +1,7 @@
 package jsonscan
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"slices"
@@ -154,15 +155,9 @@ var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n
 
 // plain reports whether the string raw stands for itself.
 func plain(raw []byte) bool {
-	for i, b := range raw {
-		if class[b] == backslash {
-			return false
-		}
-		if class[b] == beyondASCII {
-			return utf8.Valid(raw[i:]) && !slices.Contains(raw[i:], '\\')
-		}
-	}
-	return true
+	inside := raw[1 : len(raw)-1]
+	rest := inside[nameEnd(inside, 0):]
+	return len(rest) == 0 || utf8.Valid(rest) && bytes.IndexByte(rest, '\\') < 0
 }
 
 // Text returns what the string raw stands for. It shares memory with raw unless raw holds escapes or invalid UTF-8.

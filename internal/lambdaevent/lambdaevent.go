@@ -142,7 +142,8 @@ func (s *Scanner) read(r *Record) error {
 		return fmt.Errorf("want an object, have %s", describe(s.c.Value()))
 	}
 	start := s.c.Offset()
-	var source, arn, eventID, number, data, streamNumber []byte
+	var source, arn, eventID, number, streamNumber []byte
+	var data data
 	s.c.Enter('{')
 	for first := true; ; first = false {
 		name, ok := s.c.Key(first)
@@ -157,9 +158,9 @@ func (s *Scanner) read(r *Record) error {
 		case "eventID":
 			eventID = s.c.Value()
 		case "kinesis":
-			number, data = s.members("sequenceNumber", "data")
+			number, data = s.kinesis()
 		case "dynamodb":
-			streamNumber, _ = s.members("SequenceNumber", "")
+			streamNumber = s.dynamodb()
 		default:
 			s.c.Value()
 		}
@@ -187,46 +188,94 @@ func (s *Scanner) read(r *Record) error {
 	return nil
 }
 
-// members returns two members of an object, and passes over any other value.
-func (s *Scanner) members(a, b string) (x, y []byte) {
+// data is the data of a Kinesis record: decoded, or as it stands there.
+type data struct{ decoded, raw []byte }
+
+// kinesis reads what Kinesis says about a record, and passes over any other value.
+func (s *Scanner) kinesis() (number []byte, d data) {
 	if !s.c.Enter('{') {
 		s.c.Value()
-		return nil, nil
+		return nil, d
 	}
 	for first := true; ; first = false {
 		name, ok := s.c.Key(first)
 		if !ok {
-			return x, y
+			return number, d
 		}
 		switch string(name) {
-		case a:
-			x = s.c.Value()
-		case b:
-			y = s.c.Value()
+		case "sequenceNumber":
+			number = s.c.Value()
+		case "data":
+			if d.decoded, ok = s.base64(); !ok {
+				d.raw = s.c.Value()
+			}
 		default:
 			s.c.Value()
 		}
 	}
 }
 
-// decode decodes base64 into the buffer.
-func (s *Scanner) decode(raw []byte) ([]byte, error) {
-	if !jsonscan.IsString(raw) {
-		return nil, errors.New("there is no data")
+// dynamodb reads the sequence number of a DynamoDB Streams record, and passes over any other value.
+func (s *Scanner) dynamodb() (number []byte) {
+	if !s.c.Enter('{') {
+		s.c.Value()
+		return nil
 	}
-	encoded := raw[1 : len(raw)-1]
+	for first := true; ; first = false {
+		name, ok := s.c.Key(first)
+		switch {
+		case !ok:
+			return number
+		case string(name) == "SequenceNumber":
+			number = s.c.Value()
+		default:
+			s.c.Value()
+		}
+	}
+}
+
+// base64 decodes the next value into the buffer if it is a string of nothing but base64. Then it is a string of JSON, too,
+// and nobody has to look at it again. Otherwise the cursor stays.
+func (s *Scanner) base64() (decoded []byte, ok bool) {
+	rest := s.c.Rest()
+	if len(rest) == 0 || rest[0] != '"' {
+		return nil, false
+	}
+	n := bytes.IndexByte(rest[1:], '"')
+	if n < 0 {
+		return nil, false
+	}
+	decoded, err := s.decodeString(rest[1 : 1+n])
+	// The decoder leaves out line breaks, which a string of JSON must not hold.
+	if err != nil || base64.StdEncoding.EncodedLen(len(decoded)) != n {
+		return nil, false
+	}
+	s.c.Advance(n + 2)
+	return decoded, true
+}
+
+func (s *Scanner) decodeString(encoded []byte) ([]byte, error) {
 	if need := base64.StdEncoding.DecodedLen(len(encoded)); need > len(s.buffer) {
 		s.buffer = make([]byte, need+need/4)
 	}
 	n, err := base64.StdEncoding.Decode(s.buffer, encoded)
-	if err != nil && bytes.IndexByte(encoded, '\\') >= 0 { // some encoders escape the slash
-		n, err = base64.StdEncoding.Decode(s.buffer, jsonscan.Text(raw))
+	return s.buffer[:n], err
+}
+
+// decode returns a record's data.
+func (s *Scanner) decode(d data) (decoded []byte, err error) {
+	switch {
+	case d.decoded != nil:
+		return d.decoded, nil
+	case !jsonscan.IsString(d.raw):
+		return nil, errors.New("there is no data")
 	}
-	if err != nil {
+	// Some encoders escape the slash.
+	if decoded, err = s.decodeString(jsonscan.Text(d.raw)); err != nil {
 		// One bad record among good ones is not a bad invocation: it is left to whoever reports it.
 		return nil, fmt.Errorf("the data is not base64: %w", err)
 	}
-	return s.buffer[:n], nil
+	return decoded, nil
 }
 
 // same returns text as a string: the one that last points to if it says the same.
