@@ -169,7 +169,7 @@ func (c *Cursor) Single() (name, value []byte, ok bool) {
 	start := i + 2
 	i = nameEnd(d, start)
 	name = d[start:i]
-	if len(d)-i < 3 || d[i] != '"' || d[i+1] != ':' {
+	if len(d)-i < 3 || d[i] != '"' || d[i+1] != ':' || d[i+2] <= ' ' {
 		return nil, nil, false
 	}
 	i += 2
