@@ -44,6 +44,7 @@ func TestEveryShapeOfAnAttributeValueMeansTheSame(t *testing.T) {
 	require.NoError(t, json.Indent(&spaced, []byte(compact), " ", "\t"))
 	require.Equal(t, want, decode(t, spaced.String()))
 	require.Equal(t, want, decode(t, strings.ReplaceAll(compact, `":`, `": `)))
+	require.Equal(t, want, decode(t, strings.NewReplacer(`{"S":`, `{"S": `, `{"N":`, "{\"N\":\t", `{"M":`, `{"M": `).Replace(compact)))
 	twice := strings.NewReplacer(`{"S":"a"}`, `{"S":"b","S":"a"}`, `{"N":"7"}`, `{"\u004e":"7"}`, `{"S":"v"}`, `{"S":1,"S":"v"}`,
 		`"payload":{"S":`, `"payload":{"S":"first"},"payload":{"S":"second"},"payload":{"S":1,"S":`).Replace(compact)
 	require.Equal(t, want, decode(t, twice))
