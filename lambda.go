@@ -82,7 +82,7 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 			err = decodeRecord(record, r.Data, c.layout, c.tables)
 		}
 		if err == nil {
-			record.StreamARN, record.ShardID, record.SequenceNumber = r.SourceARN, r.ShardID, string(r.SequenceNumber)
+			record.StreamARN, record.ShardID, record.SequenceNumber = r.SourceARN, r.ShardID, r.SequenceNumber()
 			continue
 		}
 		b.deliveries = b.deliveries[:n]
@@ -90,7 +90,7 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 		if notEvent && c.hooks.Skipped == nil && reason != notEventError(changerec.NoAttributes) {
 			continue // nobody wants to know
 		}
-		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: string(r.SequenceNumber)}
+		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber()}
 		if notEvent {
 			rest.skipped = append(rest.skipped, skip{where, reason})
 		} else {

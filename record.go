@@ -74,7 +74,8 @@ var defaultLayout = defaultAttributes.layout()
 //
 // An event is an INSERT whose item has an id and a type. The error matches ErrNotEvent for any other change and for JSON
 // that is no change record, and is a *DecodeError for a record that cannot be read. Once a record is known not to be an
-// event, the rest of it is not looked at. Nesting is limited to 128 levels of JSON; DynamoDB itself nests 32 levels.
+// event, the rest of it is not looked at. Nesting is limited to 128 levels of JSON; DynamoDB itself nests 32 levels. A
+// sequence or a time may take 256 bytes of JSON; DynamoDB's numbers have 38 digits.
 func DecodeRecord(data []byte, opts ...RecordOption) (r Record, err error) {
 	layout := defaultLayout
 	if len(opts) > 0 {

@@ -108,6 +108,9 @@ func slowDecode(data []byte) (outbox.Record, error) {
 	if err != nil {
 		return r, err
 	}
+	if len(raw) > 256 {
+		return r, errors.New("a long time")
+	}
 	if kind == "" {
 		return r, errors.New("no time")
 	}
@@ -127,6 +130,9 @@ func slowDecode(data []byte) (outbox.Record, error) {
 			return r, errors.New("no milliseconds")
 		}
 		r.Time = time.UnixMilli(ms).UTC()
+	}
+	if _, raw := get("sequence", "N"); len(raw) > 256 {
+		return r, errors.New("a long number")
 	}
 	if s := textOf("sequence", "N"); err == nil && s != "" {
 		r.Sequence, err = strconv.ParseInt(s, 10, 64)

@@ -233,36 +233,42 @@ func (r *record) newImage(c *jsonscan.Cursor, layout *Layout) {
 		if !ok {
 			return
 		}
-		var which attribute
-		switch string(name) {
-		case "": // no layout has an attribute without a name
+		which := layout.find(name)
+		if which == attributes {
 			c.Value()
 			continue
-		case layout.ID:
-			which = id
-		case layout.Type:
-			which = typ
-		case layout.Time:
-			which = at
-		case layout.AggregateID:
-			which = aggregateID
-		case layout.Sequence:
-			which = sequence
-		case layout.Payload:
-			if r.readPayload(c) {
-				continue
-			}
-			which = payload
-		case layout.ContentType:
-			which = contentType
-		case layout.Headers:
-			which = headers
-		default:
-			c.Value()
+		}
+		if which == payload && r.readPayload(c) {
 			continue
 		}
 		r.image[which] = read(c)
 	}
+}
+
+// find returns which attribute has this name; attributes if none has. These are comparisons, since a switch over a name that
+// is not constant would make a string of it.
+func (l *Layout) find(name []byte) attribute {
+	switch {
+	case len(name) == 0: // no layout has an attribute without a name
+		return attributes
+	case string(name) == l.ID:
+		return id
+	case string(name) == l.Type:
+		return typ
+	case string(name) == l.Time:
+		return at
+	case string(name) == l.AggregateID:
+		return aggregateID
+	case string(name) == l.Sequence:
+		return sequence
+	case string(name) == l.Payload:
+		return payload
+	case string(name) == l.ContentType:
+		return contentType
+	case string(name) == l.Headers:
+		return headers
+	}
+	return attributes
 }
 
 // event reads the values whose places are known.

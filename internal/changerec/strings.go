@@ -116,7 +116,7 @@ func (r *record) strings(e *Event, table piece, layout *Layout) *Error {
 		return nil
 	}
 	// Of two headers with one name the later one counts, and only that one has to be right.
-	e.Headers = make(map[string]string, (len(pieces)-fixed)/2)
+	e.Headers = make(map[string]string, min((len(pieces)-fixed)/2, 16)) // more may be one name many times
 	for i := len(pieces) - 2; i >= fixed; i -= 2 {
 		name := all[pieces[i-1].end:pieces[i].end]
 		if _, later := e.Headers[name]; later {

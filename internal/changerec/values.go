@@ -103,6 +103,9 @@ func (v value) parse(where string) (kind kindOf, inner []byte, err *Error) {
 	}
 }
 
+// longest is how many bytes of JSON a number or a time may take. A number of DynamoDB has at most 38 digits.
+const longest = 256
+
 // digits reads a whole number of up to 18 digits, which 64 bits hold whatever they are. For anything else ok is false.
 func digits(text []byte) (n int64, ok bool) {
 	if len(text) == 0 || len(text) > 18 {
@@ -131,6 +134,9 @@ func integer(v value, where string) (int64, *Error) {
 	if n, ok := digits(inner[1 : len(inner)-1]); ok {
 		return n, nil
 	}
+	if len(inner) > longest {
+		return 0, errorf(where, "want a whole number of at most 64 bits")
+	}
 	n, bad := strconv.ParseInt(string(jsonscan.Text(inner)), 10, 64)
 	if bad != nil {
 		return 0, errorf(where, "want a whole number of at most 64 bits")
@@ -157,6 +163,9 @@ func eventTime(v value, where string, changedAt time.Time) (time.Time, *Error) {
 	}
 	if ms, ok := digits(inner[1 : len(inner)-1]); ok && kind == num {
 		return time.UnixMilli(ms).UTC(), nil
+	}
+	if len(inner) > longest {
+		return time.Time{}, errorf(where, "want milliseconds since the epoch, or a time in RFC 3339")
 	}
 	text := string(jsonscan.Text(inner))
 	if kind == str {

@@ -259,6 +259,17 @@ func UnquotedLen(raw []byte) int {
 	return n
 }
 
+// String returns what the string raw stands for, in one allocation.
+func String(raw []byte) string {
+	if plain(raw) {
+		return string(raw[1 : len(raw)-1])
+	}
+	var b strings.Builder
+	b.Grow(UnquotedLen(raw))
+	WriteUnquoted(&b, raw)
+	return b.String()
+}
+
 // WriteUnquoted writes what the string raw stands for.
 func WriteUnquoted(b *strings.Builder, raw []byte) {
 	var space [256]byte

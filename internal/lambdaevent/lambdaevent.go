@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
 )
@@ -25,12 +26,15 @@ const (
 
 // Record is one record of an invocation.
 type Record struct {
-	SourceARN      string
-	ShardID        string // empty for DynamoDB, which does not say
-	SequenceNumber []byte // may share memory with the invocation
-	Data           []byte // the change record, until the next call of Next; nil with Err
-	Err            error  // why the data cannot be had
+	SourceARN string
+	ShardID   string // empty for DynamoDB, which does not say
+	Data      []byte // the change record, until the next call of Next; nil with Err
+	Err       error  // why the data cannot be had
+	number    []byte // as it stands in the invocation
 }
+
+// SequenceNumber returns the number by which a failure is reported. It is a string that is only made when it is asked for.
+func (r *Record) SequenceNumber() string { return jsonscan.String(r.number) }
 
 // Scanner reads the records of an invocation in one pass. A DynamoDB Streams record is its own change record; a Kinesis
 // record holds it in base64, for which the Scanner has one buffer.
@@ -43,7 +47,41 @@ type Scanner struct {
 	err     error
 
 	buffer     []byte
-	arn, shard string // of the record before, which are mostly those of the next one, too
+	arn, shard repeated
+}
+
+// repeated is a string that is mostly the same from record to record.
+type repeated struct {
+	raw  []byte
+	text string
+}
+
+// read returns what the string raw stands for, and "" for any other value.
+func (r *repeated) read(raw []byte) string {
+	switch {
+	case !jsonscan.IsString(raw):
+		return ""
+	case !bytes.Equal(r.raw, raw):
+		r.raw, r.text = raw, jsonscan.String(raw)
+	}
+	return r.text
+}
+
+// readShard returns the part of an event id before the colon.
+func (r *repeated) readShard(raw []byte) string {
+	if !jsonscan.IsString(raw) {
+		return ""
+	}
+	// What follows the first colon as it stands there makes no difference.
+	key := raw
+	if colon := bytes.IndexByte(raw, ':'); colon >= 0 {
+		key = raw[:colon+1]
+	}
+	if !bytes.Equal(r.raw, key) {
+		r.raw = key
+		r.text, _, _ = strings.Cut(jsonscan.String(raw), ":")
+	}
+	return r.text
 }
 
 type state int
@@ -168,24 +206,38 @@ func (s *Scanner) read(r *Record) error {
 	if s.c.Err() != nil {
 		return nil // said at the end
 	}
-	switch from := text(source); {
-	case string(from) == Kinesis:
-		r.SequenceNumber = text(number)
+	from := sourceOf(source)
+	switch from {
+	case Kinesis:
+		r.number = number
 		r.Data, r.Err = s.decode(data)
-		r.ShardID = same(&s.shard, beforeColon(text(eventID)))
-	case string(from) == DynamoDB:
-		r.SequenceNumber, r.Data = text(streamNumber), s.payload[start:s.c.Offset()]
+		r.ShardID = s.shard.readShard(eventID)
+	case DynamoDB:
+		r.number, r.Data = streamNumber, s.payload[start:s.c.Offset()]
 	default:
-		return fmt.Errorf("its eventSource is %q, want %s or %s", clip(string(from)), Kinesis, DynamoDB)
+		return fmt.Errorf("its eventSource is %q, want %s or %s", clip(from), Kinesis, DynamoDB)
 	}
-	r.SourceARN = same(&s.arn, text(arn))
-	if before := s.source; same(&s.source, text(source)) != before && s.n > 0 {
-		return fmt.Errorf("it is from %s, the ones before it from %s", s.source, before)
+	if s.n > 0 && from != s.source {
+		return fmt.Errorf("it is from %s, the ones before it from %s", from, s.source)
 	}
-	if len(r.SequenceNumber) == 0 {
+	s.source, r.SourceARN = from, s.arn.read(arn)
+	if !jsonscan.IsString(r.number) || len(r.number) <= len(`""`) {
 		return errors.New("it has no sequence number, so a failure could not be reported")
 	}
 	return nil
+}
+
+// sourceOf returns the event source, without an allocation for one that is known.
+func sourceOf(raw []byte) string {
+	switch {
+	case string(raw) == `"`+Kinesis+`"`:
+		return Kinesis
+	case string(raw) == `"`+DynamoDB+`"`:
+		return DynamoDB
+	case !jsonscan.IsString(raw):
+		return ""
+	}
+	return jsonscan.String(raw)
 }
 
 // data is the data of a Kinesis record: decoded, or as it stands there.
@@ -256,7 +308,7 @@ func (s *Scanner) base64() (decoded []byte, ok bool) {
 
 func (s *Scanner) decodeString(encoded []byte) ([]byte, error) {
 	if need := base64.StdEncoding.DecodedLen(len(encoded)); need > len(s.buffer) {
-		s.buffer = make([]byte, need+need/4)
+		s.buffer = make([]byte, need+min(need/4, 4096)) // the next record may be a little longer
 	}
 	n, err := base64.StdEncoding.Decode(s.buffer, encoded)
 	return s.buffer[:n], err
@@ -276,27 +328,6 @@ func (s *Scanner) decode(d data) (decoded []byte, err error) {
 		return nil, fmt.Errorf("the data is not base64: %w", err)
 	}
 	return decoded, nil
-}
-
-// same returns text as a string: the one that last points to if it says the same.
-func same(last *string, text []byte) string {
-	if *last != string(text) {
-		*last = string(text)
-	}
-	return *last
-}
-
-func beforeColon(text []byte) []byte {
-	text, _, _ = bytes.Cut(text, []byte(":"))
-	return text
-}
-
-// text returns what a string stands for, and nil for any other value.
-func text(raw []byte) []byte {
-	if !jsonscan.IsString(raw) {
-		return nil
-	}
-	return jsonscan.Text(raw)
 }
 
 // describe says what arrived instead: an object by the names of its members, never by their contents.
