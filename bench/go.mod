@@ -10,6 +10,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.2
 	github.com/bytedance/sonic v1.15.5
 	github.com/seed-1b628d3f/outbox v0.0.0
+	github.com/stretchr/testify v1.12.1
 	google.golang.org/protobuf v1.36.11
 )
 
@@ -27,6 +28,7 @@ require (
 	github.com/klauspost/cpuid/v2 v2.2.9 // indirect
 	github.com/oklog/ulid/v2 v2.1.2 // indirect
 	github.com/twitchyliquid64/golang-asm v0.15.1 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/arch v0.0.0-20210923205945-b76863e36670 // indirect
 	golang.org/x/sys v0.22.0 // indirect
 )
