@@ -96,7 +96,12 @@ func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.Attri
 	item[a.ID] = &types.AttributeValueMemberS{Value: r.ID}
 	item[a.Type] = &types.AttributeValueMemberS{Value: r.Type}
 	item[a.Time] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.Time.UnixMilli(), 10)}
-	item[a.Payload] = &types.AttributeValueMemberS{Value: string(r.Payload)}
+	if r.ContentType == "" {
+		item[a.Payload] = &types.AttributeValueMemberS{Value: string(r.Payload)}
+	} else {
+		item[a.Payload] = &types.AttributeValueMemberB{Value: r.Payload}
+		item[a.ContentType] = &types.AttributeValueMemberS{Value: r.ContentType}
+	}
 	if r.AggregateID != "" {
 		item[a.AggregateID] = &types.AttributeValueMemberS{Value: r.AggregateID}
 	}

@@ -2,14 +2,12 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"maps"
 	"reflect"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -114,6 +112,7 @@ func (e *ProcessError) Unwrap() []error {
 type Consumer struct {
 	consumerConfig
 	layout *changerec.Layout
+	codecs codecs
 	pool   *lanes.Pool
 	seed   maphash.Seed
 
@@ -148,6 +147,7 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 		return nil, fmt.Errorf("outbox: NewConsumer: %w", err)
 	}
 	c.layout = c.attributes.layout()
+	c.codecs = newCodecs(c.consumerConfig.codecs)
 	c.pool = lanes.New(c.concurrency)
 	c.handlers.Store(&map[string]Handler{})
 	return c, nil
@@ -185,24 +185,12 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 			ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
 		}
 		if r.Payload != nil {
-			if r.ContentType != "" && r.ContentType != "application/json" {
-				return Permanent(fmt.Errorf("the payload's content type is %q: want application/json", r.ContentType))
-			}
-			if err := json.Unmarshal(r.Payload, &e.Data); err != nil {
-				return Permanent(fmt.Errorf("the payload cannot be decoded into %s: %w", reflect.TypeFor[T](), discreet(err)))
+			if err := c.codecs.decode(&r, &e.Data); err != nil {
+				return err
 			}
 		}
 		return h(ctx, e)
 	})
-}
-
-// discreet removes what an error of encoding/json quotes from the payload, since errors are logged.
-func discreet(err error) error {
-	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
-		kind, _, _ := strings.Cut(wrong.Value, " ") // "number 5" names the value
-		return fmt.Errorf("field %q at byte %d: a JSON %s does not fit %s", wrong.Field, wrong.Offset, kind, wrong.Type)
-	}
-	return err
 }
 
 func (c *Consumer) add(eventType string, h Handler) {
@@ -229,48 +217,15 @@ func (c *Consumer) add(eventType string, h Handler) {
 // The error is a *ProcessError that says which records are unfinished; everything else is finished. Deliver the unfinished
 // ones again, in their order.
 func (c *Consumer) Process(ctx context.Context, records ...Record) error {
-	b := c.newBatch(records, false)
-	b.run(ctx)
+	b := c.newBatch(ctx, len(records), false)
+	for i := range records {
+		b.deliveries[i].record = records[i]
+	}
+	b.run()
 	if err := b.result(ctx.Err()); err != nil {
 		return err
 	}
 	return nil
-}
-
-// batch is one set of records on its way through the handlers.
-type batch struct {
-	c         *Consumer
-	handlers  map[string]Handler
-	records   []Record
-	failFast  bool        // after a failure start nothing new, of any aggregate
-	finished  []bool      // each element is written by the goroutine of its record only
-	errs      []error     // likewise
-	hasFailed atomic.Bool // for failFast
-}
-
-func (c *Consumer) newBatch(records []Record, failFast bool) *batch {
-	return &batch{
-		c:        c,
-		handlers: *c.handlers.Load(),
-		records:  records,
-		failFast: failFast,
-		finished: make([]bool, len(records)),
-		errs:     make([]error, len(records)),
-	}
-}
-
-func (b *batch) run(ctx context.Context) {
-	keys := make([]uint64, len(b.records))
-	for i := range b.records {
-		keys[i] = b.c.lane(b.records[i].AggregateID)
-	}
-	b.c.pool.Run(keys, func(i int) bool {
-		if ctx.Err() != nil || b.failFast && b.hasFailed.Load() {
-			return false
-		}
-		b.handle(ctx, i)
-		return b.finished[i]
-	})
 }
 
 // lane returns the key under which the events of an aggregate keep their order.
@@ -281,77 +236,24 @@ func (c *Consumer) lane(aggregateID string) uint64 {
 	return max(maphash.String(c.seed, aggregateID), 1)
 }
 
-// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
-func (b *batch) handle(ctx context.Context, i int) {
-	r := &b.records[i]
-	if !b.c.ours(r.Table) {
-		b.finished[i] = true
-		b.c.skipped(ctx, *r, notEventError{changerec.OtherTable})
-		return
-	}
-	h, known := b.handlers[r.Type]
-	if !known && !b.c.failUnknownTypes {
-		b.finished[i] = true
-		b.c.skipUnknown(ctx, *r)
-		return
-	}
-	started := time.Now()
-	err := errors.New("the handler ended its goroutine")
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-		b.errs[i], b.finished[i] = err, err == nil
-		if err != nil {
-			b.hasFailed.Store(true)
-			b.c.logFailure(ctx, &HandlerError{Index: i, Record: *r, Err: err})
-		}
-		if hook := b.c.hooks.Handled; hook != nil {
-			hook(ctx, *r, time.Since(started), err)
-		}
-	}()
-	if !known {
-		err = fmt.Errorf("event type %q has no handler", r.Type)
-		return
-	}
-	err = h(context.WithValue(ctx, recordKey{}, *r), *r)
-}
-
-// result reports what is unfinished, or nil.
-func (b *batch) result(stopped error) *ProcessError {
-	var e ProcessError
-	for i, finished := range b.finished {
-		if finished {
-			continue
-		}
-		e.Unfinished = append(e.Unfinished, i)
-		if b.errs[i] != nil {
-			e.Failures = append(e.Failures, &HandlerError{Index: i, Record: b.records[i], Err: b.errs[i]})
-		}
-	}
-	if len(e.Unfinished) == 0 {
-		return nil
-	}
-	e.Stopped = stopped
-	return &e
-}
-
 // ours reports whether WithTables lets events of this table through. A record that does not name its table passes.
 func (c *Consumer) ours(table string) bool {
 	return len(c.tables) == 0 || table == "" || slices.Contains(c.tables, table)
 }
 
-func (c *Consumer) skipUnknown(ctx context.Context, r Record) {
+func (c *Consumer) skipUnknown(ctx context.Context, r *Record) {
 	if c.firstTime("type " + r.Type) {
 		c.logger.WarnContext(ctx, "outbox: skipping events of a type without a handler", "type", r.Type, "event", r.ID, "table", r.Table)
 	}
-	c.skipped(ctx, r, fmt.Errorf("outbox: event type %q has no handler", r.Type))
+	if c.hooks.Skipped != nil {
+		c.skipped(ctx, r, fmt.Errorf("outbox: event type %q has no handler", r.Type))
+	}
 }
 
 // skipNotEvent leaves out a record that is no event. An item that was inserted without the attributes of an event is either
 // another kind of item or an event behind wrong attribute names, so the log says so once for each stream.
-func (c *Consumer) skipNotEvent(ctx context.Context, r Record, reason error) {
-	if errors.Is(reason, notEventError{changerec.NoAttributes}) && c.firstTime("stream "+r.StreamARN) {
+func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason error) {
+	if reason == error(notEventError(changerec.NoAttributes)) && c.firstTime("stream "+r.StreamARN) {
 		c.logger.WarnContext(ctx, "outbox: skipping inserted items without the attributes of an event; if they are events, set WithAttributes",
 			"idAttribute", c.attributes.ID, "typeAttribute", c.attributes.Type, "stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
 	}
@@ -370,12 +272,6 @@ func (c *Consumer) firstTime(what string) bool {
 	}
 	c.warned[what] = true
 	return true
-}
-
-func (c *Consumer) skipped(ctx context.Context, r Record, reason error) {
-	if hook := c.hooks.Skipped; hook != nil {
-		hook(ctx, r, reason)
-	}
 }
 
 func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {

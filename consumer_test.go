@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -76,8 +77,8 @@ func TestUndecodablePayloadIsAPermanentFailure(t *testing.T) {
 	c := newConsumer(t)
 	outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return nil })
 	for want, r := range map[string]outbox.Record{
-		"cannot be decoded into outbox_test.orderCreated":                 {ID: "1", Type: "ORDER_CREATED", Payload: []byte(`{"orderId":5}`)},
-		`content type is "application/x-protobuf": want application/json`: {ID: "1", Type: "ORDER_CREATED", Payload: []byte(`x`), ContentType: "application/x-protobuf"},
+		"cannot be decoded into outbox_test.orderCreated":                                             {ID: "1", Type: "ORDER_CREATED", Payload: []byte(`{"orderId":5}`)},
+		`no codec for the payload's content type "application/x-protobuf": have ["application/json"]`: {ID: "1", Type: "ORDER_CREATED", Payload: []byte(`x`), ContentType: "application/x-protobuf"},
 	} {
 		err := c.Process(t.Context(), r)
 		require.ErrorContains(t, err, want)
@@ -264,6 +265,105 @@ func TestWhenTheContextEndsNothingMoreStarts(t *testing.T) {
 	require.Equal(t, []int{1, 2}, pe.Unfinished)
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorContains(t, err, "2 records unfinished, 0 of them failed; stopped: context canceled")
+}
+
+// A call of Process that waits for a handler of another call stops waiting when its own context ends.
+func TestAnEndedContextStopsWaitingForOtherCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newConsumer(t)
+		start := time.Now()
+		var handled []string
+		outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
+			if e.ID == "slow" {
+				time.Sleep(time.Hour)
+			}
+			handled = append(handled, e.ID)
+			return nil
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() { require.NoError(t, c.Process(context.Background(), rec("slow", "a"))) })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		err := c.Process(ctx, rec("1", "b"), rec("2", "a"), rec("3", "a"))
+		require.Equal(t, time.Second, time.Since(start))
+		var pe *outbox.ProcessError
+		require.ErrorAs(t, err, &pe)
+		require.Equal(t, []int{1, 2}, pe.Unfinished)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, c.Process(context.Background(), rec("4", "a")))
+		require.Equal(t, []string{"1", "slow", "4"}, handled)
+		wg.Wait()
+	})
+}
+
+// Each handler sees its own record, whatever the caller does with its slice afterwards.
+func TestRecordFromContextOutlivesTheCall(t *testing.T) {
+	c := newConsumer(t)
+	var mu sync.Mutex
+	contexts := map[string]context.Context{}
+	outbox.HandleType(c, "T", func(ctx context.Context, e outbox.Event[struct{}]) error {
+		mu.Lock()
+		defer mu.Unlock()
+		contexts[e.ID] = context.WithValue(ctx, "key", e.ID) //nolint:staticcheck // any key will do
+		return nil
+	})
+	records := make([]outbox.Record, 20)
+	for i := range records {
+		records[i] = rec(fmt.Sprint(i), "")
+	}
+	ctx := context.WithValue(t.Context(), "outer", "kept") //nolint:staticcheck // any key will do
+	require.NoError(t, c.Process(ctx, records...))
+	clear(records)
+	require.Len(t, contexts, 20)
+	for id, ctx := range contexts {
+		r, ok := outbox.RecordFromContext(ctx)
+		require.True(t, ok)
+		require.Equal(t, id, r.ID)
+		require.Equal(t, "kept", ctx.Value("outer"))
+	}
+}
+
+// A hook observes. One that panics is logged, and changes nothing about what was handled.
+func TestAHookThatPanicsChangesNothing(t *testing.T) {
+	var log bytes.Buffer
+	c := newConsumer(t, outbox.WithConcurrency(1), outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))), outbox.WithConsumerHooks(outbox.ConsumerHooks{
+		Handled: func(context.Context, outbox.Record, time.Duration, error) { panic("metrics are down") },
+		Skipped: func(context.Context, outbox.Record, error) { panic("so are these") },
+	}))
+	var handled []string
+	outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
+		handled = append(handled, e.ID)
+		return nil
+	})
+	require.NoError(t, c.Process(t.Context(), rec("1", "a"), outbox.Record{ID: "2", Type: "other", AggregateID: "a"}, rec("3", "a")))
+	require.Equal(t, []string{"1", "3"}, handled)
+	require.Equal(t, 2, bytes.Count(log.Bytes(), []byte("hook=Handled")), log.String())
+	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("hook=Skipped")), log.String())
+	require.Contains(t, log.String(), "metrics are down")
+
+	got, err := c.Invoke(t.Context(), kinesisEvent(`{"eventName":"REMOVE"}`, change("4", "a")))
+	require.NoError(t, err)
+	require.Equal(t, unfinished(""), string(got))
+}
+
+// What a record costs beside its codec: its strings, its payload, and its event.
+func TestAllocationsOfARecord(t *testing.T) {
+	c := newConsumer(t)
+	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { return nil })
+	data := []byte(change("1", "a"))
+	codec := testing.AllocsPerRun(100, func() {
+		var v struct{}
+		require.NoError(t, json.Unmarshal([]byte(`{}`), &v))
+	})
+	records := make([]outbox.Record, 100)
+	decoded := testing.AllocsPerRun(100, func() { records[0], _ = outbox.DecodeRecord(data) })
+	require.Equal(t, 2.0, decoded)
+	require.LessOrEqual(t, decoded+testing.AllocsPerRun(100, func() { _ = c.Process(context.Background(), records[0]) }), 6+codec, "one by one")
+	for i := range records {
+		records[i] = rec(fmt.Sprint(i), fmt.Sprint(i))
+	}
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { _ = c.Process(context.Background(), records...) })/100, 1.2+codec, "in batches")
 }
 
 func TestUnknownTypesAreSkippedAndWarnedAboutOnce(t *testing.T) {

@@ -2,10 +2,10 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/lambdaevent"
 )
 
@@ -22,53 +22,82 @@ import (
 //
 // See https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html.
 func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
-	delivered, err := lambdaevent.Parse(payload)
+	ctx, cancel := c.beforeDeadline(ctx)
+	defer cancel()
+	b := c.newBatch(ctx, 0, true)
+	rest, err := b.decode(payload)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: Invoke: the payload is no event of Kinesis or DynamoDB Streams: %w", err)
 	}
-	ctx, cancel := c.beforeDeadline(ctx)
-	defer cancel()
-
-	// Records that are no events are finished; the first malformed one ends the batch, and what follows it stays unstarted.
-	records := make([]Record, 0, len(delivered))
-	numbers := make([]string, 0, len(delivered)+1) // the sequence numbers of records, then of the malformed one
-	var malformed *HandlerError
-	for i, d := range delivered {
-		var r Record
-		err := d.Err
-		if err == nil {
-			r, err = decodeRecord(d.Data, c.layout, c.tables)
-		} else {
-			err = &DecodeError{Reason: err.Error()}
-		}
-		r.StreamARN, r.ShardID, r.SequenceNumber = d.SourceARN, d.ShardID, d.SequenceNumber
-		if errors.Is(err, ErrNotEvent) {
-			c.skipNotEvent(ctx, r, err)
-			continue
-		}
-		numbers = append(numbers, d.SequenceNumber)
-		if err != nil {
-			malformed = &HandlerError{Index: i, Record: r, Err: err}
-			break
-		}
-		records = append(records, r)
+	for i := range rest.skipped {
+		c.skipNotEvent(ctx, &rest.skipped[i].record, rest.skipped[i].reason)
 	}
-
-	b := c.newBatch(records, true)
-	b.run(ctx)
+	b.run()
 	failed := b.result(ctx.Err())
 	switch {
 	case failed != nil:
 		if failed.Stopped != nil {
 			c.logger.WarnContext(ctx, "outbox: invocation cut short, the rest will be delivered again",
-				"unfinished", len(failed.Unfinished), "records", len(records), "reason", failed.Stopped)
+				"unfinished", len(failed.Unfinished), "records", len(b.deliveries), "reason", failed.Stopped)
 		}
-		return lambdaevent.Answer(numbers[failed.Unfinished[0]]), nil
-	case malformed != nil:
-		c.logFailure(ctx, malformed)
-		return lambdaevent.Answer(malformed.Record.SequenceNumber), nil
+		return lambdaevent.Answer(b.deliveries[failed.Unfinished[0]].record.SequenceNumber), nil
+	case rest.malformed != nil:
+		c.logFailure(ctx, rest.malformed)
+		return lambdaevent.Answer(rest.malformed.Record.SequenceNumber), nil
 	}
 	return lambdaevent.Answer(""), nil
+}
+
+// undelivered are the records of an invocation that do not become deliveries.
+type undelivered struct {
+	skipped   []skip        // they are no events
+	malformed *HandlerError // the first one that cannot be read; what follows it is not looked at
+}
+
+type skip struct {
+	record Record // where it came from
+	reason error
+}
+
+// decode turns an invocation into deliveries, in one pass.
+func (b *batch) decode(payload []byte) (rest undelivered, err error) {
+	c := b.c
+	var r lambdaevent.Record
+	s := lambdaevent.New(payload)
+	for i := 0; s.Next(&r); i++ {
+		if rest.malformed != nil {
+			continue
+		}
+		if b.deliveries == nil {
+			// The first record tells about how many there are; a change record and its envelopes are no shorter than this.
+			b.deliveries = make([]delivery, 0, len(payload)/max(s.Offset(), 512)+1)
+		}
+		n := len(b.deliveries)
+		b.deliveries = append(b.deliveries, delivery{})
+		record := &b.deliveries[n].record
+		err := error(nil)
+		if r.Err != nil {
+			err = &DecodeError{Reason: r.Err.Error()}
+		} else {
+			err = decodeRecord(record, r.Data, c.layout, c.tables)
+		}
+		if err == nil {
+			record.StreamARN, record.ShardID, record.SequenceNumber = r.SourceARN, r.ShardID, r.SequenceNumber()
+			continue
+		}
+		b.deliveries = b.deliveries[:n]
+		reason, notEvent := err.(notEventError)
+		if notEvent && c.hooks.Skipped == nil && reason != notEventError(changerec.NoAttributes) {
+			continue // nobody wants to know
+		}
+		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber()}
+		if notEvent {
+			rest.skipped = append(rest.skipped, skip{where, reason})
+		} else {
+			rest.malformed = &HandlerError{Index: i, Record: where, Err: err}
+		}
+	}
+	return rest, s.Err()
 }
 
 // beforeDeadline returns a context that ends early enough to answer.

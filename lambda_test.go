@@ -232,9 +232,10 @@ func TestInvokeSaysWhatArrivedInstead(t *testing.T) {
 		`{"Records":[{}]}`:           `record 0: its eventSource is "", want aws:kinesis or aws:dynamodb`,
 		`{"Records":[{"eventSource":"aws:sqs","body":"secret"}]}`: `record 0: its eventSource is "aws:sqs"`,
 		`{"Records":[{"eventSource":"aws:kinesis"}]}`:             "record 0: it has no sequence number",
-		`{"Records":[`:     "not JSON",
-		`{"Records":[]} x`: "not JSON",
-		`{"Records":[{"eventSource":"aws:kinesis","kinesis":{"sequenceNumber":"1"}},{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1"}}]}`: "record 1 is from aws:dynamodb, the ones before it from aws:kinesis",
+		`{"Records":[`:                "not JSON",
+		`{"Records":[]} x`:            "not JSON",
+		`{"Records":[],"Records":[]}`: "it has Records twice",
+		`{"Records":[{"eventSource":"aws:kinesis","kinesis":{"sequenceNumber":"1"}},{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1"}}]}`: "record 1: it is from aws:dynamodb, the ones before it from aws:kinesis",
 	} {
 		got, err := newConsumer(t).Invoke(t.Context(), []byte(payload))
 		require.ErrorContainsf(t, err, want, "payload %s", payload)

@@ -37,6 +37,7 @@ type writerConfig struct {
 	shortTTL       bool
 	maxRecordBytes int
 	hooks          WriterHooks
+	codecs         []namedCodec // the first one encodes; none means JSON
 }
 
 func defaultWriterConfig() writerConfig {
@@ -53,6 +54,9 @@ func (c *writerConfig) check() error {
 	if c.attributes.Payload == NoAttribute || c.attributes.Time == NoAttribute {
 		errs = append(errs, errors.New("a Writer needs the attributes Payload and Time"))
 	}
+	if codec := c.codec(); !codec.isJSON() && c.attributes.ContentType == NoAttribute {
+		errs = append(errs, fmt.Errorf("WithCodec: content type %q needs the attribute ContentType", codec.contentType))
+	}
 	if c.ttl > 0 && c.attributes.ExpiresAt == NoAttribute {
 		errs = append(errs, errors.New("WithTTL needs the attribute ExpiresAt"))
 	}
@@ -60,6 +64,14 @@ func (c *writerConfig) check() error {
 		errs = append(errs, fmt.Errorf("WithTTL: %s is less than a day, which the stream's retention and the time to notice and replay need; AllowShortTTL overrides this", c.ttl))
 	}
 	return errors.Join(errs...)
+}
+
+// codec returns the one that encodes.
+func (c *writerConfig) codec() namedCodec {
+	if len(c.codecs) == 0 {
+		return namedCodec{jsonCodec{}, contentTypeJSON}
+	}
+	return c.codecs[0]
 }
 
 // contextHeaders returns what the functions of WithHeaders give, the later ones over the earlier.
@@ -87,6 +99,7 @@ type consumerConfig struct {
 	middleware       []func(next Handler) Handler
 	hooks            ConsumerHooks
 	logger           *slog.Logger
+	codecs           []namedCodec
 }
 
 // WithAttributes names the attributes of event rows in a table that existed before. Default: the names that the fields of
@@ -333,7 +346,8 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 }
 
 // ConsumerHooks are called by a Consumer at what their names say. A nil func is not called. They run on the goroutines of
-// the handlers, several at a time, and delay them. Their panics are not recovered.
+// the handlers, several at a time, and delay them. When one panics, that is logged, and what the handler returned counts
+// all the same.
 type ConsumerHooks struct {
 	// Handled is called after a handler has returned, with how long it took and its error.
 	Handled func(ctx context.Context, r Record, took time.Duration, err error)

@@ -24,7 +24,6 @@
 package outbox
 
 import (
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"time"
@@ -56,7 +55,7 @@ type Event[T any] struct {
 	Time time.Time
 	// Headers are carried along with the event: trace context, tenant and the like. Optional.
 	Headers map[string]string
-	// Data is the payload. It is stored as JSON; encoding/json replaces what is not valid UTF-8. It is part of what makes the
+	// Data is the payload. It is stored as JSON (WithCodec); encoding/json replaces what is not valid UTF-8. It is part of what makes the
 	// event the same when it is written again, so nothing that changes with every attempt, such as the current time,
 	// belongs into it.
 	Data T
@@ -79,18 +78,21 @@ func NewEvent[T Payload](aggregateID string, data T) Event[T] {
 
 // AnyEvent is an Event of any payload type, or a pointer to one. To pass several, make a []AnyEvent of them.
 type AnyEvent interface {
-	record() (Record, error)
+	record(namedCodec) (Record, error)
 }
 
 // record returns the event with its payload encoded. With an error, what is known of the event is there all the same.
-func (e Event[T]) record() (Record, error) {
+func (e Event[T]) record(codec namedCodec) (Record, error) {
 	r := Record{ID: e.ID, Type: e.Type, AggregateID: e.AggregateID, Sequence: e.Sequence, Time: e.Time, Headers: e.Headers}
 	if r.Type == "" {
 		r.Type = typeOf(e.Data)
 	}
+	if !codec.isJSON() {
+		r.ContentType = codec.contentType
+	}
 	var err error
-	if r.Payload, err = json.Marshal(e.Data); err != nil {
-		return r, fmt.Errorf("its data cannot be encoded: %w", err)
+	if r.Payload, err = codec.Marshal(e.Data); err != nil {
+		return r, fmt.Errorf("its data cannot be encoded: %w", discreetError{err})
 	}
 	return r, nil
 }

@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -59,10 +58,15 @@ func (e *DecodeError) Error() string {
 }
 
 // notEventError makes the reason of a skip readable and still matches ErrNotEvent.
-type notEventError struct{ reason changerec.NotEvent }
+type notEventError changerec.NotEvent
 
-func (e notEventError) Error() string        { return "outbox: not an event: " + e.reason.Error() }
+func (e notEventError) Error() string {
+	return "outbox: not an event: " + changerec.NotEvent(e).Error()
+}
 func (e notEventError) Is(target error) bool { return target == ErrNotEvent }
+
+// defaultLayout is what rows look like unless WithAttributes says otherwise. It is never changed.
+var defaultLayout = defaultAttributes.layout()
 
 // DecodeRecord reads one change record in JSON: what DynamoDB's Kinesis streaming destination puts into the Data of a
 // Kinesis record, or a DynamoDB Streams record as Lambda hands it over. Members may come in any order, and unknown ones are
@@ -70,42 +74,46 @@ func (e notEventError) Is(target error) bool { return target == ErrNotEvent }
 //
 // An event is an INSERT whose item has an id and a type. The error matches ErrNotEvent for any other change and for JSON
 // that is no change record, and is a *DecodeError for a record that cannot be read. Once a record is known not to be an
-// event, the rest of it is not looked at. Nesting is limited to 128 levels of JSON; DynamoDB itself nests 32 levels.
-func DecodeRecord(data []byte, opts ...RecordOption) (Record, error) {
-	cfg := recordConfig{attributes: defaultAttributes}
-	for i, opt := range opts {
-		if opt == nil {
-			return Record{}, fmt.Errorf("outbox: DecodeRecord: option %d is nil", i)
-		}
-		if err := opt.applyRecord(&cfg); err != nil {
+// event, the rest of it is not looked at. Nesting is limited to 128 levels of JSON; DynamoDB itself nests 32 levels. A
+// sequence or a time may take 256 bytes of JSON; DynamoDB's numbers have 38 digits.
+func DecodeRecord(data []byte, opts ...RecordOption) (r Record, err error) {
+	layout := defaultLayout
+	if len(opts) > 0 {
+		if layout, err = layoutOf(opts); err != nil {
 			return Record{}, fmt.Errorf("outbox: DecodeRecord: %w", err)
 		}
 	}
-	return decodeRecord(data, cfg.attributes.layout(), nil)
+	if err = decodeRecord(&r, data, layout, nil); err != nil {
+		return Record{}, err
+	}
+	return r, nil
 }
 
-func decodeRecord(data []byte, layout *changerec.Layout, tables []string) (Record, error) {
-	e, err := changerec.Decode(data, layout, tables)
-	if err == nil {
-		return Record{
-			ID: e.ID, Type: e.Type, AggregateID: e.AggregateID, Sequence: e.Sequence, Time: e.Time, Headers: e.Headers,
-			ContentType: e.ContentType, Payload: e.Payload, Table: e.Table, ChangedAt: e.ChangedAt,
-		}, nil
+// layoutOf is apart from DecodeRecord because its config escapes to the heap.
+func layoutOf(opts []RecordOption) (*changerec.Layout, error) {
+	cfg := recordConfig{attributes: defaultAttributes}
+	for i, opt := range opts {
+		if opt == nil {
+			return nil, fmt.Errorf("option %d is nil", i)
+		}
+		if err := opt.applyRecord(&cfg); err != nil {
+			return nil, err
+		}
 	}
-	if reason := changerec.NotEvent(""); errors.As(err, &reason) {
-		return Record{}, notEventError{reason}
-	}
-	malformed := &DecodeError{Reason: err.Error()}
-	if at := (*changerec.Error)(nil); errors.As(err, &at) {
-		malformed.Where, malformed.Reason = at.Where, at.Reason
-	}
-	return Record{}, malformed
+	return cfg.attributes.layout(), nil
 }
 
-type recordKey struct{}
-
-// RecordFromContext returns the record that is being handled. ok is false outside a handler.
-func RecordFromContext(ctx context.Context) (r Record, ok bool) {
-	r, ok = ctx.Value(recordKey{}).(Record)
-	return r, ok
+// decodeRecord fills in what a change record says. After an error, r holds nothing of use.
+func decodeRecord(r *Record, data []byte, layout *changerec.Layout, tables []string) error {
+	var e changerec.Event
+	reason, malformed := changerec.Decode(&e, data, layout, tables)
+	if malformed != nil {
+		return &DecodeError{Where: malformed.Where, Reason: malformed.Reason}
+	}
+	if reason != 0 {
+		return notEventError(reason)
+	}
+	r.ID, r.Type, r.AggregateID, r.Sequence, r.Time, r.Headers = e.ID, e.Type, e.AggregateID, e.Sequence, e.Time, e.Headers
+	r.ContentType, r.Payload, r.Table, r.ChangedAt = e.ContentType, e.Payload, e.Table, e.ChangedAt
+	return nil
 }

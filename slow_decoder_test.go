@@ -39,11 +39,7 @@ func slowDecode(data []byte) (outbox.Record, error) {
 		}
 		top[name.(string)] = value
 		if name == "eventName" { // decides at once when it is not INSERT
-			kind, err := stringOf(value)
-			if err != nil {
-				return r, err
-			}
-			if kind != "INSERT" {
+			if kind, err := stringOf(value); err == nil && kind != "INSERT" {
 				return r, outbox.ErrNotEvent
 			}
 		}
@@ -52,7 +48,7 @@ func slowDecode(data []byte) (outbox.Record, error) {
 		return r, errors.New("not JSON")
 	}
 	var change map[string]json.RawMessage
-	if top["eventName"] == nil || !isObject(top["dynamodb"]) {
+	if _, err := stringOf(top["eventName"]); err != nil || !isObject(top["dynamodb"]) {
 		return r, outbox.ErrNotEvent
 	}
 	if err := json.Unmarshal(top["dynamodb"], &change); err != nil {
@@ -112,6 +108,9 @@ func slowDecode(data []byte) (outbox.Record, error) {
 	if err != nil {
 		return r, err
 	}
+	if len(raw) > 256 {
+		return r, errors.New("a long time")
+	}
 	if kind == "" {
 		return r, errors.New("no time")
 	}
@@ -131,6 +130,9 @@ func slowDecode(data []byte) (outbox.Record, error) {
 			return r, errors.New("no milliseconds")
 		}
 		r.Time = time.UnixMilli(ms).UTC()
+	}
+	if _, raw := get("sequence", "N"); len(raw) > 256 {
+		return r, errors.New("a long number")
 	}
 	if s := textOf("sequence", "N"); err == nil && s != "" {
 		r.Sequence, err = strconv.ParseInt(s, 10, 64)

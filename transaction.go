@@ -63,10 +63,10 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 			return nil, tx.refuse(ErrInvalidWrite, i, problem)
 		}
 	}
-	now := time.Now()
+	now, codec := time.Now(), w.codec()
 	added := w.contextHeaders(ctx)
 	for i, event := range events {
-		e, err := w.prepare(event, added, now)
+		e, err := w.prepare(event, codec, added, now)
 		if err != nil {
 			return nil, refuse(ErrInvalidEvent, OperationError{Index: tx.firstEvent + i, Kind: "Put", Table: w.table, EventID: e.record.ID, Message: err.Error()})
 		}
@@ -86,11 +86,11 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 }
 
 // prepare makes the row of an event.
-func (w *Writer) prepare(event AnyEvent, added map[string]string, now time.Time) (meant, error) {
+func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]string, now time.Time) (meant, error) {
 	if isNil(event) {
 		return meant{}, errors.New("the event is nil")
 	}
-	r, err := event.record()
+	r, err := event.record(codec)
 	e := meant{record: r, ownHeaders: r.Headers}
 	if err != nil {
 		return e, err
@@ -304,7 +304,7 @@ func checkEvent(r *Record) error {
 		return errors.New("its type is not valid UTF-8")
 	case !utf8.ValidString(r.AggregateID):
 		return errors.New("its aggregate id is not valid UTF-8")
-	case !utf8.Valid(r.Payload):
+	case r.ContentType == "" && !utf8.Valid(r.Payload):
 		return errors.New("its encoded data is not valid UTF-8")
 	}
 	for name, value := range r.Headers {

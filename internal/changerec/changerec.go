@@ -2,6 +2,9 @@
 // of DynamoDB Streams. In one forward pass it finds the event's attributes without building attribute values, and stops as
 // soon as it knows that a record is no event.
 //
+// The pass only notes where values stand. What an event needs of them is unescaped once, afterwards: its short strings into
+// one allocation that they share, the payload into another.
+//
 // It knows both envelopes and how attribute values look on the wire. It must not know handlers, delivery or the library's
 // own types.
 //
@@ -10,7 +13,6 @@
 package changerec
 
 import (
-	"bytes"
 	"fmt"
 	"time"
 
@@ -34,20 +36,31 @@ type Event struct {
 	ChangedAt time.Time // when, as DynamoDB knows it; zero if the record does not say
 }
 
-// NotEvent says why a record is not an event. It is no fault of the record.
-type NotEvent string
+// NotEvent says why a record is not an event. It is no fault of the record. The zero value means that it is one. It is a
+// small number so that it costs no allocation as an error.
+type NotEvent uint8
 
 // The reasons why a record is not an event.
 const (
-	Modified     NotEvent = "a MODIFY, not an INSERT"
-	Removed      NotEvent = "a REMOVE, not an INSERT"
-	OtherChange  NotEvent = "not an INSERT"
-	OtherTable   NotEvent = "of another table"
-	NoChange     NotEvent = "JSON, but not a change record of DynamoDB"
-	NoAttributes NotEvent = "an item without the attributes of an event"
+	Modified NotEvent = 1 + iota
+	Removed
+	OtherChange
+	OtherTable
+	NoChange
+	NoAttributes
 )
 
-func (n NotEvent) Error() string { return "the record is " + string(n) }
+func (n NotEvent) Error() string {
+	return "the record is " + [...]string{
+		0:            "an event",
+		Modified:     "a MODIFY, not an INSERT",
+		Removed:      "a REMOVE, not an INSERT",
+		OtherChange:  "not an INSERT",
+		OtherTable:   "of another table",
+		NoChange:     "JSON, but not a change record of DynamoDB",
+		NoAttributes: "an item without the attributes of an event",
+	}[n]
+}
 
 // Error says what is wrong with a record that should have been readable.
 type Error struct {
@@ -66,7 +79,7 @@ func errorf(where, format string, args ...any) *Error {
 	return &Error{Where: where, Reason: fmt.Sprintf(format, args...)}
 }
 
-// attribute is an index into the raw values of one image.
+// attribute is an index into the values of one image.
 type attribute int
 
 const (
@@ -87,23 +100,23 @@ type record struct {
 	created, precision              []byte
 	dynamodb                        bool
 	imageSeen                       bool
-	image                           [attributes][]byte
+	image                           [attributes]value
+	text                            []byte // what the payload stands for, if its kind is done
+	tried                           bool   // text has been allocated
 }
 
-// Decode reads one record. tables limits what counts as an event to the named tables; empty means any. The error is a
-// [NotEvent] or an [*Error]. The event shares no memory with data.
+// Decode reads one record into e. tables limits what counts as an event to the named tables; empty means any. Unless both
+// results are zero, e holds nothing of use. The event shares no memory with data.
 //
 // As with encoding/json into a map, of two members with the same name the later one counts. A record that is known not to
 // be an event is not read to its end, so what follows there is not checked.
-func Decode(data []byte, layout *Layout, tables []string) (Event, error) {
+func Decode(e *Event, data []byte, layout *Layout, tables []string) (NotEvent, *Error) {
 	var r record
 	c := jsonscan.New(data)
 	if !c.Enter('{') {
 		c.Value()
-		if c.End(); c.Err() != nil {
-			return Event{}, errorf("", "not JSON: %v", c.Err())
-		}
-		return Event{}, NoChange
+		c.End()
+		return verdict(&c, NoChange)
 	}
 	for first := true; ; first = false {
 		name, ok := c.Key(first)
@@ -113,12 +126,12 @@ func Decode(data []byte, layout *Layout, tables []string) (Event, error) {
 		switch string(name) {
 		case "eventName":
 			r.eventName = c.Value()
-			if err := kind(r.eventName); err != nil {
-				return Event{}, err
+			if reason := kind(r.eventName); reason != 0 {
+				return reason, nil
 			}
 		case "tableName":
 			if r.tableName = c.Value(); excluded(r.tableName, tables) {
-				return Event{}, OtherTable
+				return OtherTable, nil
 			}
 		case "eventSourceARN":
 			r.sourceARN = c.Value()
@@ -128,28 +141,31 @@ func Decode(data []byte, layout *Layout, tables []string) (Event, error) {
 			c.Value()
 		}
 	}
-	c.End()
-	if c.Err() != nil {
-		return Event{}, errorf("", "not JSON: %v", c.Err())
+	if c.End(); c.Err() != nil || !jsonscan.IsString(r.eventName) || !r.dynamodb {
+		return verdict(&c, NoChange)
 	}
-	if r.eventName == nil || !r.dynamodb {
-		return Event{}, NoChange
-	}
-	return r.event(layout, tables)
+	return r.event(e, layout, tables)
 }
 
-// kind returns why a record with this event name is not an event, or nil.
-func kind(raw []byte) error {
-	switch {
-	case raw == nil: // the text is not JSON; the cursor says where
-		return nil
-	case !jsonscan.IsString(raw):
-		return errorf("eventName", "want a string, have %s", clip(raw))
+// verdict is reason, unless the text is not even JSON.
+func verdict(c *jsonscan.Cursor, reason NotEvent) (NotEvent, *Error) {
+	if c.Err() != nil {
+		return 0, errorf("", "not JSON: %v", c.Err())
 	}
-	var space [16]byte
-	switch string(jsonscan.Unquote(space[:0], raw)) {
+	return reason, nil
+}
+
+// kind returns why a record with this event name is not an event, as far as the name says. Another tool's JSON may have a
+// member of this name that is no string; whether it is JSON at all shows at its end.
+func kind(raw []byte) NotEvent {
+	if string(raw) == `"INSERT"` || !jsonscan.IsString(raw) {
+		return 0
+	}
+	var space [16]byte // the names that count are shorter
+	name, _ := jsonscan.UnquoteWithin(space[:0], raw)
+	switch string(name) {
 	case "INSERT":
-		return nil
+		return 0
 	case "MODIFY":
 		return Modified
 	case "REMOVE":
@@ -163,7 +179,8 @@ func excluded(raw []byte, tables []string) bool {
 		return false
 	}
 	var space [256]byte // a table's name has at most 255 characters; longer ones are on no list
-	return !listed(jsonscan.Unquote(space[:0], raw), tables)
+	name, ok := jsonscan.UnquoteWithin(space[:0], raw)
+	return !ok || !listed(name, tables)
 }
 
 // listed reports whether an event may come from the table.
@@ -178,7 +195,9 @@ func listed(table []byte, tables []string) bool {
 
 // change notes where the parts of the member "dynamodb" stand.
 func (r *record) change(c *jsonscan.Cursor, layout *Layout) {
-	r.created, r.precision, r.imageSeen, r.image = nil, nil, false, [attributes][]byte{}
+	if r.dynamodb { // an earlier member of the same name
+		r.created, r.precision, r.imageSeen, r.image = nil, nil, false, [attributes]value{}
+	}
 	if r.dynamodb = c.Enter('{'); !r.dynamodb {
 		c.Value()
 		return
@@ -202,7 +221,9 @@ func (r *record) change(c *jsonscan.Cursor, layout *Layout) {
 }
 
 func (r *record) newImage(c *jsonscan.Cursor, layout *Layout) {
-	r.image = [attributes][]byte{}
+	if r.imageSeen { // an earlier member of the same name
+		r.image = [attributes]value{}
+	}
 	if r.imageSeen = c.Enter('{'); !r.imageSeen {
 		c.Value()
 		return
@@ -212,109 +233,75 @@ func (r *record) newImage(c *jsonscan.Cursor, layout *Layout) {
 		if !ok {
 			return
 		}
-		var which attribute
-		switch string(name) {
-		case "": // no layout has an attribute without a name
-			c.Value()
-			continue
-		case layout.ID:
-			which = id
-		case layout.Type:
-			which = typ
-		case layout.Time:
-			which = at
-		case layout.AggregateID:
-			which = aggregateID
-		case layout.Sequence:
-			which = sequence
-		case layout.Payload:
-			which = payload
-		case layout.ContentType:
-			which = contentType
-		case layout.Headers:
-			which = headers
-		default:
+		which := layout.find(name)
+		if which == attributes {
 			c.Value()
 			continue
 		}
-		r.image[which] = c.Value()
+		if which == payload && r.readPayload(c) {
+			continue
+		}
+		r.image[which] = read(c)
 	}
+}
+
+// find returns which attribute has this name; attributes if none has. These are comparisons, since a switch over a name that
+// is not constant would make a string of it.
+func (l *Layout) find(name []byte) attribute {
+	switch {
+	case len(name) == 0: // no layout has an attribute without a name
+		return attributes
+	case string(name) == l.ID:
+		return id
+	case string(name) == l.Type:
+		return typ
+	case string(name) == l.Time:
+		return at
+	case string(name) == l.AggregateID:
+		return aggregateID
+	case string(name) == l.Sequence:
+		return sequence
+	case string(name) == l.Payload:
+		return payload
+	case string(name) == l.ContentType:
+		return contentType
+	case string(name) == l.Headers:
+		return headers
+	}
+	return attributes
 }
 
 // event reads the values whose places are known.
-func (r *record) event(layout *Layout, tables []string) (Event, error) {
-	var e Event
-	// The short strings share one allocation: they are unescaped one behind the other and cut apart afterwards.
-	var space [512]byte
-	text, err := r.appendTable(space[:0])
+func (r *record) event(e *Event, layout *Layout, tables []string) (NotEvent, *Error) {
+	table, err := r.table()
 	if err != nil {
-		return e, err
+		return 0, err
 	}
-	table := len(text)
-	// A record that does not name its table cannot be ruled out, so it is not skipped.
-	if table > 0 && !listed(text, tables) {
-		return e, OtherTable
+	// A record that does not name its table cannot be ruled out, so it is not skipped. One that names it itself was looked
+	// at when its name was passed.
+	if !table.quoted && len(table.text) > 0 && !listed(table.text, tables) {
+		return OtherTable, nil
 	}
 	if !r.imageSeen {
-		return e, errorf("dynamodb.NewImage", "missing: an INSERT carries it unless the stream's view type leaves it out")
+		return 0, errorf("dynamodb.NewImage", "missing: an INSERT carries it unless the stream's view type leaves it out")
 	}
-	if r.image[id] == nil || r.image[typ] == nil {
-		return e, NoAttributes
+	if r.image[id].raw == nil || r.image[typ].raw == nil {
+		return NoAttributes, nil
 	}
 	if e.ChangedAt, err = instant(r.created, r.precision); err != nil {
-		return e, err
+		return 0, err
 	}
-
-	var ends [4]int
-	for i, a := range [...]attribute{id, typ, aggregateID, contentType} {
-		if text, err = appendText(text, r.image[a], layout.name(a), a == aggregateID); err != nil {
-			return e, err
-		}
-		ends[i] = len(text)
+	if err = r.strings(e, table, layout); err != nil {
+		return 0, err
 	}
-	all := string(text)
-	e.Table, e.ID, e.Type = all[:table], all[table:ends[0]], all[ends[0]:ends[1]]
-	e.AggregateID, e.ContentType = all[ends[1]:ends[2]], all[ends[2]:ends[3]]
-	if e.ID == "" {
-		return e, errorf(layout.ID, "empty: an event needs an id")
-	}
-	if e.Type == "" {
-		return e, errorf(layout.Type, "empty: an event needs a type")
-	}
-
 	if e.Time, err = eventTime(r.image[at], layout.Time, e.ChangedAt); err != nil {
-		return e, err
+		return 0, err
 	}
 	if e.Sequence, err = integer(r.image[sequence], layout.Sequence); err != nil {
-		return e, err
+		return 0, err
 	}
-	if e.Headers, err = stringMap(r.image[headers], layout.Headers); err != nil {
-		return e, err
-	}
-	e.Payload, err = payloadBytes(r.image[payload], layout.Payload)
-	return e, err
-}
-
-// appendTable appends the name of the record's table, as far as the record says.
-func (r *record) appendTable(dst []byte) ([]byte, error) {
-	switch {
-	case r.tableName != nil && !jsonscan.IsNull(r.tableName):
-		if !jsonscan.IsString(r.tableName) {
-			return dst, errorf("tableName", "want a string, have %s", clip(r.tableName))
-		}
-		return jsonscan.Unquote(dst, r.tableName), nil
-	case jsonscan.IsString(r.sourceARN):
-		// arn:aws:dynamodb:<region>:<account>:table/<name>/stream/<label>
-		var space [512]byte
-		_, rest, _ := bytes.Cut(jsonscan.Unquote(space[:0], r.sourceARN), []byte(":table/"))
-		name, _, _ := bytes.Cut(rest, []byte("/"))
-		return append(dst, name...), nil
-	}
-	return dst, nil
-}
-
-func (l *Layout) name(a attribute) string {
-	return [...]string{l.ID, l.Type, l.Time, l.AggregateID, l.Sequence, l.Payload, l.ContentType, l.Headers}[a]
+	e.Payload, err = r.payload(layout.Payload)
+	return 0, err
 }
 
 // clip shortens a piece of a record for an error text: the kind of a value helps, its content may be private.

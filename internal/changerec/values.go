@@ -1,83 +1,144 @@
 package changerec
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
 )
 
-// typed takes an attribute value such as {"S":"x"} apart. A missing attribute and a NULL both give an empty kind.
-func typed(raw []byte, where string) (kind string, value []byte, err error) {
-	if raw == nil {
-		return "", nil, nil
+// kindOf is the type of an attribute value, or why there is none.
+type kindOf uint8
+
+const (
+	none    kindOf = iota // no attribute, or a NULL
+	unread                // not taken apart yet
+	unknown               // a type that DynamoDB does not have
+	done                  // a string that is unescaped already
+	str
+	num
+	object
+	binary
+	other // BOOL and what follows it in names
+)
+
+// names are the types by kindOf. Those after M and B are only ever named in errors.
+var names = [...]string{none: "NULL", unread: "", unknown: "", done: "S", str: "S", num: "N", object: "M", binary: "B", other: "BOOL", 9: "L", 10: "SS", 11: "NS", 12: "BS"}
+
+func (k kindOf) String() string { return names[k] }
+
+func kindNamed(name []byte) kindOf {
+	switch string(name) {
+	case "S":
+		return str
+	case "N":
+		return num
+	case "M":
+		return object
+	case "B":
+		return binary
+	case "NULL":
+		return none
 	}
-	c := jsonscan.New(raw)
+	for k := other; int(k) < len(names); k++ {
+		if names[k] == string(name) {
+			return k
+		}
+	}
+	return unknown
+}
+
+// value is an attribute value such as {"S":"x"}, or where it stands.
+type value struct {
+	raw   []byte // nil if there is no such attribute; the whole value if kind is unread
+	kind  kindOf
+	inner []byte // what the type's name is followed by
+}
+
+// read passes over an attribute value. The shape that DynamoDB writes is taken apart on the way.
+func read(c *jsonscan.Cursor) value {
+	if name, inner, ok := c.Single(); ok {
+		return value{raw: inner, kind: kindNamed(name), inner: inner}
+	}
+	return value{raw: c.Value(), kind: unread}
+}
+
+// typed returns the value's type and what it holds. A missing attribute and a NULL both give none.
+func (v value) typed(where string) (kind kindOf, inner []byte, err *Error) {
+	switch v.kind {
+	case unknown:
+		return none, nil, errorf(where, "an attribute value has an unknown type")
+	case unread:
+		return v.parse(where)
+	}
+	return v.kind, v.inner, nil
+}
+
+// parse takes a value apart that has white space in it, escapes in the type's name, or a type twice.
+func (v value) parse(where string) (kind kindOf, inner []byte, err *Error) {
+	c := jsonscan.New(v.raw)
 	if !c.Enter('{') {
-		return "", nil, errorf(where, "want an attribute value, have %s", clip(raw))
+		return none, nil, errorf(where, "want an attribute value, have %s", clip(v.raw))
 	}
 	for first := true; ; first = false {
 		name, ok := c.Key(first)
-		if !ok {
-			break
+		switch {
+		case !ok && first:
+			return none, nil, errorf(where, "an attribute value must have exactly one type")
+		case !ok:
+			return kind, inner, nil
 		}
-		if kind != "" && kind != string(name) {
-			return "", nil, errorf(where, "an attribute value must have exactly one type")
+		k := kindNamed(name)
+		if k == unknown {
+			return none, nil, errorf(where, "an attribute value has an unknown type")
 		}
-		if kind = known(name); kind == "" {
-			return "", nil, errorf(where, "an attribute value has an unknown type")
+		if !first && k != kind {
+			return none, nil, errorf(where, "an attribute value must have exactly one type")
 		}
-		value = c.Value()
+		kind, inner = k, c.Value()
 	}
-	if kind == "" {
-		return "", nil, errorf(where, "an attribute value must have exactly one type")
-	}
-	if kind == "NULL" {
-		return "", nil, nil
-	}
-	return kind, value, nil
 }
 
-// known returns the name of a type, without a copy, or "" for anything else.
-func known(name []byte) string {
-	for _, kind := range [...]string{"S", "N", "M", "B", "BOOL", "NULL", "L", "SS", "NS", "BS"} {
-		if kind == string(name) {
-			return kind
-		}
-	}
-	return ""
-}
+// longest is how many bytes of JSON a number or a time may take. A number of DynamoDB has at most 38 digits.
+const longest = 256
 
-// appendText appends what a string attribute stands for. An aggregate may also be identified by a number.
-func appendText(dst, raw []byte, where string, numberToo bool) ([]byte, error) {
-	kind, value, err := typed(raw, where)
-	switch {
-	case err != nil || kind == "":
-		return dst, err
-	case kind != "S" && (kind != "N" || !numberToo):
-		return dst, errorf(where, "want type S, have %s", kind)
-	case !jsonscan.IsString(value):
-		return dst, errorf(where, "want a string in %s, have %s", kind, clip(value))
+// digits reads a whole number of up to 18 digits, which 64 bits hold whatever they are. For anything else ok is false.
+func digits(text []byte) (n int64, ok bool) {
+	if len(text) == 0 || len(text) > 18 {
+		return 0, false
 	}
-	return jsonscan.Unquote(dst, value), nil
+	for _, b := range text {
+		if b < '0' || b > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(b-'0')
+	}
+	return n, true
 }
 
 // integer reads a whole number of type N that fits 64 bits; missing is 0.
-func integer(raw []byte, where string) (int64, error) {
-	kind, value, err := typed(raw, where)
+func integer(v value, where string) (int64, *Error) {
+	kind, inner, err := v.typed(where)
 	switch {
-	case err != nil || kind == "":
+	case err != nil || kind == none:
 		return 0, err
-	case kind != "N":
+	case kind != num:
 		return 0, errorf(where, "want type N, have %s", kind)
-	case !jsonscan.IsString(value):
-		return 0, errorf(where, "want a string in N, have %s", clip(value))
+	case !jsonscan.IsString(inner):
+		return 0, errorf(where, "want a string in N, have %s", clip(inner))
 	}
-	var space [32]byte
-	n, err := strconv.ParseInt(string(jsonscan.Unquote(space[:0], value)), 10, 64)
-	if err != nil {
+	if n, ok := digits(inner[1 : len(inner)-1]); ok {
+		return n, nil
+	}
+	if len(inner) > longest {
+		return 0, errorf(where, "want a whole number of at most 64 bits")
+	}
+	n, bad := strconv.ParseInt(string(jsonscan.Text(inner)), 10, 64)
+	if bad != nil {
 		return 0, errorf(where, "want a whole number of at most 64 bits")
 	}
 	return n, nil
@@ -85,24 +146,29 @@ func integer(raw []byte, where string) (int64, error) {
 
 // eventTime reads the time of an event: N, milliseconds since the epoch (a fraction is cut off), or S in RFC 3339.
 // A row that has none by its layout takes the time of its change.
-func eventTime(raw []byte, where string, changedAt time.Time) (time.Time, error) {
+func eventTime(v value, where string, changedAt time.Time) (time.Time, *Error) {
 	if where == "" {
 		return changedAt, nil
 	}
-	kind, value, err := typed(raw, where)
+	kind, inner, err := v.typed(where)
 	switch {
 	case err != nil:
 		return time.Time{}, err
-	case kind == "":
+	case kind == none:
 		return time.Time{}, errorf(where, "missing: an event needs a time")
-	case kind != "N" && kind != "S":
+	case kind != num && kind != str:
 		return time.Time{}, errorf(where, "want type N, have %s", kind)
-	case !jsonscan.IsString(value):
-		return time.Time{}, errorf(where, "want a string in %s, have %s", kind, clip(value))
+	case !jsonscan.IsString(inner):
+		return time.Time{}, errorf(where, "want a string in %s, have %s", kind, clip(inner))
 	}
-	var space [64]byte
-	text := string(jsonscan.Unquote(space[:0], value))
-	if kind == "S" {
+	if ms, ok := digits(inner[1 : len(inner)-1]); ok && kind == num {
+		return time.UnixMilli(ms).UTC(), nil
+	}
+	if len(inner) > longest {
+		return time.Time{}, errorf(where, "want milliseconds since the epoch, or a time in RFC 3339")
+	}
+	text := string(jsonscan.Text(inner))
+	if kind == str {
 		t, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil {
 			return time.Time{}, errorf(where, "want milliseconds since the epoch or a time in RFC 3339")
@@ -110,8 +176,8 @@ func eventTime(raw []byte, where string, changedAt time.Time) (time.Time, error)
 		return t.UTC(), nil
 	}
 	whole, fraction, _ := strings.Cut(text, ".")
-	ms, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil || strings.Trim(fraction, "0123456789") != "" {
+	ms, bad := strconv.ParseInt(whole, 10, 64)
+	if bad != nil || strings.Trim(fraction, "0123456789") != "" {
 		return time.Time{}, errorf(where, "want milliseconds since the epoch")
 	}
 	return time.UnixMilli(ms).UTC(), nil
@@ -120,7 +186,7 @@ func eventTime(raw []byte, where string, changedAt time.Time) (time.Time, error)
 // instant reads ApproximateCreationDateTime. The Kinesis destination writes whole milliseconds without a precision, or
 // microseconds with one; DynamoDB Streams writes seconds. Without a precision the magnitude tells: 11 digits of seconds
 // reach the year 5138, and 15 digits of milliseconds the year 33658.
-func instant(raw, precision []byte) (time.Time, error) {
+func instant(raw, precision []byte) (time.Time, *Error) {
 	const where = "dynamodb.ApproximateCreationDateTime"
 	if raw == nil || jsonscan.IsNull(raw) {
 		return time.Time{}, nil
@@ -128,9 +194,16 @@ func instant(raw, precision []byte) (time.Time, error) {
 	if raw[0] != '-' && (raw[0] < '0' || raw[0] > '9') {
 		return time.Time{}, errorf(where, "want a number, have %s", clip(raw))
 	}
-	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if n, ok := digits(raw); ok && string(precision) == `"MICROSECOND"` { // what DynamoDB writes by default
+		return time.UnixMicro(n).UTC(), nil
+	}
+	text := string(raw)
+	n, err := int64(0), error(strconv.ErrRange)
+	if len(text) <= len("-9223372036854775808") {
+		n, err = strconv.ParseInt(text, 10, 64)
+	}
 	if err != nil {
-		seconds, err := strconv.ParseFloat(string(raw), 64)
+		seconds, err := strconv.ParseFloat(text, 64)
 		if err != nil || seconds < 0 || seconds >= 1e11 {
 			return time.Time{}, errorf(where, "want whole microseconds or milliseconds, or seconds since the epoch")
 		}
@@ -141,8 +214,7 @@ func instant(raw, precision []byte) (time.Time, error) {
 		if !jsonscan.IsString(precision) {
 			return time.Time{}, errorf(where+"Precision", "want a string, have %s", clip(precision))
 		}
-		var space [16]byte
-		unit = string(jsonscan.Unquote(space[:0], precision))
+		unit = string(jsonscan.Text(precision))
 	}
 	switch {
 	case unit == "MICROSECOND" || unit == "" && n >= 1e15:
@@ -155,65 +227,56 @@ func instant(raw, precision []byte) (time.Time, error) {
 	return time.Time{}, errorf(where+"Precision", "want MICROSECOND or MILLISECOND")
 }
 
-// stringMap reads an M of S.
-func stringMap(raw []byte, where string) (map[string]string, error) {
-	kind, value, err := typed(raw, where)
-	switch {
-	case err != nil || kind == "":
-		return nil, err
-	case kind != "M":
-		return nil, errorf(where, "want type M, have %s", kind)
+// readPayload passes over a payload in the shape in which DynamoDB writes a string, and unescapes it on the way. How long
+// it is does not show before its end, so it gets as much room as there is text. That happens once for each record, and not
+// for invalid UTF-8, which takes three times its room: so memory stays bounded.
+func (r *record) readPayload(c *jsonscan.Cursor) bool {
+	at := *c
+	if r.tried || !at.Skip(`{"S":`) || !utf8.Valid(at.Rest()) {
+		return false
 	}
-	c := jsonscan.New(value)
-	if !c.Enter('{') {
-		return nil, errorf(where, "want an object in M, have %s", clip(value))
+	r.tried = true
+	text, ok := at.StringWithin(make([]byte, 0, len(at.Rest())))
+	if !ok || !at.Skip("}") {
+		return false
 	}
-	raws := make(map[string][]byte)
-	for first := true; ; first = false {
-		name, ok := c.Key(first)
-		if !ok {
-			break
-		}
-		key := string(name)
-		raws[key] = c.Value()
-	}
-	m := make(map[string]string, len(raws))
-	for key, raw := range raws {
-		kind, value, err := typed(raw, where)
-		if err != nil {
-			return nil, err
-		}
-		if kind != "S" || !jsonscan.IsString(value) {
-			return nil, errorf(where, "want type S for every value")
-		}
-		m[key] = string(jsonscan.Unquote(nil, value))
-	}
-	return m, nil
+	*c = at
+	r.text, r.image[payload] = text, value{raw: text, kind: done}
+	return true
 }
 
-// payloadBytes reads the payload from S or B.
-func payloadBytes(raw []byte, where string) ([]byte, error) {
+// payload reads the payload from S or B.
+func (r *record) payload(where string) ([]byte, *Error) {
 	if where == "" {
 		return nil, nil
 	}
-	kind, value, err := typed(raw, where)
+	v := r.image[payload]
+	if v.kind == done {
+		if slack := cap(r.text) - len(r.text); slack > 512+len(r.text)/4 {
+			return bytes.Clone(r.text), nil
+		}
+		return r.text, nil
+	}
+	kind, inner, err := v.typed(where)
 	switch {
 	case err != nil:
 		return nil, err
-	case kind == "":
+	case kind == none:
 		return nil, errorf(where, "missing: an event needs a payload")
-	case kind != "S" && kind != "B":
+	case kind != str && kind != binary:
 		return nil, errorf(where, "want type S or B, have %s", kind)
-	case !jsonscan.IsString(value):
-		return nil, errorf(where, "want a string in %s, have %s", kind, clip(value))
-	}
-	text := jsonscan.Unquote(make([]byte, 0, len(value)), value)
-	if kind == "S" {
-		return text, nil
-	}
-	n, err := base64.StdEncoding.Decode(text, text) // never overtakes what it reads
-	if err != nil {
+	case !jsonscan.IsString(inner):
+		return nil, errorf(where, "want a string in %s, have %s", kind, clip(inner))
+	case kind == str:
+		return jsonscan.Unquote(make([]byte, 0, jsonscan.UnquotedLen(inner)), inner), nil
+	case !utf8.Valid(inner): // and would take three times the room
 		return nil, errorf(where, "the content of B is not base64")
 	}
-	return text[:n], nil
+	text := jsonscan.Text(inner)
+	decoded := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, bad := base64.StdEncoding.Decode(decoded, text)
+	if bad != nil {
+		return nil, errorf(where, "the content of B is not base64")
+	}
+	return decoded[:n], nil
 }

@@ -3,16 +3,16 @@
 //
 // It accepts exactly what encoding/json accepts, except that nesting is bounded by [MaxDepth]. It knows JSON's grammar
 // (RFC 8259) and must not know what the documents mean. Nothing in it panics on any input, and its memory is constant.
+//
+// Strings are most of what it reads, so they are looked at eight bytes at a time; see [stringEnd] and [unquote].
 package jsonscan
 
 import (
 	"fmt"
-	"unicode/utf16"
-	"unicode/utf8"
 )
 
-// MaxDepth is how deeply objects and arrays may be nested. DynamoDB nests an item at most 32 levels, each of which takes
-// two levels of JSON; the envelopes around it add fewer than ten.
+// MaxDepth is how deeply objects and arrays may be nested inside one value. DynamoDB nests an item at most 32 levels, each
+// of which takes two levels of JSON; the envelopes around it add fewer than ten.
 const MaxDepth = 128
 
 // Error is a place where the text stops being acceptable JSON.
@@ -27,7 +27,7 @@ func (e *Error) Error() string { return fmt.Sprintf("byte %d: %s", e.Offset, e.R
 // look at Err once. A Cursor is not safe for concurrent use.
 type Cursor struct {
 	data []byte
-	pos  int
+	pos  int // at the end of data after an error, which is what keeps the fast paths from going on
 	err  *Error
 }
 
@@ -42,10 +42,13 @@ func (c *Cursor) Err() error {
 	return c.err
 }
 
-// Peek returns the first byte of the next value, or 0 at the end of the text.
+// Offset returns how far the text has been read, in bytes: all of it after an error.
+func (c *Cursor) Offset() int { return c.pos }
+
+// Peek returns the first byte of the next value, or 0 at the end of the text and after an error.
 func (c *Cursor) Peek() byte {
-	c.space()
-	if c.err != nil || c.pos >= len(c.data) {
+	c.pos = space(c.data, c.pos)
+	if c.pos >= len(c.data) {
 		return 0
 	}
 	return c.data[c.pos]
@@ -61,27 +64,43 @@ func (c *Cursor) Enter(open byte) bool {
 }
 
 // Key moves to the next member of the object that was entered and returns its name; first says that it is the object's
-// first. At the end of the object, or after an error, ok is false. The name is only valid until the next call when it
-// holds escapes.
+// first. At the end of the object, or after an error, ok is false. The name shares memory with the text unless it holds
+// escapes or invalid UTF-8.
 func (c *Cursor) Key(first bool) (name []byte, ok bool) {
+	d, i := c.data, c.pos
+	atName := first
+	if !first && i < len(d) && d[i] == ',' {
+		i++
+		atName = true
+	}
+	if atName && i < len(d) && d[i] == '"' {
+		start := i + 1
+		i = nameEnd(d, start)
+		if i+1 < len(d) && d[i] == '"' && d[i+1] == ':' {
+			c.pos = i + 2
+			return d[start:i], true
+		}
+	}
+	raw, ok := c.RawKey(first)
+	if !ok {
+		return nil, false
+	}
+	return Text(raw), true
+}
+
+// RawKey is Key without unescaping: it returns the name as it stands in the text, quotes included.
+func (c *Cursor) RawKey(first bool) (raw []byte, ok bool) {
 	if !c.next('}', first) {
 		return nil, false
 	}
-	if c.Peek() != '"' {
-		c.fail("an object's member must start with a name")
+	start := c.pos
+	end, reason := member(c.data, start)
+	if reason != "" {
+		c.fail(end, reason)
 		return nil, false
 	}
-	raw := c.Value()
-	if c.Peek() != ':' {
-		c.fail("a colon must follow a member's name")
-		return nil, false
-	}
-	c.pos++
-	name = raw[1 : len(raw)-1]
-	if !plain(name) {
-		name = Unquote(nil, raw)
-	}
-	return name, true
+	c.pos = end
+	return c.data[start:stringEnd(c.data, start+1)], true
 }
 
 // Element moves to the next element of the array that was entered; first says that it is the first.
@@ -100,192 +119,231 @@ func (c *Cursor) next(end byte, first bool) bool {
 	case b == ',':
 		c.pos++
 		if c.Peek() == end {
-			c.fail("a comma must be followed by another value")
+			c.fail(c.pos, "a comma must be followed by another value")
 			return false
 		}
 		return true
 	}
-	c.fail("a comma or the closing bracket must follow a value")
+	c.fail(c.pos, wantEnd)
 	return false
 }
 
 // End reports an error unless only white space is left.
 func (c *Cursor) End() {
 	if c.Peek(); c.err == nil && c.pos < len(c.data) {
-		c.fail("there is more after the end of the value")
+		c.fail(c.pos, "there is more after the end of the value")
 	}
 }
 
 // Value passes over the next value of any kind, checks it, and returns its bytes as they stand in the text.
 // It returns nil after an error.
 func (c *Cursor) Value() []byte {
-	c.space()
+	start := c.pos
+	if start < len(c.data) && c.data[start] == '"' {
+		if end := stringEnd(c.data, start+1); end > 0 {
+			c.pos = end
+			return c.data[start:end]
+		}
+	}
 	if c.err != nil {
 		return nil
 	}
-	start := c.pos
-	var kinds [MaxDepth]byte // the closing bracket of every open object or array
+	start = space(c.data, start)
+	end, reason := skip(c.data, start, MaxDepth)
+	if reason != "" {
+		c.fail(end, reason)
+		return nil
+	}
+	c.pos = end
+	return c.data[start:end]
+}
+
+// Single passes over the next value if it is an object in the shape {"name":value}, without white space around the two or
+// escapes in the name, and returns both. Otherwise ok is false and the cursor stays: the value may still be an object with
+// one member in another shape.
+func (c *Cursor) Single() (name, value []byte, ok bool) {
+	d, i := c.data, c.pos
+	if len(d)-i < 2 || d[i] != '{' || d[i+1] != '"' {
+		return nil, nil, false
+	}
+	start := i + 2
+	i = nameEnd(d, start)
+	name = d[start:i]
+	if len(d)-i < 3 || d[i] != '"' || d[i+1] != ':' || d[i+2] <= ' ' {
+		return nil, nil, false
+	}
+	i += 2
+	start = i
+	if d[i] == '"' {
+		i = stringEnd(d, i+1)
+	} else if end, reason := skip(d, i, MaxDepth-1); reason == "" {
+		i = end
+	} else {
+		return nil, nil, false
+	}
+	if i == 0 || i >= len(d) || d[i] != '}' {
+		return nil, nil, false
+	}
+	c.pos = i + 1
+	return name, d[start:i], true
+}
+
+// Rest returns the text that has not been read: nothing after an error.
+func (c *Cursor) Rest() []byte { return c.data[c.pos:] }
+
+// Advance passes over n bytes of Rest, which the caller knows to be a value.
+func (c *Cursor) Advance(n int) { c.pos += n }
+
+// Skip passes over text if that is what comes next, byte for byte, and reports whether it is.
+func (c *Cursor) Skip(text string) bool {
+	if rest := c.data[c.pos:]; len(rest) < len(text) || string(rest[:len(text)]) != text {
+		return false
+	}
+	c.pos += len(text)
+	return true
+}
+
+const (
+	wantEnd   = "a comma or the closing bracket must follow a value"
+	wantName  = "an object's member must start with a name"
+	wantColon = "a colon must follow a member's name"
+	wantValue = "a value starts with a byte that no value starts with"
+	cutOff    = "the text ends in the middle of a value"
+)
+
+var tooDeep = fmt.Sprintf("nested deeper than %d levels", MaxDepth)
+
+func (c *Cursor) fail(at int, reason string) {
+	if c.err == nil {
+		if at >= len(c.data) {
+			at, reason = len(c.data), cutOff
+		}
+		c.err = &Error{Offset: at, Reason: reason}
+	}
+	c.pos = len(c.data)
+}
+
+// space returns where the white space at i ends.
+func space(d []byte, i int) int {
+	for i < len(d) && (d[i] == ' ' || d[i] == '\n' || d[i] == '\t' || d[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// skip returns where the value that starts at i ends, or where it stops being one, and why. It may nest up to levels deep.
+func skip(d []byte, i, levels int) (end int, reason string) {
+	var objects [2]uint64 // one bit for each open container, the innermost lowest: whether it is an object
 	depth := 0
 	for {
-		switch b := c.Peek(); b {
-		case '"':
-			c.string()
-		case '{', '[':
-			if depth == MaxDepth {
-				c.fail(fmt.Sprintf("nested deeper than %d levels", MaxDepth))
-				return nil
-			}
-			c.pos++
-			kinds[depth] = b + 2 // in ASCII, '}' is '{'+2 and ']' is '['+2
-			depth++
-			if c.Peek() != b+2 {
-				if b == '{' {
-					c.name()
-				}
-				continue // to the first value inside
-			}
-		case 't':
-			c.literal("true")
-		case 'f':
-			c.literal("false")
-		case 'n':
-			c.literal("null")
-		default:
-			c.number()
+		if i < len(d) && d[i] <= ' ' {
+			i = space(d, i)
 		}
-		if c.err != nil {
-			return nil
-		}
-		// A value has ended, or an empty container stands before its closing bracket: close all that ends here.
-		for depth > 0 && c.Peek() == kinds[depth-1] {
-			c.pos++
-			depth--
-		}
-		if c.err != nil {
-			return nil
-		}
-		if depth == 0 {
-			return c.data[start:c.pos]
-		}
-		if c.Peek() != ',' {
-			c.fail("a comma or the closing bracket must follow a value")
-			return nil
-		}
-		c.pos++
-		if kinds[depth-1] == '}' {
-			c.name()
-		}
-	}
-}
-
-func (c *Cursor) name() {
-	if c.Peek() != '"' {
-		c.fail("an object's member must start with a name")
-		return
-	}
-	c.string()
-	if c.Peek() != ':' {
-		c.fail("a colon must follow a member's name")
-		return
-	}
-	c.pos++
-}
-
-func (c *Cursor) fail(reason string) {
-	if c.err != nil {
-		return
-	}
-	if c.pos >= len(c.data) {
-		reason = "the text ends in the middle of a value"
-	}
-	c.err = &Error{Offset: c.pos, Reason: reason}
-}
-
-func (c *Cursor) space() {
-	for c.pos < len(c.data) {
-		switch c.data[c.pos] {
-		case ' ', '\t', '\r', '\n':
-			c.pos++
-		default:
-			return
-		}
-	}
-}
-
-func (c *Cursor) literal(want string) {
-	if len(c.data)-c.pos < len(want) {
-		c.pos = len(c.data)
-		c.fail("")
-		return
-	}
-	if string(c.data[c.pos:c.pos+len(want)]) != want {
-		c.fail("a value starts with a byte that no value starts with")
-		return
-	}
-	c.pos += len(want)
-}
-
-// string checks the string that starts at the cursor.
-func (c *Cursor) string() {
-	if c.err != nil {
-		return
-	}
-	d, i := c.data, c.pos+1
-	for i < len(d) {
-		b := d[i]
-		if !special[b] {
-			i++
-			continue
-		}
-		if b == '"' {
-			c.pos = i + 1
-			return
-		}
-		if b != '\\' {
-			c.pos = i
-			c.fail("a control character inside a string must be escaped")
-			return
-		}
-		i++
 		if i >= len(d) {
-			break
+			return i, cutOff
 		}
-		switch d[i] {
-		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-			i++
-		case 'u':
-			if len(d)-i < 5 {
-				c.pos = len(d)
-				c.fail("")
-				return
+		switch b := d[i]; b {
+		case '"':
+			if end = stringEnd(d, i+1); end == 0 {
+				return badString(d, i)
 			}
-			if _, ok := hex4(d[i+1:]); !ok {
-				c.pos = i
-				c.fail(`\u must be followed by four hexadecimal digits`)
-				return
+			i = end
+		case '{', '[':
+			if depth == levels {
+				return i, tooDeep
 			}
-			i += 5
+			i = space(d, i+1)
+			if i < len(d) && d[i] == b+2 { // in ASCII, '}' is '{'+2 and ']' is '['+2
+				i++
+				break
+			}
+			depth++
+			objects[1] = objects[1]<<1 | objects[0]>>63
+			objects[0] <<= 1
+			if b == '{' {
+				objects[0] |= 1
+				if i, reason = member(d, i); reason != "" {
+					return i, reason
+				}
+			}
+			continue // to the first value inside
+		case 't':
+			i, reason = literal(d, i, "true")
+		case 'f':
+			i, reason = literal(d, i, "false")
+		case 'n':
+			i, reason = literal(d, i, "null")
 		default:
-			c.pos = i
-			c.fail("a backslash must be followed by one of \"\\/bfnrtu")
-			return
+			i, reason = number(d, i)
+		}
+		if reason != "" {
+			return i, reason
+		}
+		// A value has ended: close all that ends here, up to the comma before the next value.
+		for {
+			if depth == 0 {
+				return i, ""
+			}
+			if i < len(d) && d[i] <= ' ' {
+				i = space(d, i)
+			}
+			if i >= len(d) {
+				return i, cutOff
+			}
+			inObject := objects[0]&1 == 1
+			if d[i] == ',' {
+				i++
+				if inObject {
+					if i, reason = member(d, i); reason != "" {
+						return i, reason
+					}
+				}
+				break
+			}
+			if d[i] != ']' && !inObject || d[i] != '}' && inObject {
+				return i, wantEnd
+			}
+			i++
+			depth--
+			objects[0] = objects[0]>>1 | objects[1]<<63
+			objects[1] >>= 1
 		}
 	}
-	c.pos = len(d)
-	c.fail("")
 }
 
-// special marks the bytes that do not simply stand for themselves inside a string.
-var special = func() (t [256]bool) {
-	for b := range 0x20 {
-		t[b] = true
+// member returns where the value of the member at i starts.
+func member(d []byte, i int) (start int, reason string) {
+	if i < len(d) && d[i] <= ' ' {
+		i = space(d, i)
 	}
-	t['"'], t['\\'] = true, true
-	return t
-}()
+	if i >= len(d) || d[i] != '"' {
+		return i, wantName
+	}
+	end := stringEnd(d, i+1)
+	if end == 0 {
+		return badString(d, i)
+	}
+	if i = end; i < len(d) && d[i] <= ' ' {
+		i = space(d, i)
+	}
+	if i >= len(d) || d[i] != ':' {
+		return i, wantColon
+	}
+	return i + 1, ""
+}
 
-func (c *Cursor) number() {
-	d, i := c.data, c.pos
+func literal(d []byte, i int, want string) (end int, reason string) {
+	if len(d)-i < len(want) {
+		return len(d), cutOff
+	}
+	if string(d[i:i+len(want)]) != want {
+		return i, wantValue
+	}
+	return i + len(want), ""
+}
+
+func number(d []byte, i int) (end int, reason string) {
+	start := i
 	digits := func() bool {
 		from := i
 		for i < len(d) && d[i]-'0' <= 9 {
@@ -313,27 +371,13 @@ func (c *Cursor) number() {
 		}
 		ok = digits()
 	}
-	if !ok {
-		started := i > c.pos
-		c.pos = i
-		if started {
-			c.fail("a number is malformed")
-		} else {
-			c.fail("a value starts with a byte that no value starts with")
-		}
-		return
+	switch {
+	case ok:
+		return i, ""
+	case i > start:
+		return i, "a number is malformed"
 	}
-	c.pos = i
-}
-
-// plain reports whether the inside of a checked string stands for itself.
-func plain(inside []byte) bool {
-	for _, b := range inside {
-		if b == '\\' || b >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return i, wantValue
 }
 
 // IsNull reports whether raw, a value that a Cursor returned, is null.
@@ -341,78 +385,3 @@ func IsNull(raw []byte) bool { return len(raw) == 4 && raw[0] == 'n' }
 
 // IsString reports whether raw, a value that a Cursor returned, is a string.
 func IsString(raw []byte) bool { return len(raw) >= 2 && raw[0] == '"' }
-
-// Unquote appends to dst what the string raw stands for. raw must be a string that a Cursor returned, quotes included.
-// Like encoding/json it replaces invalid UTF-8 and unpaired surrogates by U+FFFD.
-func Unquote(dst, raw []byte) []byte {
-	s := raw[1 : len(raw)-1]
-	for i := 0; i < len(s); {
-		from := i
-		for i < len(s) && s[i] != '\\' && s[i] < utf8.RuneSelf {
-			i++
-		}
-		dst = append(dst, s[from:i]...)
-		if i == len(s) {
-			break
-		}
-		if s[i] != '\\' {
-			r, n := utf8.DecodeRune(s[i:])
-			dst = utf8.AppendRune(dst, r)
-			i += n
-			continue
-		}
-		switch b := s[i+1]; b {
-		case 'u':
-			r, _ := hex4(s[i+2:])
-			i += 6
-			if utf16.IsSurrogate(r) {
-				pair := rune(utf8.RuneError)
-				if len(s)-i >= 6 && s[i] == '\\' && s[i+1] == 'u' {
-					low, _ := hex4(s[i+2:])
-					pair = utf16.DecodeRune(r, low)
-				}
-				if r = pair; r != utf8.RuneError {
-					i += 6
-				}
-			}
-			dst = utf8.AppendRune(dst, r)
-			continue
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'n':
-			dst = append(dst, '\n')
-		case 'r':
-			dst = append(dst, '\r')
-		case 't':
-			dst = append(dst, '\t')
-		default:
-			dst = append(dst, b)
-		}
-		i += 2
-	}
-	return dst
-}
-
-// hex4 reads four hexadecimal digits.
-func hex4(d []byte) (rune, bool) {
-	if len(d) < 4 {
-		return 0, false
-	}
-	var r rune
-	for _, b := range d[:4] {
-		switch {
-		case '0' <= b && b <= '9':
-			b -= '0'
-		case 'a' <= b && b <= 'f':
-			b -= 'a' - 10
-		case 'A' <= b && b <= 'F':
-			b -= 'A' - 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(b)
-	}
-	return r, true
-}

@@ -94,4 +94,92 @@ func same(t *testing.T, text []byte) {
 	got := string(Unquote(nil, raw))
 	require.Equal(t, want, got)
 	require.True(t, utf8.ValidString(got))
+	unquoteAll(t, raw)
+}
+
+// Every way to unescape a string gives the same, and what is said about the room it needs is right.
+func TestWaysToUnquoteAgree(t *testing.T) {
+	for _, text := range []string{
+		`""`, `"a"`, `"12345678"`, `"\n2345678\n"`, `"1234567\"abcdefgh"`, `"\\]]]]]]]]"`, `"\"##########"`, `"\\\\\\\\\\\\"`, `"\ud83d\ude00\ud83d\ude00"`,
+		`"\ud83d\ud83d\ude00"`, `"\ud83d\u0041\u0042"`, `"\u0041\ud83d\ude00"`, `"\ud83d"`, "\"\xff\xfe\xfd0123456789\"", "\"0123456é89\"", `"\/\b\f\n\r\t"`, "\"\xe2\x82\"",
+		"\"\xf0\x9f\x98\x80\xf0\x9f\"", `"` + strings.Repeat(`\\`, 1000) + `"`, `"` + strings.Repeat("\xff", 1000) + `"`, `"` + strings.Repeat(`\u00e9`, 300) + `"`,
+	} {
+		unquoteAll(t, []byte(text))
+	}
+}
+
+func unquoteAll(t *testing.T, raw []byte) {
+	want := string(Unquote(nil, raw))
+	require.Equal(t, want, string(Text(raw)))
+	require.GreaterOrEqual(t, UnquotedLen(raw), len(want))
+	require.LessOrEqual(t, UnquotedLen(raw), max(3*len(raw), 8))
+	out, ok := UnquoteWithin(make([]byte, 0, len(want)), raw)
+	require.True(t, ok, "%.60q has room for all", raw)
+	require.Equal(t, want, string(out))
+	if want != "" {
+		_, ok = UnquoteWithin(make([]byte, 0, len(want)-1), raw)
+		require.False(t, ok, "%.60q has no room", raw)
+	}
+	var b strings.Builder
+	WriteUnquoted(&b, raw)
+	require.Equal(t, want, b.String())
+	for _, room := range []int{len(want), max(len(want), len(raw)) + 20} {
+		c := New(append([]byte(nil), raw...))
+		out, ok = c.StringWithin(append(make([]byte, 0, room+2), "x:"...)[:2])
+		require.True(t, ok, "%.60q in one pass", raw)
+		require.Equal(t, "x:"+want, string(out))
+		require.Equal(t, len(raw), c.Offset())
+	}
+	c := New(raw)
+	_, ok = c.StringWithin(make([]byte, 0, max(len(want)-1, 0)))
+	require.Equal(t, want == "", ok)
+}
+
+// A value that is not in the shape that Single takes is left where it is; one that is gives what Key and Value give.
+func TestSingleTakesOneShapeOnly(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"S":"x"}`: `S "x"`, `{"M":{"a":[1]}} `: `M {"a":[1]}`, `{"N":1}`: `N 1`, `{"":null}`: ` null`, `{"12345678":""}`: `12345678 ""`,
+		`{ "S":"x"}`: "", `{"S" :"x"}`: "", `{"S": "x"}`: "", `{"S":"x" }`: "", `{"S":"x","S":"y"}`: "", `{}`: "", `"x"`: "", `{"\u0053":"x"}`: "", `{"é":1}`: "",
+		`{"S":"x"`: "", `{"S":`: "", `{"S"`: "", `{"`: "", `{"S":"x`: "", `{"S":tru}`: "", ``: "", `{"S":[}`: "",
+	} {
+		c := New([]byte(text))
+		name, value, ok := c.Single()
+		if want == "" {
+			require.False(t, ok, text)
+			require.Zero(t, c.Offset(), text)
+			continue
+		}
+		require.True(t, ok, text)
+		require.Equal(t, want, string(name)+" "+string(value))
+	}
+}
+
+// What costs a careless scanner time, memory or its stack. 10,000 levels are refused, everything else is JSON.
+func TestHostileValues(t *testing.T) {
+	for _, text := range []string{
+		`"` + strings.Repeat(`\`, 1<<20) + `"`, `"` + strings.Repeat(`\`, 1<<20), `"` + strings.Repeat(`\`, 1<<20-1) + `"`,
+		strings.Repeat("9", 400), "-0." + strings.Repeat("9", 400) + "e" + strings.Repeat("9", 400), `"` + "\x00" + `"`, "\x00", `{"a":` + "\x00}",
+		strings.Repeat(`{"a":`, 128) + "1" + strings.Repeat("}", 128), strings.Repeat(`[{"a":`, 64) + "1" + strings.Repeat("}]", 64), `"` + strings.Repeat("\xff", 1<<20) + `"`,
+	} {
+		same(t, []byte(text))
+	}
+	for _, text := range []string{strings.Repeat(`{"a":`, 10_000), strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)} {
+		c := New([]byte(text))
+		require.Nil(t, c.Value())
+		require.ErrorContains(t, c.Err(), "nested deeper than 128 levels")
+	}
+}
+
+func TestScanningAllocatesNothing(t *testing.T) {
+	text := []byte(`{"a":[1,2,{"b":"c\n"}],"d":{"e":"` + strings.Repeat("x", 1000) + `"},"f":null}`)
+	buf := make([]byte, 0, 2000)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		c := New(text)
+		c.Enter('{')
+		for _, ok := c.Key(true); ok; _, ok = c.Key(false) {
+			if raw := c.Value(); IsString(raw) {
+				Unquote(buf, raw)
+			}
+		}
+	}))
 }

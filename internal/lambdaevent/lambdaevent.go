@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -25,137 +26,308 @@ const (
 
 // Record is one record of an invocation.
 type Record struct {
-	Source         string // Kinesis or DynamoDB
-	SourceARN      string
-	ShardID        string // empty for DynamoDB, which does not say
-	SequenceNumber string
-	Data           []byte // the change record; nil with Err
-	Err            error  // why the data cannot be had
+	SourceARN string
+	ShardID   string // empty for DynamoDB, which does not say
+	Data      []byte // the change record, until the next call of Next; nil with Err
+	Err       error  // why the data cannot be had
+	number    []byte // as it stands in the invocation
 }
 
-// Parse reads an invocation. The records' data may share memory with payload, which is never
-// changed.
-func Parse(payload []byte) ([]Record, error) {
-	c := jsonscan.New(payload)
-	if !c.Enter('{') {
-		return nil, fmt.Errorf("want a JSON object with Records, have %s", describe(payload))
-	}
-	var records []Record
-	found := false
-	for first := true; ; first = false {
-		name, ok := c.Key(first)
-		if !ok {
-			break
-		}
-		if string(name) != "Records" || c.Peek() != '[' {
-			c.Value()
-			continue
-		}
-		found, records = true, nil
-		c.Enter('[')
-		for first := true; c.Element(first); first = false {
-			raw := c.Value()
-			if raw == nil {
-				break
-			}
-			r, err := record(raw)
-			if err != nil {
-				return nil, fmt.Errorf("record %d: %w", len(records), err)
-			}
-			if len(records) > 0 && r.Source != records[0].Source {
-				return nil, fmt.Errorf("record %d is from %s, the ones before it from %s", len(records), r.Source, records[0].Source)
-			}
-			records = append(records, r)
-		}
-	}
-	c.End()
+// SequenceNumber returns the number by which a failure is reported. It is a string that is only made when it is asked for.
+func (r *Record) SequenceNumber() string { return jsonscan.String(r.number) }
+
+// Scanner reads the records of an invocation in one pass. A DynamoDB Streams record is its own change record; a Kinesis
+// record holds it in base64, for which the Scanner has one buffer.
+type Scanner struct {
+	payload []byte
+	c       jsonscan.Cursor
+	state   state
+	n       int // records read
+	source  string
+	err     error
+
+	buffer     []byte
+	arn, shard repeated
+}
+
+// repeated is a string that is mostly the same from record to record.
+type repeated struct {
+	raw  []byte
+	text string
+}
+
+// read returns what the string raw stands for, and "" for any other value.
+func (r *repeated) read(raw []byte) string {
 	switch {
-	case c.Err() != nil:
-		return nil, fmt.Errorf("not JSON: %w", c.Err())
-	case !found:
-		return nil, fmt.Errorf("want a JSON object with Records, have %s", describe(payload))
+	case !jsonscan.IsString(raw):
+		return ""
+	case !bytes.Equal(r.raw, raw):
+		r.raw, r.text = raw, jsonscan.String(raw)
 	}
-	return records, nil
+	return r.text
 }
 
-func record(raw []byte) (Record, error) {
-	var r Record
-	var source, arn, eventID, kinesis, stream []byte
-	c := jsonscan.New(raw)
-	if !c.Enter('{') {
-		return r, fmt.Errorf("want an object, have %s", describe(raw))
+// readShard returns the part of an event id before the colon.
+func (r *repeated) readShard(raw []byte) string {
+	if !jsonscan.IsString(raw) {
+		return ""
 	}
+	// What follows the first colon as it stands there makes no difference.
+	key := raw
+	if colon := bytes.IndexByte(raw, ':'); colon >= 0 {
+		key = raw[:colon+1]
+	}
+	if !bytes.Equal(r.raw, key) {
+		r.raw = key
+		r.text, _, _ = strings.Cut(jsonscan.String(raw), ":")
+	}
+	return r.text
+}
+
+type state int
+
+const (
+	before state = iota // before the first record
+	inside
+	over
+)
+
+// New returns a Scanner of an invocation, which is never changed.
+func New(payload []byte) *Scanner {
+	return &Scanner{payload: payload, c: jsonscan.New(payload)}
+}
+
+// Offset returns how far the invocation has been read, in bytes.
+func (s *Scanner) Offset() int { return s.c.Offset() }
+
+// Next reads the next record. After the last one, or when the invocation turns out not to be one, it returns false; see Err.
+func (s *Scanner) Next(r *Record) bool {
+	switch {
+	case s.state == before && s.enter():
+		s.state = inside
+	case s.state == inside && s.c.Element(false):
+	default:
+		s.end()
+		return false
+	}
+	if s.err = s.read(r); s.err != nil {
+		s.err = fmt.Errorf("record %d: %w", s.n, s.err)
+	}
+	if s.c.Err() != nil || s.err != nil {
+		s.end()
+		return false
+	}
+	s.n++
+	return true
+}
+
+// Err returns why the invocation is not one, once Next has returned false.
+func (s *Scanner) Err() error { return s.err }
+
+// enter goes to the first record.
+func (s *Scanner) enter() bool {
+	if !s.c.Enter('{') || !s.member(true) {
+		s.refuse()
+		return false
+	}
+	s.c.Enter('[')
+	return s.c.Element(true)
+}
+
+// member goes to the array Records.
+func (s *Scanner) member(first bool) bool {
+	for ; ; first = false {
+		name, ok := s.c.Key(first)
+		if !ok {
+			return false
+		}
+		if string(name) == "Records" && s.c.Peek() == '[' {
+			return true
+		}
+		s.c.Value()
+	}
+}
+
+// end reads what follows the records, and says what is wrong with the text if nothing else is known to be.
+func (s *Scanner) end() {
+	if s.state == over {
+		return
+	}
+	s.state = over
+	if s.err != nil && s.c.Err() == nil {
+		return
+	}
+	if s.err == nil && s.member(false) {
+		s.err = errors.New("it has Records twice")
+		return
+	}
+	s.c.End()
+	if s.c.Err() != nil {
+		s.err = fmt.Errorf("not JSON: %w", s.c.Err())
+	}
+}
+
+// refuse says that there are no records.
+func (s *Scanner) refuse() {
+	s.state = over
+	s.c.End()
+	s.err = fmt.Errorf("want a JSON object with Records, have %s", describe(s.payload))
+}
+
+func (s *Scanner) read(r *Record) error {
+	*r = Record{}
+	if s.c.Peek() != '{' {
+		return fmt.Errorf("want an object, have %s", describe(s.c.Value()))
+	}
+	start := s.c.Offset()
+	var source, arn, eventID, number, streamNumber []byte
+	var data data
+	s.c.Enter('{')
 	for first := true; ; first = false {
-		name, ok := c.Key(first)
+		name, ok := s.c.Key(first)
 		if !ok {
 			break
 		}
 		switch string(name) {
 		case "eventSource":
-			source = c.Value()
+			source = s.c.Value()
 		case "eventSourceARN":
-			arn = c.Value()
+			arn = s.c.Value()
 		case "eventID":
-			eventID = c.Value()
+			eventID = s.c.Value()
 		case "kinesis":
-			kinesis = c.Value()
+			number, data = s.kinesis()
 		case "dynamodb":
-			stream = c.Value()
+			streamNumber = s.dynamodb()
 		default:
-			c.Value()
+			s.c.Value()
 		}
 	}
-	r.Source, r.SourceARN = text(source), text(arn)
-	switch r.Source {
+	if s.c.Err() != nil {
+		return nil // said at the end
+	}
+	from := sourceOf(source)
+	switch from {
 	case Kinesis:
-		r.ShardID, _, _ = strings.Cut(text(eventID), ":")
-		number, data := members(kinesis, "sequenceNumber", "data")
-		r.SequenceNumber = text(number)
-		var err error
-		if r.Data, err = base64.StdEncoding.AppendDecode(nil, []byte(text(data))); err != nil {
-			// One bad record among good ones is not a bad invocation: it is left to whoever decodes it.
-			r.Data, r.Err = nil, fmt.Errorf("the data is not base64: %w", err)
-		}
+		r.number = number
+		r.Data, r.Err = s.decode(data)
+		r.ShardID = s.shard.readShard(eventID)
 	case DynamoDB:
-		number, _ := members(stream, "SequenceNumber", "")
-		r.SequenceNumber, r.Data = text(number), raw
+		r.number, r.Data = streamNumber, s.payload[start:s.c.Offset()]
 	default:
-		return r, fmt.Errorf("its eventSource is %q, want %s or %s", clip(r.Source), Kinesis, DynamoDB)
+		return fmt.Errorf("its eventSource is %q, want %s or %s", clip(from), Kinesis, DynamoDB)
 	}
-	if r.SequenceNumber == "" {
-		return r, fmt.Errorf("it has no sequence number, so a failure could not be reported")
+	if s.n > 0 && from != s.source {
+		return fmt.Errorf("it is from %s, the ones before it from %s", from, s.source)
 	}
-	return r, nil
+	s.source, r.SourceARN = from, s.arn.read(arn)
+	if !jsonscan.IsString(r.number) || len(r.number) <= len(`""`) {
+		return errors.New("it has no sequence number, so a failure could not be reported")
+	}
+	return nil
 }
 
-// members returns two members of an object.
-func members(raw []byte, a, b string) (x, y []byte) {
-	c := jsonscan.New(raw)
-	if !c.Enter('{') {
-		return nil, nil
-	}
-	for first := true; ; first = false {
-		name, ok := c.Key(first)
-		if !ok {
-			return x, y
-		}
-		switch string(name) {
-		case a:
-			x = c.Value()
-		case b:
-			y = c.Value()
-		default:
-			c.Value()
-		}
-	}
-}
-
-// text returns what a string stands for, and "" for any other value.
-func text(raw []byte) string {
-	if !jsonscan.IsString(raw) {
+// sourceOf returns the event source, without an allocation for one that is known.
+func sourceOf(raw []byte) string {
+	switch {
+	case string(raw) == `"`+Kinesis+`"`:
+		return Kinesis
+	case string(raw) == `"`+DynamoDB+`"`:
+		return DynamoDB
+	case !jsonscan.IsString(raw):
 		return ""
 	}
-	return string(jsonscan.Unquote(make([]byte, 0, len(raw)), raw))
+	return jsonscan.String(raw)
+}
+
+// data is the data of a Kinesis record: decoded, or as it stands there.
+type data struct{ decoded, raw []byte }
+
+// kinesis reads what Kinesis says about a record, and passes over any other value.
+func (s *Scanner) kinesis() (number []byte, d data) {
+	if !s.c.Enter('{') {
+		s.c.Value()
+		return nil, d
+	}
+	for first := true; ; first = false {
+		name, ok := s.c.Key(first)
+		if !ok {
+			return number, d
+		}
+		switch string(name) {
+		case "sequenceNumber":
+			number = s.c.Value()
+		case "data":
+			if d.decoded, ok = s.base64(); !ok {
+				d.raw = s.c.Value()
+			}
+		default:
+			s.c.Value()
+		}
+	}
+}
+
+// dynamodb reads the sequence number of a DynamoDB Streams record, and passes over any other value.
+func (s *Scanner) dynamodb() (number []byte) {
+	if !s.c.Enter('{') {
+		s.c.Value()
+		return nil
+	}
+	for first := true; ; first = false {
+		name, ok := s.c.Key(first)
+		switch {
+		case !ok:
+			return number
+		case string(name) == "SequenceNumber":
+			number = s.c.Value()
+		default:
+			s.c.Value()
+		}
+	}
+}
+
+// base64 decodes the next value into the buffer if it is a string of nothing but base64. Then it is a string of JSON, too,
+// and nobody has to look at it again. Otherwise the cursor stays.
+func (s *Scanner) base64() (decoded []byte, ok bool) {
+	rest := s.c.Rest()
+	if len(rest) == 0 || rest[0] != '"' {
+		return nil, false
+	}
+	n := bytes.IndexByte(rest[1:], '"')
+	if n < 0 {
+		return nil, false
+	}
+	decoded, err := s.decodeString(rest[1 : 1+n])
+	// The decoder leaves out line breaks, which a string of JSON must not hold.
+	if err != nil || base64.StdEncoding.EncodedLen(len(decoded)) != n {
+		return nil, false
+	}
+	s.c.Advance(n + 2)
+	return decoded, true
+}
+
+func (s *Scanner) decodeString(encoded []byte) ([]byte, error) {
+	if need := base64.StdEncoding.DecodedLen(len(encoded)); need > len(s.buffer) {
+		s.buffer = make([]byte, need+min(need/4, 4096)) // the next record may be a little longer
+	}
+	n, err := base64.StdEncoding.Decode(s.buffer, encoded)
+	return s.buffer[:n], err
+}
+
+// decode returns a record's data.
+func (s *Scanner) decode(d data) (decoded []byte, err error) {
+	switch {
+	case d.decoded != nil:
+		return d.decoded, nil
+	case !jsonscan.IsString(d.raw):
+		return nil, errors.New("there is no data")
+	}
+	// Some encoders escape the slash.
+	if decoded, err = s.decodeString(jsonscan.Text(d.raw)); err != nil {
+		// One bad record among good ones is not a bad invocation: it is left to whoever reports it.
+		return nil, fmt.Errorf("the data is not base64: %w", err)
+	}
+	return decoded, nil
 }
 
 // describe says what arrived instead: an object by the names of its members, never by their contents.

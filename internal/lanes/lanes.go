@@ -1,15 +1,18 @@
 // Package lanes runs the records of batches so that records with the same key never overlap and keep their order, while
 // records with different keys run in parallel up to a limit.
 //
-// A lane is what one key needs: the records of that key which wait, and at most one that runs. Lanes span batches, so two
-// batches that run at the same time do not overlap within a key either. Among the records of a batch that may start, the
-// one that comes first in the batch starts first: when a batch has to be cut short, what is finished is mostly a prefix.
+// A lane is what one key needs: the records of that key, of which at most one runs. Lanes span batches, so two batches that
+// run at the same time do not overlap within a key either. Among the records of a batch that may start, the one that comes
+// first in the batch starts first: when a batch has to be cut short, what is finished is mostly a prefix.
+//
+// A batch is handed over as a whole, and a worker stays with it while it has something to start. So a record costs no
+// goroutine, channel or lock: taking one is a compare-and-swap in the batch's bitmap. The lock is for what concerns several
+// batches, and is taken a few times for each of them.
 //
 // It knows indexes and keys. It must not know records, handlers or errors.
 package lanes
 
 import (
-	"math/bits"
 	"slices"
 	"sync"
 )
@@ -21,192 +24,159 @@ const Free uint64 = 0
 // something to run.
 type Pool struct {
 	limit int
+	work  func() // p.worker, once, so that starting a goroutine allocates nothing
 
 	mu      sync.Mutex
-	running int
-	batches []*batch            // those with a record that may start, oldest first
-	lanes   map[uint64][]waiter // present while a batch holds the key; the batches that wait for it, oldest first
-}
-
-type waiter struct {
-	b     *batch
-	index int32
-}
-
-// batch is one call of Run.
-type batch struct {
-	do   func(int) bool
-	keys []uint64
-	next []int32  // the next record with the same key in this batch, or -1
-	open []uint64 // bit i: record i may start
-	low  int      // no word of open before this one has a bit
-	may  int      // how many bits open has
-	left int      // records that have neither run nor been given up
-	done chan struct{}
+	running int      // goroutines
+	active  []*Batch // those that are not done, in the order of Start
+	ready   []*Batch // those of them that may have a record to start and nobody who does; likewise
 }
 
 // New returns a pool that runs at most limit records at a time.
 func New(limit int) *Pool {
-	return &Pool{limit: limit, lanes: make(map[uint64][]waiter)}
+	p := &Pool{limit: limit}
+	p.work = p.worker
+	return p
 }
 
-// Run calls do(i) for i in [0, len(keys)), and returns when no call is running and none will start. If do returns false or
-// ends its goroutine, the later records of the same key in this batch are given up: do is not called for them. do must not
-// panic.
-func (p *Pool) Run(keys []uint64, do func(i int) (goOn bool)) {
-	n := len(keys)
-	if n == 0 {
+// Runner is what a batch does with its records.
+type Runner interface {
+	// Do runs record i. If it returns false or ends its goroutine, the later records of the same key in this batch are
+	// given up: Do is not called for them. It must not panic.
+	Do(i int) (goOn bool)
+}
+
+// Start begins to call r.Do(i) for i in [0, len(keys)) and returns at once. The order of calls to Start is the order of the
+// batches within a key. b must be zero. Neither b nor keys may be used for anything else before b.Wait has returned.
+func (p *Pool) Start(b *Batch, keys []uint64, r Runner) {
+	b.init(p, keys, r)
+	if len(keys) == 0 {
+		close(b.done)
 		return
 	}
-	b := &batch{
-		do:   do,
-		keys: keys,
-		next: make([]int32, n),
-		open: make([]uint64, (n+63)/64),
-		left: n,
-		done: make(chan struct{}),
-	}
-	heads := b.link()
+	b.link()
 
 	p.mu.Lock()
-	for _, i := range heads {
-		key := keys[i]
-		if key == Free {
-			b.start(i)
-			continue
+	defer p.mu.Unlock()
+	for i := range b.cells {
+		if b.cells[i].head == int32(i) && !p.queue(b, int32(i)) {
+			b.open(int32(i))
 		}
-		if waiting, held := p.lanes[key]; held {
-			p.lanes[key] = append(waiting, waiter{b, i})
-			continue
+	}
+	p.active = append(p.active, b)
+	p.offer(b)
+}
+
+// queue lets the lane of a batch wait for the one with the same key in the latest batch that has not finished with it. It
+// reports whether there is one. The caller holds the lock.
+func (p *Pool) queue(b *Batch, head int32) bool {
+	key := b.keys[head]
+	if key == Free {
+		return false
+	}
+	for i := len(p.active) - 1; i >= 0; i-- {
+		if before := p.active[i]; before.follow(key, waiter{b, head}) {
+			return true
 		}
-		p.lanes[key] = nil
-		b.start(i)
 	}
-	if b.may > 0 {
-		p.batches = append(p.batches, b)
-	}
-	p.spawn(b.may)
-	p.mu.Unlock()
-	<-b.done
+	return false
 }
 
-// link connects the records of each key and returns the first of each.
-func (b *batch) link() []int32 {
-	heads := make([]int32, 0, len(b.keys))
-	last := make(map[uint64]int32, len(b.keys))
-	for i, key := range b.keys {
-		b.next[i] = -1
-		if key != Free {
-			before, seen := last[key]
-			last[key] = int32(i)
-			if seen {
-				b.next[before] = int32(i)
-				continue
-			}
-		}
-		heads = append(heads, int32(i))
+// offer says that a batch may have a record to start, and starts a worker if there may be another one. The caller holds
+// the lock.
+func (p *Pool) offer(b *Batch) {
+	if !b.hasOpen() {
+		return
 	}
-	return heads
-}
-
-func (b *batch) start(i int32) {
-	word := int(i / 64)
-	b.open[word] |= 1 << (i % 64)
-	b.low = min(b.low, word)
-	b.may++
-}
-
-// take returns the first record that may start.
-func (b *batch) take() int32 {
-	for b.open[b.low] == 0 {
-		b.low++
+	if !slices.Contains(p.ready, b) {
+		p.ready = append(p.ready, b)
 	}
-	bit := bits.TrailingZeros64(b.open[b.low])
-	b.open[b.low] &^= 1 << bit
-	b.may--
-	return int32(b.low*64 + bit)
+	p.spawn()
 }
 
-// spawn starts goroutines for as many new records. The caller holds the lock.
-func (p *Pool) spawn(records int) {
-	for range min(records, p.limit-p.running) {
+func (p *Pool) spawn() {
+	if p.running < p.limit {
 		p.running++
 		go p.work()
 	}
 }
 
-// work runs records until none may start.
-func (p *Pool) work() {
+// worker runs records until none may start. Each worker starts the next one, so fast handlers do not wake more of them than
+// they keep busy.
+func (p *Pool) worker() {
 	for {
 		p.mu.Lock()
-		if len(p.batches) == 0 {
+		b, i := p.pick()
+		if b == nil {
 			p.running--
 			p.mu.Unlock()
 			return
 		}
-		b := p.batches[0]
-		i := b.take()
-		if b.may == 0 {
-			p.batches = slices.Delete(p.batches, 0, 1)
+		if slices.ContainsFunc(p.ready, (*Batch).hasOpen) {
+			p.spawn()
 		}
 		p.mu.Unlock()
-		if !p.run(b, i) {
-			return
-		}
+		b.drain(i)
 	}
 }
 
-// run runs one record and then settles its lane. It does not return if do ends the goroutine: the deferred part then
-// settles the lane and hands the goroutine's place on.
-func (p *Pool) run(b *batch, i int32) bool {
-	goOn, returned := false, false
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.settle(b, i, goOn)
-		if !returned {
-			p.running--
-			p.spawn(1)
+// pick takes a record of the oldest batch that has one. The caller holds the lock.
+//
+// A batch without one leaves the list: its records that become ready later do so by a worker that is with the batch, which
+// then looks for one itself.
+func (p *Pool) pick() (*Batch, int32) {
+	for len(p.ready) > 0 {
+		if i, ok := p.ready[0].take(); ok {
+			return p.ready[0], i
 		}
-	}()
-	goOn = b.do(int(i))
-	returned = true
-	return true
+		p.ready = slices.Delete(p.ready, 0, 1)
+	}
+	return nil, 0
 }
 
-// settle takes a record off its lane and lets the next one start. The caller holds the lock.
-func (p *Pool) settle(b *batch, i int32, goOn bool) {
-	b.left--
-	next := b.next[i]
-	if !goOn {
-		for ; next >= 0; next = b.next[next] {
-			b.left--
-		}
+// handOver ends a lane that another batch may wait for, and lets that batch go on.
+func (p *Pool) handOver(b *Batch, head int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b.cells[head].state.Store(finished)
+	next, ok := b.waiting[head]
+	if !ok {
+		return // it has withdrawn
 	}
-	if b.left == 0 {
-		close(b.done)
-	}
-	if next >= 0 {
-		p.ready(b, next)
-		return
-	}
-	key := b.keys[i]
-	if key == Free {
-		return
-	}
-	waiting := p.lanes[key]
-	if len(waiting) == 0 {
-		delete(p.lanes, key)
-		return
-	}
-	p.lanes[key] = waiting[1:]
-	p.ready(waiting[0].b, waiting[0].index)
-	p.spawn(1)
+	delete(b.waiting, head)
+	next.b.open(next.head)
+	p.offer(next.b)
 }
 
-func (p *Pool) ready(b *batch, i int32) {
-	if b.may == 0 {
-		p.batches = append(p.batches, b)
+// remove forgets a batch that is done.
+func (p *Pool) remove(b *Batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	same := func(other *Batch) bool { return other == b }
+	p.active = slices.DeleteFunc(p.active, same)
+	p.ready = slices.DeleteFunc(p.ready, same)
+}
+
+// withdraw takes the lanes of b that wait for other batches out of their queues. It returns how many records that were.
+func (p *Pool) withdraw(b *Batch) (records int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, before := range p.active {
+		for head, w := range before.waiting {
+			if w.b != b {
+				continue
+			}
+			// Whoever waits for b's lane waits for the one before it from now on.
+			if after, ok := b.waiting[w.head]; ok {
+				before.waiting[head] = after
+				delete(b.waiting, w.head)
+			} else {
+				delete(before.waiting, head)
+				before.cells[head].state.CompareAndSwap(awaited, going)
+			}
+			b.cells[w.head].state.Store(finished)
+			records += b.length(w.head)
+		}
 	}
-	b.start(i)
+	return records
 }

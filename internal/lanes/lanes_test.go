@@ -12,6 +12,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// runner is a function as a Runner.
+type runner func(int) bool
+
+func (r runner) Do(i int) bool { return r(i) }
+
+// Run runs one batch to its end.
+func (p *Pool) Run(keys []uint64, do func(int) bool) {
+	var b Batch
+	p.Start(&b, keys, runner(do))
+	b.Wait(nil)
+}
+
 func TestKeysKeepTheirOrderAndNeverOverlap(t *testing.T) {
 	for seed := range uint64(200) {
 		synctest.Test(t, func(t *testing.T) {
@@ -60,8 +72,8 @@ func TestKeysKeepTheirOrderAndNeverOverlap(t *testing.T) {
 			require.LessOrEqualf(t, most, limit, "seed %d: more ran at a time than the limit", seed)
 			synctest.Wait()
 			require.Zero(t, p.running, "goroutines are left")
-			require.Empty(t, p.lanes)
-			require.Empty(t, p.batches)
+			require.Empty(t, p.active)
+			require.Empty(t, p.ready)
 		})
 	}
 }

@@ -1,0 +1,178 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/lanes"
+)
+
+// batch is one set of records on its way through the handlers.
+type batch struct {
+	c          *Consumer
+	handlers   map[string]Handler
+	ctx        context.Context
+	failFast   bool // after a failure start nothing new, of any aggregate
+	hasFailed  atomic.Bool
+	deliveries []delivery
+	keys       []uint64
+	lanes      lanes.Batch
+
+	// A batch of one needs no more memory than this.
+	oneDelivery [1]delivery
+	oneKey      [1]uint64
+}
+
+// delivery is a record of a batch and what came of it. It is also the context of the record's handler: one allocation for a
+// batch instead of two for each record. Only the goroutine of its record writes to it while the batch runs.
+type delivery struct {
+	context.Context
+	record   Record
+	err      error
+	finished bool
+}
+
+// Value returns the record for RecordFromContext.
+func (d *delivery) Value(key any) any {
+	if key == (recordKey{}) {
+		return &d.record
+	}
+	return d.Context.Value(key)
+}
+
+type recordKey struct{}
+
+// RecordFromContext returns the record that is being handled. ok is false outside a handler. The context of a handler keeps
+// all records of its batch in memory.
+func RecordFromContext(ctx context.Context) (r Record, ok bool) {
+	if record, ok := ctx.Value(recordKey{}).(*Record); ok {
+		return *record, true
+	}
+	return Record{}, false
+}
+
+// newBatch returns a batch of n empty deliveries.
+func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
+	b := &batch{c: c, handlers: *c.handlers.Load(), ctx: ctx, failFast: failFast}
+	switch n {
+	case 0:
+	case 1:
+		b.deliveries = b.oneDelivery[:]
+	default:
+		b.deliveries = make([]delivery, n)
+	}
+	return b
+}
+
+// run hands the records to their handlers. It returns when none of them runs any more.
+func (b *batch) run() {
+	b.keys = b.oneKey[:]
+	if len(b.deliveries) != 1 {
+		b.keys = make([]uint64, len(b.deliveries))
+	}
+	for i := range b.deliveries {
+		d := &b.deliveries[i]
+		d.Context = b.ctx
+		b.keys[i] = b.c.lane(d.record.AggregateID)
+	}
+	b.c.pool.Start(&b.lanes, b.keys, b)
+	b.lanes.Wait(b.ctx.Done())
+}
+
+// Do handles one record unless the batch has to stop, and reports whether the later ones of its aggregate may follow.
+func (b *batch) Do(i int) bool {
+	if b.ctx.Err() != nil || b.failFast && b.hasFailed.Load() {
+		return false
+	}
+	d := &b.deliveries[i]
+	b.handle(d, i)
+	return d.finished
+}
+
+var errGoexit = errors.New("the handler ended its goroutine")
+
+// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
+func (b *batch) handle(d *delivery, i int) {
+	c := b.c
+	if !c.ours(d.record.Table) {
+		d.finished = true
+		c.skipped(b.ctx, &d.record, notEventError(changerec.OtherTable))
+		return
+	}
+	h, known := b.handlers[d.record.Type]
+	if !known && !c.failUnknownTypes {
+		d.finished = true
+		c.skipUnknown(b.ctx, &d.record)
+		return
+	}
+	var started time.Time
+	if c.hooks.Handled != nil {
+		started = time.Now()
+	}
+	d.err = errGoexit
+	defer func() {
+		if v := recover(); v != nil {
+			d.err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+		if d.err != nil {
+			b.hasFailed.Store(true)
+			c.logFailure(b.ctx, &HandlerError{Index: i, Record: d.record, Err: d.err})
+		}
+		d.finished = d.err == nil
+		if c.hooks.Handled != nil {
+			c.handled(b.ctx, d, time.Since(started))
+		}
+	}()
+	if !known {
+		d.err = fmt.Errorf("event type %q has no handler", d.record.Type)
+		return
+	}
+	d.err = h(d, d.record)
+}
+
+// result reports what is unfinished, or nil.
+func (b *batch) result(stopped error) *ProcessError {
+	var e ProcessError
+	for i := range b.deliveries {
+		d := &b.deliveries[i]
+		if d.finished {
+			continue
+		}
+		e.Unfinished = append(e.Unfinished, i)
+		if d.err != nil {
+			e.Failures = append(e.Failures, &HandlerError{Index: i, Record: d.record, Err: d.err})
+		}
+	}
+	if len(e.Unfinished) == 0 {
+		return nil
+	}
+	e.Stopped = stopped
+	return &e
+}
+
+// skipped and handled tell the hooks. A hook that panics must not take the process along, nor make a handled event an
+// unhandled one: what it panicked with is logged.
+
+func (c *Consumer) skipped(ctx context.Context, r *Record, reason error) {
+	if hook := c.hooks.Skipped; hook != nil {
+		defer c.recoverHook(ctx, "Skipped", r)
+		hook(ctx, *r, reason)
+	}
+}
+
+func (c *Consumer) handled(ctx context.Context, d *delivery, took time.Duration) {
+	defer c.recoverHook(ctx, "Handled", &d.record)
+	c.hooks.Handled(ctx, d.record, took, d.err)
+}
+
+func (c *Consumer) recoverHook(ctx context.Context, hook string, r *Record) {
+	if v := recover(); v != nil {
+		c.logger.ErrorContext(ctx, "outbox: a hook panicked", "hook", hook, "event", r.ID, "type", r.Type,
+			"sequenceNumber", r.SequenceNumber, "error", &PanicError{Value: v, Stack: debug.Stack()})
+	}
+}

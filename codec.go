@@ -1,0 +1,158 @@
+package outbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Codec encodes and decodes the payloads of events in one content type. Implementations must be safe for concurrent use.
+// See docs/performance.md for a faster JSON package and protobuf as codecs.
+type Codec interface {
+	// ContentType returns the media type of what Marshal returns, for example "application/x-protobuf". It is stored with
+	// every event that is not JSON, so it must not change. NewWriter and NewConsumer call it once.
+	ContentType() string
+	// Marshal encodes the Data of an event. The result is not changed afterwards. Equal values must have equal encodings,
+	// or the same event that is written again is an ErrEventConflict: for protobuf, MarshalOptions{Deterministic: true}.
+	// Only JSON is compared by meaning.
+	Marshal(v any) ([]byte, error)
+	// Unmarshal decodes data into v, a pointer to a zero value of a handler's payload type (for a handler of *P that is a
+	// **P). It may keep data but must not change it. Its errors count as permanent, and their text is not logged, because
+	// it may quote the payload.
+	Unmarshal(data []byte, v any) error
+}
+
+// CodecOption configures NewWriter and NewConsumer.
+type CodecOption interface {
+	WriterOption
+	ConsumerOption
+}
+
+// WithCodec sets how payloads are encoded. A Writer encodes with the first codec given. A Consumer decodes each event with
+// the codec of the event's content type, so that a stream can carry several during a migration: give the Consumers the new
+// codec first, then the Writers. Content types are compared without regard to case, white space and parameters such as
+// "; charset=utf-8". An event whose content type no codec has fails, permanently.
+//
+// Default: JSON by encoding/json. A Consumer has it in any case, unless a codec given names "application/json" and replaces
+// it. Several WithCodec add up. A nil codec, one without a content type, and two with the same one are errors.
+func WithCodec(codecs ...Codec) CodecOption { return codecOption(codecs) }
+
+type codecOption []Codec
+
+func (o codecOption) applyWriter(c *writerConfig) error     { return o.add(&c.codecs) }
+func (o codecOption) applyConsumer(c *consumerConfig) error { return o.add(&c.codecs) }
+
+func (o codecOption) add(codecs *[]namedCodec) error {
+	if len(o) == 0 {
+		return errors.New("WithCodec: want at least one codec")
+	}
+	var errs []error
+	for i, codec := range o {
+		if v := reflect.ValueOf(codec); codec == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+			errs = append(errs, fmt.Errorf("WithCodec: codec %d is nil", i))
+			continue
+		}
+		n := namedCodec{codec, codec.ContentType()}
+		same := func(other namedCodec) bool { return mediaType(other.contentType) == mediaType(n.contentType) }
+		switch {
+		case mediaType(n.contentType) == "":
+			errs = append(errs, fmt.Errorf("WithCodec: codec %d (%T) has no content type", i, codec))
+		case slices.ContainsFunc(*codecs, same):
+			errs = append(errs, fmt.Errorf("WithCodec: codec %d (%T): there is one for content type %q already", i, codec, n.contentType))
+		default:
+			*codecs = append(*codecs, n)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// namedCodec is a codec with the content type that it named when it was registered.
+type namedCodec struct {
+	Codec
+	contentType string
+}
+
+func (c *namedCodec) isJSON() bool { return mediaType(c.contentType) == contentTypeJSON }
+
+// contentTypeJSON is the content type of an event that names none.
+const contentTypeJSON = "application/json"
+
+// jsonCodec is the default.
+type jsonCodec struct{}
+
+func (jsonCodec) ContentType() string                { return contentTypeJSON }
+func (jsonCodec) Marshal(v any) ([]byte, error)      { return json.Marshal(v) }
+func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+// codecs finds codecs by content type.
+type codecs struct {
+	json  Codec
+	named map[string]Codec // by media type, the one of json included
+}
+
+func newCodecs(given []namedCodec) codecs {
+	set := codecs{named: map[string]Codec{contentTypeJSON: jsonCodec{}}}
+	for _, codec := range given {
+		set.named[mediaType(codec.contentType)] = codec.Codec
+	}
+	set.json = set.named[contentTypeJSON]
+	return set
+}
+
+// find returns the codec of a content type as an event names it.
+func (s *codecs) find(contentType string) (Codec, error) {
+	if contentType == "" || contentType == contentTypeJSON {
+		return s.json, nil
+	}
+	if codec, ok := s.named[contentType]; ok {
+		return codec, nil
+	}
+	if codec, ok := s.named[mediaType(contentType)]; ok {
+		return codec, nil
+	}
+	const most = 100 // bytes of a foreign name in an error
+	return nil, fmt.Errorf("no codec for the payload's content type %q: have %q; see WithCodec",
+		contentType[:min(len(contentType), most)], slices.Sorted(maps.Keys(s.named)))
+}
+
+// decode decodes a record's payload into data, a pointer to a T. Its errors are permanent and do not quote the payload.
+func (s *codecs) decode(r *Record, data any) error {
+	codec, err := s.find(r.ContentType)
+	if err != nil {
+		return Permanent(err)
+	}
+	if err := codec.Unmarshal(r.Payload, data); err != nil {
+		return Permanent(fmt.Errorf("the payload cannot be decoded into %s: %w", reflect.TypeOf(data).Elem(), discreetError{err}))
+	}
+	return nil
+}
+
+// mediaType returns a content type in the form in which it is compared: RFC 9110 knows case only in parameters.
+func mediaType(contentType string) string {
+	contentType, _, _ = strings.Cut(contentType, ";")
+	return strings.ToLower(strings.TrimSpace(contentType))
+}
+
+// discreetError is an error of a codec, whose text may quote the payload and would be logged. It says what is known to
+// quote nothing; the error itself stays reachable by errors.As.
+type discreetError struct{ err error }
+
+func (e discreetError) Unwrap() error { return e.err }
+
+func (e discreetError) Error() string {
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(e.err, &wrong) {
+		kind, _, _ := strings.Cut(wrong.Value, " ") // "number 5" names the value
+		return fmt.Sprintf("field %q at byte %d: a JSON %s does not fit %s", wrong.Field, wrong.Offset, kind, wrong.Type)
+	}
+	if wrong := (*json.SyntaxError)(nil); errors.As(e.err, &wrong) {
+		return fmt.Sprintf("no JSON from byte %d on", wrong.Offset)
+	}
+	if unsupported := (*json.UnsupportedTypeError)(nil); errors.As(e.err, &unsupported) {
+		return unsupported.Error()
+	}
+	return fmt.Sprintf("%T, whose text is left out because it may quote the payload", e.err)
+}

@@ -1,0 +1,158 @@
+package changerec
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var layout = &Layout{
+	ID: "eventId", Type: "type", Time: "timestamp", AggregateID: "aggregateId", Sequence: "sequence", Payload: "payload",
+	ContentType: "contentType", Headers: "headers",
+}
+
+func image(attributes string) string {
+	return `{"eventName":"INSERT","tableName":"events","dynamodb":{"ApproximateCreationDateTime":1719347890250647,"NewImage":{` +
+		`"eventId":{"S":"e-1"},"type":{"S":"T"},"timestamp":{"N":"1719347890250"}` + attributes + `},"ApproximateCreationDateTimePrecision":"MICROSECOND"}}`
+}
+
+func decode(t testing.TB, text string) Event {
+	var e Event
+	reason, err := Decode(&e, []byte(text), layout, nil)
+	require.Nil(t, err, text)
+	require.Zero(t, reason, text)
+	return e
+}
+
+// Attribute values in the shape that DynamoDB writes are read in one go, all others by parse: both must mean the same.
+func TestEveryShapeOfAnAttributeValueMeansTheSame(t *testing.T) {
+	want := Event{
+		ID: "e-1", Type: "T", AggregateID: "a", Sequence: 7, Time: time.UnixMilli(1719347890250).UTC(), Table: "events", ContentType: "x/y",
+		ChangedAt: time.UnixMicro(1719347890250647).UTC(), Headers: map[string]string{"h": "v", "é": "\n"}, Payload: []byte("\"\\\né€😀\uFFFD"),
+	}
+	payload := `"\"\\\n\u00e9€\ud83d\ude00\ud83d"`
+	compact := image(`,"aggregateId":{"S":"a"},"sequence":{"N":"7"},"contentType":{"S":"x\/y"},"headers":{"M":{"h":{"S":"v"},"\u00e9":{"S":"\n"}}},"payload":{"S":` + payload + `}`)
+	require.Equal(t, want, decode(t, compact))
+	var spaced bytes.Buffer
+	require.NoError(t, json.Indent(&spaced, []byte(compact), " ", "\t"))
+	require.Equal(t, want, decode(t, spaced.String()))
+	require.Equal(t, want, decode(t, strings.ReplaceAll(compact, `":`, `": `)))
+	require.Equal(t, want, decode(t, strings.NewReplacer(`{"S":`, `{"S": `, `{"N":`, "{\"N\":\t", `{"M":`, `{"M": `).Replace(compact)))
+	twice := strings.NewReplacer(`{"S":"a"}`, `{"S":"b","S":"a"}`, `{"N":"7"}`, `{"\u004e":"7"}`, `{"S":"v"}`, `{"S":1,"S":"v"}`,
+		`"payload":{"S":`, `"payload":{"S":"first"},"payload":{"S":"second"},"payload":{"S":1,"S":`).Replace(compact)
+	require.Equal(t, want, decode(t, twice))
+}
+
+// Of members with one name the last one counts, whatever the earlier ones were.
+func TestTheLastOfEqualMembersCounts(t *testing.T) {
+	one := `"eventId":{"S":"e-1"},"type":{"S":"T"},"timestamp":{"N":"1"},"payload":{"S":"1"}`
+	other := `"eventId":{"S":"e-2"},"type":{"S":"T"},"timestamp":{"N":"1"},"payload":{"B":"Mg=="}`
+	e := decode(t, `{"dynamodb":{"NewImage":{`+one+`}},"dynamodb":{"NewImage":{`+one+`,"aggregateId":{"S":"x"}},"NewImage":{`+other+`}},"eventName":"INSERT"}`)
+	require.Equal(t, "e-2", e.ID)
+	require.Equal(t, "2", string(e.Payload))
+	require.Empty(t, e.AggregateID)
+	e = decode(t, `{"dynamodb":{"NewImage":{`+other+`}},"eventName":"INSERT","dynamodb":{"NewImage":{`+one+`}}}`)
+	require.Equal(t, "1", string(e.Payload))
+}
+
+func TestWhatIsNoEventStopsAtOnce(t *testing.T) {
+	for text, want := range map[string]NotEvent{
+		`{"eventName":"REMOVE" garbage`:                         Removed,
+		`{"eventName":"MODIFY",`:                                Modified,
+		`{"eventName":"R\u0045MOVE"`:                            Removed,
+		`{"eventName":"something that is longer than any name"`: OtherChange,
+		`{"tableName":"other"`:                                  OtherTable,
+		`{"tableName":"` + strings.Repeat("x", 300) + `"`:       OtherTable,
+		`{"eventName":"INSERT","dynamodb":5}`:                   NoChange,
+		`{"eventName":5,"dynamodb":{}}`:                         NoChange,
+		`[]`:                                                    NoChange,
+		`{"eventName":"INSERT","dynamodb":{"NewImage":{"type":{"S":"T"}}}}`:                                 NoAttributes,
+		`{"eventSourceARN":"arn:aws:dynamodb:r:1:table/other/stream/x","eventName":"INSERT","dynamodb":{}}`: OtherTable,
+	} {
+		var e Event
+		reason, err := Decode(&e, []byte(text), layout, []string{"events", "more"})
+		require.Nil(t, err, text)
+		require.Equal(t, want, reason, text)
+		require.NotEmpty(t, reason.Error())
+	}
+}
+
+func TestLongStringsAndManyHeaders(t *testing.T) {
+	long := strings.Repeat("é\n", 1000)
+	var headers []string
+	for i := range 100 {
+		headers = append(headers, fmt.Sprintf(`"name-%d":{"S":"value \"%d\""}`, i, i))
+	}
+	quoted, err := json.Marshal(long)
+	require.NoError(t, err)
+	e := decode(t, image(`,"payload":{"S":""},"aggregateId":{"S":`+string(quoted)+`},"headers":{"M":{`+strings.Join(headers, ",")+`}}`))
+	require.Equal(t, long, e.AggregateID)
+	require.Equal(t, "e-1", e.ID)
+	require.Len(t, e.Headers, 100)
+	require.Equal(t, `value "99"`, e.Headers["name-99"])
+	require.NotNil(t, e.Payload)
+	require.Empty(t, e.Payload)
+}
+
+// A payload that stands before much else does not keep all of that room.
+func TestThePayloadKeepsNoMoreThanItNeeds(t *testing.T) {
+	e := decode(t, image(`,"payload":{"S":"x"},"other":{"S":"`+strings.Repeat("y", 100_000)+`"}`))
+	require.Less(t, cap(e.Payload), 1000)
+}
+
+func TestAllocations(t *testing.T) {
+	var e Event
+	for text, want := range map[string]float64{
+		image(`,"aggregateId":{"S":"a"},"sequence":{"N":"7"},"payload":{"S":"{\"a\":1}"}`):                  2, // strings, payload
+		image(`,"payload":{"B":"MTMyMQ=="}`):                                                                2,
+		image(`,"payload":{"S":"{}"},"headers":{"M":{"a":{"S":"b"},"c":{"S":"d"}}}`):                        4, // and a map
+		`{"eventName":"REMOVE","dynamodb":{}}`:                                                              0,
+		`{"dynamodb":{"OldImage":{"a":{"S":"` + strings.Repeat(`\"`, 10_000) + `"}}},"eventName":"REMOVE"}`: 0,
+		`{"tableName":"other"}`: 0,
+		`{"a":1}`:               0,
+	} {
+		data := []byte(text)
+		require.Equal(t, want, testing.AllocsPerRun(100, func() {
+			e = Event{}
+			_, _ = Decode(&e, data, layout, []string{"events"})
+		}), "%.100s", text)
+	}
+}
+
+// White space and the order of members mean nothing. As they also decide which way a value is read, both ways are held
+// against each other here.
+func FuzzDecode(f *testing.F) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "records", "*.json"))
+	require.NoError(f, err)
+	require.NotEmpty(f, files)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		require.NoError(f, err)
+		f.Add(data)
+	}
+	f.Add([]byte(image(`,"payload":{"S":"\ud83d\ud83d\ude00\\\"]]"},"headers":{"M":{"a":{"S":"b"},"a":{"N":"1"}}}`)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		before := bytes.Clone(data)
+		var got, want Event
+		reason, bad := Decode(&got, data, layout, []string{"events"})
+		require.Equal(t, before, data, "the input was changed")
+		var spaced bytes.Buffer
+		if json.Indent(&spaced, data, "", " ") != nil {
+			require.True(t, bad != nil || reason != 0, "what is not JSON became an event")
+			return
+		}
+		otherReason, otherBad := Decode(&want, spaced.Bytes(), layout, []string{"events"})
+		require.Equal(t, otherReason, reason)
+		require.Equal(t, otherBad == nil, bad == nil)
+		if bad == nil && reason == 0 {
+			require.Equal(t, want, got)
+		}
+	})
+}
