@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/changerec"
 )
 
 // WriterOption configures NewWriter.
@@ -32,7 +34,7 @@ type writerConfig struct {
 	codecs     []namedCodec
 }
 
-type recordConfig struct{ attributes Attributes }
+type recordConfig struct{ layout *changerec.Layout }
 
 type consumerConfig struct {
 	attributes       Attributes
@@ -47,19 +49,30 @@ type consumerConfig struct {
 }
 
 // WithAttributes names the attributes of event rows in a table that existed before. Default: the names that the fields of
-// Attributes say. Two fields with one name, and a missing ID or Type, are errors.
-func WithAttributes(a Attributes) SharedOption { return attributesOption(a) }
-
-type attributesOption Attributes
-
-func (o attributesOption) set(a *Attributes) (err error) {
-	*a, err = Attributes(o).complete()
-	return err
+// Attributes say. Two fields with one name, and a missing ID or Type, are errors. To decode many records, make the option
+// once.
+func WithAttributes(a Attributes) SharedOption {
+	a, err := a.complete()
+	return &attributesOption{attributes: a, layout: a.layout(), err: err}
 }
 
-func (o attributesOption) applyWriter(c *writerConfig) error     { return o.set(&c.attributes) }
-func (o attributesOption) applyConsumer(c *consumerConfig) error { return o.set(&c.attributes) }
-func (o attributesOption) applyRecord(c *recordConfig) error     { return o.set(&c.attributes) }
+type attributesOption struct {
+	attributes Attributes
+	layout     *changerec.Layout
+	err        error
+}
+
+func (o *attributesOption) set(a *Attributes) error {
+	*a = o.attributes
+	return o.err
+}
+
+func (o *attributesOption) applyWriter(c *writerConfig) error     { return o.set(&c.attributes) }
+func (o *attributesOption) applyConsumer(c *consumerConfig) error { return o.set(&c.attributes) }
+func (o *attributesOption) applyRecord(c *recordConfig) error {
+	c.layout = o.layout
+	return o.err
+}
 
 type consumerOption func(*consumerConfig) error
 

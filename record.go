@@ -95,7 +95,7 @@ func DecodeRecord(data []byte, opts ...RecordOption) (r Record, err error) {
 
 // layoutOf is apart from DecodeRecord because its config escapes to the heap.
 func layoutOf(opts []RecordOption) (*changerec.Layout, error) {
-	cfg := recordConfig{attributes: defaultAttributes}
+	cfg := recordConfig{layout: defaultLayout}
 	for i, opt := range opts {
 		if opt == nil {
 			return nil, fmt.Errorf("option %d is nil", i)
@@ -104,7 +104,7 @@ func layoutOf(opts []RecordOption) (*changerec.Layout, error) {
 			return nil, err
 		}
 	}
-	return cfg.attributes.layout(), nil
+	return cfg.layout, nil
 }
 
 // decodeRecord fills in what a change record says. Unless both results are zero, r holds nothing of use.
