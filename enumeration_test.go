@@ -164,7 +164,6 @@ func (timeoutError) Temporary() bool { return true }
 // true, a repeat with the same event succeeds, at once and after the idempotency token has expired, and in the end there is
 // one row, one event and one change record.
 func TestEveryFateOfEveryRequestEndsInOneRowAndOneEvent(t *testing.T) {
-	const depth = 3
 	bubble(t, func(t *testing.T) {
 		w := newWorldWith(t)
 		defer w.Close()
@@ -172,53 +171,50 @@ func TestEveryFateOfEveryRequestEndsInOneRowAndOneEvent(t *testing.T) {
 			HTTPClient: &http.Client{Transport: network{w.HTTPClient().Transport}}, Credentials: w.Config().Credentials}
 		withoutRetries := options
 		withoutRetries.Retryer = aws.NopRetryer{}
-		writers := []struct {
+		usual := newWriter(t, dynamodb.New(options))
+		ownRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithRetry(outbox.Retry{MaxAttempts: 2}))
+		noRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithRetry(outbox.Retry{MaxAttempts: 1}),
+			outbox.WithWriterHooks(outbox.WriterHooks{Written: func(context.Context, outbox.WriteInfo) {}}))
+		ways := []struct {
 			name   string
 			writer *outbox.Writer
-			depth  int // how many requests a call can make, or as many of them as are struck
+			write  func(id string) []types.TransactWriteItem
+			depth  int // how many requests are struck, if the call makes that many
 		}{
-			{"default", newWriter(t, dynamodb.New(options)), depth},
-			{"no retries of the SDK", newWriter(t, dynamodb.New(withoutRetries), outbox.WithRetry(outbox.Retry{MaxAttempts: 2})), 2},
-			{"no retries", newWriter(t, dynamodb.New(withoutRetries), outbox.WithRetry(outbox.Retry{MaxAttempts: 1}),
-				outbox.WithWriterHooks(outbox.WriterHooks{Written: func(context.Context, outbox.WriteInfo) {}})), 1},
-		}
-		kinds := map[string]func(id string) []types.TransactWriteItem{
-			"put": func(id string) []types.TransactWriteItem {
-				return []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String("orders"), Item: values{"orderId": str(id)}}}}
-			},
-			"put if absent": func(id string) []types.TransactWriteItem { return []types.TransactWriteItem{putNew(id)} },
+			{"put if absent", usual, putIfAbsent, 3},
+			{"put", usual, put, 2},
+			{"put if absent, no retries of the SDK", ownRetries, putIfAbsent, 2},
+			{"put if absent, no retries", noRetries, putIfAbsent, 1},
+			{"put, no retries", noRetries, put, 1},
 		}
 		var repeats []func()
 		cases, requests := 0, 0
 		outcomes := map[error]int{}
-		for _, way := range writers {
-			for kind, write := range kinds {
-				for _, script := range everyScript(way.depth) {
-					cases++
-					writer := way.writer
-					id := fmt.Sprintf("%s, %s, %v", way.name, kind, script)
-					e := event(id)
-					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-					c := &call{script: script, cancel: cancel}
-					err := writer.Transact(context.WithValue(ctx, callKey{}, c), write(id), e)
-					cancel()
-					requests += c.sent
-					outcomes[w.requireTruth(t, id, err)]++
+		for _, way := range ways {
+			for _, script := range everyScript(way.depth) {
+				cases++
+				id := fmt.Sprintf("%s, %v", way.name, script)
+				e := event(id)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				c := &call{script: script, cancel: cancel}
+				err := way.writer.Transact(context.WithValue(ctx, callKey{}, c), way.write(id), e)
+				cancel()
+				requests += c.sent
+				outcomes[w.requireTruth(t, id, err)]++
 
-					for _, arrive := range c.arriving {
-						arrive()
-					}
-					require.NoErrorf(t, writer.Transact(t.Context(), write(id), e), "%s: first %v, then the repeat", id, err)
-					for _, arrive := range c.arrivingLonger {
-						arrive()
-					}
-					repeats = append(repeats, func() {
-						require.NoErrorf(t, writer.Transact(t.Context(), write(id), e), "%s: the repeat after the token has expired", id)
-						anew := e
-						anew.Time = anew.Time.Add(time.Hour)
-						require.NoErrorf(t, writer.Transact(t.Context(), write(id), anew), "%s: the repeat with another time", id)
-					})
+				for _, arrive := range c.arriving {
+					arrive()
 				}
+				require.NoErrorf(t, way.writer.Transact(t.Context(), way.write(id), e), "%s: first %v, then the repeat", id, err)
+				for _, arrive := range c.arrivingLonger {
+					arrive()
+				}
+				repeats = append(repeats, func() {
+					require.NoErrorf(t, way.writer.Transact(t.Context(), way.write(id), e), "%s: the repeat after the token has expired", id)
+					anew := e
+					anew.Time = anew.Time.Add(time.Hour)
+					require.NoErrorf(t, way.writer.Transact(t.Context(), way.write(id), anew), "%s: the repeat with another time", id)
+				})
 			}
 		}
 		time.Sleep(11 * time.Minute)
@@ -227,8 +223,8 @@ func TestEveryFateOfEveryRequestEndsInOneRowAndOneEvent(t *testing.T) {
 		}
 		w.requireRows(t, int64(cases), int64(cases))
 		w.requireOneChangeRecordEach(t, cases)
-		t.Logf("%d cases of up to %d faulty requests, %d faulty requests in all; first calls: %d succeeded, %d conflicts, %d unknown outcomes",
-			cases, depth, requests, outcomes[nil], outcomes[outbox.ErrConflict], outcomes[outbox.ErrUnknownOutcome])
+		t.Logf("%d cases, %d faulty requests in all; first calls: %d succeeded, %d conflicts, %d unknown outcomes",
+			cases, requests, outcomes[nil], outcomes[outbox.ErrConflict], outcomes[outbox.ErrUnknownOutcome])
 		require.Len(t, outcomes, 3)
 	})
 }

@@ -56,7 +56,7 @@ type undelivered struct {
 
 type skip struct {
 	record Record // where it came from
-	reason error
+	reason notEventError
 }
 
 // decode turns an invocation into deliveries, in one pass.
@@ -75,26 +75,26 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 		n := len(b.deliveries)
 		b.deliveries = append(b.deliveries, delivery{})
 		record := &b.deliveries[n].record
-		err := error(nil)
+		var reason notEventError
+		var malformed *DecodeError
 		if r.Err != nil {
-			err = &DecodeError{Reason: r.Err.Error()}
+			malformed = &DecodeError{Reason: r.Err.Error()}
 		} else {
-			err = decodeRecord(record, r.Data, c.layout, c.tables)
+			reason, malformed = decodeRecord(record, r.Data, c.layout, c.tables)
 		}
-		if err == nil {
+		if malformed == nil && reason == 0 {
 			record.StreamARN, record.ShardID, record.SequenceNumber = r.SourceARN, r.ShardID, r.SequenceNumber()
 			continue
 		}
 		b.deliveries = b.deliveries[:n]
-		reason, notEvent := err.(notEventError)
-		if notEvent && c.hooks.Skipped == nil && reason != notEventError(changerec.NoAttributes) {
+		if malformed == nil && c.hooks.Skipped == nil && reason != notEventError(changerec.NoAttributes) {
 			continue // nobody wants to know
 		}
 		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber()}
-		if notEvent {
+		if malformed == nil {
 			rest.skipped = append(rest.skipped, skip{where, reason})
 		} else {
-			rest.malformed = &HandlerError{Index: i, Record: where, Err: err}
+			rest.malformed = &HandlerError{Index: i, Record: where, Err: malformed}
 		}
 	}
 	return rest, s.Err()

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/changerec"
 )
 
 // WriterOption configures NewWriter.
@@ -88,7 +90,7 @@ func (c *writerConfig) contextHeaders(ctx context.Context) map[string]string {
 	return headers
 }
 
-type recordConfig struct{ attributes Attributes }
+type recordConfig struct{ layout *changerec.Layout }
 
 type consumerConfig struct {
 	attributes       Attributes
@@ -103,23 +105,30 @@ type consumerConfig struct {
 }
 
 // WithAttributes names the attributes of event rows in a table that existed before. Default: the names that the fields of
-// Attributes say. Two fields with one name, and a missing ID or Type, are errors.
-func WithAttributes(a Attributes) SharedOption { return attributesOption(a) }
-
-type attributesOption Attributes
-
-type writerOption func(*writerConfig) error
-
-func (o writerOption) applyWriter(c *writerConfig) error { return o(c) }
-
-func (o attributesOption) set(a *Attributes) (err error) {
-	*a, err = Attributes(o).complete()
-	return err
+// Attributes say. Two fields with one name, and a missing ID or Type, are errors. To decode many records, make the option
+// once.
+func WithAttributes(a Attributes) SharedOption {
+	a, err := a.complete()
+	return &attributesOption{attributes: a, layout: a.layout(), err: err}
 }
 
-func (o attributesOption) applyWriter(c *writerConfig) error     { return o.set(&c.attributes) }
-func (o attributesOption) applyConsumer(c *consumerConfig) error { return o.set(&c.attributes) }
-func (o attributesOption) applyRecord(c *recordConfig) error     { return o.set(&c.attributes) }
+type attributesOption struct {
+	attributes Attributes
+	layout     *changerec.Layout
+	err        error
+}
+
+func (o *attributesOption) set(a *Attributes) error {
+	*a = o.attributes
+	return o.err
+}
+
+func (o *attributesOption) applyWriter(c *writerConfig) error     { return o.set(&c.attributes) }
+func (o *attributesOption) applyConsumer(c *consumerConfig) error { return o.set(&c.attributes) }
+func (o *attributesOption) applyRecord(c *recordConfig) error {
+	c.layout = o.layout
+	return o.err
+}
 
 // Retry says how often and how soon something is retried. A zero field means its default.
 type Retry struct {
@@ -277,6 +286,10 @@ func WithWriterHooks(hooks WriterHooks) WriterOption {
 		return nil
 	})
 }
+
+type writerOption func(*writerConfig) error
+
+func (o writerOption) applyWriter(c *writerConfig) error { return o(c) }
 
 type consumerOption func(*consumerConfig) error
 

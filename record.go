@@ -57,7 +57,8 @@ func (e *DecodeError) Error() string {
 	return "outbox: malformed change record: " + e.Where + ": " + e.Reason
 }
 
-// notEventError makes the reason of a skip readable and still matches ErrNotEvent.
+// notEventError makes the reason of a skip readable and still matches ErrNotEvent. It is a small number, which makes an error
+// without an allocation; 0 is none.
 type notEventError changerec.NotEvent
 
 func (e notEventError) Error() string {
@@ -83,15 +84,18 @@ func DecodeRecord(data []byte, opts ...RecordOption) (r Record, err error) {
 			return Record{}, fmt.Errorf("outbox: DecodeRecord: %w", err)
 		}
 	}
-	if err = decodeRecord(&r, data, layout, nil); err != nil {
-		return Record{}, err
+	switch reason, malformed := decodeRecord(&r, data, layout, nil); {
+	case malformed != nil:
+		return Record{}, malformed
+	case reason != 0:
+		return Record{}, reason
 	}
 	return r, nil
 }
 
 // layoutOf is apart from DecodeRecord because its config escapes to the heap.
 func layoutOf(opts []RecordOption) (*changerec.Layout, error) {
-	cfg := recordConfig{attributes: defaultAttributes}
+	cfg := recordConfig{layout: defaultLayout}
 	for i, opt := range opts {
 		if opt == nil {
 			return nil, fmt.Errorf("option %d is nil", i)
@@ -100,20 +104,20 @@ func layoutOf(opts []RecordOption) (*changerec.Layout, error) {
 			return nil, err
 		}
 	}
-	return cfg.attributes.layout(), nil
+	return cfg.layout, nil
 }
 
-// decodeRecord fills in what a change record says. After an error, r holds nothing of use.
-func decodeRecord(r *Record, data []byte, layout *changerec.Layout, tables []string) error {
+// decodeRecord fills in what a change record says. Unless both results are zero, r holds nothing of use.
+func decodeRecord(r *Record, data []byte, layout *changerec.Layout, tables []string) (notEventError, *DecodeError) {
 	var e changerec.Event
 	reason, malformed := changerec.Decode(&e, data, layout, tables)
 	if malformed != nil {
-		return &DecodeError{Where: malformed.Where, Reason: malformed.Reason}
+		return 0, &DecodeError{Where: malformed.Where, Reason: malformed.Reason}
 	}
 	if reason != 0 {
-		return notEventError(reason)
+		return notEventError(reason), nil
 	}
 	r.ID, r.Type, r.AggregateID, r.Sequence, r.Time, r.Headers = e.ID, e.Type, e.AggregateID, e.Sequence, e.Time, e.Headers
 	r.ContentType, r.Payload, r.Table, r.ChangedAt = e.ContentType, e.Payload, e.Table, e.ChangedAt
-	return nil
+	return 0, nil
 }

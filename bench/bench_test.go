@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -173,4 +175,26 @@ func TestAllocsAreCounted(t *testing.T) {
 		b := make([]byte, 10)
 		kept = &b
 	}, 1000), 0.5)
+}
+
+// docs/performance.md shows code that is here, tests that exist, and rows that are measured.
+func TestThePageIsTrue(t *testing.T) {
+	text, err := os.ReadFile("../docs/performance.md")
+	require.NoError(t, err)
+	page := string(text)
+	code, err := os.ReadFile("codecs.go")
+	require.NoError(t, err)
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page, -1)
+	require.Len(t, blocks, 2)
+	for _, block := range blocks {
+		require.Contains(t, string(code), block[1])
+	}
+	tests, err := os.ReadFile("../hostile_test.go")
+	require.NoError(t, err)
+	for _, name := range regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(page, -1) {
+		require.Contains(t, string(tests), "func "+name[1]+"(")
+	}
+	for _, r := range rows() {
+		require.Contains(t, page, "| "+r.name+" ", "the run in docs/performance.md is of another table: run bench again")
+	}
 }

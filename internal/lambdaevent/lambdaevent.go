@@ -297,21 +297,20 @@ func (s *Scanner) base64() (decoded []byte, ok bool) {
 	if n < 0 {
 		return nil, false
 	}
-	decoded, err := s.decodeString(rest[1 : 1+n])
-	// The decoder leaves out line breaks, which a string of JSON must not hold.
-	if err != nil || base64.StdEncoding.EncodedLen(len(decoded)) != n {
+	s.reserve(n)
+	size, ok := decodeBase64(s.buffer, rest[1:1+n])
+	if !ok {
 		return nil, false
 	}
 	s.c.Advance(n + 2)
-	return decoded, true
+	return s.buffer[:size], true
 }
 
-func (s *Scanner) decodeString(encoded []byte) ([]byte, error) {
-	if need := base64.StdEncoding.DecodedLen(len(encoded)); need > len(s.buffer) {
+// reserve makes room for what n characters of base64 hold.
+func (s *Scanner) reserve(n int) {
+	if need := base64.StdEncoding.DecodedLen(n); need > len(s.buffer) {
 		s.buffer = make([]byte, need+min(need/4, 4096)) // the next record may be a little longer
 	}
-	n, err := base64.StdEncoding.Decode(s.buffer, encoded)
-	return s.buffer[:n], err
 }
 
 // decode returns a record's data.
@@ -323,11 +322,14 @@ func (s *Scanner) decode(d data) (decoded []byte, err error) {
 		return nil, errors.New("there is no data")
 	}
 	// Some encoders escape the slash.
-	if decoded, err = s.decodeString(jsonscan.Text(d.raw)); err != nil {
+	encoded := jsonscan.Text(d.raw)
+	s.reserve(len(encoded))
+	n, err := base64.StdEncoding.Decode(s.buffer, encoded)
+	if err != nil {
 		// One bad record among good ones is not a bad invocation: it is left to whoever reports it.
 		return nil, fmt.Errorf("the data is not base64: %w", err)
 	}
-	return decoded, nil
+	return s.buffer[:n], nil
 }
 
 // describe says what arrived instead: an object by the names of its members, never by their contents.

@@ -89,6 +89,40 @@ func TestScanningAllocatesOneBuffer(t *testing.T) {
 	}), 4.0) // the scanner, the buffer, the stream, the shard
 }
 
+// base64Same holds decodeBase64 against the standard library.
+func base64Same(t *testing.T, text []byte) {
+	want := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Decode(want, text)
+	dst := make([]byte, len(want))
+	got, ok := decodeBase64(dst, text)
+	require.Equal(t, err == nil && !bytes.ContainsAny(text, "\r\n"), ok, "%q", text)
+	if ok {
+		require.Equal(t, string(want[:n]), string(dst[:got]), "%q", text)
+	}
+}
+
+func TestBase64IsTheStandardLibrarys(t *testing.T) {
+	for n := range 100 {
+		data := bytes.Repeat([]byte{0xfb, 0xff, 0x00, 0x3e, 0x3f}, 20)[:n]
+		text := base64.StdEncoding.EncodeToString(data)
+		base64Same(t, []byte(text))
+		for i := range text {
+			for _, b := range []byte("A=\n\\-\xff") {
+				broken := []byte(text)
+				broken[i] = b
+				base64Same(t, broken)
+			}
+			base64Same(t, []byte(text[:i]))
+		}
+	}
+}
+
+func FuzzBase64(f *testing.F) {
+	f.Add([]byte("YWFhYWFhYWFhYWFhYWE="))
+	f.Add([]byte("YWFhYWFhYWFhYWFh\nYWE="))
+	f.Fuzz(base64Same)
+}
+
 func TestAnswer(t *testing.T) {
 	require.JSONEq(t, `{"batchItemFailures":[]}`, string(Answer("")))
 	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"a\"b"}]}`, string(Answer(`a"b`)))
