@@ -171,6 +171,10 @@ func TestEveryFateOfEveryRequestEndsInOneRowAndOneEvent(t *testing.T) {
 			HTTPClient: &http.Client{Transport: network{w.HTTPClient().Transport}}, Credentials: w.Config().Credentials}
 		withoutRetries := options
 		withoutRetries.Retryer = aws.NopRetryer{}
+		put := func(id string) []types.TransactWriteItem {
+			return []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String("orders"), Item: values{"orderId": str(id)}}}}
+		}
+		putIfAbsent := func(id string) []types.TransactWriteItem { return []types.TransactWriteItem{putNew(id)} }
 		usual := newWriter(t, dynamodb.New(options))
 		ownRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithRetry(outbox.Retry{MaxAttempts: 2}))
 		noRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithRetry(outbox.Retry{MaxAttempts: 1}),
