@@ -32,10 +32,11 @@ type Held struct {
 	progress Progress
 	want     string // who asked for it, as last seen
 	stopped  bool
-	lost     error // why it is not ours any more
-	ended    []Shard
-	over     bool // End has succeeded
-	leaving  bool // no Consume runs any more, Release is under way
+	lost     error   // why it is not ours any more
+	ended    []Shard // the children
+	ending   bool    // End has been called
+	over     bool    // and has succeeded
+	leaving  bool    // no Consume runs any more, Release is under way
 }
 
 func newHeld(l *life, row Lease, lose context.CancelCauseFunc) *Held {
@@ -81,12 +82,15 @@ func (h *Held) Save(ctx context.Context, p Progress) error {
 func (h *Held) End(ctx context.Context, children []Shard) error {
 	h.saving.Lock()
 	defer h.saving.Unlock()
+	h.mu.Lock()
+	h.ended, h.ending = children, true
+	h.mu.Unlock()
 	err := h.write(ctx, "End", func(ctx context.Context) error { return h.life.cfg.Store.End(ctx, h.key(), children) })
 	if err == nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.progress = Progress{Checkpoint: ShardEnd}
-		h.ended, h.over = children, true
+		h.over = true
 	}
 	return err
 }

@@ -20,7 +20,6 @@ type life struct {
 	wake   chan struct{} // look at the table now
 	kick   chan struct{} // beat now
 	failed chan struct{} // closed by fail
-	late   chan struct{} // closed when draining has taken too long
 
 	consumers, others sync.WaitGroup
 	list              listing // of the loop
@@ -37,7 +36,7 @@ type life struct {
 func newLife(cfg Config, w *watch, id string) *life {
 	return &life{
 		cfg: cfg, watch: w, id: id, held: map[string]*Held{}, done: map[string]int64{},
-		wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), failed: make(chan struct{}), late: make(chan struct{}),
+		wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), failed: make(chan struct{}),
 	}
 }
 
@@ -56,7 +55,7 @@ func (l *life) run(ctx context.Context) error {
 	work, cut := context.WithCancelCause(alive) // of the Consumes: ends earlier when draining takes too long
 	defer cut(nil)
 	l.others.Go(func() { l.beat(alive, end) })
-	l.others.Go(func() { l.drain(ctx, alive, cut) })
+	l.others.Go(func() { l.drain(ctx, alive, cut, end) })
 	l.loop(alive, work)
 
 	l.mu.Lock()
@@ -79,7 +78,7 @@ func (l *life) run(ctx context.Context) error {
 // retire says that nothing of this worker runs any more, so that nobody needs to wait for what it could not release. If that
 // fails, its leases expire.
 func (l *life) retire(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.Beat/2)
+	ctx, cancel := context.WithTimeout(ctx, min(l.cfg.Beat/2, l.reserve()))
 	defer cancel()
 	for n := 1; ; n++ {
 		err := l.call(ctx, "Retire", func(ctx context.Context) error { return l.cfg.Store.Retire(ctx, l.id) })
@@ -140,7 +139,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 }
 
 // drain waits until the worker is to stop, and then sees to it that it does in time.
-func (l *life) drain(ctx, alive context.Context, cut context.CancelCauseFunc) {
+func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
 	select {
 	case <-ctx.Done():
 	case <-l.failed:
@@ -153,8 +152,7 @@ func (l *life) drain(ctx, alive context.Context, cut context.CancelCauseFunc) {
 	l.mu.Unlock()
 	nudge(l.kick)
 	nudge(l.wake)
-	reserve := min(l.cfg.Drain/10, time.Second) // for releasing what had to be cut off
-	limit := time.NewTimer(l.cfg.Drain - reserve)
+	limit := time.NewTimer(l.cfg.Drain - 2*l.reserve())
 	defer limit.Stop()
 	if peers {
 		// Reading goes on until the others, who see that this worker is draining at their next tick, ask for its leases. So each
@@ -170,9 +168,12 @@ func (l *life) drain(ctx, alive context.Context, cut context.CancelCauseFunc) {
 	case <-alive.Done():
 		return
 	}
-	sleep(alive, reserve)
-	close(l.late)
+	sleep(alive, l.reserve())
+	end(errOver)
 }
+
+// reserve is the part of Drain for releasing what had to be cut off, and another one for retiring.
+func (l *life) reserve() time.Duration { return min(l.cfg.Drain/10, time.Second) }
 
 // fail makes the whole worker stop in good order, and Run return err.
 func (l *life) fail(err error) {
@@ -292,8 +293,19 @@ func (l *life) reading(ctx context.Context, h *Held) error {
 func (l *life) leave(alive context.Context, h *Held) {
 	h.mu.Lock()
 	h.leaving = true
-	lost, over, children, to := h.lost, h.over, h.ended, h.want
+	lost, over, ending, children, to := h.lost, h.over, h.ending, h.ended, h.want
 	h.mu.Unlock()
+	for n := 1; ending && !over && lost == nil; n++ {
+		// Perhaps it has ended, and only the answer was lost. Asking for it once more is the way to know.
+		switch err := l.call(alive, "End", func(ctx context.Context) error { return l.cfg.Store.End(ctx, h.key(), children) }); {
+		case err == nil:
+			over = true
+		case errors.Is(err, ErrRefused):
+			lost = ErrLost
+		case !sleep(alive, l.cfg.retry().Pause(n)):
+			lost = context.Cause(alive)
+		}
+	}
 	if over {
 		l.cfg.Logger.Info("shard ended", "worker", l.id, "shard", h.shard.ID, "fence", h.fence)
 		if l.cfg.Hooks.Ended != nil {
@@ -309,7 +321,8 @@ func (l *life) leave(alive context.Context, h *Held) {
 	for n := 1; lost == nil; n++ {
 		err := l.call(alive, "Release", func(ctx context.Context) error { return l.cfg.Store.Release(ctx, h.key(), to) })
 		switch {
-		case err == nil:
+		// Refused after an attempt without an answer: that one was it, and somebody has claimed the lease since.
+		case err == nil, n > 1 && errors.Is(err, ErrRefused):
 			l.cfg.Logger.Info("lease given up", "worker", l.id, "shard", h.shard.ID, "fence", h.fence, "to", to)
 			if l.cfg.Hooks.Released != nil {
 				l.cfg.Hooks.Released(h.shard.ID, h.fence, to)
@@ -343,9 +356,10 @@ func (l *life) isDraining() bool {
 	return l.draining
 }
 
-// call is one call of the store. None may take longer than a beat: an answer that late is as good as lost.
+// call is one call of the store. None may take longer than half a beat: an answer that late is as good as lost, and there must be
+// time for several attempts before the leases expire.
 func (l *life) call(ctx context.Context, op string, f func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, l.cfg.Beat)
+	limited, cancel := context.WithTimeout(ctx, l.cfg.Beat/2)
 	defer cancel()
 	err := f(limited)
 	if err != nil && !errors.Is(err, ErrRefused) && ctx.Err() == nil {

@@ -29,16 +29,11 @@ func (l *life) loop(alive, work context.Context) {
 		select {
 		case <-timer.C:
 		case <-l.wake:
-		case <-l.late:
 		case <-alive.Done():
 		}
 		timer.Stop()
-		select {
-		case <-l.late:
+		if alive.Err() != nil {
 			return
-		case <-alive.Done():
-			return
-		default:
 		}
 	}
 }
@@ -255,6 +250,7 @@ type listing struct {
 	mu     sync.Mutex
 	busy   bool
 	next   time.Time
+	last   time.Time // when the last one began
 	errors int
 	shards []Shard
 	listed map[string]bool
@@ -262,14 +258,15 @@ type listing struct {
 	passed bool           // a tick has seen that rows are missing, and left them to another worker
 }
 
-// due starts a listing if it is time.
+// due starts a listing if it is time, or early if the last one is too old to tell whether a shard's parents are gone.
 func (g *listing) due(alive context.Context, l *life, v View, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.busy || now.Before(g.next) {
+	early := g.errors == 0 && now.Sub(g.last) >= 2*l.cfg.Beat && g.outdated(v)
+	if g.busy || now.Before(g.next) && !early {
 		return
 	}
-	g.busy = true
+	g.busy, g.last = true, now
 	var before []string // a lease that is younger than the listing says nothing
 	for _, row := range v.Leases {
 		if !row.Gone {
@@ -288,6 +285,17 @@ func (g *listing) due(alive context.Context, l *life, v View, now time.Time) {
 		}
 		g.result(l.cfg, shards, before, err)
 		nudge(l.wake)
+	})
+}
+
+func (g *listing) outdated(v View) bool {
+	rows := make(map[string]bool, len(v.Leases))
+	for _, row := range v.Leases {
+		rows[row.ID] = true
+	}
+	return slices.ContainsFunc(v.Leases, func(row Lease) bool {
+		orphan := slices.ContainsFunc(row.Parents, func(p string) bool { return !rows[p] })
+		return orphan && !g.listed[row.ID] && !row.Gone && row.Checkpoint != ShardEnd
 	})
 }
 
@@ -314,7 +322,7 @@ func (g *listing) result(cfg Config, shards []Shard, before []string, err error)
 	g.shards, g.listed, g.missed = shards, listed, missed
 }
 
-// known returns which shards are listed, nil before the first listing, and which are not any more. One listing proves nothing:
+// known returns which shards are listed, none before the first listing, and which are not any more. One listing proves nothing:
 // the source may be eventually consistent.
 func (g *listing) known() (listed, gone map[string]bool) {
 	g.mu.Lock()

@@ -11,7 +11,7 @@ import (
 type snapshot struct {
 	View
 	suspect map[string]bool // workers whose beat, or whose row, has been missing for too long by this worker's own clock
-	listed  map[string]bool // shards of the last listing; nil: not listed yet
+	listed  map[string]bool // shards of the last listing
 	gone    map[string]bool // shards with a lease that have been missing in several listings
 }
 
@@ -169,7 +169,8 @@ func assign(s snapshot, taking map[string]bool) map[string]string {
 	return targets
 }
 
-// readable tells whether a shard may be read: each parent is finished, or forgotten by the table and the source.
+// readable tells whether a shard may be read: each parent is finished, or forgotten by the table and the source. A listing without
+// the shard itself is older than the shard, and says nothing about its parents.
 func readable(l *Lease, rows map[string]*Lease, s snapshot) bool {
 	if l.Gone || s.gone[l.ID] || l.Checkpoint == ShardEnd {
 		return false
@@ -177,7 +178,7 @@ func readable(l *Lease, rows map[string]*Lease, s snapshot) bool {
 	for _, p := range l.Parents {
 		parent := rows[p]
 		switch {
-		case parent == nil && (s.listed == nil || s.listed[p]):
+		case parent == nil && (!s.listed[l.ID] || s.listed[p]):
 			return false
 		case parent != nil && parent.Checkpoint != ShardEnd && !parent.Gone:
 			return false
