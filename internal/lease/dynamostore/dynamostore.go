@@ -1,0 +1,417 @@
+// Package dynamostore keeps leases in a DynamoDB table. It knows the table's form, and nothing about who takes which lease when.
+//
+// # The table
+//
+// Partition key group (S), sort key id (S). A group's rows of one stream are read with one Query:
+//
+//	<stream>#L#<shard>    a lease: owner (S), fence (N), n (N), checkpoint (S), attempts (M of N), want (S),
+//	                      parents (SS), hashLo, hashHi (S), ttl (N) once the source has forgotten the shard
+//	<stream>#W#<worker>   a worker: beat (N), draining (BOOL), dead (BOOL), ttl (N)
+//
+// L sorts before W, so a Query that reads a lease reads its owner's row later, and an owner is registered before it owns.
+// Attributes that say nothing (no owner, no want) are absent.
+package dynamostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/lease"
+)
+
+// Client is what a Store needs. *dynamodb.Client satisfies it.
+type Client interface {
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
+	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
+	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
+}
+
+// How long rows stay that are only there so that late copies of old writes find them. DynamoDB needs hours to days more. These
+// are the only times of a wall clock in the protocol, and nothing but garbage depends on them.
+const (
+	workerTTL = 7 * 24 * time.Hour // refreshed when it dies; a worker that lives longer beats its row alive again
+	shardTTL  = 7 * 24 * time.Hour
+)
+
+// Store is the part of a table that belongs to one group and one stream. It is safe for concurrent use.
+type Store struct {
+	client Client
+	table  string
+	group  string
+	stream string
+}
+
+var _ lease.Store = (*Store)(nil)
+
+// New returns the Store of a group and a stream, neither of which may be empty or contain '#'.
+func New(client Client, table, group, stream string) (*Store, error) {
+	for what, name := range map[string]string{"table": table, "group": group, "stream": stream} {
+		if name == "" || strings.Contains(name, "#") {
+			return nil, fmt.Errorf("the name of a lease table's %s must not be empty nor contain '#': %q", what, name)
+		}
+	}
+	return &Store{client, table, group, stream}, nil
+}
+
+// Aliases of every attribute, since some names are reserved words of DynamoDB.
+var aliases = func() map[string]string {
+	m := map[string]string{}
+	for _, name := range []string{
+		"group", "id", "owner", "fence", "n", "checkpoint", "attempts", "want", "parents", "hashLo", "hashHi", "ttl", "beat", "draining", "dead",
+	} {
+		m["#"+name] = name
+	}
+	return m
+}()
+
+type item = map[string]types.AttributeValue
+
+func str(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+func num(n int64) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
+func yes(b bool) types.AttributeValue { return &types.AttributeValueMemberBOOL{Value: b} }
+
+func ttl(d time.Duration) types.AttributeValue { return num(time.Now().Add(d).Unix()) }
+
+func (s *Store) leaseID(shard string) string   { return s.stream + "#L#" + shard }
+func (s *Store) workerID(worker string) string { return s.stream + "#W#" + worker }
+
+func (s *Store) key(id string) item { return item{"group": str(s.group), "id": str(id)} }
+
+// names returns the aliases that the expressions use: DynamoDB refuses others.
+func names(expressions ...string) map[string]string {
+	used := map[string]string{}
+	for _, e := range expressions {
+		for rest := e; ; {
+			at := strings.IndexByte(rest, '#')
+			if at < 0 {
+				break
+			}
+			end := at + 1
+			for end < len(rest) && (rest[end] >= 'a' && rest[end] <= 'z' || rest[end] >= 'A' && rest[end] <= 'Z') {
+				end++
+			}
+			used[rest[at:end]] = aliases[rest[at:end]]
+			rest = rest[end:]
+		}
+	}
+	return used
+}
+
+// update is one conditional write. If its condition does not hold, judge gets the row, nil if there is none, and says whether
+// that is what the write wanted, done by an earlier copy of it.
+func (s *Store) update(ctx context.Context, id, condition, expression string, values item, judge func(item) bool) (item, error) {
+	out, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName:                           &s.table,
+		Key:                                 s.key(id),
+		ConditionExpression:                 &condition,
+		UpdateExpression:                    &expression,
+		ExpressionAttributeNames:            names(condition, expression),
+		ExpressionAttributeValues:           values,
+		ReturnValues:                        types.ReturnValueAllNew,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	})
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+		if judge(failed.Item) {
+			return failed.Item, nil
+		}
+		return nil, lease.ErrRefused
+	}
+	if err != nil {
+		return nil, s.explain(id, err)
+	}
+	return out.Attributes, nil
+}
+
+// explain says where it happened, and marks what no repeat will heal.
+func (s *Store) explain(id string, err error) error {
+	wrapped := fmt.Errorf("lease table %s, group %s, row %s: %w", s.table, s.group, id, err)
+	var coded interface{ ErrorCode() string }
+	if errors.As(err, &coded) {
+		switch coded.ErrorCode() {
+		case "ResourceNotFoundException", "AccessDeniedException", "ValidationException", "UnrecognizedClientException":
+			return lease.Fatal(wrapped)
+		}
+	}
+	return wrapped
+}
+
+// View implements lease.Store.
+func (s *Store) View(ctx context.Context) (lease.View, error) {
+	var v lease.View
+	const condition = "#group = :group AND begins_with(#id, :stream)"
+	var from item
+	for {
+		out, err := s.client.Query(ctx, &dynamodb.QueryInput{
+			TableName: &s.table, ConsistentRead: aws.Bool(true), ExclusiveStartKey: from,
+			KeyConditionExpression:    aws.String(condition),
+			ExpressionAttributeNames:  names(condition),
+			ExpressionAttributeValues: item{":group": str(s.group), ":stream": str(s.stream + "#")},
+		})
+		if err != nil {
+			return lease.View{}, s.explain(s.stream+"#*", err)
+		}
+		for _, row := range out.Items {
+			id := text(row, "id")
+			if shard, ok := strings.CutPrefix(id, s.leaseID("")); ok {
+				v.Leases = append(v.Leases, readLease(shard, row))
+			} else if worker, ok := strings.CutPrefix(id, s.workerID("")); ok {
+				v.Workers = append(v.Workers, lease.Worker{ID: worker, Beat: number(row, "beat"), Dead: flag(row, "dead"), Draining: flag(row, "draining")})
+			}
+		}
+		if from = out.LastEvaluatedKey; len(from) == 0 {
+			return v, nil
+		}
+	}
+}
+
+// Register implements lease.Store.
+func (s *Store) Register(ctx context.Context, worker string) error {
+	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#beat)", "SET #beat = :zero, #ttl = :ttl",
+		item{":zero": num(0), ":ttl": ttl(workerTTL)},
+		func(row item) bool { return number(row, "beat") == 0 && !flag(row, "dead") })
+	return err
+}
+
+// Beat implements lease.Store.
+func (s *Store) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
+	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#dead) AND #beat < :beat", "SET #beat = :beat, #draining = :draining, #ttl = :ttl",
+		item{":beat": num(beat), ":draining": yes(draining), ":ttl": ttl(workerTTL)},
+		func(row item) bool { return row != nil && !flag(row, "dead") })
+	return err
+}
+
+// MarkDead implements lease.Store.
+func (s *Store) MarkDead(ctx context.Context, worker string, seen int64) error {
+	_, err := s.update(ctx, s.workerID(worker), "#beat = :seen", "SET #dead = :yes, #ttl = :ttl",
+		item{":seen": num(seen), ":yes": yes(true), ":ttl": ttl(workerTTL)},
+		func(row item) bool { return row == nil || flag(row, "dead") })
+	return err
+}
+
+// Retire implements lease.Store.
+func (s *Store) Retire(ctx context.Context, worker string) error {
+	_, err := s.update(ctx, s.workerID(worker), "attribute_exists(#beat)", "SET #dead = :yes, #ttl = :ttl",
+		item{":yes": yes(true), ":ttl": ttl(workerTTL)}, func(item) bool { return true })
+	return err
+}
+
+// ForgetWorker implements lease.Store.
+func (s *Store) ForgetWorker(ctx context.Context, worker string) error {
+	const condition = "attribute_not_exists(#beat) OR #dead = :yes"
+	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+		TableName: &s.table, Key: s.key(s.workerID(worker)),
+		ConditionExpression: aws.String(condition), ExpressionAttributeNames: names(condition), ExpressionAttributeValues: item{":yes": yes(true)},
+	})
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+		return lease.ErrRefused
+	}
+	if err != nil {
+		return s.explain(s.workerID(worker), err)
+	}
+	return nil
+}
+
+// Ensure implements lease.Store.
+func (s *Store) Ensure(ctx context.Context, shard lease.Shard, position string) error {
+	expression, values := create(shard, position)
+	_, err := s.update(ctx, s.leaseID(shard.ID), "attribute_not_exists(#checkpoint)", expression, values, func(item) bool { return true })
+	return err
+}
+
+// create is the update that makes a lease's row unless it is there.
+func create(shard lease.Shard, position string) (string, item) {
+	expression := "SET #checkpoint = if_not_exists(#checkpoint, :position), #fence = if_not_exists(#fence, :zero)"
+	values := item{":position": str(position), ":zero": num(0)}
+	if len(shard.Parents) > 0 {
+		expression += ", #parents = if_not_exists(#parents, :parents)"
+		parents := slices.Compact(slices.Sorted(slices.Values(shard.Parents)))
+		values[":parents"] = &types.AttributeValueMemberSS{Value: parents}
+	}
+	if shard.HashLo != "" || shard.HashHi != "" {
+		expression += ", #hashLo = if_not_exists(#hashLo, :lo), #hashHi = if_not_exists(#hashHi, :hi)"
+		values[":lo"], values[":hi"] = str(shard.HashLo), str(shard.HashHi)
+	}
+	return expression, values
+}
+
+// same is the condition that a lease is as the key says.
+func same(key lease.Key, values item) string {
+	values[":fence"] = num(key.Fence)
+	if key.Owner == "" {
+		return "#fence = :fence AND attribute_not_exists(#owner)"
+	}
+	values[":owner"] = str(key.Owner)
+	return "#fence = :fence AND #owner = :owner"
+}
+
+// Claim implements lease.Store.
+func (s *Store) Claim(ctx context.Context, seen lease.Lease, worker string) (lease.Lease, error) {
+	values := item{":next": num(seen.Fence + 1), ":me": str(worker), ":end": str(lease.ShardEnd)}
+	condition := same(seen.Key(), values) + " AND #checkpoint <> :end AND attribute_not_exists(#ttl)"
+	row, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #owner = :me, #fence = :next REMOVE #want, #n", values,
+		func(row item) bool {
+			return text(row, "owner") == worker && number(row, "fence") == seen.Fence+1 && row["ttl"] == nil
+		})
+	if err != nil {
+		return lease.Lease{}, err
+	}
+	return readLease(seen.ID, row), nil
+}
+
+// Want implements lease.Store.
+func (s *Store) Want(ctx context.Context, seen lease.Lease, worker string) error {
+	if seen.Owner == "" {
+		return lease.ErrRefused
+	}
+	values := item{":me": str(worker)}
+	condition := same(seen.Key(), values)
+	if seen.Want == "" {
+		condition += " AND attribute_not_exists(#want)"
+	} else {
+		condition += " AND #want = :seen"
+		values[":seen"] = str(seen.Want)
+	}
+	_, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #want = :me", values, func(row item) bool {
+		return text(row, "owner") == seen.Owner && number(row, "fence") == seen.Fence && text(row, "want") == worker
+	})
+	return err
+}
+
+// Save implements lease.Store.
+func (s *Store) Save(ctx context.Context, key lease.Key, n int64, p lease.Progress) error {
+	if key.Owner == "" {
+		return lease.ErrRefused
+	}
+	values := item{":n": num(n), ":checkpoint": str(p.Checkpoint)}
+	expression := "SET #checkpoint = :checkpoint, #n = :n"
+	if len(p.Attempts) == 0 {
+		expression += " REMOVE #attempts"
+	} else {
+		attempts := item{}
+		for record, n := range p.Attempts {
+			attempts[record] = num(int64(n))
+		}
+		expression += ", #attempts = :attempts"
+		values[":attempts"] = &types.AttributeValueMemberM{Value: attempts}
+	}
+	condition := same(key, values) + " AND (attribute_not_exists(#n) OR #n <= :n)"
+	_, err := s.update(ctx, s.leaseID(key.Shard), condition, expression, values, func(item) bool { return false })
+	return err
+}
+
+// Release implements lease.Store.
+func (s *Store) Release(ctx context.Context, key lease.Key, to string) error {
+	if key.Owner == "" {
+		return lease.ErrRefused
+	}
+	fence, expression := key.Fence, "REMOVE #owner, #want, #n"
+	values := item{}
+	if to != "" {
+		fence, expression = key.Fence+1, "SET #owner = :to, #fence = :next REMOVE #want, #n"
+		values[":to"], values[":next"] = str(to), num(fence)
+	}
+	_, err := s.update(ctx, s.leaseID(key.Shard), same(key, values), expression, values, func(row item) bool {
+		return row != nil && text(row, "owner") == to && number(row, "fence") == fence
+	})
+	return err
+}
+
+// End implements lease.Store.
+func (s *Store) End(ctx context.Context, key lease.Key, children []lease.Shard) error {
+	if key.Owner == "" {
+		return lease.ErrRefused
+	}
+	values := item{":end": str(lease.ShardEnd)}
+	condition, expression := same(key, values), "SET #checkpoint = :end REMOVE #owner, #want, #attempts"
+	in := &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{{Update: &types.Update{
+		TableName: &s.table, Key: s.key(s.leaseID(key.Shard)), ConditionExpression: &condition, UpdateExpression: &expression,
+		ExpressionAttributeNames: names(condition, expression), ExpressionAttributeValues: values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}}}}
+	for _, child := range children {
+		expression, values := create(child, lease.TrimHorizon)
+		in.TransactItems = append(in.TransactItems, types.TransactWriteItem{Update: &types.Update{
+			TableName: &s.table, Key: s.key(s.leaseID(child.ID)), UpdateExpression: &expression,
+			ExpressionAttributeNames: names(expression), ExpressionAttributeValues: values,
+		}})
+	}
+	_, err := s.client.TransactWriteItems(ctx, in)
+	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) && len(canceled.CancellationReasons) > 0 {
+		if reason := canceled.CancellationReasons[0]; aws.ToString(reason.Code) == "ConditionalCheckFailed" {
+			row := reason.Item
+			if row != nil && text(row, "checkpoint") == lease.ShardEnd && number(row, "fence") == key.Fence {
+				return nil
+			}
+			return lease.ErrRefused
+		}
+	}
+	if err != nil {
+		return s.explain(s.leaseID(key.Shard), err)
+	}
+	return nil
+}
+
+// Gone implements lease.Store.
+func (s *Store) Gone(ctx context.Context, key lease.Key) error {
+	values := item{":ttl": ttl(shardTTL)}
+	condition := same(key, values) + " AND attribute_not_exists(#ttl)"
+	_, err := s.update(ctx, s.leaseID(key.Shard), condition, "SET #ttl = :ttl REMOVE #owner, #want", values, func(row item) bool {
+		return row == nil || row["ttl"] != nil
+	})
+	return err
+}
+
+func readLease(shard string, row item) lease.Lease {
+	l := lease.Lease{
+		Shard:    lease.Shard{ID: shard, HashLo: text(row, "hashLo"), HashHi: text(row, "hashHi")},
+		Owner:    text(row, "owner"),
+		Fence:    number(row, "fence"),
+		N:        number(row, "n"),
+		Want:     text(row, "want"),
+		Gone:     row["ttl"] != nil,
+		Progress: lease.Progress{Checkpoint: text(row, "checkpoint")},
+	}
+	if parents, ok := row["parents"].(*types.AttributeValueMemberSS); ok {
+		l.Parents = slices.Sorted(slices.Values(parents.Value))
+	}
+	if attempts, ok := row["attempts"].(*types.AttributeValueMemberM); ok {
+		l.Attempts = map[string]int{}
+		for record := range attempts.Value {
+			l.Attempts[record] = int(number(attempts.Value, record))
+		}
+	}
+	return l
+}
+
+func text(row item, name string) string {
+	if s, ok := row[name].(*types.AttributeValueMemberS); ok {
+		return s.Value
+	}
+	return ""
+}
+
+// number is 0 if the attribute is missing, or is none: only this package writes them.
+func number(row item, name string) int64 {
+	if n, ok := row[name].(*types.AttributeValueMemberN); ok {
+		v, _ := strconv.ParseInt(n.Value, 10, 64)
+		return v
+	}
+	return 0
+}
+
+func flag(row item, name string) bool {
+	b, ok := row[name].(*types.AttributeValueMemberBOOL)
+	return ok && b.Value
+}

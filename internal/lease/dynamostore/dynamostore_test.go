@@ -1,0 +1,180 @@
+package dynamostore_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox/internal/lease"
+	"github.com/seed-1b628d3f/outbox/internal/lease/dynamostore"
+	"github.com/seed-1b628d3f/outbox/internal/lease/leasetest"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+func start(t *testing.T, opts ...outboxtest.Option) *outboxtest.AWS {
+	a := outboxtest.Start(t, opts...)
+	require.NoError(t, dynamostore.Create(t.Context(), a.DynamoDB, "leases"))
+	return a
+}
+
+func store(t *testing.T, client dynamostore.Client, group, stream string) *dynamostore.Store {
+	s, err := dynamostore.New(client, "leases", group, stream)
+	require.NoError(t, err)
+	return s
+}
+
+func TestStore(t *testing.T) {
+	leasetest.Conform(t, func(t *testing.T) lease.Store { return store(t, start(t).DynamoDB, "orders", "changes") })
+}
+
+func TestGroupsAndStreamsAreSeparate(t *testing.T) {
+	a := start(t)
+	one := store(t, a.DynamoDB, "orders", "changes")
+	require.NoError(t, one.Register(t.Context(), "w"))
+	require.NoError(t, one.Ensure(t.Context(), lease.Shard{ID: "s"}, "1"))
+	for _, other := range []*dynamostore.Store{store(t, a.DynamoDB, "mails", "changes"), store(t, a.DynamoDB, "orders", "change"), store(t, a.DynamoDB, "orders", "changes2")} {
+		v, err := other.View(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, lease.View{}, v)
+	}
+	for _, name := range []string{"", "a#b"} {
+		_, err := dynamostore.New(a.DynamoDB, "leases", name, "changes")
+		require.Error(t, err)
+		_, err = dynamostore.New(a.DynamoDB, "leases", "orders", name)
+		require.Error(t, err)
+	}
+}
+
+func TestLeasesComeBeforeWorkers(t *testing.T) {
+	a := start(t)
+	s := store(t, a.DynamoDB, "orders", "changes")
+	require.NoError(t, s.Register(t.Context(), "a"))
+	require.NoError(t, s.Ensure(t.Context(), lease.Shard{ID: "z"}, "1"))
+	out, err := a.DynamoDB.Query(t.Context(), &dynamodb.QueryInput{
+		TableName: aws.String("leases"), KeyConditionExpression: aws.String("#g = :g"), ExpressionAttributeNames: map[string]string{"#g": "group"},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":g": &types.AttributeValueMemberS{Value: "orders"}},
+	})
+	require.NoError(t, err)
+	require.Equal(t, &types.AttributeValueMemberS{Value: "changes#L#z"}, out.Items[0]["id"])
+	require.Equal(t, &types.AttributeValueMemberS{Value: "changes#W#a"}, out.Items[1]["id"])
+	require.NotNil(t, out.Items[1]["ttl"], "a worker's row must expire")
+	require.Nil(t, out.Items[0]["ttl"], "a lease must not expire while its shard exists")
+}
+
+// pager cuts every Query into pages of one row.
+type pager struct {
+	*dynamodb.Client
+	queries int
+}
+
+func (p *pager) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	p.queries++
+	in.Limit = aws.Int32(1)
+	return p.Client.Query(ctx, in, opts...)
+}
+
+func TestViewReadsEveryPage(t *testing.T) {
+	p := &pager{Client: start(t).DynamoDB}
+	s := store(t, p, "orders", "changes")
+	require.NoError(t, s.Register(t.Context(), "a"))
+	for _, id := range []string{"x", "y", "z"} {
+		require.NoError(t, s.Ensure(t.Context(), lease.Shard{ID: id}, "1"))
+	}
+	v, err := s.View(t.Context())
+	require.NoError(t, err)
+	require.Len(t, v.Leases, 3)
+	require.Len(t, v.Workers, 1)
+	require.GreaterOrEqual(t, p.queries, 4)
+}
+
+func TestCreate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := outboxtest.Start(t, outboxtest.WithDelays(3*time.Second))
+		began := time.Now()
+		var errs [3]error
+		done := make(chan int)
+		for i := range errs {
+			go func() { errs[i] = dynamostore.Create(t.Context(), a.DynamoDB, "leases"); done <- i }()
+		}
+		for range errs {
+			<-done
+		}
+		require.NoError(t, errors.Join(errs[:]...))
+		require.Less(t, time.Since(began), 10*time.Second)
+		require.NoError(t, dynamostore.Create(t.Context(), a.DynamoDB, "leases"))
+		ttl, err := a.DynamoDB.DescribeTimeToLive(t.Context(), &dynamodb.DescribeTimeToLiveInput{TableName: aws.String("leases")})
+		require.NoError(t, err)
+		require.Equal(t, "ttl", aws.ToString(ttl.TimeToLiveDescription.AttributeName))
+		d, err := a.DynamoDB.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String("leases")})
+		require.NoError(t, err)
+		require.Equal(t, types.BillingModePayPerRequest, d.Table.BillingModeSummary.BillingMode)
+	})
+}
+
+func TestCreateRefusesAnotherKindOfTable(t *testing.T) {
+	a := outboxtest.Start(t)
+	_, err := a.DynamoDB.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName: aws.String("leases"), BillingMode: types.BillingModePayPerRequest,
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("eventId"), AttributeType: types.ScalarAttributeTypeS}},
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("eventId"), KeyType: types.KeyTypeHash}},
+	})
+	require.NoError(t, err)
+	require.ErrorContains(t, dynamostore.Create(t.Context(), a.DynamoDB, "leases"), "another kind of table")
+}
+
+// TestAMissingTableEndsRun: a wrong name must not look like a worker that has nothing to do.
+func TestAMissingTableEndsRun(t *testing.T) {
+	a := outboxtest.Start(t)
+	err := lease.Run(t.Context(), lease.Config{
+		Store:   store(t, a.DynamoDB, "orders", "changes"),
+		Shards:  func(context.Context) ([]lease.Shard, error) { return []lease.Shard{{ID: "s"}}, nil },
+		Consume: func(context.Context, *lease.Held) error { return nil },
+	})
+	var missing *types.ResourceNotFoundException
+	require.ErrorAs(t, err, &missing)
+	require.ErrorContains(t, err, "lease table leases, group orders")
+}
+
+// TestSDKRetries: the SDK repeats by itself what it gets no answer to; the second answer is a failed condition.
+func TestSDKRetriesAreNoRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := start(t)
+		s := store(t, a.DynamoDB, "orders", "changes")
+		a.SetFaults(outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "UpdateItem", Probability: 0.3},
+			outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "TransactWriteItems", Probability: 0.3})
+		do := func(f func() error) {
+			for {
+				err := f()
+				require.NotErrorIs(t, err, lease.ErrRefused)
+				if err == nil {
+					return
+				}
+			}
+		}
+		do(func() error { return s.Register(t.Context(), "a") })
+		do(func() error { return s.Beat(t.Context(), "a", 1, false) })
+		for i := range 30 {
+			id := string(rune('A' + i))
+			do(func() error { return s.Ensure(t.Context(), lease.Shard{ID: id}, "1") })
+			var l lease.Lease
+			do(func() (err error) {
+				l, err = s.Claim(t.Context(), lease.Lease{Shard: lease.Shard{ID: id}}, "a")
+				return err
+			})
+			do(func() error { return s.Want(t.Context(), l, "b") })
+			do(func() error { return s.Save(t.Context(), l.Key(), 1, lease.Progress{Checkpoint: "2"}) })
+			if i%2 == 0 {
+				do(func() error { return s.Release(t.Context(), l.Key(), "b") })
+			} else {
+				do(func() error { return s.End(t.Context(), l.Key(), nil) })
+			}
+		}
+	})
+}

@@ -1,0 +1,175 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+)
+
+// Held is a lease that this worker holds. A Consume must
+//
+//   - start after Progress().Checkpoint;
+//   - return as soon as its context ends, without acknowledging anything more;
+//   - when Stop is closed: fetch nothing more, finish what is under way, Save, and return nil. The lease then goes to who wants
+//     it, at the last saved checkpoint. The context ends when that takes longer than Config.Drain;
+//   - when the shard is finished and everything of it acknowledged: End, and return nil.
+//
+// It is safe for concurrent use.
+type Held struct {
+	life  *life
+	shard Shard
+	fence int64
+	lose  context.CancelCauseFunc // ends Consume's context
+	stop  chan struct{}
+
+	saving sync.Mutex // one write at a time, so that a later number means later progress
+	n      int64
+
+	mu       sync.Mutex
+	progress Progress
+	want     string // who asked for it, as last seen
+	stopped  bool
+	lost     error   // why it is not ours any more
+	ended    []Shard // the children
+	ending   bool    // End has been called
+	over     bool    // and has succeeded
+	leaving  bool    // no Consume runs any more, Release is under way
+}
+
+func newHeld(l *life, row Lease, lose context.CancelCauseFunc) *Held {
+	return &Held{life: l, shard: row.Shard, fence: row.Fence, lose: lose, stop: make(chan struct{}), n: row.N, progress: row.Progress, want: row.Want}
+}
+
+// Shard returns the shard with its lineage.
+func (h *Held) Shard() Shard { return h.shard }
+
+// Fence is higher than the fence of every earlier owner of the shard.
+func (h *Held) Fence() int64 { return h.fence }
+
+// Worker is the name under which the lease is held.
+func (h *Held) Worker() string { return h.life.id }
+
+// Progress is what was last saved, by this owner or the one before.
+func (h *Held) Progress() Progress {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return Progress{h.progress.Checkpoint, maps.Clone(h.progress.Attempts)}
+}
+
+// Stop is closed when the lease is to be given up in good order.
+func (h *Held) Stop() <-chan struct{} { return h.stop }
+
+// Save stores progress. It repeats what fails until ctx ends, for Config.Duration at most. After ErrLost nothing may be
+// acknowledged any more. After any other error nobody knows whether it is stored; saving the same or later progress again is
+// right in both cases.
+func (h *Held) Save(ctx context.Context, p Progress) error {
+	h.saving.Lock()
+	defer h.saving.Unlock()
+	h.n++
+	err := h.write(ctx, "Save", func(ctx context.Context) error { return h.life.cfg.Store.Save(ctx, h.key(), h.n, p) })
+	if err == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.progress = Progress{p.Checkpoint, maps.Clone(p.Attempts)}
+	}
+	return err
+}
+
+// End finishes the shard for ever and creates the leases of its children, all or nothing. It repeats and fails like Save.
+func (h *Held) End(ctx context.Context, children []Shard) error {
+	h.saving.Lock()
+	defer h.saving.Unlock()
+	h.mu.Lock()
+	h.ended, h.ending = children, true
+	h.mu.Unlock()
+	err := h.write(ctx, "End", func(ctx context.Context) error { return h.life.cfg.Store.End(ctx, h.key(), children) })
+	if err == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.progress = Progress{Checkpoint: ShardEnd}
+		h.over = true
+	}
+	return err
+}
+
+func (h *Held) write(ctx context.Context, op string, call func(context.Context) error) error {
+	start := time.Now()
+	for n := 1; ; n++ {
+		if err := h.whyLost(); err != nil {
+			return err
+		}
+		err := h.life.call(ctx, op, call)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrRefused):
+			h.drop(fmt.Errorf("%w: shard %s belongs to another worker", ErrLost, h.shard.ID))
+			return h.whyLost()
+		}
+		if time.Since(start) >= h.life.cfg.Duration || !sleep(ctx, h.life.cfg.retry().Pause(n)) {
+			return err
+		}
+	}
+}
+
+func (h *Held) key() Key { return Key{h.shard.ID, h.life.id, h.fence} }
+
+// drop says that the lease is not ours any more, and ends Consume's context.
+func (h *Held) drop(why error) {
+	h.mu.Lock()
+	if h.lost == nil {
+		h.lost = why
+	}
+	h.mu.Unlock()
+	h.lose(why)
+}
+
+func (h *Held) whyLost() error {
+	h.mu.Lock()
+	lost := h.lost
+	h.mu.Unlock()
+	h.life.mu.Lock()
+	defer h.life.mu.Unlock()
+	if lost == nil {
+		lost = h.life.over
+	}
+	return lost
+}
+
+// yield closes Stop. It may be called again.
+func (h *Held) yield() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.stopped {
+		h.stopped = true
+		close(h.stop)
+	}
+}
+
+func (h *Held) stopping() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stopped
+}
+
+// compare takes in the row of the lease as the table has it; ok is false if there is none.
+func (h *Held) compare(row Lease, ok bool) {
+	h.mu.Lock()
+	var why error
+	switch {
+	case h.leaving || h.over:
+	case ok && row.Fence < h.fence: // read before we got it
+	case ok && row.Fence == h.fence && row.Checkpoint == ShardEnd: // our own End, whose answer is still on its way
+	case !ok, row.Fence > h.fence, row.Owner != h.life.id:
+		why = fmt.Errorf("%w: shard %s is at fence %d, owner %q; we had fence %d", ErrLost, h.shard.ID, row.Fence, row.Owner, h.fence)
+	default:
+		h.want = row.Want
+	}
+	h.mu.Unlock()
+	if why != nil {
+		h.drop(why)
+	}
+}

@@ -1,0 +1,293 @@
+// Package leasetest is the conformance suite of lease.Store: what every implementation must do, including to copies of a write
+// that come twice or late. It is for tests only.
+package leasetest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox/internal/lease"
+)
+
+// Conform runs the suite; each test gets an empty store.
+func Conform(t *testing.T, empty func(t *testing.T) lease.Store) {
+	for name, test := range map[string]func(*suite){
+		"an empty view":        testEmpty,
+		"workers":              testWorkers,
+		"late beats":           testLateBeats,
+		"the mark of death":    testMarkDead,
+		"ensure":               testEnsure,
+		"claim":                testClaim,
+		"want":                 testWant,
+		"save":                 testSave,
+		"release":              testRelease,
+		"hand over":            testHandOver,
+		"end":                  testEnd,
+		"end of both parents":  testMerge,
+		"gone":                 testGone,
+		"an ended context":     testContext,
+		"answers are no views": testCopies,
+	} {
+		t.Run(name, func(t *testing.T) {
+			test(&suite{t, t.Context(), empty(t)})
+		})
+	}
+}
+
+type suite struct {
+	t   *testing.T
+	ctx context.Context
+	lease.Store
+}
+
+func (s *suite) ok(err error)      { s.t.Helper(); require.NoError(s.t, err) }
+func (s *suite) refused(err error) { s.t.Helper(); require.ErrorIs(s.t, err, lease.ErrRefused) }
+
+func (s *suite) view() lease.View {
+	s.t.Helper()
+	v, err := s.View(s.ctx)
+	s.ok(err)
+	return v
+}
+
+func (s *suite) row(shard string) lease.Lease {
+	s.t.Helper()
+	for _, l := range s.view().Leases {
+		if l.ID == shard {
+			return l
+		}
+	}
+	require.Failf(s.t, "no lease", "shard %s in %+v", shard, s.view())
+	return lease.Lease{}
+}
+
+func (s *suite) claim(shard, worker string) lease.Lease {
+	s.t.Helper()
+	l, err := s.Claim(s.ctx, s.row(shard), worker)
+	s.ok(err)
+	return l
+}
+
+var shard = lease.Shard{ID: "s-1", Parents: []string{"p-1", "p-2"}, HashLo: "0", HashHi: "340282366920938463463374607431768211455"}
+
+func testEmpty(s *suite) { require.Equal(s.t, lease.View{}, s.view()) }
+
+func testWorkers(s *suite) {
+	s.ok(s.Register(s.ctx, "b"))
+	s.ok(s.Register(s.ctx, "a"))
+	s.ok(s.Register(s.ctx, "a")) // again, after a lost answer
+	s.ok(s.Beat(s.ctx, "a", 1, false))
+	s.ok(s.Beat(s.ctx, "b", 1, true))
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1}, {ID: "b", Beat: 1, Draining: true}}, s.view().Workers)
+	s.refused(s.Register(s.ctx, "a")) // somebody else's
+
+	s.refused(s.ForgetWorker(s.ctx, "a"))
+	s.ok(s.Retire(s.ctx, "a"))
+	s.ok(s.Retire(s.ctx, "a"))
+	require.True(s.t, s.view().Workers[0].Dead)
+	s.refused(s.Register(s.ctx, "a"))
+	s.ok(s.ForgetWorker(s.ctx, "a"))
+	s.ok(s.ForgetWorker(s.ctx, "a"))
+	require.Len(s.t, s.view().Workers, 1)
+
+	// Nothing late makes it live again.
+	s.refused(s.Beat(s.ctx, "a", 2, false))
+	s.ok(s.MarkDead(s.ctx, "a", 1))
+	s.ok(s.Retire(s.ctx, "a"))
+	require.Len(s.t, s.view().Workers, 1)
+}
+
+func testLateBeats(s *suite) {
+	s.ok(s.Register(s.ctx, "a"))
+	s.ok(s.Beat(s.ctx, "a", 2, true))
+	s.ok(s.Beat(s.ctx, "a", 1, false)) // late; the worker lives, so it is no refusal
+	s.ok(s.Beat(s.ctx, "a", 2, true))
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Draining: true}}, s.view().Workers)
+}
+
+func testMarkDead(s *suite) {
+	s.ok(s.Register(s.ctx, "a"))
+	s.ok(s.Beat(s.ctx, "a", 1, false))
+	s.refused(s.MarkDead(s.ctx, "a", 0)) // it has beaten meanwhile
+	require.False(s.t, s.view().Workers[0].Dead)
+	s.ok(s.MarkDead(s.ctx, "a", 1))
+	s.ok(s.MarkDead(s.ctx, "a", 1))
+	s.ok(s.MarkDead(s.ctx, "a", 0)) // dead is dead
+	require.True(s.t, s.view().Workers[0].Dead)
+	s.refused(s.Beat(s.ctx, "a", 2, false))
+	require.EqualValues(s.t, 1, s.view().Workers[0].Beat)
+}
+
+func testEnsure(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	want := lease.Lease{Shard: shard, Progress: lease.Progress{Checkpoint: "10"}}
+	require.Equal(s.t, want, s.row("s-1"))
+	s.ok(s.Ensure(s.ctx, lease.Shard{ID: "s-1"}, "5"))
+	require.Equal(s.t, want, s.row("s-1"), "a row that is there was changed")
+	s.ok(s.Ensure(s.ctx, lease.Shard{ID: "s-0"}, lease.TrimHorizon))
+	require.Equal(s.t, []lease.Lease{{Shard: lease.Shard{ID: "s-0"}, Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, want}, s.view().Leases)
+}
+
+func testClaim(s *suite) {
+	_, err := s.Claim(s.ctx, lease.Lease{Shard: shard}, "a")
+	s.refused(err)
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	free := s.row("s-1")
+	l, err := s.Claim(s.ctx, free, "a")
+	s.ok(err)
+	require.Equal(s.t, lease.Lease{Shard: shard, Owner: "a", Fence: 1, Progress: lease.Progress{Checkpoint: "10"}}, l)
+	require.Equal(s.t, l, s.row("s-1"))
+	again, err := s.Claim(s.ctx, free, "a")
+	s.ok(err)
+	require.Equal(s.t, l, again)
+	_, err = s.Claim(s.ctx, free, "b")
+	s.refused(err)
+
+	s.ok(s.Want(s.ctx, l, "b"))
+	s.ok(s.Save(s.ctx, l.Key(), 7, lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 3}}))
+	taken, err := s.Claim(s.ctx, l, "c") // the owner is dead; want and progress may have changed
+	s.ok(err)
+	require.Equal(s.t, lease.Lease{Shard: shard, Owner: "c", Fence: 2, Progress: lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 3}}}, taken)
+	_, err = s.Claim(s.ctx, free, "a") // late
+	s.refused(err)
+	_, err = s.Claim(s.ctx, lease.Lease{Shard: shard, Owner: "a", Fence: 2}, "b")
+	s.refused(err)
+	require.Equal(s.t, taken, s.row("s-1"))
+}
+
+func testWant(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	s.refused(s.Want(s.ctx, s.row("s-1"), "b")) // nobody to ask
+	l := s.claim("s-1", "a")
+	s.ok(s.Want(s.ctx, l, "b"))
+	s.ok(s.Want(s.ctx, l, "b"))
+	s.refused(s.Want(s.ctx, l, "c"))
+	s.ok(s.Want(s.ctx, s.row("s-1"), "c"))
+	s.refused(s.Want(s.ctx, l, "b"))
+	require.Equal(s.t, "c", s.row("s-1").Want)
+	next := s.claim("s-1", "d")
+	s.refused(s.Want(s.ctx, l, "b"))
+	require.Equal(s.t, next, s.row("s-1"))
+}
+
+func testSave(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	s.refused(s.Save(s.ctx, s.row("s-1").Key(), 1, lease.Progress{Checkpoint: "11"})) // nobody's
+	key := s.claim("s-1", "a").Key()
+	attempts := map[string]int{"12": 1, "13": 2}
+	s.ok(s.Save(s.ctx, key, 1, lease.Progress{Checkpoint: "11", Attempts: attempts}))
+	s.ok(s.Save(s.ctx, key, 1, lease.Progress{Checkpoint: "11", Attempts: attempts}))
+	l := s.row("s-1")
+	require.Equal(s.t, lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 1, "13": 2}}, l.Progress)
+	require.EqualValues(s.t, 1, l.N)
+	s.ok(s.Save(s.ctx, key, 3, lease.Progress{Checkpoint: "14"}))
+	s.refused(s.Save(s.ctx, key, 2, lease.Progress{Checkpoint: "12"})) // late
+	require.Equal(s.t, lease.Progress{Checkpoint: "14"}, s.row("s-1").Progress)
+
+	s.refused(s.Save(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 1}, 9, lease.Progress{Checkpoint: "15"}))
+	next := s.claim("s-1", "a") // the same worker at another fence is another owner
+	s.refused(s.Save(s.ctx, key, 9, lease.Progress{Checkpoint: "15"}))
+	s.ok(s.Save(s.ctx, next.Key(), 1, lease.Progress{Checkpoint: "15"})) // numbers start anew
+	require.Equal(s.t, "15", s.row("s-1").Checkpoint)
+}
+
+func testRelease(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	l := s.claim("s-1", "a")
+	s.ok(s.Save(s.ctx, l.Key(), 4, lease.Progress{Checkpoint: "11"}))
+	s.ok(s.Want(s.ctx, l, "b"))
+	s.refused(s.Release(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 1}, ""))
+	s.ok(s.Release(s.ctx, l.Key(), ""))
+	s.ok(s.Release(s.ctx, l.Key(), ""))
+	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Progress: lease.Progress{Checkpoint: "11"}}, s.row("s-1"))
+	s.refused(s.Save(s.ctx, l.Key(), 5, lease.Progress{Checkpoint: "12"}))
+	next := s.claim("s-1", "b")
+	require.EqualValues(s.t, 2, next.Fence)
+	s.refused(s.Release(s.ctx, l.Key(), ""))
+	require.Equal(s.t, next, s.row("s-1"))
+}
+
+func testHandOver(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	l := s.claim("s-1", "a")
+	s.ok(s.Save(s.ctx, l.Key(), 4, lease.Progress{Checkpoint: "11"}))
+	s.ok(s.Want(s.ctx, l, "b"))
+	s.ok(s.Release(s.ctx, l.Key(), "b"))
+	s.ok(s.Release(s.ctx, l.Key(), "b"))
+	require.Equal(s.t, lease.Lease{Shard: shard, Owner: "b", Fence: 2, Progress: lease.Progress{Checkpoint: "11"}}, s.row("s-1"))
+	s.refused(s.Release(s.ctx, l.Key(), "c"))
+	s.refused(s.Save(s.ctx, l.Key(), 5, lease.Progress{Checkpoint: "12"}))
+	s.ok(s.Save(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 2}, 1, lease.Progress{Checkpoint: "12"}))
+}
+
+func testEnd(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	l := s.claim("s-1", "a")
+	s.ok(s.Save(s.ctx, l.Key(), 1, lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 1}}))
+	children := []lease.Shard{{ID: "s-2", Parents: []string{"s-1"}, HashLo: "0", HashHi: "4"}, {ID: "s-3", Parents: []string{"s-1"}, HashLo: "5", HashHi: "9"}}
+	s.ok(s.Ensure(s.ctx, children[1], "77")) // found in a listing before
+
+	s.refused(s.End(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 1}, children))
+	require.Len(s.t, s.view().Leases, 2, "a refused end has made a child")
+	s.ok(s.End(s.ctx, l.Key(), children))
+	s.ok(s.End(s.ctx, l.Key(), children))
+	ended := s.row("s-1")
+	require.Equal(s.t, lease.Progress{Checkpoint: lease.ShardEnd}, ended.Progress)
+	require.Empty(s.t, ended.Owner)
+	require.Equal(s.t, lease.Lease{Shard: children[0], Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, s.row("s-2"))
+	require.Equal(s.t, lease.Lease{Shard: children[1], Progress: lease.Progress{Checkpoint: "77"}}, s.row("s-3"))
+
+	_, err := s.Claim(s.ctx, ended, "b")
+	s.refused(err)
+	s.refused(s.Save(s.ctx, l.Key(), 2, lease.Progress{Checkpoint: "12"}))
+	child := s.claim("s-2", "b")
+	s.ok(s.End(s.ctx, l.Key(), children)) // late
+	require.Equal(s.t, child, s.row("s-2"))
+	s.refused(s.End(s.ctx, lease.Key{Shard: "s-2", Owner: "a", Fence: 1}, nil))
+	s.ok(s.End(s.ctx, child.Key(), nil))
+}
+
+func testMerge(s *suite) {
+	child := lease.Shard{ID: "s-3", Parents: []string{"s-1", "s-2"}, HashLo: "0", HashHi: "9"}
+	for _, id := range []string{"s-1", "s-2"} {
+		s.ok(s.Ensure(s.ctx, lease.Shard{ID: id}, lease.TrimHorizon))
+		s.ok(s.End(s.ctx, s.claim(id, "a").Key(), []lease.Shard{child}))
+		require.Equal(s.t, lease.Lease{Shard: child, Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, s.row("s-3"))
+	}
+}
+
+func testGone(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	free := s.row("s-1")
+	l := s.claim("s-1", "a")
+	s.refused(s.Gone(s.ctx, free.Key()))
+	s.ok(s.Gone(s.ctx, l.Key()))
+	s.ok(s.Gone(s.ctx, l.Key()))
+	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Gone: true, Progress: lease.Progress{Checkpoint: "10"}}, s.row("s-1"))
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	_, err := s.Claim(s.ctx, s.row("s-1"), "b")
+	s.refused(err)
+}
+
+func testContext(s *suite) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	require.ErrorIs(s.t, s.Ensure(ctx, shard, "10"), context.Canceled)
+	_, err := s.View(ctx)
+	require.ErrorIs(s.t, err, context.Canceled)
+	require.Empty(s.t, s.view().Leases)
+}
+
+// testCopies: nothing that goes in or out is shared with the store.
+func testCopies(s *suite) {
+	mine := lease.Shard{ID: "s-1", Parents: []string{"p-1"}}
+	s.ok(s.Ensure(s.ctx, mine, "10"))
+	mine.Parents[0] = "x"
+	attempts := map[string]int{"11": 1}
+	s.ok(s.Save(s.ctx, s.claim("s-1", "a").Key(), 1, lease.Progress{Checkpoint: "10", Attempts: attempts}))
+	attempts["11"] = 9
+	require.Equal(s.t, []string{"p-1"}, s.row("s-1").Parents)
+	require.Equal(s.t, map[string]int{"11": 1}, s.row("s-1").Attempts)
+}

@@ -1,0 +1,383 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+)
+
+// life is a worker from its registration to its retirement. Four kinds of goroutines belong to it, and run waits for all: the
+// loop that looks and plans, the heart, the drainer, and one per lease; now and then a listing.
+type life struct {
+	cfg        Config
+	watch      *watch
+	id         string
+	registered time.Time // before the registration was sent
+
+	wake   chan struct{} // look at the table now
+	kick   chan struct{} // beat now
+	failed chan struct{} // closed by fail
+
+	consumers, others sync.WaitGroup
+	list              listing // of the loop
+
+	mu       sync.Mutex
+	held     map[string]*Held
+	done     map[string]int64 // by shard, the highest fence that this life has finished with: a view that still shows it is old
+	draining bool
+	fatal    error
+	taking   map[string]bool // the other workers that take leases, as last seen
+	over     error           // why this life has ended
+}
+
+func newLife(cfg Config, w *watch, id string) *life {
+	return &life{
+		cfg: cfg, watch: w, id: id, held: map[string]*Held{}, done: map[string]int64{},
+		wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), failed: make(chan struct{}),
+	}
+}
+
+// run returns an error that wraps ErrLost if the worker has to register anew, or the Fatal one, or nil after ctx has ended.
+func (l *life) run(ctx context.Context) error {
+	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	end := func(why error) {
+		l.mu.Lock()
+		if l.over == nil {
+			l.over = why
+		}
+		l.mu.Unlock()
+		cancel(why)
+	}
+	defer cancel(nil)
+	work, cut := context.WithCancelCause(alive) // of the Consumes: ends earlier when draining takes too long
+	defer cut(nil)
+	l.others.Go(func() { l.beat(alive, end) })
+	l.others.Go(func() { l.drain(ctx, alive, cut, end) })
+	l.loop(alive, work)
+
+	l.mu.Lock()
+	err, cause, draining := l.fatal, l.over, l.draining
+	l.mu.Unlock()
+	if cause != nil && !draining {
+		err = cause
+		l.cfg.Logger.Warn("worker fenced", "worker", l.id, "reason", cause)
+		if l.cfg.Hooks.Fenced != nil {
+			l.cfg.Hooks.Fenced(l.id, cause)
+		}
+	}
+	end(errOver)
+	l.consumers.Wait()
+	l.others.Wait()
+	l.retire(context.WithoutCancel(ctx))
+	return err
+}
+
+// retire says that nothing of this worker runs any more, so that nobody needs to wait for what it could not release. If that
+// fails, its leases expire.
+func (l *life) retire(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, min(l.cfg.Beat/2, l.reserve()))
+	defer cancel()
+	for n := 1; ; n++ {
+		err := l.call(ctx, "Retire", func(ctx context.Context) error { return l.cfg.Store.Retire(ctx, l.id) })
+		if err == nil || !sleep(ctx, l.cfg.retry().Pause(n)) {
+			return
+		}
+	}
+}
+
+// beat sends the heartbeats, behind nothing else, and ends everything when none has been confirmed for too long. What counts is
+// when a beat was sent: the others count from when they see it, which is later.
+func (l *life) beat(alive context.Context, end func(error)) {
+	limit := l.cfg.Duration + l.cfg.slack
+	watchdog := time.AfterFunc(time.Until(l.registered.Add(limit)), func() {
+		if l.cfg.gate != nil {
+			l.cfg.gate()
+		}
+		end(errSilent)
+	})
+	defer watchdog.Stop()
+	// Each attempt has a number of its own: if a repeated number were found stored, nobody would know since when.
+	for b, failures := int64(1), 0; ; b++ {
+		sent := time.Now()
+		err := l.call(alive, "Beat", func(ctx context.Context) error {
+			return l.cfg.Store.Beat(ctx, l.id, b, l.isDraining())
+		})
+		pause := max(0, l.cfg.Beat-time.Since(sent))
+		switch {
+		case errors.Is(err, ErrRefused):
+			if l.cfg.gate != nil {
+				l.cfg.gate()
+			}
+			end(errDead)
+			return
+		case err != nil:
+			failures++
+			pause = l.cfg.retry().Pause(failures)
+		case !watchdog.Stop(): // too late
+			return
+		default:
+			if b == 1+int64(failures) { // the first one: from now on, this worker gets leases
+				nudge(l.wake)
+			}
+			failures = 0
+			watchdog.Reset(time.Until(sent.Add(limit)))
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-l.kick:
+		case <-alive.Done():
+		}
+		timer.Stop()
+		if alive.Err() != nil {
+			return
+		}
+	}
+}
+
+// drain waits until the worker is to stop, and then sees to it that it does in time.
+func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
+	select {
+	case <-ctx.Done():
+	case <-l.failed:
+	case <-alive.Done():
+		return
+	}
+	l.mu.Lock()
+	l.draining = true
+	peers := len(l.taking) > 0 && len(l.held) > 0
+	l.mu.Unlock()
+	nudge(l.kick)
+	nudge(l.wake)
+	limit := time.NewTimer(l.cfg.Drain - 2*l.reserve())
+	defer limit.Stop()
+	if peers {
+		// Reading goes on until the others, who see that this worker is draining at their next tick, ask for its leases. So each
+		// shard stands still only as long as in any planned handover.
+		sleep(alive, min(l.cfg.Tick+2*l.fast(), l.cfg.Drain/4))
+	}
+	for _, h := range l.all() {
+		h.yield()
+	}
+	select {
+	case <-limit.C:
+		cut(errDrain)
+	case <-alive.Done():
+		return
+	}
+	sleep(alive, l.reserve())
+	end(errOver)
+}
+
+// reserve is the part of Drain for releasing what had to be cut off, and another one for retiring.
+func (l *life) reserve() time.Duration { return min(l.cfg.Drain/10, time.Second) }
+
+// fail makes the whole worker stop in good order, and Run return err.
+func (l *life) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.draining = true // now, so that what is released is not claimed again
+	if l.fatal == nil {
+		l.fatal = err
+		close(l.failed)
+	}
+}
+
+// start makes the lease ours, unless we have it or had it.
+func (l *life) start(alive, work context.Context, row Lease) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if alive.Err() != nil || l.held[row.ID] != nil || row.Fence <= l.done[row.ID] {
+		return
+	}
+	ctx, lose := context.WithCancelCause(work)
+	h := newHeld(l, row, lose)
+	l.held[row.ID] = h
+	if l.draining {
+		h.yield()
+	}
+	l.consumers.Go(func() {
+		defer lose(nil)
+		if !h.stopping() { // a claim whose answer came when draining had begun
+			if l.cfg.Hooks.Gained != nil {
+				l.cfg.Hooks.Gained(row.ID, h.fence)
+			}
+			l.consume(ctx, h)
+		}
+		l.leave(alive, h)
+		l.mu.Lock()
+		delete(l.held, row.ID)
+		l.done[row.ID] = h.fence
+		l.mu.Unlock()
+		nudge(l.wake)
+	})
+}
+
+// consume calls Consume until the lease ends one way or another.
+func (l *life) consume(ctx context.Context, h *Held) {
+	pace := backoff.FullJitter{Base: l.cfg.Beat / 4, Max: 15 * l.cfg.Beat}
+	for n := 1; ; n++ {
+		began := time.Now()
+		err := l.reading(ctx, h)
+		h.mu.Lock()
+		over := h.over
+		h.mu.Unlock()
+		if f := (*fatal)(nil); errors.As(err, &f) && ctx.Err() == nil {
+			l.fail(f.err)
+			return
+		}
+		if over || ctx.Err() != nil {
+			return
+		}
+		if err != nil && h.stopping() {
+			l.trouble("Consume", err)
+			return
+		}
+		if h.stopping() {
+			return
+		}
+		if err == nil {
+			err = errors.New("it returned before its shard's end without having been told to stop")
+		}
+		if time.Since(began) > pace.Max {
+			n = 1
+		}
+		again := pace.Pause(n)
+		l.cfg.Logger.Warn("reading a shard failed", "worker", l.id, "shard", h.shard.ID, "fence", h.fence, "error", err, "again", again)
+		if l.cfg.Hooks.Failed != nil {
+			l.cfg.Hooks.Failed(h.shard.ID, err, again)
+		}
+		timer := time.NewTimer(again)
+		select {
+		case <-timer.C:
+		case <-h.stop:
+			timer.Stop()
+			return
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// reading is one call of Consume, whose context ends when draining the shard takes too long.
+func (l *life) reading(ctx context.Context, h *Held) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var guard sync.WaitGroup
+	defer guard.Wait()
+	finished := make(chan struct{})
+	defer close(finished)
+	guard.Go(func() {
+		select {
+		case <-finished:
+			return
+		case <-h.stop:
+		}
+		timer := time.NewTimer(l.cfg.Drain)
+		defer timer.Stop()
+		select {
+		case <-finished:
+		case <-timer.C:
+			cancel(errDrain)
+		}
+	})
+	return l.cfg.Consume(ctx, h)
+}
+
+// leave gives the lease up, now that no Consume runs. It repeats until the answer is certain: a release that comes late, after
+// this worker has taken the lease for its own again, would take it away under a reader.
+func (l *life) leave(alive context.Context, h *Held) {
+	h.mu.Lock()
+	h.leaving = true
+	lost, over, ending, children, to := h.lost, h.over, h.ending, h.ended, h.want
+	h.mu.Unlock()
+	for n := 1; ending && !over && lost == nil; n++ {
+		// Perhaps it has ended, and only the answer was lost. Asking for it once more is the way to know.
+		switch err := l.call(alive, "End", func(ctx context.Context) error { return l.cfg.Store.End(ctx, h.key(), children) }); {
+		case err == nil:
+			over = true
+		case errors.Is(err, ErrRefused):
+			lost = ErrLost
+		case !sleep(alive, l.cfg.retry().Pause(n)):
+			lost = context.Cause(alive)
+		}
+	}
+	if over {
+		l.cfg.Logger.Info("shard ended", "worker", l.id, "shard", h.shard.ID, "fence", h.fence)
+		if l.cfg.Hooks.Ended != nil {
+			l.cfg.Hooks.Ended(h.shard.ID, h.fence, children)
+		}
+		return
+	}
+	l.mu.Lock()
+	if !l.taking[to] {
+		to = ""
+	}
+	l.mu.Unlock()
+	for n := 1; lost == nil; n++ {
+		err := l.call(alive, "Release", func(ctx context.Context) error { return l.cfg.Store.Release(ctx, h.key(), to) })
+		switch {
+		// Refused after an attempt without an answer: that one was it, and somebody has claimed the lease since.
+		case err == nil, n > 1 && errors.Is(err, ErrRefused):
+			l.cfg.Logger.Info("lease given up", "worker", l.id, "shard", h.shard.ID, "fence", h.fence, "to", to)
+			if l.cfg.Hooks.Released != nil {
+				l.cfg.Hooks.Released(h.shard.ID, h.fence, to)
+			}
+			return
+		case errors.Is(err, ErrRefused):
+			lost = ErrLost
+		case !sleep(alive, l.cfg.retry().Pause(n)):
+			lost = context.Cause(alive)
+		}
+	}
+	l.cfg.Logger.Warn("lease lost", "worker", l.id, "shard", h.shard.ID, "fence", h.fence, "reason", lost)
+	if l.cfg.Hooks.Lost != nil {
+		l.cfg.Hooks.Lost(h.shard.ID, h.fence, lost)
+	}
+}
+
+func (l *life) all() []*Held {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*Held, 0, len(l.held))
+	for _, h := range l.held {
+		all = append(all, h)
+	}
+	return all
+}
+
+func (l *life) isDraining() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.draining
+}
+
+// call is one call of the store. None may take longer than half a beat: an answer that late is as good as lost, and there must be
+// time for several attempts before the leases expire.
+func (l *life) call(ctx context.Context, op string, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, l.cfg.Beat/2)
+	defer cancel()
+	err := f(limited)
+	if err != nil && !errors.Is(err, ErrRefused) && ctx.Err() == nil {
+		l.trouble(op, err)
+	}
+	return err
+}
+
+func (l *life) trouble(op string, err error) {
+	l.cfg.Logger.Warn("lease table or shard in trouble", "worker", l.id, "operation", op, "error", err)
+	if l.cfg.Hooks.Trouble != nil {
+		l.cfg.Hooks.Trouble(op, err)
+	}
+}
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,245 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// link is a worker's way to the table, and the worker's body: what can be slow, cut, paused or dead.
+type link struct {
+	sim   *sim
+	store Store
+	name  string
+
+	mu       sync.Mutex
+	rng      *rand.Rand
+	faults   faults
+	paused   time.Time // until when
+	tainted  bool      // it has been paused: for a moment it may act as if it still held its leases
+	cut      time.Time // until when no message gets through
+	dead     bool
+	lostBeat int       // in a row
+	good     time.Time // when the last confirmed beat was sent
+	calls    int
+}
+
+// faults are probabilities per call.
+type faults struct {
+	loseRequest, loseAnswer, duplicate, throttle, slow float64
+	keepBeats                                          bool // never lose more than two beats in a row
+}
+
+var (
+	errCrashed   = errors.New("this process is dead")
+	errConn      = errors.New("connection reset by peer")
+	errThrottled = errors.New("throttled")
+)
+
+// gate is passed by everything the process does: not while it is paused.
+func (k *link) gate() {
+	for {
+		k.mu.Lock()
+		wait := time.Until(k.paused)
+		k.mu.Unlock()
+		if wait <= 0 {
+			return
+		}
+		time.Sleep(wait)
+	}
+}
+
+func (k *link) pause(d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.paused, k.tainted = time.Now().Add(d), true
+}
+
+func (k *link) partition(d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.cut = time.Now().Add(d)
+}
+
+func (k *link) crash() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.dead = true
+}
+
+func (k *link) heal() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.cut, k.faults = time.Time{}, faults{}
+	k.paused = time.Time{}
+}
+
+func (k *link) crashed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.dead
+}
+
+func (k *link) isCut() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Now().Before(k.cut)
+}
+
+type fate struct {
+	there, back, again                time.Duration
+	loseRequest, loseAnswer, throttle bool
+	duplicate, reset                  bool
+}
+
+func (k *link) fate(op string) fate {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.calls++
+	hit := func(p float64) bool { return k.rng.Float64() < p }
+	ms := func(n int) time.Duration { return time.Duration(1+k.rng.IntN(n)) * time.Millisecond }
+	f := fate{there: ms(5), back: ms(5)}
+	f.loseRequest, f.loseAnswer, f.throttle = hit(k.faults.loseRequest), hit(k.faults.loseAnswer), hit(k.faults.throttle)
+	f.duplicate, f.again, f.reset = hit(k.faults.duplicate), ms(15000), hit(0.5)
+	if hit(k.faults.slow) {
+		f.there = ms(3000)
+	}
+	if hit(k.faults.slow) {
+		f.back = ms(1500)
+	}
+	if op == "Beat" && k.faults.keepBeats {
+		if f.loseRequest || f.loseAnswer || f.throttle || f.there+f.back >= 2*time.Second {
+			k.lostBeat++
+		} else {
+			k.lostBeat = 0
+		}
+		if k.lostBeat > 2 {
+			k.lostBeat, f = 0, fate{there: ms(5), back: ms(5)}
+		}
+	}
+	return f
+}
+
+// send carries a call to the table. A caller whose context ends goes away, its request does not.
+func send[T any](ctx context.Context, k *link, op string, f func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	var none T
+	k.gate()
+	if k.crashed() {
+		return none, errCrashed
+	}
+	if ctx.Err() != nil {
+		return none, ctx.Err()
+	}
+	sent := time.Now()
+	fate := k.fate(op)
+	answers := make(chan answer, 1)
+	k.sim.wg.Go(func() {
+		fail := func(err error) { answers <- answer{none, err} }
+		time.Sleep(fate.there)
+		switch {
+		case k.isCut() || fate.loseRequest:
+			if fate.reset {
+				fail(errConn)
+			}
+			return
+		case fate.throttle:
+			fail(errThrottled)
+			return
+		}
+		value, err := f()
+		if fate.duplicate {
+			k.sim.wg.Go(func() {
+				time.Sleep(fate.again)
+				_, _ = f()
+			})
+		}
+		time.Sleep(fate.back)
+		switch {
+		case k.isCut() || fate.loseAnswer:
+			if fate.reset {
+				fail(errConn)
+			}
+		default:
+			answers <- answer{value, err}
+		}
+	})
+	var a answer
+	select {
+	case a = <-answers:
+	case <-ctx.Done():
+		a.err = ctx.Err()
+	}
+	k.gate()
+	if k.crashed() {
+		return none, errCrashed
+	}
+	if a.err == nil && (op == "Beat" || op == "Register") {
+		k.mu.Lock()
+		k.good = sent
+		k.mu.Unlock()
+	}
+	return a.value, a.err
+}
+
+func (k *link) do(ctx context.Context, op string, f func(context.Context) error) error {
+	_, err := send(ctx, k, op, func() (struct{}, error) { return struct{}{}, f(context.Background()) })
+	return err
+}
+
+func (k *link) View(ctx context.Context) (View, error) {
+	return send(ctx, k, "View", func() (View, error) { return k.store.View(context.Background()) })
+}
+
+func (k *link) Register(ctx context.Context, worker string) error {
+	return k.do(ctx, "Register", func(ctx context.Context) error { return k.store.Register(ctx, worker) })
+}
+
+func (k *link) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
+	return k.do(ctx, "Beat", func(ctx context.Context) error { return k.store.Beat(ctx, worker, beat, draining) })
+}
+
+func (k *link) MarkDead(ctx context.Context, worker string, seen int64) error {
+	return k.do(ctx, "MarkDead", func(ctx context.Context) error { return k.store.MarkDead(ctx, worker, seen) })
+}
+
+func (k *link) Retire(ctx context.Context, worker string) error {
+	return k.do(ctx, "Retire", func(ctx context.Context) error { return k.store.Retire(ctx, worker) })
+}
+
+func (k *link) ForgetWorker(ctx context.Context, worker string) error {
+	return k.do(ctx, "ForgetWorker", func(ctx context.Context) error { return k.store.ForgetWorker(ctx, worker) })
+}
+
+func (k *link) Ensure(ctx context.Context, shard Shard, position string) error {
+	return k.do(ctx, "Ensure", func(ctx context.Context) error { return k.store.Ensure(ctx, shard, position) })
+}
+
+func (k *link) Claim(ctx context.Context, seen Lease, worker string) (Lease, error) {
+	return send(ctx, k, "Claim", func() (Lease, error) { return k.store.Claim(context.Background(), seen, worker) })
+}
+
+func (k *link) Want(ctx context.Context, seen Lease, worker string) error {
+	return k.do(ctx, "Want", func(ctx context.Context) error { return k.store.Want(ctx, seen, worker) })
+}
+
+func (k *link) Save(ctx context.Context, key Key, n int64, p Progress) error {
+	return k.do(ctx, "Save", func(ctx context.Context) error { return k.store.Save(ctx, key, n, p) })
+}
+
+func (k *link) Release(ctx context.Context, key Key, to string) error {
+	return k.do(ctx, "Release", func(ctx context.Context) error { return k.store.Release(ctx, key, to) })
+}
+
+func (k *link) End(ctx context.Context, key Key, children []Shard) error {
+	return k.do(ctx, "End", func(ctx context.Context) error { return k.store.End(ctx, key, children) })
+}
+
+func (k *link) Gone(ctx context.Context, key Key) error {
+	return k.do(ctx, "Gone", func(ctx context.Context) error { return k.store.Gone(ctx, key) })
+}

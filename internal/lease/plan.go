@@ -1,0 +1,218 @@
+package lease
+
+import (
+	"cmp"
+	"hash/fnv"
+	"maps"
+	"slices"
+)
+
+// snapshot is what a worker knows when it plans.
+type snapshot struct {
+	View
+	suspect map[string]bool // workers whose beat, or whose row, has been missing for too long by this worker's own clock
+	listed  map[string]bool // shards of the last listing
+	gone    map[string]bool // shards with a lease that have been missing in several listings
+}
+
+type verb int
+
+const (
+	markDead     verb = iota // its beat has stopped
+	forgetWorker             // dead, and owns nothing
+	forgetShard              // its source has forgotten it
+	adopt                    // the table says it is mine
+	claim                    // nobody living has it, and it falls to me
+	want                     // somebody has it, and it falls to me
+	yield                    // I have it, and a living worker wants it
+)
+
+// action is one thing to do. worker is the worker it is about, lease the row as it was seen.
+type action struct {
+	verb   verb
+	worker Worker
+	lease  Lease
+}
+
+// plan returns what me has to do, and whether leases are on their way to or from me, so that looking again soon is worth it. It is
+// a pure function of its arguments: workers that see the same table come to the same assignment, and each does its own part of
+// it. If they see different tables, conditions decide.
+//
+// If there is a markDead, there may be more to do once that is done.
+func plan(s snapshot, me string) (todo []action, moving bool) {
+	owned := map[string]bool{}
+	for _, l := range s.Leases {
+		owned[l.Owner] = true
+	}
+	// dead: its leases may be claimed. alive: it may have leases. taking: it may get more.
+	present, dead, alive, taking := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, w := range s.Workers {
+		present[w.ID] = true
+		switch {
+		case w.Dead:
+			dead[w.ID] = true
+			if !owned[w.ID] {
+				todo = append(todo, action{verb: forgetWorker, worker: w})
+			}
+		case s.suspect[w.ID] && w.ID != me:
+			todo = append(todo, action{verb: markDead, worker: w})
+		default:
+			alive[w.ID] = true
+			if !w.Draining && w.Beat > 0 { // without a beat, it may be the trace of a registration that failed
+				taking[w.ID] = true
+			}
+		}
+	}
+	for id := range s.suspect {
+		// Its row is missing: it has been forgotten after its death, and a claim of it came late.
+		if !present[id] {
+			dead[id] = true
+		}
+	}
+
+	targets := assign(s, taking)
+	for _, l := range s.Leases {
+		target := targets[l.ID]
+		free := l.Owner == "" || dead[l.Owner]
+		switch {
+		case l.Gone:
+		case s.gone[l.ID]:
+			if l.Owner == me || free && first(taking, l.ID) == me {
+				todo = append(todo, action{verb: forgetShard, lease: l})
+			}
+		case l.Checkpoint == ShardEnd:
+		case l.Owner == me:
+			todo = append(todo, action{verb: adopt, lease: l})
+			if target != me {
+				moving = true
+				if l.Want != me && taking[l.Want] {
+					todo = append(todo, action{verb: yield, lease: l})
+				}
+			}
+		case target != me:
+		case free:
+			todo, moving = append(todo, action{verb: claim, lease: l}), true
+		default:
+			moving = true
+			if l.Want != me && alive[l.Owner] {
+				todo = append(todo, action{verb: want, lease: l})
+			}
+		}
+	}
+	return todo, moving
+}
+
+// assign returns who is to have which of the leases that can be read now: everybody's share is the floor or the ceiling of the
+// average, and as few as possible move.
+func assign(s snapshot, taking map[string]bool) map[string]string {
+	workers := slices.Collect(maps.Keys(taking))
+	targets := map[string]string{}
+	if len(workers) == 0 {
+		return targets
+	}
+	share := make(map[string][]string, len(workers))
+	for _, id := range workers {
+		share[id] = nil
+	}
+	rows := make(map[string]*Lease, len(s.Leases))
+	for i := range s.Leases {
+		rows[s.Leases[i].ID] = &s.Leases[i]
+	}
+	var pool []string
+	n := 0
+	for i := range s.Leases {
+		l := &s.Leases[i]
+		if !readable(l, rows, s) {
+			continue
+		}
+		n++
+		// A lease that is on its way counts for the one who gets it, or else everybody would ask for it again and again.
+		if _, ok := share[l.Want]; ok {
+			share[l.Want] = append(share[l.Want], l.ID)
+		} else if _, ok := share[l.Owner]; ok {
+			share[l.Owner] = append(share[l.Owner], l.ID)
+		} else {
+			pool = append(pool, l.ID)
+		}
+	}
+
+	// Those who have most keep the larger shares, so that nothing moves only to make another one the larger.
+	slices.SortFunc(workers, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(share[b]), len(share[a])), cmp.Compare(weight("", a), weight("", b)), cmp.Compare(a, b))
+	})
+	room := make(map[string]int, len(workers))
+	for i, id := range workers {
+		quota := n / len(workers)
+		if i < n%len(workers) {
+			quota++
+		}
+		mine := share[id]
+		if len(mine) > quota {
+			slices.SortFunc(mine, func(a, b string) int { return byWeight(a, b, id) })
+			pool, mine = append(pool, mine[quota:]...), mine[:quota]
+		}
+		for _, shard := range mine {
+			targets[shard] = id
+		}
+		if quota > len(mine) {
+			room[id] = quota - len(mine)
+		}
+	}
+	slices.Sort(pool)
+	for _, shard := range pool {
+		id := first(room, shard)
+		targets[shard] = id
+		if room[id]--; room[id] == 0 {
+			delete(room, id)
+		}
+	}
+	return targets
+}
+
+// readable tells whether a shard may be read: each parent is finished, or forgotten by the table and the source. A listing without
+// the shard itself is older than the shard, and says nothing about its parents.
+func readable(l *Lease, rows map[string]*Lease, s snapshot) bool {
+	if l.Gone || s.gone[l.ID] || l.Checkpoint == ShardEnd {
+		return false
+	}
+	for _, p := range l.Parents {
+		parent := rows[p]
+		switch {
+		case parent == nil && (!s.listed[l.ID] || s.listed[p]):
+			return false
+		case parent != nil && parent.Checkpoint != ShardEnd && !parent.Gone:
+			return false
+		}
+	}
+	return true
+}
+
+// first returns the worker to whom rendezvous hashing gives the shard.
+func first[V any](workers map[string]V, shard string) string {
+	var best string
+	var most uint64
+	for id := range workers {
+		if w := weight(shard, id); best == "" || w > most || w == most && id < best {
+			best, most = id, w
+		}
+	}
+	return best
+}
+
+func byWeight(a, b, worker string) int {
+	return cmp.Or(cmp.Compare(weight(b, worker), weight(a, worker)), cmp.Compare(a, b))
+}
+
+func weight(shard, worker string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(shard))
+	h.Write([]byte{0})
+	h.Write([]byte(worker))
+	// FNV's high bits hardly depend on the last bytes; this is the finalizer of MurmurHash3.
+	x := h.Sum64()
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}

@@ -1,0 +1,115 @@
+package lease
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+)
+
+// Reasons why a worker stops under its name and registers under another one. Both wrap ErrLost, since they are the cause of each
+// Consume's context.
+var (
+	errDead   = fmt.Errorf("%w: this worker has been marked dead", ErrLost)
+	errSilent = fmt.Errorf("%w: no heartbeat of this worker has been confirmed for too long", ErrLost)
+	errOver   = fmt.Errorf("%w: this worker has stopped", ErrLost)
+	errDrain  = errors.New("draining takes longer than it may")
+)
+
+// Run takes part until ctx ends, or until a Consume returns a Fatal error. Then it drains, hands over or releases every lease, and
+// returns nil or that error. It returns only when no Consume runs.
+//
+// A table that does not answer is not an error: Run goes on asking. Only a Fatal error of the very first registration is
+// returned, such as a table that does not exist.
+func Run(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	watch := newWatch(cfg.Duration + cfg.Duration/32)
+	for first := true; ; first = false {
+		l, err := register(ctx, cfg, watch, first)
+		if l == nil {
+			return err
+		}
+		if err := l.run(ctx); !errors.Is(err, ErrLost) {
+			return err
+		}
+	}
+}
+
+// register gives the worker a fresh name and its row, which may take as long as ctx allows. It returns nil and no error if ctx
+// ends first.
+func register(ctx context.Context, cfg Config, watch *watch, first bool) (*life, error) {
+	for n := 1; ctx.Err() == nil; n++ {
+		l := newLife(cfg, watch, cfg.Worker+"-"+rand.Text())
+		l.registered = time.Now()
+		err := l.call(ctx, "Register", func(ctx context.Context) error { return cfg.Store.Register(ctx, l.id) })
+		if err == nil {
+			cfg.Logger.Info("worker registered", "worker", l.id)
+			if cfg.Hooks.Registered != nil {
+				cfg.Hooks.Registered(l.id)
+			}
+			return l, nil
+		}
+		if f := (*fatal)(nil); first && errors.As(err, &f) {
+			return nil, err
+		}
+		sleep(ctx, cfg.retry().Pause(n))
+	}
+	return nil, nil
+}
+
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	for name, missing := range map[string]bool{"Store": c.Store == nil, "Shards": c.Shards == nil, "Consume": c.Consume == nil} {
+		if missing {
+			errs = append(errs, fmt.Errorf("lease: Config.%s is missing", name))
+		}
+	}
+	duration := func(d *time.Duration, name string, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+		if *d < 0 {
+			errs = append(errs, fmt.Errorf("lease: Config.%s is negative: %v", name, *d))
+		}
+	}
+	duration(&c.Beat, "Beat", 2*time.Second)
+	duration(&c.Duration, "Duration", 8*time.Second)
+	duration(&c.Tick, "Tick", c.Beat/2)
+	duration(&c.List, "List", time.Minute)
+	duration(&c.Drain, "Drain", 30*time.Second)
+	if c.Duration < 2*c.Beat {
+		errs = append(errs, fmt.Errorf("lease: Config.Duration %v is less than two beats of %v: one lost answer would cost every lease", c.Duration, c.Beat))
+	}
+	if c.Start == "" {
+		c.Start = TrimHorizon
+	}
+	if c.Worker == "" {
+		c.Worker = "worker"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, errors.Join(errs...)
+}
+
+// retry paces the repeats of calls that failed.
+func (c Config) retry() backoff.FullJitter { return backoff.FullJitter{Base: c.Beat / 8, Max: c.Beat} }
+
+// sleep reports whether it was not cut short.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

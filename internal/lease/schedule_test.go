@@ -1,0 +1,218 @@
+package lease
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var seedsFlag = flag.Int("lease.seeds", 0, "number of seeds per kind of simulation; default 100, or $LEASE_SEEDS")
+
+func seeds() int {
+	if *seedsFlag > 0 {
+		return *seedsFlag
+	}
+	if n, err := strconv.Atoi(os.Getenv("LEASE_SEEDS")); err == nil && n > 0 {
+		return n
+	}
+	return 100
+}
+
+// kind says what goes wrong in a schedule.
+type kind struct {
+	name   string
+	faults faults
+	events []string
+}
+
+var (
+	steady = []string{"split", "merge", "split", "merge", "add", "stop"}
+	// calm: nothing goes wrong. So nothing may come twice, and nobody is ever taken for dead.
+	calm = kind{"calm", faults{}, steady}
+	// lossy: answers get lost and writes come twice and late. That costs no lease.
+	lossy = kind{"lossy", faults{loseRequest: 0.08, loseAnswer: 0.12, duplicate: 0.2, throttle: 0.05, slow: 0.03, keepBeats: true}, steady}
+	// stormy: everything.
+	stormy = kind{"stormy", faults{loseRequest: 0.05, loseAnswer: 0.08, duplicate: 0.2, throttle: 0.05, slow: 0.05},
+		append([]string{"crash", "crash", "pause", "pause", "cut", "cut"}, steady...)}
+)
+
+// play runs one schedule: from one worker to five and down to two, with events all the time, then without faults.
+func (k kind) play(t *testing.T, seed uint64, bug string) (s *sim) {
+	synctest.Test(t, func(t *testing.T) {
+		s = newSim(seed, bug)
+		rng := rand.New(rand.NewPCG(seed, 3))
+		publishing := make(chan struct{})
+		s.wg.Go(func() {
+			for {
+				select {
+				case <-publishing:
+					return
+				case <-time.After(s.random(100 * time.Millisecond)):
+					s.publish()
+				}
+			}
+		})
+		s.start(k.faults)
+		for range 12 + rng.IntN(10) {
+			time.Sleep(s.random(4 * time.Second))
+			running := s.running()
+			event := k.events[rng.IntN(len(k.events))]
+			if len(running) == 0 || len(running) < 5 && rng.IntN(3) == 0 {
+				event = "add"
+			}
+			s.event("%s", event)
+			var w *simWorker
+			if len(running) > 0 {
+				w = running[rng.IntN(len(running))]
+			}
+			switch event {
+			case "split":
+				s.split()
+			case "merge":
+				s.merge()
+			case "add":
+				if len(running) < 5 {
+					s.start(k.faults)
+				}
+			case "stop":
+				if len(running) > 1 {
+					s.finish(w)
+				}
+			case "crash":
+				w.crash()
+				w.stop()
+				if rng.IntN(2) == 0 {
+					s.start(k.faults)
+				}
+			case "pause":
+				w.pause(s.random(20 * time.Second))
+			case "cut":
+				w.partition(s.random(20 * time.Second))
+			}
+		}
+		for _, w := range s.workers {
+			w.heal()
+		}
+		for n := len(s.running()); n != 2; n = len(s.running()) {
+			if n < 2 {
+				s.start(faults{})
+			} else {
+				s.finish(s.running()[0])
+			}
+		}
+		s.event("healed")
+		time.Sleep(simDuration + 10*time.Second) // the dead are found; late copies have arrived
+		close(publishing)
+		time.Sleep(15 * time.Second)
+		if wrong := s.balanced(2); wrong != "" {
+			s.violation("I8: %s", wrong)
+		}
+		if rest := s.unfinished(); rest != "" {
+			s.violation("I5: not handled: %s", rest)
+		}
+		for _, w := range s.running() {
+			s.finish(w)
+		}
+		for _, w := range s.workers {
+			<-w.ended
+			if w.err != nil {
+				s.violation("Run of %s returned %v", w.name, w.err)
+			}
+			if took := w.goneAt.Sub(w.stopAt); !w.crashed() && took > simDrain && !w.wasPaused() {
+				s.violation("I14: Run of %s took %v to return", w.name, took)
+			}
+		}
+		for _, l := range s.table.rows().leases {
+			if l.Owner != "" {
+				s.violation("I14: a clean stop has left %+v", l)
+			}
+		}
+		s.wg.Wait()
+	})
+	if k.name != "stormy" {
+		if s.table.seized+s.fenced+s.lost > 0 {
+			s.violation("I12: %d workers were fenced, %d leases lost, %d taken", s.fenced, s.lost, s.table.seized)
+		}
+	}
+	if k.name == "calm" {
+		if n := s.duplicates(); n > 0 {
+			s.violation("I6: %d duplicates though nothing went wrong", n)
+		}
+		if len(s.handovers) > 0 {
+			// A tick at most, even if several workers stop at once and leases go to one who is just leaving, too.
+			if worst := slices.Max(s.handovers); worst > 1500*time.Millisecond {
+				s.violation("a planned handover took %v", worst)
+			}
+		}
+	}
+	return s
+}
+
+func TestSimulation(t *testing.T) {
+	for _, k := range []kind{calm, lossy, stormy} {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			var duplicates, dead, fenced int
+			var handovers []time.Duration
+			for seed := range uint64(seeds()) {
+				s := k.play(t, seed, "")
+				if len(s.violations) > 0 {
+					require.Failf(t, "an invariant is broken", "kind %s, seed %d:\n%s\nevents:\n%s", k.name, seed,
+						strings.Join(s.violations[:min(8, len(s.violations))], "\n"), strings.Join(s.events, "\n"))
+				}
+				duplicates, dead, fenced, handovers = duplicates+s.duplicates(), dead+s.dead, fenced+s.fenced, append(handovers, s.handovers...)
+			}
+			slices.Sort(handovers)
+			t.Logf("%d seeds, %d duplicates, %d marks of death, %d fenced; %d handovers, median %v, worst %v",
+				seeds(), duplicates, dead, fenced, len(handovers), handovers[len(handovers)/2], handovers[len(handovers)-1])
+		})
+	}
+}
+
+// TestTheCheckerCatchesBugs: a simulation that finds nothing proves something only if it would have found these.
+func TestTheCheckerCatchesBugs(t *testing.T) {
+	for _, test := range []struct {
+		bug  string
+		kind kind
+		says string
+	}{
+		{"unfenced save", stormy, "I1"},
+		{"save ignores the owner", stormy, "I1"},
+		{"n is not checked", stormy, "I2"},
+		{"claim ignores the fence", stormy, "I15"},
+		{"takeover without the mark", stormy, "I15"},
+		{"mark ignores the beat", stormy, "I15"},
+		{"beat of the dead", stormy, "I15"},
+		{"beat goes back", lossy, "I15"},
+		{"unfenced release", stormy, "I15"},
+		{"child before parent", calm, "I3"},
+		{"released without drain", calm, "I2"},
+		{"fenced too late", stormy, "I13"},
+		{"want is ignored", calm, "I8"},
+		{"end is not one transaction", calm, "I4"},
+		{"children start at the end", calm, "I5"},
+	} {
+		t.Run(test.bug, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(200) {
+				s := test.kind.play(t, seed, test.bug)
+				for _, v := range s.violations {
+					if strings.Contains(v, test.says+":") {
+						t.Logf("caught with seed %d: %s", seed, v)
+						return
+					}
+				}
+			}
+			require.Fail(t, "not caught", fmt.Sprintf("%s with 200 seeds", test.bug))
+		})
+	}
+}

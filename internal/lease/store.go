@@ -1,0 +1,84 @@
+package lease
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrRefused says that a condition did not hold: the write was not applied, nor had it been before. Any other error of a Store
+// means that nobody knows.
+var ErrRefused = errors.New("the row is not as expected")
+
+// Store is the table of one group and one stream. Every method but View is one conditional write, and may be repeated: it
+// returns nil if the row is as the write wanted it, no matter whether this call or an earlier one has done it. Late copies of a
+// write, arriving after its caller gave up, must change nothing that newer writes have changed.
+//
+// A Store is safe for concurrent use.
+type Store interface {
+	// View reads everything, consistently, leases before workers: so whoever owns a lease of the view has been registered before
+	// the workers were read.
+	View(ctx context.Context) (View, error)
+
+	// Register creates the worker's row with beat 0. It is refused if the row has a beat or is dead.
+	Register(ctx context.Context, worker string) error
+	// Beat sets the worker's beat, if that is a step forward and the row is there and not dead.
+	Beat(ctx context.Context, worker string, beat int64, draining bool) error
+	// MarkDead marks a worker dead whose beat is still the one seen.
+	MarkDead(ctx context.Context, worker string, seen int64) error
+	// Retire marks a worker dead whatever its beat. Only the worker itself may do that, when nothing of it runs any more.
+	Retire(ctx context.Context, worker string) error
+	// ForgetWorker deletes the row of a dead worker.
+	ForgetWorker(ctx context.Context, worker string) error
+
+	// Ensure creates the lease of a shard at a position, without an owner, unless there is one.
+	Ensure(ctx context.Context, shard Shard, position string) error
+	// Claim makes worker the owner and steps the fence, if owner and fence are still as seen. It returns the new row.
+	Claim(ctx context.Context, seen Lease, worker string) (Lease, error)
+	// Want asks the owner for the lease, if owner, fence and want are still as seen.
+	Want(ctx context.Context, seen Lease, worker string) error
+	// Save stores progress, as the nth write under this key's fence: it is refused if a later one has been stored.
+	Save(ctx context.Context, key Key, n int64, p Progress) error
+	// Release makes to the owner and steps the fence; if to is empty, the lease has no owner afterwards.
+	Release(ctx context.Context, key Key, to string) error
+	// End sets the checkpoint to ShardEnd, removes the owner, and creates the leases of the children at TrimHorizon unless there are
+	// any: all in one transaction.
+	End(ctx context.Context, key Key, children []Shard) error
+	// Gone marks the lease of a shard that its source has forgotten, removes its owner, and lets the row expire some days later. Not
+	// at once: a late copy of Ensure would make the shard new again.
+	Gone(ctx context.Context, key Key) error
+}
+
+// View is the table at one time.
+type View struct {
+	Leases  []Lease
+	Workers []Worker
+}
+
+// Worker is a worker's row.
+type Worker struct {
+	ID       string
+	Beat     int64
+	Dead     bool
+	Draining bool
+}
+
+// Lease is a lease's row.
+type Lease struct {
+	Shard
+	Owner string // empty: nobody
+	Fence int64  // steps at every new owner, and only then
+	N     int64  // number of the last write under this fence
+	Want  string // who asks the owner for it
+	Gone  bool
+	Progress
+}
+
+// Key names a lease as one owner has it. Owner is empty if nobody does.
+type Key struct {
+	Shard string
+	Owner string
+	Fence int64
+}
+
+// Key of the lease as it is.
+func (l Lease) Key() Key { return Key{l.Shard.ID, l.Owner, l.Fence} }
