@@ -69,8 +69,8 @@ type Trimmed struct {
 	ArrivedAt time.Time // when Oldest arrived; zero if unknown
 }
 
-// Read delivers the records of a shard in order from a position on. deliver gets every answer of the service, also one
-// without records, for what it says of Behind. The next one is fetched when deliver has returned, however long that takes.
+// Read delivers the records of a shard in order from a position on. deliver gets the answers of the service, also those
+// without records, for what they say of Behind. The next one is fetched when deliver has returned, however long that takes.
 //
 // Only at the end of the shard is the error nil, and children are the shards that go on from it: the listing may not know
 // them yet, and a stream that was disabled has none. Otherwise the error is ctx's cause when ctx has ended, a *[StopError], or
@@ -155,7 +155,12 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 		w.failures = 0
 		w.iterator = batch.Next
 		w.pace(start, &batch)
+		had := len(batch.Records)
 		w.admit(&batch)
+		if had > 0 && len(batch.Records) == 0 && batch.Next != "" {
+			// All of it was known: no news, and the iterator must not grow old over its delivery, or it would be read for ever.
+			continue
+		}
 		return batch, nil
 	}
 }

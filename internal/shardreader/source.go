@@ -73,7 +73,10 @@ func (p Position) time() (time.Time, bool) {
 
 // sequence returns the sequence number of a position after a record.
 func (p Position) sequence() (string, bool) {
-	return string(p), p != "" && strings.Trim(string(p), "0123456789") == ""
+	if p == "" || strings.Trim(string(p), "0123456789") != "" {
+		return "", false
+	}
+	return string(p), true
 }
 
 // check says what is wrong with a position.

@@ -197,12 +197,22 @@ func TestAFullRingStopsAdding(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 16, r.Mark().Above, "the ring holds what waits for an earlier record")
 		r.Done(0)
-		require.Equal(t, 2, <-added, "an eighth is free")
+		require.Equal(t, 2, <-added)
+		go func() {
+			_, n, _ := r.Add(ctx, batch[18:])
+			added <- n
+		}()
+		synctest.Wait()
+		r.Done(2)
+		synctest.Wait()
+		require.Equal(t, 15, r.Mark().Above, "it does not wake for every record, but for an eighth of the ring")
+		r.Done(3)
+		require.Equal(t, 2, <-added)
 
 		time.Sleep(time.Minute)
 		require.Equal(t, time.Minute, time.Since(r.Mark().Oldest), "the age of the oldest unfinished record")
 		go func() {
-			_, _, err := r.Add(ctx, batch[18:])
+			_, _, err := r.Add(ctx, batch[20:])
 			require.ErrorIs(t, err, stopped)
 			added <- 0
 		}()
@@ -214,12 +224,12 @@ func TestAFullRingStopsAdding(t *testing.T) {
 		require.Empty(t, r.waiters)
 
 		go func() { require.NoError(t, r.Drain(t.Context())); added <- 0 }()
-		for s := Slot(17); s > 1; s-- {
+		for s := Slot(19); s > 3; s-- {
 			synctest.Wait()
 			r.Done(s)
 		}
 		<-added
-		require.Equal(t, Mark{Sequence: "17", Finished: 18}, r.Mark())
+		require.Equal(t, Mark{Sequence: "19", Finished: 20}, r.Mark())
 	})
 }
 
