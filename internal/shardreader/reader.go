@@ -239,7 +239,7 @@ func (w *walk) admit(b *Batch) {
 	found := false
 	if w.after != "" {
 		for len(b.Records) > 0 && CompareSequence(b.Records[0].SequenceNumber, w.after) <= 0 {
-			found = found || b.Records[0].SequenceNumber == w.after
+			found = true
 			b.Records = b.Records[1:]
 		}
 	}

@@ -71,7 +71,7 @@ func in(answers ...any) func(string) (Batch, error) {
 	n := 0
 	return func(string) (Batch, error) {
 		if n == len(answers) {
-			return Batch{Children: []Shard{{ID: "child"}}}, nil
+			return Batch{Behind: -1, Children: []Shard{{ID: "child"}}}, nil
 		}
 		n++
 		switch a := answers[n-1].(type) {
