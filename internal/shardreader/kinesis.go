@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/fastget"
 )
 
 // KinesisClient is the part of *kinesis.Client that reading needs.
@@ -21,6 +23,8 @@ type KinesisClient interface {
 type Kinesis struct {
 	Client KinesisClient
 	Stream string // name or ARN
+	// StockReader has the SDK read the answers of GetRecords all by itself, instead of only those that are not as usual.
+	StockReader bool
 }
 
 // kinesisOnce leaves the repeating to the Reader, which knows the limits of a shard; two loops would multiply.
@@ -92,7 +96,11 @@ func (k *Kinesis) Get(ctx context.Context, iterator string, limit int) (Batch, e
 	if limit > 0 {
 		in.Limit = aws.Int32(int32(min(limit, maxKinesisRecords)))
 	}
-	out, err := k.Client.GetRecords(ctx, in, kinesisOnce)
+	opts := []func(*kinesis.Options){kinesisOnce}
+	if !k.StockReader {
+		opts = append(opts, fastget.Option)
+	}
+	out, err := k.Client.GetRecords(ctx, in, opts...)
 	if err != nil {
 		return Batch{}, err
 	}

@@ -220,6 +220,27 @@ func TestKinesisWithFaults(t *testing.T) {
 	})
 }
 
+// TestOnlyTheReaderRepeats: the client's own retries would multiply with the reader's and break the limits of a shard.
+func TestOnlyTheReaderRepeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, arn := table(t)
+		_, err := a.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("changes"), ShardCount: aws.Int32(1)})
+		require.NoError(t, err)
+		for _, source := range []Source{&Kinesis{Client: a.Kinesis, Stream: "changes"}, &Kinesis{Client: a.Kinesis, Stream: "changes", StockReader: true},
+			&Streams{Client: a.Streams, ARN: arn}} {
+			shards, err := source.Shards(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Operation: "GetRecords", Calls: []int{1, 2, 3}},
+				outboxtest.Fault{Kind: outboxtest.Throttle, Operation: "GetShardIterator", Calls: []int{1, 2, 3}}))
+			s := &seen{}
+			_, err = during(t, s.reader(source), shards[0].ID, Oldest, s, time.Minute)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Len(t, s.retries, 6)
+			a.StopFaults()
+		}
+	})
+}
+
 func TestAStreamThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, r, s := kinesisStream(t)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,8 +92,10 @@ func TestWhatIsOlderThanTheStartIsLeftOut(t *testing.T) {
 		}
 		r := play(t, At(start), Batch{Records: []Record{at("1", start.Add(-time.Hour)), at("2", start.Add(-time.Hour))}},
 			code("ExpiredIteratorException"),
-			Batch{Records: []Record{at("2", start.Add(-time.Hour)), at("3", start.Add(-time.Minute)), at("4", start), at("5", start.Add(-time.Minute)), at("6", start)}})
-		require.Equal(t, []string{"4", "5", "6"}, r.got, "the first that is not older ends that: times are approximate")
+			Batch{Records: []Record{at("2", start.Add(-time.Hour)), at("3", start.Add(-time.Minute)), at("4", start), at("5", start.Add(-time.Minute)), at("6", start)}},
+			Batch{Records: []Record{at("7", start.Add(-time.Minute))}})
+		require.Equal(t, []string{"4", "5", "6", "7"}, r.got, "the first that is not older ends that: times are approximate")
+		require.Contains(t, strings.Join(r.log, "\n"), "iterator shard 2\n", "what is left out need not be read again")
 		require.Empty(t, r.trimmed)
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/stretchr/testify/require"
 )
@@ -100,6 +101,7 @@ func TestFailuresThatPassKeepThePlace(t *testing.T) {
 		"500, another code":   {status(500, code("Whatever")), false},
 		"503 of a proxy":      {status(503, errors.New("not JSON")), false},
 		"streams 500":         {code("InternalServerError"), false},
+		"the service's fault": {&smithy.GenericAPIError{Code: "Whatever", Fault: smithy.FaultServer}, false},
 		"connection":          {errors.New("connection reset by peer"), false},
 		"expired credentials": {code("ExpiredTokenException"), false},
 		"clock":               {code("RequestTimeTooSkewed"), false},
