@@ -52,7 +52,7 @@ func TestMemory(t *testing.T) {
 	body, data := page(1000, 1000)
 	protocol := Wrap(stock)
 	best, allocs := uint64(1<<63), uint64(1<<63)
-	for range 30 {
+	for range 15 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		read(t, protocol, body)

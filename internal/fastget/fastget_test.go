@@ -115,14 +115,14 @@ func TestEveryCutAndEveryChangedByte(t *testing.T) {
 	body := usual[8]
 	for i := range body {
 		both(t, 200, body[:i])
-		for _, b := range []byte("\"\\,:{}[]0e-n=\n \x00\xff") {
+		for _, b := range []byte("\"\\,}0=\n\xff") {
 			both(t, 200, body[:i]+string([]byte{b})+body[i+1:])
 		}
 	}
 }
 
 func TestTimesAreTheSDKs(t *testing.T) {
-	for range 20000 {
+	for range 4000 {
 		ms := rand.Int64N(5e12)
 		body := fmt.Sprintf(`{"Records":[{"ApproximateArrivalTimestamp":%d.%03d}]}`, ms/1000, ms%1000)
 		_, _, alone := both(t, 200, body)

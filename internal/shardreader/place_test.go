@@ -103,7 +103,7 @@ func TestWhatIsOlderThanTheStartIsLeftOut(t *testing.T) {
 // TestNothingIsLostWhateverFails reads a shard of numbered records through a source that fails at random.
 func TestNothingIsLostWhateverFails(t *testing.T) {
 	failures := []error{code("ExpiredIteratorException"), code("ProvisionedThroughputExceededException"), errors.New("connection reset"), code("InternalFailure")}
-	for seed := range uint64(300) {
+	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 0))
 			const last = 200
