@@ -73,7 +73,7 @@ func TestATrimmedCheckpointOfDynamoDBStreams(t *testing.T) {
 func TestAReaderThatIsAboutToBeOvertakenLooksBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := []any{Batch{Records: records("1"), Behind: time.Hour}, Batch{Records: records("2"), Behind: 24*time.Hour - time.Minute},
-			Batch{Records: records("2", "3"), Behind: 24*time.Hour - time.Minute}, Batch{Records: records("7"), Behind: 24*time.Hour - time.Minute},
+			Batch{Records: records("2"), Behind: 24*time.Hour - time.Minute}, Batch{Records: records("3"), Behind: 24*time.Hour - time.Minute}, Batch{Records: records("7"), Behind: 24*time.Hour - time.Minute},
 			Batch{Records: records("7", "8"), Behind: time.Hour}}
 		s := &script{get: in(answers...)}
 		r := newReading(s)

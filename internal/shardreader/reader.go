@@ -161,6 +161,10 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 			// All of it was known: no news, and the iterator must not grow old over its delivery, or it would be read for ever.
 			continue
 		}
+		// Near expiry the next iterator is one that shows a gap. Without news it would only show the same again.
+		if len(batch.Records) > 0 && w.Retention > 0 && batch.Behind > w.Retention-trimMargin {
+			w.iterator = ""
+		}
 		return batch, nil
 	}
 }
@@ -228,9 +232,6 @@ func (w *walk) pace(start time.Time, b *Batch) {
 	// A large answer is to be paid off: until then the service refuses the next request.
 	if paid := start.Add(time.Duration(float64(b.Bytes) / bytesPerSecond * float64(time.Second))); paid.After(w.nextGet) {
 		w.nextGet = paid
-	}
-	if w.Retention > 0 && b.Behind > w.Retention-trimMargin {
-		w.iterator = ""
 	}
 }
 
