@@ -72,15 +72,17 @@ func TestATrimmedCheckpointOfDynamoDBStreams(t *testing.T) {
 // points to has expired.
 func TestAReaderThatIsAboutToBeOvertakenLooksBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		answers := []any{Batch{Records: records("1"), Behind: time.Hour}, Batch{Records: records("2"), Behind: 24*time.Hour - time.Minute},
-			Batch{Records: records("2"), Behind: 24*time.Hour - time.Minute}, Batch{Records: records("3"), Behind: 24*time.Hour - time.Minute}, Batch{Records: records("7"), Behind: 24*time.Hour - time.Minute},
-			Batch{Records: records("7", "8"), Behind: time.Hour}}
+		const near = 24*time.Hour - time.Minute
+		answers := []any{Batch{Records: records("1"), Behind: time.Hour}, Batch{Records: records("2"), Behind: near},
+			Batch{Records: records("2"), Behind: near}, Batch{Behind: near}, Batch{Records: records("3"), Behind: near},
+			Batch{Records: records("7"), Behind: near}, Batch{Records: records("7", "8"), Behind: time.Hour}}
 		s := &script{get: in(answers...)}
 		r := newReading(s)
 		r.Retention = 24 * time.Hour
 		r.read(t, Oldest)
 		require.Equal(t, []string{"1", "2", "3", "7", "8"}, r.got)
 		require.Equal(t, []Trimmed{{Shard: "shard", After: "3", Oldest: "7"}}, r.trimmed)
+		require.Equal(t, 1, strings.Count(strings.Join(r.log, "\n"), "iterator shard 2\n"), "it looks back once for each step forward")
 	})
 }
 
