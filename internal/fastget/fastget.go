@@ -1,0 +1,87 @@
+// Package fastget reads the answers of Kinesis' GetRecords with a fraction of the work of the SDK's reader: the answer is
+// read once, and all the records' data go into one buffer. It is plugged into the SDK's client as its protocol.
+//
+// What it does not know for certain it leaves to the protocol it wraps: every other operation, every error, every answer
+// that is not exactly as expected. So what comes out is what the SDK's own reader makes of it, always.
+//
+// It knows the answer of GetRecords in JSON 1.1. It must not know what records mean.
+//
+// See https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html.
+package fastget
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// Option makes a call of a Kinesis client read GetRecords fast. It leaves a protocol other than JSON 1.1, such as CBOR, alone.
+func Option(o *kinesis.Options) { o.Protocol = Wrap(o.Protocol) }
+
+// Wrap returns the protocol with a fast reader for GetRecords, or stock itself if it is not JSON 1.1.
+func Wrap(stock smithyhttp.ClientProtocol) smithyhttp.ClientProtocol {
+	if _, already := stock.(*protocol); already || stock == nil || stock.ID().Name != "awsJson1_1" {
+		return stock
+	}
+	return &protocol{stock}
+}
+
+// protocol is safe for concurrent use.
+type protocol struct{ smithyhttp.ClientProtocol }
+
+const (
+	// maxKept is the largest answer whose buffer is kept for the next one: what GetRecords returns at most, in base64, and the
+	// envelopes of the records.
+	maxKept = 16 << 20
+	minRead = 4 << 10
+)
+
+// scratch is what reading one answer needs besides the result. Nothing of the result points into it.
+type scratch struct {
+	body    bytes.Buffer
+	entries []entry
+}
+
+var pool = sync.Pool{New: func() any { return new(scratch) }}
+
+// DeserializeResponse reads a successful answer of GetRecords, or leaves it to the protocol beneath.
+func (p *protocol) DeserializeResponse(
+	ctx context.Context, schema *smithy.OperationSchema, types *smithy.TypeRegistry, resp *smithyhttp.Response, out smithy.Deserializable,
+) error {
+	records, ok := out.(*kinesis.GetRecordsOutput)
+	if !ok || resp.StatusCode != 200 {
+		return p.ClientProtocol.DeserializeResponse(ctx, schema, types, resp, out)
+	}
+	s := pool.Get().(*scratch)
+	defer func() {
+		if s.body.Cap() <= maxKept {
+			pool.Put(s)
+		}
+	}()
+	s.body.Reset()
+	if n := resp.ContentLength; n > 0 && n <= maxKept {
+		s.body.Grow(int(n) + minRead) // with room for ReadFrom to see the end
+	}
+	_, err := s.body.ReadFrom(resp.Body)
+	var rest io.Reader = bytes.NewReader(nil)
+	if err != nil {
+		rest = failing{err}
+	} else if fields, ok := s.parse(s.body.Bytes()); ok && fields.fill(records, s.body.Bytes(), s.entries) {
+		return nil
+	}
+	// The original stays as it is, for whoever closes it.
+	again, http := *resp, *resp.Response
+	http.Body = io.NopCloser(io.MultiReader(bytes.NewReader(s.body.Bytes()), rest))
+	again.Response = &http
+	return p.ClientProtocol.DeserializeResponse(ctx, schema, types, &again, out)
+}
+
+// failing repeats the error that reading the answer ended with.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }

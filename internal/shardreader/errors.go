@@ -1,0 +1,83 @@
+package shardreader
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// StopError says that a shard cannot be read for a reason that does not go away by itself: it or the stream does not exist,
+// access is denied, the position is not one of this stream. It never means that the shard has ended.
+type StopError struct {
+	Shard     string
+	Operation string
+	Err       error
+}
+
+// Error names the shard and the request.
+func (e *StopError) Error() string {
+	return "outbox: shard " + e.Shard + " cannot be read, " + e.Operation + ": " + e.Err.Error()
+}
+
+// Unwrap returns the SDK's error.
+func (e *StopError) Unwrap() error { return e.Err }
+
+// verdict is what a failed request means for the reading.
+type verdict int
+
+const (
+	again    verdict = iota // it may succeed next time: an outage, a lost connection, expired credentials
+	throttle                // the same, and there were too many
+	expired                 // the iterator is too old; the place is known
+	trimmed                 // what the iterator or position points to is gone
+	stop                    // it will fail the same way next time
+)
+
+// passing are the refusals that the next attempt may not meet, beside throttling: the SDK has then got new credentials, or
+// has seen how wrong the clock is.
+var passing = map[string]bool{
+	"ExpiredTokenException": true, "ExpiredToken": true, "RequestTimeTooSkewed": true, "RequestExpired": true, "RequestInTheFuture": true,
+	"RequestTimeout": true, "RequestTimeoutException": true,
+	"InternalFailure": true, "InternalFailureException": true, "InternalServerError": true, "ServiceUnavailable": true,
+}
+
+// judge decides by the code of the service's error. A code that nobody has thought of stops the shard: that is
+// loud, and whoever reads the shard can begin again from the same place.
+func judge(err error) verdict {
+	var status int
+	if response := (*smithyhttp.ResponseError)(nil); errors.As(err, &response) {
+		status = response.HTTPStatusCode()
+	}
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		if status == http.StatusTooManyRequests {
+			return throttle
+		}
+		return again
+	}
+	code := api.ErrorCode()
+	switch code {
+	case "ExpiredIteratorException":
+		return expired
+	case "TrimmedDataAccessException":
+		return trimmed
+	case "KMSThrottlingException":
+		return throttle
+	}
+	if _, known := retry.DefaultThrottleErrorCodes[code]; known || status == http.StatusTooManyRequests {
+		return throttle
+	}
+	if passing[code] || status >= 500 || api.ErrorFault() == smithy.FaultServer {
+		return again
+	}
+	return stop
+}
+
+// isCode reports whether the service's error has that code.
+func isCode(err error, code string) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && api.ErrorCode() == code
+}

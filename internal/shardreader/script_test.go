@@ -1,0 +1,146 @@
+package shardreader
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/smithy-go"
+	"github.com/stretchr/testify/require"
+)
+
+// script is a source that says what a test tells it to, and notes when it was asked for what. It is used by one goroutine.
+type script struct {
+	begin    time.Time
+	get      func(iterator string) (Batch, error)
+	iterator func(from Position) (string, error) // default: "it@" and the position
+	shards   func() ([]Shard, error)
+	log      []string // "<milliseconds> <what was asked for>"
+	wait     time.Duration
+}
+
+func (s *script) note(format string, args ...any) {
+	s.log = append(s.log, fmt.Sprintf("%d ", time.Since(s.begin).Milliseconds())+fmt.Sprintf(format, args...))
+}
+
+func (s *script) Shards(ctx context.Context) ([]Shard, error) {
+	s.note("shards")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.shards()
+}
+
+func (s *script) Iterator(_ context.Context, shard string, from Position) (string, error) {
+	s.note("iterator %s %s", shard, from)
+	if s.iterator != nil {
+		return s.iterator(from)
+	}
+	return "it@" + string(from), nil
+}
+
+func (s *script) Get(ctx context.Context, iterator string, _ int) (Batch, error) {
+	s.note("get %s", iterator)
+	if s.wait > 0 {
+		timer := time.NewTimer(s.wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return Batch{}, ctx.Err()
+		}
+	}
+	return s.get(iterator)
+}
+
+// gets returns when records were asked for, in milliseconds.
+func (s *script) gets() (at []int) {
+	for _, line := range s.log {
+		var ms int
+		if n, _ := fmt.Sscanf(line, "%d get", &ms); n == 1 && strings.Contains(line, " get ") {
+			at = append(at, ms)
+		}
+	}
+	return at
+}
+
+// in plays answers one after the other; the shard ends after the last.
+func in(answers ...any) func(string) (Batch, error) {
+	n := 0
+	return func(string) (Batch, error) {
+		if n == len(answers) {
+			return Batch{Behind: -1, Children: []Shard{{ID: "child"}}}, nil
+		}
+		n++
+		switch a := answers[n-1].(type) {
+		case error:
+			return Batch{}, a
+		case Batch:
+			if a.Next == "" {
+				a.Next = fmt.Sprint("next", n)
+			}
+			return a, nil
+		}
+		panic("neither a batch nor an error")
+	}
+}
+
+func records(numbers ...string) []Record {
+	out := make([]Record, len(numbers))
+	for i, n := range numbers {
+		out[i] = Record{SequenceNumber: n, Data: []byte("data of " + n)}
+	}
+	return out
+}
+
+func code(code string) error {
+	return fmt.Errorf("operation error: %w", &smithy.GenericAPIError{Code: code, Message: "says the script"})
+}
+
+// reading is a Reader at a script, and what came of it.
+type reading struct {
+	Reader
+	*script
+	got      []string // the sequence numbers delivered
+	batches  int
+	trimmed  []Trimmed
+	retries  []Retry
+	children []Shard
+	err      error
+}
+
+func newReading(s *script) *reading {
+	r := &reading{script: s}
+	s.begin = time.Now()
+	r.Source = s
+	r.OnTrimmed = func(t Trimmed) { r.trimmed = append(r.trimmed, t) }
+	r.OnRetry = func(again Retry) { r.retries = append(r.retries, again) }
+	return r
+}
+
+func (r *reading) deliver(b Batch) error {
+	r.batches++
+	for _, record := range b.Records {
+		r.got = append(r.got, record.SequenceNumber)
+	}
+	return nil
+}
+
+func (r *reading) read(t *testing.T, from Position) *reading {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour) // of the bubble's time: a test that hangs says where
+	defer cancel()
+	r.children, r.err = r.Read(ctx, "shard", from, r.deliver)
+	require.NotErrorIs(t, r.err, context.DeadlineExceeded, "%v", r.log[max(len(r.log)-10, 0):])
+	return r
+}
+
+// play reads a script to the end of its shard.
+func play(t *testing.T, from Position, answers ...any) *reading {
+	t.Helper()
+	r := newReading(&script{get: in(answers...)}).read(t, from)
+	require.NoError(t, r.err)
+	return r
+}

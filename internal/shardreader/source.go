@@ -1,0 +1,102 @@
+package shardreader
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Source is a stream of shards: Kinesis or DynamoDB Streams. Each call is one request, or one listing; errors are the SDK's.
+// Implementations are safe for concurrent use.
+type Source interface {
+	// Shards lists all shards that are still readable, open and closed ones.
+	Shards(ctx context.Context) ([]Shard, error)
+	// Iterator returns an iterator that starts at a position. For a sequence number it starts at that record itself, not after
+	// it, so that the reader can see whether the record is still there.
+	Iterator(ctx context.Context, shard string, from Position) (string, error)
+	// Get reads up to limit records; 0 is as many as the service gives.
+	Get(ctx context.Context, iterator string, limit int) (Batch, error)
+}
+
+// Shard is one shard and its lineage.
+type Shard struct {
+	ID      string
+	Parents []string // none, one after a split, two after a merge; they may have expired already
+	// HashLo and HashHi are the hash keys that the shard holds, in decimal; empty for DynamoDB Streams.
+	HashLo, HashHi string
+}
+
+// Batch is what one request read.
+type Batch struct {
+	Records []Record
+	Next    string        // the next iterator; "" at the end of the shard
+	Behind  time.Duration // how far the batch is from the tip of the shard; negative if unknown
+	Bytes   int           // what the service counts for the batch
+	// Children are the shards that go on from a shard that has ended, if the answer names them.
+	Children []Shard
+}
+
+// Record is one record of a shard.
+type Record struct {
+	SequenceNumber string
+	Data           []byte // the change record in JSON; for DynamoDB Streams in the form that Lambda hands over
+	ArrivedAt      time.Time
+}
+
+// Position is a place in a shard, in the form in which checkpoints are stored: Oldest, what At returns, or the sequence
+// number of a record, which means after it.
+//
+// There is no position for the newest record: it would be another one each time an iterator is made.
+type Position string
+
+// Oldest is the oldest record that the stream still has.
+const Oldest Position = "TRIM_HORIZON"
+
+const atTimestamp = "AT_TIMESTAMP:"
+
+// At is the first record that arrived at t or later, to the millisecond; on DynamoDB Streams to the second.
+func At(t time.Time) Position {
+	return Position(atTimestamp + strconv.FormatInt(t.UnixMilli(), 10))
+}
+
+// time returns the time of a position that At made.
+func (p Position) time() (time.Time, bool) {
+	ms, found := strings.CutPrefix(string(p), atTimestamp)
+	if !found {
+		return time.Time{}, false
+	}
+	n, err := strconv.ParseInt(ms, 10, 64)
+	return time.UnixMilli(n), err == nil
+}
+
+// sequence returns the sequence number of a position after a record.
+func (p Position) sequence() (string, bool) {
+	if p == "" || strings.Trim(string(p), "0123456789") != "" {
+		return "", false
+	}
+	return string(p), true
+}
+
+// check says what is wrong with a position.
+func (p Position) check() error {
+	_, time := p.time()
+	_, sequence := p.sequence()
+	if p != Oldest && !time && !sequence {
+		return fmt.Errorf("outbox: %q is no position in a shard: want %s, %s<milliseconds> or a sequence number", string(p), Oldest, atTimestamp)
+	}
+	return nil
+}
+
+// CompareSequence orders sequence numbers, which have up to 56 digits and no fixed length, as the numbers they are.
+// It returns -1, 0 or 1. Numbers have no leading zeros.
+func CompareSequence(a, b string) int {
+	if len(a) != len(b) {
+		if len(a) < len(b) {
+			return -1
+		}
+		return 1
+	}
+	return strings.Compare(a, b)
+}
