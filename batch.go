@@ -85,29 +85,38 @@ func (b *batch) run() {
 }
 
 // Do handles one record unless the batch has to stop, and reports whether the later ones of its aggregate may follow.
-func (b *batch) Do(i int) bool {
+func (b *batch) Do(i int) lanes.Next {
 	if b.ctx.Err() != nil || b.failFast && b.hasFailed.Load() {
-		return false
+		return lanes.GiveUp
 	}
 	d := &b.deliveries[i]
-	b.handle(d, i)
-	return d.finished
+	defer func() { // also when the handler ends its goroutine
+		if !d.finished {
+			b.hasFailed.Store(true)
+		}
+	}()
+	b.c.handle(b.handlers, d, i)
+	if d.finished {
+		return lanes.GoOn
+	}
+	return lanes.GiveUp
 }
 
 var errGoexit = errors.New("the handler ended its goroutine")
 
-// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
-func (b *batch) handle(d *delivery, i int) {
-	c := b.c
+// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine. i is the
+// record's position, for the log.
+func (c *Consumer) handle(handlers map[string]Handler, d *delivery, i int) {
+	ctx := d.Context
 	if !c.ours(d.record.Table) {
 		d.finished = true
-		c.skipped(b.ctx, &d.record, notEventError(changerec.OtherTable))
+		c.skipped(ctx, &d.record, notEventError(changerec.OtherTable))
 		return
 	}
-	h, known := b.handlers[d.record.Type]
+	h, known := handlers[d.record.Type]
 	if !known && !c.failUnknownTypes {
 		d.finished = true
-		c.skipUnknown(b.ctx, &d.record)
+		c.skipUnknown(ctx, &d.record)
 		return
 	}
 	var started time.Time
@@ -120,12 +129,11 @@ func (b *batch) handle(d *delivery, i int) {
 			d.err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 		if d.err != nil {
-			b.hasFailed.Store(true)
-			c.logFailure(b.ctx, &HandlerError{Index: i, Record: d.record, Err: d.err})
+			c.logFailure(ctx, &HandlerError{Index: i, Record: d.record, Err: d.err})
 		}
 		d.finished = d.err == nil
 		if c.hooks.Handled != nil {
-			c.handled(b.ctx, d, time.Since(started))
+			c.handled(ctx, d, time.Since(started))
 		}
 	}()
 	if !known {

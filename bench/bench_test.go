@@ -119,7 +119,7 @@ func TestCodecsGiveBackTheOrder(t *testing.T) {
 
 type counter struct{ n atomic.Int64 }
 
-func (c *counter) Do(int) bool { c.n.Add(1); return true }
+func (c *counter) Do(int) lanes.Next { c.n.Add(1); return lanes.GoOn }
 
 // Both ways to dispatch run every record.
 func TestBothDispatchersRunEveryRecord(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 // free is a handler that does nothing.
 type free struct{}
 
-func (free) Do(int) bool { return true }
+func (free) Do(int) lanes.Next { return lanes.GoOn }
 
 func dispatch(p *lanes.Pool, keys []uint64, r lanes.Runner) {
 	var b lanes.Batch

@@ -180,7 +180,9 @@ func (b *Batch) drain(i int32) {
 		b.count(settled)
 	}()
 	for ok := true; ok; i, ok = b.take() {
-		settled += b.settle(i, b.runner.Do(int(i)))
+		if next := b.runner.Do(int(i)); next != Later {
+			settled += b.settle(i, next == GoOn)
+		}
 	}
 	returned = true
 }
@@ -215,6 +217,19 @@ func (b *Batch) count(settled int32) {
 		close(b.done)
 	}
 }
+
+// Resume lets Do be called again for a record for which it returned, or is about to return, Later: once for each time. Wait
+// does not give up such a record: Resume it when the batch is to end.
+func (b *Batch) Resume(i int) {
+	p := b.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b.open(int32(i))
+	p.offer(b)
+}
+
+// Done is closed when no call of Do is running and none will start.
+func (b *Batch) Done() <-chan struct{} { return b.done }
 
 // Wait returns when no call of Do is running and none will start. When cancel is closed, records that have not started are
 // given up, those that wait for another batch included. A nil cancel never is.

@@ -41,10 +41,22 @@ func New(limit int) *Pool {
 
 // Runner is what a batch does with its records.
 type Runner interface {
-	// Do runs record i. If it returns false or ends its goroutine, the later records of the same key in this batch are
-	// given up: Do is not called for them. It must not panic.
-	Do(i int) (goOn bool)
+	// Do runs record i and says how its lane goes on. Ending its goroutine is as GiveUp. It must not panic.
+	Do(i int) Next
 }
+
+// Next is how a lane goes on after a record.
+type Next int
+
+const (
+	// GiveUp gives up the later records of the same key in this batch: Do is not called for them.
+	GiveUp Next = iota
+	// GoOn lets the next one start.
+	GoOn
+	// Later says that the record is not settled. Its lane waits, and takes no goroutine, until Batch.Resume lets Do be called
+	// for it again.
+	Later
+)
 
 // Start begins to call r.Do(i) for i in [0, len(keys)) and returns at once. The order of calls to Start is the order of the
 // batches within a key. b must be zero. Neither b nor keys may be used for anything else before b.Wait has returned.

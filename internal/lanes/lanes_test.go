@@ -15,7 +15,12 @@ import (
 // runner is a function as a Runner.
 type runner func(int) bool
 
-func (r runner) Do(i int) bool { return r(i) }
+func (r runner) Do(i int) Next {
+	if r(i) {
+		return GoOn
+	}
+	return GiveUp
+}
 
 // Run runs one batch to its end.
 func (p *Pool) Run(keys []uint64, do func(int) bool) {

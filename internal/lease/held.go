@@ -109,7 +109,7 @@ func (h *Held) write(ctx context.Context, op string, call func(context.Context) 
 			h.drop(fmt.Errorf("%w: shard %s belongs to another worker", ErrLost, h.shard.ID))
 			return h.whyLost()
 		}
-		if time.Since(start) >= h.life.cfg.Duration || !sleep(ctx, h.life.cfg.retry().Pause(n)) {
+		if time.Since(start) >= h.life.cfg.Duration || !sleep(ctx, h.life.cfg.retry().Delay(n)) {
 			return err
 		}
 	}

@@ -82,7 +82,7 @@ func (l *life) retire(ctx context.Context) {
 	defer cancel()
 	for n := 1; ; n++ {
 		err := l.call(ctx, "Retire", func(ctx context.Context) error { return l.cfg.Store.Retire(ctx, l.id) })
-		if err == nil || !sleep(ctx, l.cfg.retry().Pause(n)) {
+		if err == nil || !sleep(ctx, l.cfg.retry().Delay(n)) {
 			return
 		}
 	}
@@ -115,7 +115,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 			return
 		case err != nil:
 			failures++
-			pause = l.cfg.retry().Pause(failures)
+			pause = l.cfg.retry().Delay(failures)
 		case !watchdog.Stop(): // too late
 			return
 		default:
@@ -245,7 +245,7 @@ func (l *life) consume(ctx context.Context, h *Held) {
 		if time.Since(began) > pace.Max {
 			n = 1
 		}
-		again := pace.Pause(n)
+		again := pace.Delay(n)
 		l.cfg.Logger.Warn("reading a shard failed", "worker", l.id, "shard", h.shard.ID, "fence", h.fence, "error", err, "again", again)
 		if l.cfg.Hooks.Failed != nil {
 			l.cfg.Hooks.Failed(h.shard.ID, err, again)
@@ -302,7 +302,7 @@ func (l *life) leave(alive context.Context, h *Held) {
 			over = true
 		case errors.Is(err, ErrRefused):
 			lost = ErrLost
-		case !sleep(alive, l.cfg.retry().Pause(n)):
+		case !sleep(alive, l.cfg.retry().Delay(n)):
 			lost = context.Cause(alive)
 		}
 	}
@@ -330,7 +330,7 @@ func (l *life) leave(alive context.Context, h *Held) {
 			return
 		case errors.Is(err, ErrRefused):
 			lost = ErrLost
-		case !sleep(alive, l.cfg.retry().Pause(n)):
+		case !sleep(alive, l.cfg.retry().Delay(n)):
 			lost = context.Cause(alive)
 		}
 	}

@@ -305,7 +305,7 @@ func (g *listing) result(cfg Config, shards []Shard, before []string, err error)
 	g.busy = false
 	if err != nil {
 		g.errors++
-		g.next = time.Now().Add(backoff.FullJitter{Base: cfg.Beat, Max: cfg.List}.Pause(g.errors))
+		g.next = time.Now().Add(backoff.FullJitter{Base: cfg.Beat, Max: cfg.List}.Delay(g.errors))
 		return
 	}
 	g.errors, g.next = 0, time.Now().Add(cfg.List)

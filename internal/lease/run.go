@@ -59,7 +59,7 @@ func register(ctx context.Context, cfg Config, watch *watch, first bool) (*life,
 		if f := (*fatal)(nil); first && errors.As(err, &f) {
 			return nil, err
 		}
-		sleep(ctx, cfg.retry().Pause(n))
+		sleep(ctx, cfg.retry().Delay(n))
 	}
 	return nil, nil
 }

@@ -213,7 +213,7 @@ func (w *walk) failed(ctx context.Context, operation string, err error) error {
 	if w.failures == 1 && (v == trimmed || v == expired) {
 		return nil // the remedy is at hand; only if it does not help is there something to wait for
 	}
-	pause := max(jitter.Pause(w.failures), w.poll())
+	pause := max(jitter.Delay(w.failures), w.poll())
 	if w.OnRetry != nil {
 		w.OnRetry(Retry{Shard: w.shard, Operation: operation, Failures: w.failures, Pause: pause, Throttled: v == throttle, Err: err})
 	}

@@ -1,0 +1,396 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/lanes"
+	"github.com/seed-1b628d3f/outbox/internal/lease"
+	"github.com/seed-1b628d3f/outbox/internal/shardreader"
+	"github.com/seed-1b628d3f/outbox/internal/watermark"
+)
+
+// shardRun is one shard while its lease is held: fetch, decode, lanes, handlers, checkpoint.
+//
+// Two contexts run it. ctx is the handlers': it ends when the lease is lost. reading ends earlier, when the lease is to be
+// given up in good order: then nothing more is fetched, and what was fetched is finished.
+type shardRun struct {
+	w    *Worker
+	held *lease.Held
+	ring *watermark.Ring
+	ctx  context.Context
+
+	mu       sync.Mutex
+	stopping bool                       // no retry begins any more
+	poison   watermark.Slot             // nothing from here on is handled
+	err      error                      // why; nil if there is no poison
+	asleep   map[*shardBatch]*sleepers  // records that wait for their retry
+	attempts map[watermark.Slot]attempt // failed attempts at unfinished records
+	changed  bool                       // attempts have changed since they were saved
+	batches  []*shardBatch              // in order, those that are not done
+
+	saved chan struct{} // closed when the saver has ended
+}
+
+// attempt counts what has to survive a restart.
+type attempt struct {
+	sequence string
+	n        int
+}
+
+type sleepers map[int]*time.Timer
+
+// maxRemembered bounds the attempts that are saved with a checkpoint: those of the oldest records, which the next owner meets
+// first.
+const maxRemembered = 20
+
+var errStopReading = errors.New("the shard is to be given up")
+
+// consume reads a shard until it ends or its lease is to be given up, and returns when no handler of it runs.
+func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
+	const none = ^watermark.Slot(0)
+	s := &shardRun{
+		w: w, held: held, ctx: ctx, ring: watermark.New(w.maxUnfinished), poison: none,
+		asleep: make(map[*shardBatch]*sleepers), attempts: make(map[watermark.Slot]attempt), saved: make(chan struct{}),
+	}
+	from, err := position(held.Progress().Checkpoint)
+	if err != nil {
+		return lease.Fatal(err)
+	}
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-held.Stop():
+			s.stop()
+			stop(errStopReading)
+		case <-reading.Done():
+		}
+	}()
+	saving, endSaving := context.WithCancel(ctx)
+	go s.save(saving)
+
+	reader := w.reader(held, s)
+	children, err := reader.Read(reading, held.Shard().ID, from, func(b shardreader.Batch) error { return s.deliver(reading, stop, b) })
+	if err != nil {
+		s.stop() // what fails is tried again by the next owner, or by the next call
+	}
+	s.drain()
+	stop(errStopReading)
+	<-stopped
+	endSaving()
+	<-s.saved
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	mark := s.ring.Mark()
+	if saveErr := s.store(ctx, mark); saveErr != nil && err == nil {
+		return saveErr
+	}
+	s.mu.Lock()
+	poison := s.err
+	s.mu.Unlock()
+	switch {
+	case poison != nil:
+		return lease.Fatal(poison)
+	case err == nil && mark.Above == 0:
+		shards := make([]lease.Shard, len(children))
+		for i, c := range children {
+			shards[i] = lease.Shard{ID: c.ID, Parents: c.Parents, HashLo: c.HashLo, HashHi: c.HashHi}
+		}
+		return held.End(ctx, shards)
+	case err == nil, errors.Is(err, errStopReading):
+		return nil
+	}
+	return err
+}
+
+// position turns a checkpoint into what a reader understands.
+func position(checkpoint string) (shardreader.Position, error) {
+	switch at, ok := lease.ParseAt(checkpoint); {
+	case ok:
+		return shardreader.At(at), nil
+	case checkpoint == lease.TrimHorizon:
+		return shardreader.Oldest, nil
+	case checkpoint == "", checkpoint == lease.ShardEnd:
+		return "", fmt.Errorf("outbox: a lease with the checkpoint %q cannot be read from", checkpoint)
+	}
+	return shardreader.Position(checkpoint), nil
+}
+
+// deliver hands a batch to the lanes, as far as there is room above the watermark, and waits for room for the rest. So a slow
+// handler stops its shard's fetching.
+func (s *shardRun) deliver(reading context.Context, stop context.CancelCauseFunc, fetched shardreader.Batch) error {
+	s.w.report(s, fetched)
+	sequences := make([]string, len(fetched.Records))
+	for i := range fetched.Records {
+		sequences[i] = fetched.Records[i].SequenceNumber
+	}
+	for from := 0; from < len(sequences); {
+		first, n, err := s.ring.Add(reading, sequences[from:])
+		if err != nil {
+			return err
+		}
+		if err := s.start(first, fetched.Records[from:from+n]); err != nil {
+			stop(errStopReading)
+			return err
+		}
+		from += n
+	}
+	return nil
+}
+
+// start decodes records and starts their handlers. Records that are no events are finished. One that cannot be read is poison.
+func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) error {
+	c := s.w.consumer
+	b := &shardBatch{s: s, handlers: *c.handlers.Load(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
+	known := s.held.Progress().Attempts
+	var poison *HandlerError
+	for i := range records {
+		slot := first + watermark.Slot(i)
+		b.deliveries = append(b.deliveries, delivery{Context: s.ctx})
+		d := &b.deliveries[len(b.deliveries)-1]
+		reason, malformed := decodeRecord(&d.record, records[i].Data, c.layout, c.tables)
+		d.record.StreamARN, d.record.ShardID, d.record.SequenceNumber = s.w.stream, s.held.Shard().ID, records[i].SequenceNumber
+		d.record.Fence = s.held.Fence()
+		switch {
+		case malformed != nil:
+			poison = &HandlerError{Record: where(d.record), Err: malformed}
+			c.logFailure(s.ctx, poison)
+			s.fail(slot, poison)
+			b.deliveries = b.deliveries[:len(b.deliveries)-1]
+		case reason != 0:
+			r := where(d.record)
+			b.deliveries = b.deliveries[:len(b.deliveries)-1]
+			c.skipNotEvent(s.ctx, &r, reason)
+			s.ring.Done(slot)
+		default:
+			b.slots = append(b.slots, slot)
+			if n := known[d.record.SequenceNumber]; n > 0 {
+				s.mu.Lock()
+				s.attempts[slot] = attempt{d.record.SequenceNumber, n}
+				s.mu.Unlock()
+			}
+		}
+		if poison != nil {
+			break
+		}
+	}
+	keys := make([]uint64, len(b.deliveries))
+	for i := range b.deliveries {
+		keys[i] = c.lane(b.deliveries[i].record.AggregateID)
+	}
+	s.mu.Lock()
+	for len(s.batches) > 0 && s.batches[0].finished() {
+		s.batches = s.batches[1:]
+	}
+	s.batches = append(s.batches, b)
+	s.mu.Unlock()
+	c.pool.Start(&b.lanes, keys, b)
+	if poison != nil {
+		return poison
+	}
+	return nil
+}
+
+// where keeps only where a record came from.
+func where(r Record) Record {
+	return Record{StreamARN: r.StreamARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber, Fence: r.Fence}
+}
+
+// fail says that a record will never be handled: nothing from it on is.
+func (s *shardRun) fail(slot watermark.Slot, err error) {
+	s.mu.Lock()
+	if slot < s.poison {
+		s.poison, s.err = slot, err
+	}
+	s.mu.Unlock()
+	s.stop()
+}
+
+// stop begins the drain: records that wait for a retry are left to the next owner.
+func (s *shardRun) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping = true
+	s.wake()
+}
+
+// wake ends all waits for retries. The caller holds the lock.
+func (s *shardRun) wake() {
+	for b, waiting := range s.asleep {
+		for i, timer := range *waiting {
+			if timer.Stop() {
+				delete(*waiting, i)
+				b.lanes.Resume(i)
+			}
+		}
+	}
+}
+
+// drain returns when no handler of the shard runs and none will start.
+func (s *shardRun) drain() {
+	release := context.AfterFunc(s.ctx, func() { s.stop() })
+	defer release()
+	for {
+		s.mu.Lock()
+		if len(s.batches) == 0 {
+			s.mu.Unlock()
+			return
+		}
+		b := s.batches[0]
+		s.batches = s.batches[1:]
+		s.mu.Unlock()
+		b.lanes.Wait(s.ctx.Done())
+	}
+}
+
+// shardBatch is a batch of a shard on its way through the handlers.
+type shardBatch struct {
+	s          *shardRun
+	handlers   map[string]Handler
+	deliveries []delivery
+	slots      []watermark.Slot
+	lanes      lanes.Batch
+}
+
+func (b *shardBatch) finished() bool {
+	select {
+	case <-b.lanes.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// Do makes one attempt at a record.
+func (b *shardBatch) Do(i int) lanes.Next {
+	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
+	s.mu.Lock()
+	failed := s.attempts[slot].n
+	giveUp := s.ctx.Err() != nil || slot >= s.poison || s.stopping && failed > 0 && d.err != nil
+	s.mu.Unlock()
+	if giveUp {
+		return lanes.GiveUp
+	}
+	returned := false
+	defer func() {
+		if !returned { // the handler has ended its goroutine, which cannot be waited for again
+			s.fail(slot, &HandlerError{Record: d.record, Err: errGoexit})
+		}
+	}()
+	s.w.consumer.handle(b.handlers, d, i)
+	returned = true
+	if d.finished {
+		s.settle(slot)
+		return lanes.GoOn
+	}
+	return b.retry(i, slot, failed+1)
+}
+
+// settle says that a record is finished.
+func (s *shardRun) settle(slot watermark.Slot) {
+	s.mu.Lock()
+	if _, failed := s.attempts[slot]; failed {
+		delete(s.attempts, slot)
+		s.changed = true
+	}
+	s.mu.Unlock()
+	s.ring.Done(slot)
+}
+
+// retry lets a record wait for its next attempt, unless there is none.
+func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
+	s, d := b.s, &b.deliveries[i]
+	s.mu.Lock()
+	if s.ctx.Err() != nil { // a cut off attempt is none
+		s.mu.Unlock()
+		return lanes.GiveUp
+	}
+	s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
+	permanent := errors.Is(d.err, ErrPermanent)
+	if permanent || n >= s.w.retry.MaxAttempts {
+		s.mu.Unlock()
+		s.fail(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
+		return lanes.GiveUp
+	}
+	defer s.mu.Unlock()
+	if s.stopping {
+		return lanes.GiveUp
+	}
+	waiting := s.asleep[b]
+	if waiting == nil {
+		waiting = &sleepers{}
+		s.asleep[b] = waiting
+	}
+	delay := backoff.FullJitter{Base: s.w.retry.BaseDelay, Max: s.w.retry.MaxDelay}.Delay(n)
+	(*waiting)[i] = time.AfterFunc(delay, func() {
+		s.mu.Lock()
+		delete(*waiting, i)
+		if len(*waiting) == 0 {
+			delete(s.asleep, b)
+		}
+		s.mu.Unlock()
+		b.lanes.Resume(i)
+	})
+	return lanes.Later
+}
+
+// The checkpoint is stored when this many records are finished above it, or after this time.
+const (
+	flushRecords = 500
+	flushEvery   = time.Second
+)
+
+// save stores the watermark again and again until ctx ends.
+func (s *shardRun) save(ctx context.Context) {
+	defer close(s.saved)
+	flush := watermark.Flush{Every: flushEvery, Records: flushRecords}
+	for ctx.Err() == nil {
+		tick, cancel := context.WithTimeout(ctx, flushEvery)
+		_ = s.ring.Wait(tick, flush.Next()) // or the time has come
+		cancel()
+		mark := s.ring.Mark()
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		if !flush.Due(mark, time.Now(), false) && !changed {
+			continue
+		}
+		if s.store(ctx, mark) == nil {
+			flush.Stored(mark, time.Now())
+		}
+	}
+}
+
+// store saves the watermark and the attempts at what is above it.
+func (s *shardRun) store(ctx context.Context, mark watermark.Mark) error {
+	p := lease.Progress{Checkpoint: mark.Sequence}
+	if p.Checkpoint == "" {
+		p.Checkpoint = s.held.Progress().Checkpoint
+	}
+	s.mu.Lock()
+	s.changed = false
+	for slot, a := range s.attempts {
+		if len(s.attempts) <= maxRemembered || uint64(slot) < mark.Finished+maxRemembered {
+			if p.Attempts == nil {
+				p.Attempts = make(map[string]int)
+			}
+			p.Attempts[a.sequence] = a.n
+		}
+	}
+	s.mu.Unlock()
+	err := s.held.Save(ctx, p)
+	if err != nil {
+		s.mu.Lock()
+		s.changed = true
+		s.mu.Unlock()
+	}
+	return err
+}
