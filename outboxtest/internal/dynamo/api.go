@@ -97,6 +97,26 @@ func adminName(tree map[string]any) error {
 	return nil
 }
 
+// writeOrder is what AWS's newer validation looks at first in the write of one item that has its
+// required member: one fault ends it.
+func writeOrder(tree map[string]any, required string) error {
+	if tree[required] == nil {
+		return nil
+	}
+	if tree["TableName"] == "" {
+		return wire.Validation(envelope + "Value at 'TableName' failed to satisfy constraint: Member must have length greater than or equal to 1")
+	}
+	switch v, given := tree["ReturnValues"].(string); v {
+	case "ALL_OLD", "UPDATED_OLD", "ALL_NEW", "UPDATED_NEW", "NONE":
+	default:
+		if given {
+			// AWS's spelling.
+			return wire.Validation(envelope + "Failed to satisfy constraint: Member must satisfy enum value set: [ALL_OLD, UPDATED_OLD, ALL_NEW, UPDATE_NEW, NONE]")
+		}
+	}
+	return nil
+}
+
 type tableNameOnly struct {
 	TableName *string `wire:"table"`
 }

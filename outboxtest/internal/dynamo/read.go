@@ -57,7 +57,7 @@ func (s *selection) startValues() (attr.Item, error) {
 	message := wire.AsError(err).Message
 	for _, bare := range []string{"contains duplicates", "number set", "numeric value", "significant digits", "number with magnitude"} {
 		if strings.Contains(message, bare) {
-			return nil, wire.Validation(message)
+			return nil, err
 		}
 	}
 	return nil, wire.Validation("The provided starting key is invalid: " + message)

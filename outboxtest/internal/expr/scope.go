@@ -17,6 +17,7 @@ const (
 	maxSize      = 4096
 	maxOperators = 300
 	maxIn        = 100
+	maxSteps     = 32
 	maxIndex     = 1<<31 - 1
 )
 
@@ -41,7 +42,7 @@ type Scope struct {
 // NewScope checks the placeholders' spelling; nil maps mean that the request has none.
 func NewScope(names map[string]string, values map[string]attr.Value) (*Scope, error) {
 	if names != nil && len(names) == 0 {
-		return nil, wire.Validation("ExpressionAttributeNames must not be empty")
+		return nil, wire.CountedValidation("ExpressionAttributeNames must not be empty")
 	}
 	for _, key := range sortedKeys(names) {
 		if !isPlaceholder(key, '#') {
@@ -69,7 +70,7 @@ func NewScope(names map[string]string, values map[string]attr.Value) (*Scope, er
 // CheckValueNames checks the spelling of value placeholders alone; nil is fine, empty is not.
 func CheckValueNames[V any](values map[string]V) error {
 	if values != nil && len(values) == 0 {
-		return wire.Validation("ExpressionAttributeValues must not be empty")
+		return wire.CountedValidation("ExpressionAttributeValues must not be empty")
 	}
 	for _, key := range sortedKeys(values) {
 		if !isPlaceholder(key, ':') {
