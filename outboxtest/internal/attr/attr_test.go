@@ -132,7 +132,7 @@ func TestSize(t *testing.T) {
 func TestJSONRoundTrip(t *testing.T) {
 	for _, text := range []string{
 		`{"S":"a<b>& \"é\" \\ "}`, `{"N":"-1.5"}`, `{"B":"AAEC"}`, `{"B":""}`, `{"BOOL":false}`, `{"NULL":true}`,
-		`{"SS":["b","a",""]}`, `{"NS":["2","1"]}`, `{"BS":["AAEC",""]}`,
+		`{"SS":["","a","b"]}`, `{"NS":["1","2"]}`, `{"BS":["","AAEC"]}`,
 		`{"L":[{"S":"a"},{"L":[]},{"M":{}}]}`, `{"M":{"":{"S":"a"},"b":{"L":[{"NULL":true}]}}}`,
 	} {
 		out, err := wire.Marshal(parse(t, text))

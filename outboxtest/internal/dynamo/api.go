@@ -20,7 +20,7 @@ type keySchemaElement struct {
 
 type projection struct {
 	ProjectionType   *string  `json:",omitempty" wire:"enum=ALL|INCLUDE|KEYS_ONLY"`
-	NonKeyAttributes []string `json:",omitempty" wire:"min=1"`
+	NonKeyAttributes []string `json:",omitempty" wire:"min=1,members=1|255"`
 }
 
 type provisionedThroughput struct {
@@ -34,8 +34,8 @@ type onDemandThroughput struct {
 }
 
 type tag struct {
-	Key   string
-	Value string
+	Key   *string `wire:"required"`
+	Value *string `wire:"required"`
 }
 
 // expressions are the parameters that expressions bring along.

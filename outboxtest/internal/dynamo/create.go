@@ -36,8 +36,8 @@ type createTableInput struct {
 	BillingMode               *string               `wire:"enum=PROVISIONED|PAY_PER_REQUEST"`
 	ProvisionedThroughput     *provisionedThroughput
 	OnDemandThroughput        *onDemandThroughput
-	LocalSecondaryIndexes     []secondaryIndex
 	GlobalSecondaryIndexes    []secondaryIndex
+	LocalSecondaryIndexes     []secondaryIndex
 	StreamSpecification       *streamSpecification
 	TableClass                *string `wire:"enum=STANDARD|STANDARD_INFREQUENT_ACCESS"`
 	DeletionProtectionEnabled *bool
@@ -93,7 +93,7 @@ func (db *DB) newTable(in *createTableInput) *table {
 		t.provisioned.maxReads, t.provisioned.maxWrites = o.MaxReadRequestUnits, o.MaxWriteRequestUnits
 	}
 	for _, tag := range in.Tags {
-		t.tags[tag.Key] = tag.Value
+		t.tags[*tag.Key] = *tag.Value
 	}
 	for _, i := range in.LocalSecondaryIndexes {
 		t.local = append(t.local, t.newIndex(i, false))
@@ -179,6 +179,9 @@ func (in *createTableInput) validate() error {
 	if err := in.validateBilling(); err != nil {
 		return err
 	}
+	if err := definedOnce(in.AttributeDefinitions); err != nil {
+		return err
+	}
 	defs := defined(in.AttributeDefinitions)
 	if err := validateKeySchema(in.KeySchema, defs); err != nil {
 		return err
@@ -194,6 +197,9 @@ func (in *createTableInput) validate() error {
 		return err
 	}
 	if err := in.validateUse(defs); err != nil {
+		return err
+	}
+	if err := validateTags(in.Tags); err != nil {
 		return err
 	}
 	return validateStream(in.StreamSpecification)
@@ -261,6 +267,16 @@ func defined(defs []attributeDefinition) []string {
 	return names
 }
 
+// definedOnce refuses an attribute that is defined twice.
+func definedOnce(defs []attributeDefinition) error {
+	for i, d := range defs {
+		if slices.Contains(defined(defs[:i]), *d.AttributeName) {
+			return wire.Validation("Attribute Name is duplicated: " + *d.AttributeName)
+		}
+	}
+	return nil
+}
+
 func namesOf(elements []keySchemaElement) []string {
 	names := make([]string, len(elements))
 	for i, e := range elements {
@@ -313,6 +329,11 @@ func (i *secondaryIndex) validate(defs []string, names map[string]struct{}) erro
 		return invalid("ProjectionType is %s, but NonKeyAttributes is specified", *p.ProjectionType)
 	case p.NonKeyAttributes == nil && *p.ProjectionType == "INCLUDE":
 		return invalid("ProjectionType is INCLUDE, but NonKeyAttributes is not specified")
+	}
+	for n, name := range p.NonKeyAttributes {
+		if slices.Contains(p.NonKeyAttributes[:n], name) {
+			return invalid("Duplicate value in NonKeyAttributes: %s", name)
+		}
 	}
 	if _, twice := names[*i.IndexName]; twice {
 		return invalid("Duplicate index name: %s", *i.IndexName)

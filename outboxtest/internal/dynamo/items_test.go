@@ -15,7 +15,7 @@ func TestPutAndGet(t *testing.T) {
 	w.create("rows", "pk:S")
 	full := item{
 		"pk": s("a"), "s": s(""), "n": n("-15789000"), "b": b(""), "t": &types.AttributeValueMemberBOOL{Value: true},
-		"null": &types.AttributeValueMemberNULL{Value: true}, "ss": ss("a", ""), "ns": &types.AttributeValueMemberNS{Value: []string{"1", "2"}},
+		"null": &types.AttributeValueMemberNULL{Value: true}, "ss": ss("", "a"), "ns": &types.AttributeValueMemberNS{Value: []string{"1", "2"}},
 		"bs": &types.AttributeValueMemberBS{Value: [][]byte{[]byte("x")}}, "l": l(s("x"), l(), m(item{})), "m": m(item{"a.b": n("0.5")}),
 	}
 	w.put("rows", full)

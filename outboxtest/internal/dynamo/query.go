@@ -30,7 +30,7 @@ func (db *DB) query(in *queryInput) (*pageOutput, error) {
 	if r.start != nil && len(r.start) != len(r.startNames()) {
 		return nil, wire.Validation("The provided starting key is invalid")
 	}
-	hash, rng, err := r.bounds(bounds)
+	hash, rng, err := r.bounds(bounds, in.KeyConditionExpression != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (in *queryInput) parse() (*reading, map[string]expr.Bound, error) {
 			return nil, nil, err
 		}
 	}
-	if len(bounds) < 1 || len(bounds) > 2 {
+	if in.KeyConditionExpression == nil && (len(bounds) < 1 || len(bounds) > 2) {
 		return nil, nil, wire.Validation("Conditions can be of length 1 or 2 only")
 	}
 	return r, bounds, nil
@@ -130,9 +130,14 @@ func (in *queryInput) parseExpressions(r *reading) (map[string]expr.Bound, error
 	return key.Bounds()
 }
 
-// bounds checks the key condition against the key. rng is nil if the sort key is free.
-func (r *reading) bounds(bounds map[string]expr.Bound) (hash attr.Value, rng *expr.Bound, err error) {
-	for n, a := range r.key().attrs() {
+// bounds checks the key condition against the key. rng is nil if the sort key is free. expression
+// says whether it was written as one.
+func (r *reading) bounds(bounds map[string]expr.Bound, expression bool) (hash attr.Value, rng *expr.Bound, err error) {
+	attrs := r.key().attrs()
+	if expression && len(bounds) > len(attrs) {
+		return hash, nil, wire.Validationf("The number of query conditions (%d) exceeds the number of key attributes defined in the schema (%d)", len(bounds), len(attrs))
+	}
+	for n, a := range attrs {
 		b, ok := bounds[a.name]
 		if n == 0 && r.key().rng.name == "" && len(bounds) > 1 {
 			return hash, nil, wire.Validation("Query key condition not supported")

@@ -82,7 +82,7 @@ func (i *index) holds(item attr.Item) bool {
 			return false
 		}
 	}
-	return true
+	return i.key.checkSizes(item) == nil
 }
 
 // place is where a record goes in the index.

@@ -34,6 +34,17 @@ func (u globalSecondaryIndexUpdate) name() string {
 	return ""
 }
 
+// one reports whether the update is not two.
+func (u globalSecondaryIndexUpdate) one() bool {
+	n := 0
+	for _, given := range []bool{u.Update != nil, u.Create != nil, u.Delete != nil} {
+		if given {
+			n++
+		}
+	}
+	return n < 2
+}
+
 type updateTableInput struct {
 	tableNameOnly
 	AttributeDefinitions        []attributeDefinition
@@ -106,6 +117,9 @@ func (in *updateTableInput) validate() error {
 		name := u.name()
 		if name == "" {
 			return invalid("One of GlobalSecondaryIndexUpdate.Update, GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete must not be null")
+		}
+		if !u.one() {
+			return invalid("Only one of GlobalSecondaryIndexUpdate.Update, GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete may be set")
 		}
 		if _, twice := names[name]; twice {
 			return invalid("Only one global secondary index update per index is allowed simultaneously. Index: %s", name)
@@ -234,7 +248,39 @@ func (in *updateTableInput) checkCreate(t *table, i *secondaryIndex) error {
 	if err := undefinedKeys(namesOf(i.KeySchema), defs); err != nil {
 		return err
 	}
-	return i.validateGlobal(defs, make(map[string]struct{}), in.onDemand(t))
+	if err := i.validateGlobal(defs, make(map[string]struct{}), in.onDemand(t)); err != nil {
+		return err
+	}
+	return t.checkRedefinition(schemaOf(i.KeySchema, in.AttributeDefinitions))
+}
+
+// checkRedefinition refuses a key whose attributes have other types than in the keys that exist.
+func (t *table) checkRedefinition(k keySchema) error {
+	keys := []keySchema{t.key}
+	for _, i := range t.indexes() {
+		keys = append(keys, i.key)
+	}
+	for _, old := range keys {
+		for _, a := range old.attrs() {
+			for _, b := range k.attrs() {
+				if a.name == b.name && a.kind != b.kind {
+					return invalid("Attributes cannot be redefined. Please check that your attribute has the same type as previously defined. "+
+						"Existing schema: %s New schema: %s", old, k)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// String prints the key as AWS does in complaints.
+func (k keySchema) String() string {
+	kinds := []string{"HASH", "RANGE"}
+	var out []string
+	for n, a := range k.attrs() {
+		out = append(out, "SchemaElement: key{"+a.name+":"+a.kind.String()+":"+kinds[n]+"}")
+	}
+	return "Schema:[" + strings.Join(out, ", ") + "]"
 }
 
 func (in *updateTableInput) applyBilling(db *DB, t *table) {

@@ -29,7 +29,7 @@ type Unmarshaler interface {
 // min=N and max=N (a number's value, otherwise a length), name (letters, digits, '_', '-', '.'),
 // table (the name or ARN of a table),
 // enum=A|B, keys=N|M (a map's keys are names of that length, or ARNs), values=N|M (a map's values are
-// lists of that length), newer (lengths are complained about in the newer wording, which does not
+// lists of that length), members=N|M (a list's strings have that length), newer (lengths are complained about in the newer wording, which does not
 // quote the value) and late (a fault in the keys is reported only if there is no other).
 func (p Protocol) Bind(body []byte, into any) error {
 	tree, err := Parse(body)

@@ -18,6 +18,7 @@ type rule struct {
 	enum     []string
 	keys     *[2]int
 	values   *[2]int
+	members  *[2]int
 	newer    bool
 	late     bool
 }
@@ -39,6 +40,8 @@ func parseRule(tag string) rule {
 			r.name = true
 		case "table":
 			r.table = true
+		case "members":
+			r.members = span(value)
 		case "newer":
 			r.newer = true
 		case "late":
@@ -140,6 +143,9 @@ func (v *violations) check(r rule, field reflect.Value, tree any, path string) {
 		if r.max != nil && int64(field.Len()) > *r.max {
 			v.checkLength(r, field, tree, path, "Member must have length less than or equal to "+strconv.FormatInt(*r.max, 10))
 		}
+		if r.members != nil {
+			v.checkMembers(*r.members, field, tree, path)
+		}
 		if field.Kind() == reflect.Map {
 			v.checkEntries(r, field, tree, path)
 		}
@@ -172,6 +178,17 @@ func (v *violations) checkLength(r rule, field reflect.Value, tree any, path, co
 		v.report("'"+displayStructs(field, tree)+"'", path, constraint)
 	default:
 		v.add(tree, path, constraint)
+	}
+}
+
+// checkMembers checks the lengths of a list's strings.
+func (v *violations) checkMembers(lengths [2]int, list reflect.Value, tree any, path string) {
+	for i := range list.Len() {
+		if n := list.Index(i).Len(); n < lengths[0] || n > lengths[1] {
+			v.add(tree, path, "Member must satisfy constraint: [Member must have length less than or equal to "+
+				strconv.Itoa(lengths[1])+", Member must have length greater than or equal to "+strconv.Itoa(lengths[0])+"]")
+			return
+		}
 	}
 }
 
