@@ -158,6 +158,36 @@ func (d decimal) sortable() []byte {
 	return append(out, 0xff)
 }
 
+// stored is the number as DynamoDB hashes it: pairs of digits around the point, each plus one, after
+// the exponent; all of it inverted for a negative number, which a terminator ends.
+func (d decimal) stored() []byte {
+	if d.digits == "" {
+		return []byte{0x80}
+	}
+	digits, exponent := d.digits, d.exp+1
+	if exponent%2 != 0 {
+		digits, exponent = "0"+digits, exponent+1
+	}
+	if len(digits)%2 != 0 {
+		digits += "0"
+	}
+	out := []byte{byte(exponent/2 - 64)}
+	for i := 0; i < len(digits); i += 2 {
+		out = append(out, 10*(digits[i]-'0')+digits[i+1]-'0'+1)
+	}
+	if !d.negative {
+		return out
+	}
+	out[0] = ^out[0]
+	for i := range out[1:] {
+		out[i+1] = 102 - out[i+1]
+	}
+	if len(out) <= (maxDigits+2)/2 {
+		out = append(out, 102)
+	}
+	return out
+}
+
 // size is the number's size by DynamoDB's storage: a byte for sign and exponent, a byte for every
 // two digits counted from the decimal point, and a terminator for a negative number.
 func (d decimal) size() int {

@@ -264,6 +264,15 @@ func (v Value) Sortable() string {
 	return v.Text()
 }
 
+// Stored is an S, N or B as DynamoDB hashes it: a number is a byte for sign and exponent, then a byte
+// for every two digits.
+func (v Value) Stored() []byte {
+	if v.kind == KindN {
+		return v.decimal().stored()
+	}
+	return []byte(v.Text())
+}
+
 // Union is the set v with the members of w that it lacks; both are sets of one type.
 func Union(v, w Value) Value {
 	in := memberSet(v)

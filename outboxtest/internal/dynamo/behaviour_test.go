@@ -167,8 +167,9 @@ func TestKeyConditionRefusals(t *testing.T) {
 			"Invalid KeyConditionExpression: KeyConditionExpressions must only contain one condition per key"},
 		{"numbers", "pk = :p AND sk > :v AND extra = :w", item{":v": n("1"), ":w": n("2")},
 			"The number of query conditions (3) exceeds the number of key attributes defined in the schema (2)"},
-		{"single", "pk = :p AND sk = :v", item{":v": n("1")},
-			"The number of query conditions (2) exceeds the number of key attributes defined in the schema (1)"},
+		{"single", "pk = :p AND sk = :v", item{":v": n("1")}, "Query key condition not supported"},
+		{"single", "pk = :p AND a = :v AND b = :v", item{":v": n("1")},
+			"The number of query conditions (3) exceeds the number of key attributes defined in the schema (1)"},
 		// The first problem in the order of writing wins, ahead of the table.
 		{"texts", "pk = :missing AND begins_with(sk, :v)", item{":v": n("1")}, undefined},
 		{"texts", "begins_with(sk, :v) AND pk = :missing", item{":v": n("1")}, operand("begins_with", "N")},
@@ -281,6 +282,10 @@ func TestIndexesAreRedefinedByNobody(t *testing.T) {
 	out, err := w.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("rows"), IndexName: aws.String("first")})
 	require.NoError(t, err)
 	require.Len(t, out.Items, 2)
+	// One index at a time, whatever else is wrong with the request.
+	gone := types.GlobalSecondaryIndexUpdate{Delete: &types.DeleteGlobalSecondaryIndexAction{IndexName: aws.String("nothing")}}
+	other := types.GlobalSecondaryIndexUpdate{Delete: &types.DeleteGlobalSecondaryIndexAction{IndexName: aws.String("other")}}
+	requireError(t, add("S", gone, other), "LimitExceededException", "Subscriber limit exceeded: Only 1 online index can be created or deleted simultaneously per table")
 	both := create("both")
 	both.Delete = &types.DeleteGlobalSecondaryIndexAction{IndexName: aws.String("first")}
 	requireInvalid(t, add("S", both), invalid+"Only one of GlobalSecondaryIndexUpdate.Update, GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete may be set")
@@ -322,7 +327,41 @@ func TestTagRefusals(t *testing.T) {
 	requireInvalid(t, tag("k", strings.Repeat("v", 257)), invalid+"Tag value must be between 0 and 256 characters")
 	requireInvalid(t, tag("hi!", "v"), invalid+"Tag key may only contain letters, digits, spaces and _ . : / = + - @")
 	requireInvalid(t, tag("k", "<v>"), invalid+"Tag value may only contain letters, digits, spaces and _ . : / = + - @")
+	status, body := w.text("TagResource", `{"ResourceArn":"`+*arn+`","Tags":[{"Key":"k","Value":"v"}]}`)
+	require.Equal(t, http.StatusOK, status)
+	require.Empty(t, body)
 	index := *arn + "/index/x"
 	_, err = w.ListTagsOfResource(t.Context(), &dynamodb.ListTagsOfResourceInput{ResourceArn: &index})
 	requireInvalid(t, err, "Invalid TableArn: Invalid ResourceArn provided as input "+index)
+}
+
+func TestScansFollowDynamoDBsHash(t *testing.T) {
+	w := newWorld(t)
+	w.create("texts", "pk:S")
+	w.create("numbers", "pk:N")
+	texts := []string{"2", "8", "9", "1", "6", "hello", "0", "5", "4", "äáöü", "aardman", "7", "3", "zapf"}
+	numbers := []string{"7", "999.9", "8", "3", "2", "-999.9", "9", "4", "-0.09", "6", "1", "0", "0.012345", "5"}
+	for i, text := range texts {
+		w.put("texts", item{"pk": s(text)})
+		w.put("numbers", item{"pk": n(numbers[i])})
+	}
+	scan := func(table string, value func(av) string) []string {
+		out, err := w.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table})
+		require.NoError(t, err)
+		var got []string
+		for _, it := range out.Items {
+			got = append(got, value(it["pk"]))
+		}
+		return got
+	}
+	require.Equal(t, texts, scan("texts", func(v av) string { return v.(*types.AttributeValueMemberS).Value }))
+	got := scan("numbers", func(v av) string { return v.(*types.AttributeValueMemberN).Value })
+	require.Equal(t, numbers, got)
+	// Segments are equal ranges of the hash.
+	for text, segment := range map[string]int32{"3635": 0, "228": 0, "1668": 1, "3435": 4} {
+		w.put("texts", item{"pk": s(text)})
+		out, err := w.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("texts"), Segment: &segment, TotalSegments: aws.Int32(4096)})
+		require.NoError(t, err)
+		require.Contains(t, out.Items, item{"pk": s(text)})
+	}
 }

@@ -2,9 +2,11 @@ package dynamo
 
 import (
 	"cmp"
+	"crypto/md5"
 	"encoding/binary"
-	"hash/fnv"
 	"math/bits"
+
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/attr"
 )
 
 // entryKey is the place of an item in a table or index: the partition first, in the order of its
@@ -24,17 +26,14 @@ func (k entryKey) id() string {
 	return string(length[:]) + k.part + k.sort
 }
 
-// partition puts the hash of a partition key in front of it.
-func partition(sortable string) string {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(sortable)) // a hash never fails
-	var prefix [8]byte
-	binary.BigEndian.PutUint64(prefix[:], mix(h.Sum64()))
-	return string(prefix[:]) + sortable
+// partition puts the hash of a partition key in front of it. It is DynamoDB's hash, so that scans
+// meet the keys in the same order and segments hold the same keys.
+func partition(v attr.Value) string {
+	sum := md5.Sum(append([]byte("Outliers"), v.Stored()...))
+	return string(sum[:8]) + v.Sortable()
 }
 
-// mix spreads the hash over all its bits: FNV leaves the high ones of short keys alike, and
-// segments of a scan go by the high ones.
+// mix spreads a number over all its bits.
 func mix(h uint64) uint64 {
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd

@@ -45,7 +45,7 @@ func (db *DB) query(in *queryInput) (*pageOutput, error) {
 	if err := r.checkAttributes(); err != nil {
 		return nil, err
 	}
-	part := partition(hash.Sortable())
+	part := partition(hash)
 	forward := in.ScanIndexForward == nil || *in.ScanIndexForward
 	return r.page(in.Limit, r.walk(part, rng, forward)), nil
 }
@@ -134,7 +134,7 @@ func (in *queryInput) parseExpressions(r *reading) (map[string]expr.Bound, error
 // says whether it was written as one.
 func (r *reading) bounds(bounds map[string]expr.Bound, expression bool) (hash attr.Value, rng *expr.Bound, err error) {
 	attrs := r.key().attrs()
-	if expression && len(bounds) > len(attrs) {
+	if expression && len(bounds) > 2 {
 		return hash, nil, wire.Validationf("The number of query conditions (%d) exceeds the number of key attributes defined in the schema (%d)", len(bounds), len(attrs))
 	}
 	for n, a := range attrs {

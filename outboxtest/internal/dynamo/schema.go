@@ -45,7 +45,7 @@ func (k keySchema) key(item attr.Item) attr.Item {
 
 // place is where an item with a valid key goes.
 func (k keySchema) place(item attr.Item) entryKey {
-	p := entryKey{part: partition(item[k.hash.name].Sortable())}
+	p := entryKey{part: partition(item[k.hash.name])}
 	if k.rng.name != "" {
 		p.sort = item[k.rng.name].Sortable()
 	}

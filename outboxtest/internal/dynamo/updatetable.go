@@ -211,26 +211,29 @@ func (in *updateTableInput) checkStream(t *table) error {
 func (in *updateTableInput) checkIndexes(t *table) error {
 	created := 0
 	for _, u := range in.GlobalSecondaryIndexUpdates {
+		if u.Create != nil || u.Delete != nil {
+			created++
+		}
+	}
+	if created > 1 {
+		return wire.Errorf("LimitExceededException", "Subscriber limit exceeded: Only 1 online index can be created or deleted simultaneously per table")
+	}
+	for _, u := range in.GlobalSecondaryIndexUpdates {
 		i := t.index(u.name())
 		exists := i != nil && i.global
 		switch {
 		case u.Create != nil && i != nil:
 			return wire.Validation("Attempting to create an index which already exists")
 		case u.Create != nil:
-			created++
 			if err := in.checkCreate(t, u.Create); err != nil {
 				return err
 			}
 		case !exists:
 			return wire.Errorf("ResourceNotFoundException", "Requested resource not found")
 		case u.Delete != nil:
-			created++
 		case in.onDemand(t):
 			return invalid("ProvisionedThroughput should not be specified for index: %s when BillingMode is PAY_PER_REQUEST", i.name)
 		}
-	}
-	if created > 1 {
-		return wire.Errorf("LimitExceededException", "Subscriber limit exceeded: Only 1 online index can be created or deleted simultaneously per table")
 	}
 	if created == 1 && len(t.global) >= maxGlobalIndexes && in.creates() {
 		return wire.Errorf("LimitExceededException", "Subscriber limit exceeded: The number of global secondary indexes per table exceeds the limit of %d", maxGlobalIndexes)

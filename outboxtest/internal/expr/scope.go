@@ -106,10 +106,10 @@ func (s *Scope) value(placeholder string) (attr.Value, bool) {
 // Unused is AWS's complaint about placeholders that no expression parsed so far has used.
 func (s *Scope) Unused() error {
 	if unused := missing(s.names, s.usedNames); unused != "" {
-		return wire.Validation("Value provided in ExpressionAttributeNames unused in expressions: keys: {" + unused + "}")
+		return wire.CountedValidation("Value provided in ExpressionAttributeNames unused in expressions: keys: {" + unused + "}")
 	}
 	if unused := missing(s.values, s.usedValues); unused != "" {
-		return wire.Validation("Value provided in ExpressionAttributeValues unused in expressions: keys: {" + unused + "}")
+		return wire.CountedValidation("Value provided in ExpressionAttributeValues unused in expressions: keys: {" + unused + "}")
 	}
 	return nil
 }
