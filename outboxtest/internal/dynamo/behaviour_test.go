@@ -311,6 +311,25 @@ func TestADeletedTableIsDescribedShortly(t *testing.T) {
 	}
 }
 
+func TestANewTableIsDescribedAsComing(t *testing.T) {
+	w := newWorld(t)
+	const body = `{"TableName":"rows","BillingMode":"PAY_PER_REQUEST","AttributeDefinitions":[{"AttributeName":"a","AttributeType":"S"}],` +
+		`"KeySchema":[{"AttributeName":"a","KeyType":"HASH"}],"GlobalSecondaryIndexes":[{"IndexName":"abc","KeySchema":[{"AttributeName":"a","KeyType":"HASH"}],"Projection":{"ProjectionType":"ALL"}}]}`
+	_, doc := w.raw("CreateTable", body)
+	d, _ := doc["TableDescription"].(map[string]any)
+	require.Equal(t, "CREATING", d["TableStatus"])
+	require.NotContains(t, d, "WarmThroughput")
+	require.Equal(t, map[string]any{"BillingMode": "PAY_PER_REQUEST"}, d["BillingModeSummary"], "there has been no update yet")
+	require.NotContains(t, d["GlobalSecondaryIndexes"].([]any)[0], "WarmThroughput")
+	_, doc = w.raw("DescribeTable", `{"TableName":"rows"}`)
+	d, _ = doc["Table"].(map[string]any)
+	require.Equal(t, "ACTIVE", d["TableStatus"])
+	warm := map[string]any{"ReadUnitsPerSecond": 12000.0, "WriteUnitsPerSecond": 4000.0, "Status": "ACTIVE"}
+	require.Equal(t, warm, d["WarmThroughput"])
+	require.Contains(t, d["BillingModeSummary"], "LastUpdateToPayPerRequestDateTime")
+	require.Equal(t, warm, d["GlobalSecondaryIndexes"].([]any)[0].(map[string]any)["WarmThroughput"])
+}
+
 func TestTagRefusals(t *testing.T) {
 	w := newWorld(t)
 	w.create("rows", "pk:S")
@@ -330,6 +349,10 @@ func TestTagRefusals(t *testing.T) {
 	status, body := w.text("TagResource", `{"ResourceArn":"`+*arn+`","Tags":[{"Key":"k","Value":"v"}]}`)
 	require.Equal(t, http.StatusOK, status)
 	require.Empty(t, body)
+	require.Equal(t, "Invalid TableArn: Invalid ResourceArn provided as input nonsense", w.refused("TagResource", `{"ResourceArn":"nonsense","Tags":[]}`))
+	require.Equal(t, "Invalid TableArn: Invalid ResourceArn provided as input nonsense", w.refused("UntagResource", `{"ResourceArn":"nonsense","TagKeys":[]}`))
+	_, doc := w.raw("UntagResource", `{"ResourceArn":"`+strings.Replace(*arn, "rows", "nowhere", 1)+`","TagKeys":["k"]}`)
+	require.Equal(t, "Requested resource not found", doc["message"])
 	index := *arn + "/index/x"
 	_, err = w.ListTagsOfResource(t.Context(), &dynamodb.ListTagsOfResourceInput{ResourceArn: &index})
 	requireInvalid(t, err, "Invalid TableArn: Invalid ResourceArn provided as input "+index)

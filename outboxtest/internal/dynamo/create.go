@@ -70,9 +70,13 @@ func (db *DB) createTable(in *createTableInput) (*createTableOutput, error) {
 	db.tables[name] = t
 	d := db.describe(t)
 	// The table is ready at once, but AWS's answer never says so.
-	d.TableStatus = "CREATING"
+	d.TableStatus, d.WarmThroughput = "CREATING", nil
+	if d.BillingModeSummary != nil {
+		d.BillingModeSummary.LastUpdateToPayPerRequestDateTime = nil
+		d.TableThroughputModeSummary.LastUpdateToPayPerRequestDateTime = nil
+	}
 	for i := range d.GlobalSecondaryIndexes {
-		d.GlobalSecondaryIndexes[i].IndexStatus = "CREATING"
+		d.GlobalSecondaryIndexes[i].IndexStatus, d.GlobalSecondaryIndexes[i].WarmThroughput = "CREATING", nil
 	}
 	return &createTableOutput{d}, nil
 }

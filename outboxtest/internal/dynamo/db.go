@@ -263,8 +263,8 @@ func (db *DB) commit(t *table, old *record, next attr.Item, byTTL bool) {
 	t.store(old, rec)
 	change.SizeBytes = attr.ItemSize(change.Keys) + attr.ItemSize(change.Old) + attr.ItemSize(change.New)
 	for _, d := range t.destinations {
-		if d.status(change.At) == statusActive {
-			change.Destinations = append(change.Destinations, Destination{StreamARN: d.arn, Precision: d.precision})
+		if precision, ok := d.replicates(change.At); ok {
+			change.Destinations = append(change.Destinations, Destination{StreamARN: d.arn, Precision: precision})
 		}
 	}
 	if t.stream != nil {

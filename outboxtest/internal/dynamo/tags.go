@@ -31,8 +31,8 @@ type listTagsOfResourceOutput struct{ Tags []tag }
 
 // tagged is the table of an ARN.
 func (db *DB) tagged(arn string) (*table, error) {
-	if !isARN(arn) || strings.Contains(arn, "/index/") {
-		return nil, wire.Validation("Invalid TableArn: Invalid ResourceArn provided as input " + arn)
+	if err := checkResource(arn); err != nil {
+		return nil, err
 	}
 	if !strings.HasPrefix(arn, db.arn("")) {
 		return nil, wire.Errorf("AccessDeniedException", "User: arn:aws:iam::%s:root is not authorized to perform: dynamodb:TagResource on resource: %s", db.cfg.Account, arn)
@@ -43,7 +43,18 @@ func (db *DB) tagged(arn string) (*table, error) {
 	return nil, wire.Errorf("ResourceNotFoundException", "Requested resource not found: ResourcArn: %s not found", arn)
 }
 
+// checkResource checks that an ARN can be a table's.
+func checkResource(arn string) error {
+	if !isARN(arn) || strings.Contains(arn, "/index/") {
+		return wire.Validation("Invalid TableArn: Invalid ResourceArn provided as input " + arn)
+	}
+	return nil
+}
+
 func (db *DB) tagResource(in *tagResourceInput) (any, error) {
+	if err := checkResource(*in.ResourceArn); err != nil {
+		return nil, err
+	}
 	if len(in.Tags) == 0 {
 		return nil, wire.Validation("Atleast one Tag needs to be provided as Input.")
 	}
@@ -108,6 +119,9 @@ func notInTags(r rune) bool {
 }
 
 func (db *DB) untagResource(in *untagResourceInput) (any, error) {
+	if err := checkResource(*in.ResourceArn); err != nil {
+		return nil, err
+	}
 	if len(in.TagKeys) == 0 {
 		return nil, wire.Validation("Atleast one Tag Key needs to be provided as Input.")
 	}
@@ -115,6 +129,9 @@ func (db *DB) untagResource(in *untagResourceInput) (any, error) {
 	defer db.mu.Unlock()
 	t, err := db.tagged(*in.ResourceArn)
 	if err != nil {
+		if e := wire.AsError(err); e.Code == "ResourceNotFoundException" {
+			e.Message = "Requested resource not found" // AWS says less here
+		}
 		return nil, err
 	}
 	for _, key := range in.TagKeys {
