@@ -28,9 +28,19 @@ func (k entryKey) id() string {
 
 // partition puts the hash of a partition key in front of it. It is DynamoDB's hash, so that scans
 // meet the keys in the same order and segments hold the same keys.
-func partition(v attr.Value) string {
-	sum := md5.Sum(append([]byte("Outliers"), v.Stored()...))
-	return string(sum[:8]) + v.Sortable()
+func partition(values []attr.Value) string {
+	h := md5.New()
+	_, _ = h.Write([]byte("Outliers")) // a hash never fails
+	var k keySchema
+	if len(values) > 1 {
+		k.hash = make([]keyAttr, len(values))
+	}
+	id := ""
+	for _, v := range values {
+		_, _ = h.Write(v.Stored())
+		id += k.sortable(v)
+	}
+	return string(h.Sum(nil)[:8]) + id
 }
 
 // mix spreads a number over all its bits.

@@ -7,19 +7,21 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
 
-type updateIndexAction struct {
+type updateGlobalSecondaryIndexAction struct {
 	IndexName             *string                `wire:"required,name,min=3,max=255"`
 	ProvisionedThroughput *provisionedThroughput `wire:"required"`
 }
 
-type deleteIndexAction struct {
+type deleteGlobalSecondaryIndexAction struct {
 	IndexName *string `wire:"required,name,min=3,max=255"`
 }
 
+type createGlobalSecondaryIndexAction globalSecondaryIndex
+
 type globalSecondaryIndexUpdate struct {
-	Update *updateIndexAction
-	Create *secondaryIndex
-	Delete *deleteIndexAction
+	Update *updateGlobalSecondaryIndexAction
+	Create *createGlobalSecondaryIndexAction
+	Delete *deleteGlobalSecondaryIndexAction
 }
 
 func (u globalSecondaryIndexUpdate) name() string {
@@ -225,7 +227,7 @@ func (in *updateTableInput) checkIndexes(t *table) error {
 		case u.Create != nil && i != nil:
 			return wire.Validation("Attempting to create an index which already exists")
 		case u.Create != nil:
-			if err := in.checkCreate(t, u.Create); err != nil {
+			if err := in.checkCreate(t, (*globalSecondaryIndex)(u.Create)); err != nil {
 				return err
 			}
 		case !exists:
@@ -246,7 +248,7 @@ func (in *updateTableInput) creates() bool {
 }
 
 // checkCreate checks a new index: the request itself must define its keys.
-func (in *updateTableInput) checkCreate(t *table, i *secondaryIndex) error {
+func (in *updateTableInput) checkCreate(t *table, i *globalSecondaryIndex) error {
 	defs := defined(in.AttributeDefinitions)
 	if err := undefinedKeys(namesOf(i.KeySchema), defs); err != nil {
 		return err
@@ -278,10 +280,13 @@ func (t *table) checkRedefinition(k keySchema) error {
 
 // String prints the key as AWS does in complaints.
 func (k keySchema) String() string {
-	kinds := []string{"HASH", "RANGE"}
 	var out []string
 	for n, a := range k.attrs() {
-		out = append(out, "SchemaElement: key{"+a.name+":"+a.kind.String()+":"+kinds[n]+"}")
+		kind := "HASH"
+		if n >= len(k.hash) {
+			kind = "RANGE"
+		}
+		out = append(out, "SchemaElement: key{"+a.name+":"+a.kind.String()+":"+kind+"}")
 	}
 	return "Schema:[" + strings.Join(out, ", ") + "]"
 }
@@ -352,7 +357,7 @@ func (in *updateTableInput) applyIndexes(t *table) []string {
 	for _, u := range in.GlobalSecondaryIndexUpdates {
 		switch {
 		case u.Create != nil:
-			i := t.newIndex(*u.Create, true)
+			i := t.newIndex(globalSecondaryIndex(*u.Create), true)
 			for _, rec := range t.items {
 				i.store(nil, rec)
 			}
