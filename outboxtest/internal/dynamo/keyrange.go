@@ -54,12 +54,13 @@ func (k keySchema) stretch(equal []attr.Value, last *expr.Bound) stretch {
 	}
 	s := stretch{low: prefix, high: beyond(prefix)}
 	if last == nil {
+		if len(equal) > 0 && !k.multi() { // exactly this one: there is no end that keeps longer values off
+			s.high = prefix + "\x00"
+		}
 		return s
 	}
 	v := last.Values[0]
 	switch last.Op {
-	case "=":
-		s = stretch{prefix + k.sortable(v), k.after(prefix, v)}
 	case "<":
 		s.high = prefix + k.sortable(v)
 	case "<=":
