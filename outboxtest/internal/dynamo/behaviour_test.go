@@ -388,3 +388,23 @@ func TestScansFollowDynamoDBsHash(t *testing.T) {
 		require.Contains(t, out.Items, item{"pk": s(text)})
 	}
 }
+
+func TestEntriesOfOneIndexKeyComeInHashOrder(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName: aws.String("rows"), BillingMode: types.BillingModePayPerRequest, AttributeDefinitions: defsOf("a:S", "b:S", "c:S"), KeySchema: keysOf("a", "b"),
+		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{IndexName: aws.String("byC"), KeySchema: keysOf("c", ""), Projection: projectionOf("ALL")}},
+	})
+	require.NoError(t, err)
+	for _, key := range []string{"aa", "ba", "ca", "cb", "da", "db"} {
+		w.put("rows", item{"a": s(key[:1]), "b": s(key[1:]), "c": s("c")})
+	}
+	out, err := w.Query(t.Context(), &dynamodb.QueryInput{TableName: aws.String("rows"), IndexName: aws.String("byC"),
+		KeyConditionExpression: aws.String("c = :c"), ExpressionAttributeValues: item{":c": s("c")}, ExclusiveStartKey: item{"a": s("a"), "b": s("a"), "c": s("c")}})
+	require.NoError(t, err)
+	var got []string
+	for _, it := range out.Items {
+		got = append(got, it["a"].(*types.AttributeValueMemberS).Value+it["b"].(*types.AttributeValueMemberS).Value)
+	}
+	require.Equal(t, []string{"da", "ba", "ca", "db", "cb"}, got)
+}

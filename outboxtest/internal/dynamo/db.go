@@ -249,7 +249,7 @@ func (db *DB) commit(t *table, old *record, next attr.Item, byTTL bool) {
 	change := Change{Table: t.name, TableARN: t.arn, Kind: Modify, New: next, At: db.cfg.Now(), ByTTL: byTTL}
 	var rec *record
 	if next != nil {
-		rec = &record{key: t.key.place(next), item: next, size: attr.ItemSize(next)}
+		rec = &record{key: t.key.place(next), tie: t.key.tie(next), item: next, size: attr.ItemSize(next)}
 		change.Keys = t.key.key(next)
 	}
 	if old == nil {

@@ -19,28 +19,37 @@ func (k entryKey) compare(l entryKey) int {
 	return cmp.Or(cmp.Compare(k.part, l.part), cmp.Compare(k.sort, l.sort), cmp.Compare(k.tie, l.tie))
 }
 
-// id is a string that is different for every key.
-func (k entryKey) id() string {
-	var length [4]byte
-	binary.BigEndian.PutUint32(length[:], uint32(len(k.part)))
-	return string(length[:]) + k.part + k.sort
-}
-
 // partition puts the hash of a partition key in front of it. It is DynamoDB's hash, so that scans
 // meet the keys in the same order and segments hold the same keys.
 func partition(values []attr.Value) string {
-	h := md5.New()
-	_, _ = h.Write([]byte("Outliers")) // a hash never fails
 	var k keySchema
 	if len(values) > 1 {
 		k.hash = make([]keyAttr, len(values))
 	}
 	id := ""
 	for _, v := range values {
-		_, _ = h.Write(v.Stored())
 		id += k.sortable(v)
 	}
-	return string(h.Sum(nil)[:8]) + id
+	return hashOf(values) + id
+}
+
+// hashOf is the hash of a key's values, in eight bytes.
+func hashOf(values []attr.Value) string {
+	h := md5.New()
+	_, _ = h.Write([]byte("Outliers")) // a hash never fails
+	for _, v := range values {
+		_, _ = h.Write(v.Stored())
+	}
+	return string(h.Sum(nil)[:8])
+}
+
+// tie orders items that share an index's key, as DynamoDB does: by the hash of their own key. It is
+// different for every item.
+func (k keySchema) tie(item attr.Item) string {
+	p := k.place(item)
+	var length [4]byte
+	binary.BigEndian.PutUint32(length[:], uint32(len(p.part)))
+	return hashOf(k.values(k.attrs(), item)) + string(length[:]) + p.part + p.sort
 }
 
 // mix spreads a number over all its bits.

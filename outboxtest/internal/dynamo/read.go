@@ -167,12 +167,11 @@ func (r *reading) tableKey() attr.Item {
 
 // place is where the key to start after lies.
 func (r *reading) place() entryKey {
-	base := r.t.key.place(r.start)
 	if r.i == nil {
-		return base
+		return r.t.key.place(r.start)
 	}
 	place := r.i.key.place(r.start)
-	place.tie = base.id()
+	place.tie = r.t.key.tie(r.start)
 	return place
 }
 
