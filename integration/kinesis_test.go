@@ -96,8 +96,8 @@ var writeCases = []testCase{
 			return err
 		}
 		require.NoError(t, put(500))
-		require.Error(t, put(0))
-		requireCode(t, put(501), "ValidationException", "InvalidArgumentException")
+		refused(t, "none", put(0), "ValidationException", "InvalidArgumentException")
+		refused(t, "501", put(501), "ValidationException", "InvalidArgumentException")
 	}},
 	{"kinesis: a record over 1 MiB is refused", onStreams, func(t *trial, c clients) {
 		stream := c.stream(t, 1)
@@ -142,6 +142,9 @@ var writeCases = []testCase{
 				require.Equal(t, sh.ShardId, put.ShardId)
 			}
 		}
+	}},
+	{"kinesis: an explicit hash key of 2 to the 128th is refused", onStreams, func(t *trial, c clients) {
+		stream := c.stream(t, 1)
 		_, err := c.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: &stream, PartitionKey: aws.String("k"), Data: []byte("x"),
 			ExplicitHashKey: aws.String("340282366920938463463374607431768211456")})
 		requireCode(t, err, "InvalidArgumentException")
@@ -249,10 +252,16 @@ var readCases = []testCase{
 			t.pause(time.Millisecond)
 		}
 		require.Equal(t, []string{"000", "001", "002", "003", "004", "005", "006", "007", "008", "009"}, all)
-		for _, limit := range []int32{0, 10001} {
+	}},
+	{"kinesis: a limit is 1 to 10,000", onStreams, func(t *trial, c clients) {
+		stream, shard, _ := c.three(t)
+		it := c.iterator(t, stream, shard)
+		for _, limit := range []int32{0, 10_001} {
 			_, err := c.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: it, Limit: &limit})
-			requireCode(t, err, "ValidationException", "InvalidArgumentException")
+			refused(t, fmt.Sprint("limit ", limit), err, "ValidationException", "InvalidArgumentException")
 		}
+		_, err := c.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: it, Limit: aws.Int32(10_000)})
+		require.NoError(t, err)
 	}},
 	{"kinesis: an iterator can be used again, and gives the same", onStreams, func(t *trial, c clients) {
 		stream, shard, _ := c.three(t)
@@ -285,12 +294,12 @@ var readCases = []testCase{
 			_, err := c.Kinesis.GetShardIterator(t.Context(), &in)
 			return err
 		}
-		requireCode(t, ask(kinesis.GetShardIteratorInput{ShardId: aws.String("shardId-000000000009"), ShardIteratorType: types.ShardIteratorTypeLatest}), "ResourceNotFoundException")
-		requireCode(t, ask(kinesis.GetShardIteratorInput{ShardId: shard, ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber}), "InvalidArgumentException", "ValidationException")
-		requireCode(t, ask(kinesis.GetShardIteratorInput{ShardId: shard, ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: aws.String("1x")}),
+		refused(t, "no such shard", ask(kinesis.GetShardIteratorInput{ShardId: aws.String("shardId-000000000009"), ShardIteratorType: types.ShardIteratorTypeLatest}), "ResourceNotFoundException")
+		refused(t, "no number", ask(kinesis.GetShardIteratorInput{ShardId: shard, ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber}), "InvalidArgumentException", "ValidationException")
+		refused(t, "bad number", ask(kinesis.GetShardIteratorInput{ShardId: shard, ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: aws.String("1x")}),
 			"InvalidArgumentException", "ValidationException")
-		requireCode(t, ask(kinesis.GetShardIteratorInput{ShardId: shard, ShardIteratorType: "SOMEWHERE", StartingSequenceNumber: puts[0].SequenceNumber}), "ValidationException")
+		refused(t, "bad type", ask(kinesis.GetShardIteratorInput{ShardId: shard, ShardIteratorType: "SOMEWHERE", StartingSequenceNumber: puts[0].SequenceNumber}), "ValidationException")
 		_, err := c.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: aws.String("nonsense")})
-		requireCode(t, err, "InvalidArgumentException")
+		refused(t, "bad iterator", err, "InvalidArgumentException")
 	}},
 }

@@ -153,7 +153,7 @@ var writerCases = []testCase{
 		requireCode(t, err, "ResourceNotFoundException")
 		for what, row := range map[string]item{"no key": {"v": n(1)}, "empty key": {"pk": s("")}, "wrong key": {"pk": n(1)}} {
 			err := w.writer.Put(t.Context(), w.orders, row, event("e-1"))
-			require.Errorf(t, err, "%s", what)
+			refused(t, what, err, "ValidationException", "TransactionCanceledException")
 			require.NotErrorIsf(t, err, outbox.ErrUnknownOutcome, "%s: %v", what, err)
 			require.NotErrorIsf(t, err, outbox.ErrConditionFailed, "%s: %v", what, err)
 		}

@@ -165,8 +165,7 @@ var queryCases = []testCase{
 		} {
 			in.TableName = &table
 			_, err := c.DynamoDB.Query(t.Context(), in)
-			require.Errorf(t, err, "%s", what)
-			require.Equalf(t, "ValidationException", errorCode(err), "%s: %v", what, err)
+			refused(t, what, err, "ValidationException")
 		}
 	}},
 	{"scans: pages of a limit give every item once", onTables, func(t *trial, c clients) {
@@ -279,23 +278,22 @@ var indexCases = []testCase{
 	}},
 	{"indexes: no consistent reads, and no more attributes than are projected", onTables, func(t *trial, c clients) {
 		table := c.table(t, "pk:S", index("byWhen", "status:S", "when:N"))
-		for _, change := range []func(*dynamodb.QueryInput){
-			func(in *dynamodb.QueryInput) { in.ConsistentRead = aws.Bool(true) },
-			func(in *dynamodb.QueryInput) { in.Select = types.SelectAllAttributes },
+		for what, change := range map[string]func(*dynamodb.QueryInput){
+			"consistent read": func(in *dynamodb.QueryInput) { in.ConsistentRead = aws.Bool(true) },
+			"all attributes":  func(in *dynamodb.QueryInput) { in.Select = types.SelectAllAttributes },
 		} {
 			in := &dynamodb.QueryInput{TableName: &table, IndexName: aws.String("byWhen"), KeyConditionExpression: aws.String("#s = :v"),
 				ExpressionAttributeNames: map[string]string{"#s": "status"}, ExpressionAttributeValues: item{":v": s("open")}}
 			change(in)
 			_, err := c.DynamoDB.Query(t.Context(), in)
-			requireCode(t, err, "ValidationException")
+			refused(t, what, err, "ValidationException")
 		}
 	}},
 	{"indexes: a key of the wrong type or an empty one is refused on writing", onTables, func(t *trial, c clients) {
 		table := c.table(t, "pk:S", index("byWhen", "status:S", "when:N"))
-		for _, in := range []item{{"pk": s("1"), "status": n(1)}, {"pk": s("1"), "when": s("1")}, {"pk": s("1"), "status": s("")}} {
+		for what, in := range map[string]item{"hash": {"pk": s("1"), "status": n(1)}, "sort": {"pk": s("1"), "when": s("1")}, "empty": {"pk": s("1"), "status": s("")}} {
 			_, err := c.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &table, Item: in})
-			require.Errorf(t, err, "%v", in)
-			requireCode(t, err, "ValidationException")
+			refused(t, what, err, "ValidationException")
 		}
 		require.Empty(t, c.all(t, table))
 	}},

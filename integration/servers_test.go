@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/stretchr/testify/require"
 
@@ -130,7 +131,8 @@ var probes = map[service]func(context.Context, clients) error{
 		return err
 	},
 	timeToLive: func(ctx context.Context, c clients) error {
-		_, err := c.DynamoDB.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: aws.String(missing)})
+		_, err := c.DynamoDB.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{TableName: aws.String(missing),
+			TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("expiresAt"), Enabled: aws.Bool(true)}})
 		return err
 	},
 	streams: func(ctx context.Context, c clients) error {
@@ -188,6 +190,14 @@ func requireCode(t *trial, err error, codes ...string) {
 	if !slices.Contains(codes, errorCode(err)) {
 		t.Errorf("want an error %s, have %s", strings.Join(codes, " or "), describe(err))
 		t.FailNow()
+	}
+}
+
+// refused notes a failure unless err is an AWS error of one of these types. The case goes on, so that its failure tells all that
+// a server does not refuse, and not only what happened to be asked first.
+func refused(t *trial, what string, err error, codes ...string) {
+	if !slices.Contains(codes, errorCode(err)) {
+		t.Errorf("%s: want an error %s, have %s", what, strings.Join(codes, " or "), describe(err))
 	}
 }
 

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"math/big"
 
@@ -145,11 +146,11 @@ var shardCases = []testCase{
 			_, err := c.Kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: &stream, ShardToSplit: &shard, NewStartingHashKey: &hash})
 			return err
 		}
-		requireCode(t, split("shardId-000000000009", "5"), "ResourceNotFoundException")
-		requireCode(t, split(firstShard, middleOfAll), "InvalidArgumentException")
-		requireCode(t, split(firstShard, "0"), "InvalidArgumentException")
+		refused(t, "no such shard", split("shardId-000000000009", "5"), "ResourceNotFoundException")
+		refused(t, "beyond the shard", split(firstShard, middleOfAll), "InvalidArgumentException")
+		refused(t, "at its beginning", split(firstShard, "0"), "InvalidArgumentException")
 		_, err := c.Kinesis.MergeShards(t.Context(), &kinesis.MergeShardsInput{StreamName: &stream, ShardToMerge: aws.String(firstShard), AdjacentShardToMerge: aws.String("shardId-000000000002")})
-		requireCode(t, err, "InvalidArgumentException")
+		refused(t, "no neighbours", err, "InvalidArgumentException")
 		require.Len(t, c.shards(t, stream), 3)
 	}},
 	{"shards: a closed shard cannot be split again", onStreams, func(t *trial, c clients) {
@@ -250,21 +251,33 @@ var streamCases = []testCase{
 	}},
 	{"streams: lists have it, in order and in pages", onStreams, func(t *trial, c clients) {
 		want := map[string]bool{c.stream(t, 1): true, c.stream(t, 1): true}
-		seen, last := 0, ""
-		pages := kinesis.NewListStreamsPaginator(c.Kinesis, &kinesis.ListStreamsInput{Limit: aws.Int32(2)})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(t.Context())
+		seen, in := 0, &kinesis.ListStreamsInput{Limit: aws.Int32(2)}
+		for more := true; more; {
+			page, err := c.Kinesis.ListStreams(t.Context(), in)
 			require.NoError(t, err)
 			require.LessOrEqual(t, len(page.StreamNames), 2)
 			for _, name := range page.StreamNames {
-				require.Greater(t, name, last)
-				last = name
+				require.Greater(t, name, aws.ToString(in.ExclusiveStartStreamName))
+				in.ExclusiveStartStreamName = &name
 				if want[name] {
 					seen++
 				}
 			}
+			more = aws.ToBool(page.HasMoreStreams)
 		}
 		require.Equal(t, 2, seen)
+	}},
+	{"streams: the SDK's paginator lists all of them", onStreams, func(t *trial, c clients) {
+		want := map[string]bool{c.stream(t, 1): true, c.stream(t, 1): true, c.stream(t, 1): true}
+		pages := kinesis.NewListStreamsPaginator(c.Kinesis, &kinesis.ListStreamsInput{Limit: aws.Int32(1)})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(t.Context())
+			require.NoError(t, err)
+			for _, name := range page.StreamNames {
+				delete(want, name)
+			}
+		}
+		require.Empty(t, want, "the pages end early")
 	}},
 	{"streams: retention goes from 24 hours to a year, and back", onStreams, func(t *trial, c clients) {
 		stream := c.stream(t, 1)
@@ -285,11 +298,17 @@ var streamCases = []testCase{
 		requireCode(t, change(8761), "InvalidArgumentException", "ValidationException")
 	}},
 	{"streams: bad names and counts are refused", onStreams, func(t *trial, c clients) {
-		for _, in := range []kinesis.CreateStreamInput{
-			{StreamName: aws.String("a b"), ShardCount: aws.Int32(1)}, {StreamName: aws.String(fmt.Sprintf("%0129d", 0)), ShardCount: aws.Int32(1)}, {StreamName: aws.String(unique("s")), ShardCount: aws.Int32(0)},
+		for what, in := range map[string]kinesis.CreateStreamInput{
+			"space": {StreamName: aws.String("a b"), ShardCount: aws.Int32(1)}, "129 characters": {StreamName: aws.String(fmt.Sprintf("%0129d", 0)), ShardCount: aws.Int32(1)},
+			"no shards": {StreamName: aws.String(unique("s")), ShardCount: aws.Int32(0)},
 		} {
 			_, err := c.Kinesis.CreateStream(t.Context(), &in)
-			requireCode(t, err, "ValidationException", "InvalidArgumentException")
+			if err == nil {
+				t.Cleanup(func(ctx context.Context) {
+					_, _ = c.Kinesis.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: in.StreamName})
+				})
+			}
+			refused(t, what, err, "ValidationException", "InvalidArgumentException")
 		}
 	}},
 }

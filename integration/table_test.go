@@ -139,6 +139,7 @@ var summaries collector
 type collector struct {
 	mu      sync.Mutex
 	results []*result
+	notes   []string
 }
 
 func (c *collector) add(r *result) {
@@ -147,11 +148,21 @@ func (c *collector) add(r *result) {
 	c.results = append(c.results, r)
 }
 
+// note adds a line to what is printed at the end.
+func (c *collector) note(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notes = append(c.notes, line)
+}
+
 // TestMain prints what came out, server by server.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	for _, r := range summaries.results {
 		fmt.Print(r)
+	}
+	for _, line := range summaries.notes {
+		fmt.Println(line)
 	}
 	if os.Getenv(endpointsVariable) == "" && os.Getenv(sdkVariable) == "" {
 		fmt.Printf("only outboxtest was tested: %s names no other server (README.md)\n", endpointsVariable)

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -108,17 +109,14 @@ var transactionCases = []testCase{
 		}
 	}},
 	{"transactions: without ALL_OLD, and without an item, none is returned", onTransactions, func(t *trial, c clients) {
-		table := c.table(t, "pk:S")
-		for condition, old := range map[string]types.ReturnValuesOnConditionCheckFailure{"attribute_not_exists(pk)": noneReturned, "attribute_exists(nothing)": types.ReturnValuesOnConditionCheckFailureAllOld} {
-			if condition == "attribute_not_exists(pk)" {
-				c.putFour(t, table)
-			} else {
-				table = c.table(t, "pk:S")
-			}
-			for _, r := range canceled(t, c.transact(t, four(table, condition, old))) {
-				require.Equal(t, "ConditionalCheckFailed", aws.ToString(r.Code))
-				require.Empty(t, r.Item)
-			}
+		full, empty := c.table(t, "pk:S"), c.table(t, "pk:S")
+		c.putFour(t, full)
+		for _, r := range slices.Concat(
+			canceled(t, c.transact(t, four(full, "attribute_not_exists(pk)", noneReturned))),
+			canceled(t, c.transact(t, four(empty, "attribute_exists(pk)", types.ReturnValuesOnConditionCheckFailureAllOld))),
+		) {
+			require.Equal(t, "ConditionalCheckFailed", aws.ToString(r.Code))
+			require.Empty(t, r.Item)
 		}
 	}},
 	{"transactions: a check of a missing item holds and writes nothing", onTransactions, func(t *trial, c clients) {
@@ -274,8 +272,8 @@ var transactionLimitCases = []testCase{
 		table := c.table(t, "pk:S")
 		two := puts(table, 1)
 		two[0].Delete = &types.Delete{TableName: &table, Key: item{"pk": s("1")}}
-		requireCode(t, c.transact(t, two), "ValidationException")
-		requireCode(t, c.transact(t, append(puts(table, 1), types.TransactWriteItem{})), "ValidationException")
+		refused(t, "two kinds", c.transact(t, two), "ValidationException")
+		refused(t, "none", c.transact(t, append(puts(table, 1), types.TransactWriteItem{})), "ValidationException")
 		require.Empty(t, c.all(t, table))
 	}},
 	{"transaction limits: an item over 400 KB is refused", onTransactions, func(t *trial, c clients) {
@@ -321,8 +319,7 @@ var transactionLimitCases = []testCase{
 		table := c.table(t, "pk:S")
 		for what, bad := range map[string]item{"missing": {"v": n(1)}, "empty": {"pk": s("")}, "wrong type": {"pk": n(1)}} {
 			err := c.transact(t, append(puts(table, 1), types.TransactWriteItem{Put: &types.Put{TableName: &table, Item: bad}}))
-			require.Errorf(t, err, "%s", what)
-			requireCode(t, err, "ValidationException", "TransactionCanceledException")
+			refused(t, what, err, "ValidationException", "TransactionCanceledException")
 			if errorCode(err) == "TransactionCanceledException" {
 				require.Equalf(t, []string{"None", "ValidationError"}, codes(canceled(t, err)), "%s", what)
 			}
@@ -334,7 +331,7 @@ var transactionLimitCases = []testCase{
 		for _, expression := range []string{"name = name2", "a = ", "a = :undefined"} {
 			writes := puts(table, 2)
 			writes[1].Put.ConditionExpression = &expression
-			requireCode(t, c.transact(t, writes), "ValidationException")
+			refused(t, expression, c.transact(t, writes), "ValidationException")
 		}
 		require.Empty(t, c.all(t, table))
 	}},
