@@ -2,17 +2,35 @@ package integration
 
 // program is a server that nobody here wrote.
 type program struct {
+	from, licence string
+	// pin is a file, and what stands in it before and after the version.
+	pin      [3]string
 	offers   []service
 	deviates deviations
 }
 
 // foreign are the servers that the script "run" starts, by the name that it gives them.
 var foreign = map[string]program{
-	"ministack":     {offers: allServices, deviates: ministackDeviates},
-	"dynoxide":      {offers: []service{tables, transactions, timeToLive}, deviates: dynoxideDeviates},
-	"dynalite":      {offers: []service{tables}, deviates: dynaliteDeviates},
-	"kinesis-local": {offers: []service{streams}, deviates: kinesisLocalDeviates},
-	"kinesalite":    {offers: []service{streams}, deviates: kinesaliteDeviates},
+	"ministack": {
+		from: "PyPI", licence: "MIT", pin: [3]string{"servers/requirements.txt", "ministack==", "\n"},
+		offers: allServices, deviates: ministackDeviates,
+	},
+	"dynoxide": {
+		from: "crates.io (dynoxide-rs)", licence: "MIT or Apache-2.0", pin: [3]string{"run", "\ndynoxide=", "\n"},
+		offers: []service{tables, transactions, timeToLive}, deviates: dynoxideDeviates,
+	},
+	"dynalite": {
+		from: "npm", licence: "Apache-2.0", pin: [3]string{"servers/package.json", `"dynalite": "`, `"`},
+		offers: []service{tables}, deviates: dynaliteDeviates,
+	},
+	"kinesis-local": {
+		from: "npm", licence: "MIT", pin: [3]string{"servers/package.json", `"kinesis-local": "`, `"`},
+		offers: []service{streams}, deviates: kinesisLocalDeviates,
+	},
+	"kinesalite": {
+		from: "npm", licence: "MIT", pin: [3]string{"servers/package.json", `"kinesalite": "`, `"`},
+		offers: []service{streams}, deviates: kinesaliteDeviates,
+	},
 }
 
 const notRefused = "have success"
@@ -33,7 +51,8 @@ var ministackDeviates = deviations{
 	"queries: what cannot be asked is refused":                                          {"takes OR and <> in a key condition, and filters on keys", "filter on the key: want an error ValidationException, have success"},
 	"record: it says how large the images are":                                          {"SizeBytes is 0", `"0" is not greater than "1000"`},
 	"record: the envelope is that of the Kinesis destination, not of DynamoDB Streams":  {"it is the one of DynamoDB Streams: no tableName, a SequenceNumber", `actual  : ""`},
-	"record: times are milliseconds, or microseconds where that is set":                 {"they are seconds", "should have 13 item(s), but has 10"},
+	"record: times are milliseconds unless something else is set":                       {"they are seconds", "should have 13 item(s), but has 10"},
+	"record: times are microseconds where that is set":                                  {"they are seconds", "should have 16 item(s), but has 10"},
 	"shards: a closed parent stays readable, and ends":                                  {"resharding deletes the parent", "Shard shardId-000000000000 not found"},
 	"shards: a closed shard cannot be split again":                                      {"resharding deletes the parent", "Shard shardId-000000000000 not found"},
 	"shards: a merge joins neighbours, and the child has two parents":                   {"resharding deletes the parents", "should have 3 item(s), but has 1"},
@@ -74,6 +93,7 @@ var kinesisLocalDeviates = deviations{
 	"kinesis: 500 entries are taken, 501 and none are refused": {"takes any number", "501: want an error"},
 	"kinesis: what cannot be read is refused":                  {"a bad iterator is a failure of the server", "bad iterator: want an error InvalidArgumentException, have UnknownError"},
 	"shards: what cannot be split or merged is refused":        {"splits off nothing", "at its beginning: want an error InvalidArgumentException, have success"},
+	"streams: a list may start after a name that is not there": {"starts anew", "list2"},
 	"streams: bad names and counts are refused":                {"has another error for a count of 0", "no shards: want an error ValidationException or InvalidArgumentException, have LimitExceededException"},
 	"streams: the SDK's paginator lists all of them":           {"ListStreams has no NextToken", "the pages end early"},
 }

@@ -111,7 +111,10 @@ func index(name, hash, sort string, included ...string) tableOption {
 
 // table creates a table with a key like "pk:S" or "pk:S sk:N", waits until it is ACTIVE, and removes it after the case.
 func (c clients) table(t *trial, key string, opts ...tableOption) string {
-	name := unique("table")
+	return c.tableNamed(t, unique("table"), key, opts...)
+}
+
+func (c clients) tableNamed(t *trial, name, key string, opts ...tableOption) string {
 	hash, sort, _ := strings.Cut(key, " ")
 	in := &dynamodb.CreateTableInput{TableName: &name, BillingMode: types.BillingModePayPerRequest}
 	in.KeySchema = keySchema(in, hash, sort)
@@ -168,7 +171,10 @@ func (c clients) all(t *trial, table string) []item {
 
 // stream creates a stream, waits until it is ACTIVE, and removes it after the case.
 func (c clients) stream(t *trial, shards int32) string {
-	name := unique("stream")
+	return c.streamNamed(t, unique("stream"), shards)
+}
+
+func (c clients) streamNamed(t *trial, name string, shards int32) string {
 	_, err := c.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: &name, ShardCount: &shards})
 	require.NoError(t, err)
 	t.Cleanup(func(ctx context.Context) {
