@@ -111,10 +111,10 @@ func ofTheSDK(t *testing.T, offers string) server {
 	cfg, err := config.LoadDefaultConfig(t.Context())
 	require.NoError(t, err)
 	s := server{name: "sdk", config: cfg}
-	for _, o := range allServices {
-		if strings.Contains(offers, strings.Fields(string(o))[0]) {
-			s.offers = append(s.offers, o)
-		}
+	for word := range strings.FieldsSeq(offers) {
+		i := slices.IndexFunc(allServices, func(o service) bool { return strings.Fields(string(o))[0] == word })
+		require.GreaterOrEqualf(t, i, 0, "%s: there is no service %q", sdkVariable, word)
+		s.offers = append(s.offers, allServices[i])
 	}
 	require.NotEmptyf(t, s.offers, "%s: want some of %v", sdkVariable, allServices)
 	return s

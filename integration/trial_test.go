@@ -30,13 +30,17 @@ func attempt(ctx context.Context, limit time.Duration, f func(*trial)) (failure 
 	done := make(chan struct{})
 	go func() { // a goroutine of its own, since FailNow ends it
 		defer close(done)
+		ended := false
 		defer func() {
 			if p := recover(); p != nil {
 				t.Errorf("panic: %v\n%s", p, debug.Stack())
 				t.panicked = true
+			} else if !ended && t.failure() == "" {
+				t.Errorf("the case ended early, and does not say why") // a FailNow alone must not pass
 			}
 		}()
 		f(t)
+		ended = true
 	}()
 	<-done
 	// Cleaning up has time of its own, also after a case that ran into its limit.
@@ -45,7 +49,13 @@ func attempt(ctx context.Context, limit time.Duration, f func(*trial)) (failure 
 	for _, c := range slices.Backward(t.cleanups) {
 		c(clean)
 	}
-	return strings.Join(t.failures, "\n"), t.panicked
+	return t.failure(), t.panicked
+}
+
+func (t *trial) failure() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(t.failures, "\n")
 }
 
 // Context ends when the case has had its time.
