@@ -33,8 +33,8 @@ func TestOrderService(t *testing.T) {
 				want[placeOrder(t, url, fmt.Sprint("coffee ", i))] = fmt.Sprint("Thank you for your order: coffee ", i)
 			}
 			got := map[string]string{}
-			for deadline := time.Now().Add(30 * time.Second); len(got) < len(want); time.Sleep(50 * time.Millisecond) {
-				require.Truef(t, time.Now().Before(deadline), "after 30 seconds %d of %d orders are confirmed", len(got), len(want))
+			for deadline := time.Now().Add(time.Minute); len(got) < len(want); time.Sleep(50 * time.Millisecond) {
+				require.Truef(t, time.Now().Before(deadline), "after a minute %d of %d orders are confirmed", len(got), len(want))
 				var mails []struct{ OrderID, Text string }
 				getJSON(t, url+"/mails", &mails)
 				for _, m := range mails {
@@ -76,7 +76,7 @@ func startOrders(t *testing.T, binary, endpoint string) (url string) {
 	out, err := service.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, service.Start())
-	giveUp := time.AfterFunc(2*time.Minute, func() { _ = service.Process.Kill() })
+	giveUp := time.AfterFunc(3*time.Minute, func() { _ = service.Process.Kill() })
 	found := make(chan string, 1)
 	drained := make(chan struct{})
 	go func() {

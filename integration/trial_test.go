@@ -78,10 +78,10 @@ func (t *trial) Errorf(format string, args ...any) {
 
 func (t *trial) FailNow() { runtime.Goexit() }
 
-// eventually repeats check until it returns true. It fails with what check says when the case's time is nearly over, or after
-// a while.
+// eventually repeats check until it returns true. It fails with what was waited for after a minute, or when the case's time is
+// over.
 func (t *trial) eventually(what string, check func() bool) {
-	for deadline := time.Now().Add(15 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		if check() {
 			return
 		}
