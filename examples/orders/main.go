@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("orders", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on")
 	useAWS := flags.Bool("aws", false, "use the AWS of the SDK's configuration instead of one in this process")
+	showMails := flags.Bool("mails", false, "with -aws, too, show the confirmations at /mails, to everybody")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -77,14 +78,15 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 
-	handler, err := newAPI(aws.dynamodb, mails, !*useAWS)
+	*showMails = *showMails || !*useAWS
+	handler, err := newAPI(aws.dynamodb, mails, *showMails)
 	if err != nil {
 		return err
 	}
 	url := "http://" + listener.Addr().String()
 	fmt.Fprintf(out, "order service on %s, %s\n\n", url, aws.where)
 	fmt.Fprintf(out, "  curl -d '{\"description\":\"two coffees\"}' %s/\n", url)
-	if !*useAWS {
+	if *showMails {
 		fmt.Fprintf(out, "  curl %s/mails\n", url)
 	}
 	fmt.Fprintf(out, "\nCtrl-C stops it.\n")

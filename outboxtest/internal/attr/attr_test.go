@@ -41,15 +41,15 @@ func TestNumberIsRefused(t *testing.T) {
 	const underflow = "Number underflow. Attempting to store a number with magnitude smaller than supported range"
 	const digits = "Attempting to store more than 38 significant digits in a Number"
 	for in, want := range map[string]string{
-		"":      "The parameter cannot be converted to a numeric value",
-		"1e126": overflow, "-11e125": overflow, "1e99999999": overflow, "0e126": overflow,
+		"":      "The parameter cannot be converted to a numeric value: ",
+		"1e126": overflow, "-11e125": overflow, "1e99999999": overflow, "1e99999999999": overflow, "0e126": overflow,
 		"1e-131": underflow, "0.9e-130": underflow, "0e-131": underflow,
 		strings.Repeat("1", 39): digits, "1." + strings.Repeat("3", 38): digits,
 	} {
 		_, err := attr.Number(in)
 		require.EqualError(t, err, "ValidationException: "+want, in)
 	}
-	for _, in := range []string{"x", " 1", "1 ", "NaN", "Infinity", "1e", "e1", "1+2", "1.2.3", "--1", "+-1", "0x1", "1_000", "1e1.5", "1e+-1", "-", ".", "1e99999999999"} {
+	for _, in := range []string{"x", " 1", "1 ", "NaN", "Infinity", "1e", "e1", "1+2", "1.2.3", "--1", "+-1", "0x1", "1_000", "1e1.5", "1e+-1", "-", ".", "1e9223372036854775808"} {
 		_, err := attr.Number(in)
 		require.EqualError(t, err, "ValidationException: The parameter cannot be converted to a numeric value: "+in)
 	}
@@ -121,6 +121,7 @@ func TestSize(t *testing.T) {
 		`{"N":"12345678901234567890123456789012345678"}`:   20,
 		`{"N":"-1.2345678901234567890123456789012345678"}`: 21,
 		`{"SS":["a","bc"]}`: 3, `{"NS":["1","12"]}`: 4, `{"BS":["AAEC"]}`: 3,
+		`{"N":"123456"}`: 4, `{"N":"3.14159"}`: 5, `{"N":"1.5"}`: 3, `{"N":"1e125"}`: 2, `{"N":"-1"}`: 3,
 		`{"L":[]}`: 3, `{"L":[{"S":"ab"},{"BOOL":true}]}`: 3 + 1 + 2 + 1 + 1,
 		`{"M":{}}`: 3, `{"M":{"ab":{"S":"c"}}}`: 3 + 1 + 2 + 1,
 	} {
@@ -132,7 +133,7 @@ func TestSize(t *testing.T) {
 func TestJSONRoundTrip(t *testing.T) {
 	for _, text := range []string{
 		`{"S":"a<b>& \"é\" \\ "}`, `{"N":"-1.5"}`, `{"B":"AAEC"}`, `{"B":""}`, `{"BOOL":false}`, `{"NULL":true}`,
-		`{"SS":["b","a",""]}`, `{"NS":["2","1"]}`, `{"BS":["AAEC",""]}`,
+		`{"SS":["","a","b"]}`, `{"NS":["1","2"]}`, `{"BS":["","AAEC"]}`,
 		`{"L":[{"S":"a"},{"L":[]},{"M":{}}]}`, `{"M":{"":{"S":"a"},"b":{"L":[{"NULL":true}]}}}`,
 	} {
 		out, err := wire.Marshal(parse(t, text))
@@ -155,7 +156,7 @@ func TestInvalidValues(t *testing.T) {
 		`{"NS":[]}`:              "ValidationException: One or more parameter values were invalid: An number set  may not be empty",
 		`{"BS":[]}`:              "ValidationException: One or more parameter values were invalid: Binary sets should not be empty",
 		`{"NS":["1","x"]}`:       "ValidationException: The parameter cannot be converted to a numeric value: x",
-		`{"BS":["AAEC","AAEC"]}`: "ValidationException: One or more parameter values were invalid: Input collection [AAEC, AAEC]of type BS contains duplicates.",
+		`{"BS":["AAEC","AAEC"]}`: "ValidationException: One or more parameter values were invalid: Input collection [\"AAEC\",\"AAEC\"]of type BS contains duplicates.",
 		`{"L":[{"S":1}]}`:        "SerializationException: NUMBER_VALUE cannot be converted to String",
 		`{"M":{"a":{}}}`:         "ValidationException: Supplied AttributeValue is empty, must contain exactly one of the supported datatypes",
 		`{"BOOL":[]}`:            "SerializationException: Unrecognized collection type class java.lang.Boolean",

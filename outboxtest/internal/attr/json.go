@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
@@ -242,17 +243,42 @@ func fromSet(kind Kind, tree any) (Value, error) {
 		seen[members[i]] = struct{}{}
 	}
 	if len(seen) < len(members) {
-		collection := "[" + strings.Join(shown, ", ") + "]"
-		switch kind {
-		case KindNS:
-			return Value{}, wire.CountedValidation("Input collection contains duplicates")
-		case KindSS:
-			return Value{}, wire.CountedValidation("One or more parameter values were invalid: Input collection " + collection + " contains duplicates.")
-		}
-		// AWS leaves out the space.
-		return Value{}, wire.CountedValidation("One or more parameter values were invalid: Input collection " + collection + "of type BS contains duplicates.")
+		return Value{}, duplicates(kind, members, shown)
 	}
 	return set(kind, members), nil
+}
+
+// duplicates is AWS's complaint about a set in which a member comes twice; shown are the members as
+// they were written. The newer text quotes the members, up to the first repetition in their order.
+func duplicates(kind Kind, members, shown []string) error {
+	const start = "One or more parameter values were invalid: Input collection "
+	fault := func(newer, older string) error {
+		return &wire.Error{Code: wire.CodeValidation, Message: newer, Older: older, Counted: true}
+	}
+	if kind == KindNS {
+		return fault(start+"contains duplicates.", "Input collection contains duplicates")
+	}
+	older := start + "[" + strings.Join(shown, ", ") + "]"
+	seen := make(map[string]string)
+	i := 0
+	for ; i < len(members); i++ {
+		if _, twice := seen[members[i]]; twice {
+			break
+		}
+		seen[members[i]] = shown[i]
+	}
+	var list []string
+	for _, m := range sortedKeys(seen) {
+		list = append(list, strconv.Quote(seen[m]))
+	}
+	for _, s := range shown[i:] {
+		list = append(list, strconv.Quote(s))
+	}
+	if kind == KindSS {
+		return fault(start+"["+strings.Join(list, ", ")+"] contains duplicates.", older+" contains duplicates.")
+	}
+	// AWS leaves out the space.
+	return fault(start+"["+strings.Join(list, ",")+"]of type BS contains duplicates.", older+"of type BS contains duplicates.")
 }
 
 func setMember(kind Kind, tree any) (string, error) {

@@ -31,12 +31,17 @@ type decimal struct {
 func itoa(n int) string { return strconv.Itoa(n) }
 
 func notNumeric(text string) error {
-	return wire.Validation("The parameter cannot be converted to a numeric value: " + text)
+	const message = "The parameter cannot be converted to a numeric value"
+	e := wire.CountedValidation(message + ": " + text)
+	if text == "" {
+		e.Older = message
+	}
+	return e
 }
 
 func parseDecimal(text string) (decimal, error) {
 	if text == "" {
-		return decimal{}, wire.Validation("The parameter cannot be converted to a numeric value")
+		return decimal{}, notNumeric(text)
 	}
 	rest := text
 	var d decimal
@@ -49,11 +54,13 @@ func parseDecimal(text string) (decimal, error) {
 	exponent := 0
 	if i := strings.IndexAny(rest, "eE"); i >= 0 {
 		e := rest[i+1:]
-		n, err := strconv.ParseInt(e, 10, 32)
+		n, err := strconv.ParseInt(e, 10, 64)
 		if err != nil || !isDigits(strings.TrimLeft(e, "+-")) {
 			return decimal{}, notNumeric(text)
 		}
-		exponent, rest = int(n), rest[:i]
+		// Far beyond what any number of digits could make up for, and safe to calculate with.
+		const far = 1 << 30
+		exponent, rest = int(min(max(n, -far), far)), rest[:i]
 	}
 	whole, fraction, _ := strings.Cut(rest, ".")
 	if whole+fraction == "" || !isDigits(whole) || !isDigits(fraction) {
@@ -66,25 +73,29 @@ func parseDecimal(text string) (decimal, error) {
 	if d.digits == "" {
 		// AWS looks at the exponent that a zero was written with.
 		if written := exponent - len(fraction); written > maxMagnitude {
-			return decimal{}, wire.Validation(messageOverflow)
+			return decimal{}, wire.CountedValidation(messageOverflow)
 		} else if written < minMagnitude {
-			return decimal{}, wire.Validation(messageUnderflow)
+			return decimal{}, wire.CountedValidation(messageUnderflow)
 		}
 		return decimal{}, nil
 	}
-	return d, d.check()
+	if fault := d.fault(); fault != "" {
+		return decimal{}, wire.CountedValidation(fault)
+	}
+	return d, nil
 }
 
-func (d decimal) check() error {
+// fault tells why the number cannot be stored, "" if it can.
+func (d decimal) fault() string {
 	switch {
 	case d.exp > maxMagnitude:
-		return wire.Validation(messageOverflow)
+		return messageOverflow
 	case d.exp < minMagnitude:
-		return wire.Validation(messageUnderflow)
+		return messageUnderflow
 	case len(d.digits) > maxDigits:
-		return wire.Validation(messagePrecision)
+		return messagePrecision
 	}
-	return nil
+	return ""
 }
 
 func isDigits(s string) bool {
@@ -147,6 +158,36 @@ func (d decimal) sortable() []byte {
 	return append(out, 0xff)
 }
 
+// stored is the number as DynamoDB hashes it: pairs of digits around the point, each plus one, after
+// the exponent; all of it inverted for a negative number, which a terminator ends.
+func (d decimal) stored() []byte {
+	if d.digits == "" {
+		return []byte{0x80}
+	}
+	digits, exponent := d.digits, d.exp+1
+	if exponent%2 != 0 {
+		digits, exponent = "0"+digits, exponent+1
+	}
+	if len(digits)%2 != 0 {
+		digits += "0"
+	}
+	out := []byte{byte(exponent/2 - 64)}
+	for i := 0; i < len(digits); i += 2 {
+		out = append(out, 10*(digits[i]-'0')+digits[i+1]-'0'+1)
+	}
+	if !d.negative {
+		return out
+	}
+	out[0] = ^out[0]
+	for i := range out[1:] {
+		out[i+1] = 102 - out[i+1]
+	}
+	if len(out) <= (maxDigits+2)/2 {
+		out = append(out, 102)
+	}
+	return out
+}
+
 // size is the number's size by DynamoDB's storage: a byte for sign and exponent, a byte for every
 // two digits counted from the decimal point, and a terminator for a negative number.
 func (d decimal) size() int {
@@ -205,8 +246,8 @@ func Add(a, b Value, minus bool) (Value, error) {
 	if len(r.digits) > maxDigits {
 		return Value{}, wire.Validation(messageOverflow)
 	}
-	if err := r.check(); err != nil {
-		return Value{}, err
+	if fault := r.fault(); fault != "" {
+		return Value{}, wire.Validation(fault)
 	}
 	return Value{KindN, r.text()}, nil
 }

@@ -123,8 +123,19 @@ func Int(n int) Value {
 	return v
 }
 
-// set makes a set of members in their stored form: N in plain notation, B as bytes.
-func set(kind Kind, members []string) Value { return Value{kind, members} }
+// set makes a set of members in their stored form: N in plain notation, B as bytes. It puts them in
+// DynamoDB's order: numbers by value, anything else by bytes.
+func set(kind Kind, members []string) Value {
+	less := strings.Compare
+	if kind == KindNS {
+		less = func(a, b string) int {
+			order, _ := Value{KindN, a}.Compare(Value{KindN, b})
+			return order
+		}
+	}
+	slices.SortFunc(members, less)
+	return Value{kind, members}
+}
 
 // Kind is the value's type, KindNone for the zero Value.
 func (v Value) Kind() Kind { return v.kind }
@@ -251,6 +262,15 @@ func (v Value) Sortable() string {
 		return string(v.decimal().sortable())
 	}
 	return v.Text()
+}
+
+// Stored is an S, N or B as DynamoDB hashes it: a number is a byte for sign and exponent, then a byte
+// for every two digits.
+func (v Value) Stored() []byte {
+	if v.kind == KindN {
+		return v.decimal().stored()
+	}
+	return []byte(v.Text())
 }
 
 // Union is the set v with the members of w that it lacks; both are sets of one type.

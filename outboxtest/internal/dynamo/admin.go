@@ -23,11 +23,10 @@ func (db *DB) deleteTable(in *deleteTableInput) (*deleteTableOutput, error) {
 	}
 	delete(db.tables, t.name)
 	d := db.describe(t)
-	// The table is gone at once, but AWS's answer says that it is going, and no more about its keys.
+	// The table is gone at once, but AWS's answer says that it is going, and no more about its keys
+	// and indexes.
 	d.TableStatus, d.AttributeDefinitions, d.KeySchema, d.CreationDateTime = "DELETING", nil, nil, nil
-	for i := range d.GlobalSecondaryIndexes {
-		d.GlobalSecondaryIndexes[i].IndexStatus = "DELETING"
-	}
+	d.GlobalSecondaryIndexes, d.LocalSecondaryIndexes = nil, nil
 	return &deleteTableOutput{d}, nil
 }
 

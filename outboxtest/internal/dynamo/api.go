@@ -20,7 +20,7 @@ type keySchemaElement struct {
 
 type projection struct {
 	ProjectionType   *string  `json:",omitempty" wire:"enum=ALL|INCLUDE|KEYS_ONLY"`
-	NonKeyAttributes []string `json:",omitempty" wire:"min=1"`
+	NonKeyAttributes []string `json:",omitempty" wire:"min=1,members=1|255"`
 }
 
 type provisionedThroughput struct {
@@ -34,8 +34,8 @@ type onDemandThroughput struct {
 }
 
 type tag struct {
-	Key   string
-	Value string
+	Key   *string `wire:"required"`
+	Value *string `wire:"required"`
 }
 
 // expressions are the parameters that expressions bring along.
@@ -93,6 +93,26 @@ func adminName(tree map[string]any) error {
 	}
 	if len(name) < 3 || len(name) > 255 {
 		return wire.Validation("TableName must be at least 3 characters long and at most 255 characters long")
+	}
+	return nil
+}
+
+// writeOrder is what AWS's newer validation looks at first in the write of one item that has its
+// required member: one fault ends it.
+func writeOrder(tree map[string]any, required string) error {
+	if tree[required] == nil {
+		return nil
+	}
+	if tree["TableName"] == "" {
+		return wire.Validation(envelope + "Value at 'TableName' failed to satisfy constraint: Member must have length greater than or equal to 1")
+	}
+	switch v, given := tree["ReturnValues"].(string); v {
+	case "ALL_OLD", "UPDATED_OLD", "ALL_NEW", "UPDATED_NEW", "NONE":
+	default:
+		if given {
+			// AWS's spelling.
+			return wire.Validation(envelope + "Failed to satisfy constraint: Member must satisfy enum value set: [ALL_OLD, UPDATED_OLD, ALL_NEW, UPDATE_NEW, NONE]")
+		}
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ type writeRequest struct {
 }
 
 type batchWriteItemInput struct {
-	RequestItems map[string][]writeRequest `wire:"required,min=1,keys=1|1024,values=1|25"`
+	RequestItems map[string][]writeRequest `wire:"required,keys=3|255,late,values=1|25"`
 	accounting
 	collections
 }
@@ -100,6 +100,9 @@ func (db *DB) batchWriteItem(in *batchWriteItemInput) (*batchWriteItemOutput, er
 
 // parse checks the requests as far as that goes without their tables.
 func (in *batchWriteItemInput) parse() ([]*write, error) {
+	if len(in.RequestItems) == 0 {
+		return nil, wire.Validation("The requestItems parameter is required for BatchWriteItem")
+	}
 	var writes []*write
 	for _, name := range slices.Sorted(maps.Keys(in.RequestItems)) {
 		for _, r := range in.RequestItems[name] {
@@ -183,7 +186,7 @@ func (s keySet) add(t *table, item attr.Item) bool {
 }
 
 type keysAndAttributes struct {
-	Keys                     []map[string]attr.Raw `wire:"required,min=1,max=100"`
+	Keys                     []map[string]attr.Raw `wire:"required,min=1,max=100,newer"`
 	AttributesToGet          []string              `wire:"min=1,max=255"`
 	ConsistentRead           *bool
 	ProjectionExpression     *string
@@ -191,7 +194,7 @@ type keysAndAttributes struct {
 }
 
 type batchGetItemInput struct {
-	RequestItems map[string]keysAndAttributes `wire:"required,min=1,keys=1|1024"`
+	RequestItems map[string]keysAndAttributes `wire:"required,min=1,keys=3|255,newer"`
 	accounting
 }
 

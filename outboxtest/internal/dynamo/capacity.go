@@ -170,6 +170,6 @@ func (c collections) metrics(o outcome, item attr.Item) *itemCollectionMetrics {
 	if str(c.ReturnItemCollectionMetrics) != "SIZE" || len(o.t.local) == 0 {
 		return nil
 	}
-	hash := o.t.key.hash.name
+	hash := o.t.key.hash[0].name
 	return &itemCollectionMetrics{ItemCollectionKey: attr.Item{hash: item[hash]}, SizeEstimateRangeGB: [2]float64{0, 1}}
 }

@@ -16,12 +16,22 @@ const (
 	maxUnits         = 1_000_000_000_000
 )
 
-type secondaryIndex struct {
+type globalSecondaryIndex struct {
+	IndexName             *string            `wire:"required,name,min=3,max=255"`
+	KeySchema             []keySchemaElement `wire:"required,min=1,max=8"`
+	Projection            *projection        `wire:"required"`
+	ProvisionedThroughput *provisionedThroughput
+}
+
+type localSecondaryIndex struct {
 	IndexName  *string            `wire:"required,name,min=3,max=255"`
 	KeySchema  []keySchemaElement `wire:"required,min=1,max=2"`
 	Projection *projection        `wire:"required"`
-	// Global indexes only.
-	ProvisionedThroughput *provisionedThroughput
+}
+
+// common is what the local index has in common with a global one.
+func (i localSecondaryIndex) common() globalSecondaryIndex {
+	return globalSecondaryIndex{IndexName: i.IndexName, KeySchema: i.KeySchema, Projection: i.Projection}
 }
 
 type streamSpecification struct {
@@ -36,8 +46,8 @@ type createTableInput struct {
 	BillingMode               *string               `wire:"enum=PROVISIONED|PAY_PER_REQUEST"`
 	ProvisionedThroughput     *provisionedThroughput
 	OnDemandThroughput        *onDemandThroughput
-	LocalSecondaryIndexes     []secondaryIndex
-	GlobalSecondaryIndexes    []secondaryIndex
+	GlobalSecondaryIndexes    []globalSecondaryIndex
+	LocalSecondaryIndexes     []localSecondaryIndex
 	StreamSpecification       *streamSpecification
 	TableClass                *string `wire:"enum=STANDARD|STANDARD_INFREQUENT_ACCESS"`
 	DeletionProtectionEnabled *bool
@@ -70,9 +80,13 @@ func (db *DB) createTable(in *createTableInput) (*createTableOutput, error) {
 	db.tables[name] = t
 	d := db.describe(t)
 	// The table is ready at once, but AWS's answer never says so.
-	d.TableStatus = "CREATING"
+	d.TableStatus, d.WarmThroughput = "CREATING", nil
+	if d.BillingModeSummary != nil {
+		d.BillingModeSummary.LastUpdateToPayPerRequestDateTime = nil
+		d.TableThroughputModeSummary.LastUpdateToPayPerRequestDateTime = nil
+	}
 	for i := range d.GlobalSecondaryIndexes {
-		d.GlobalSecondaryIndexes[i].IndexStatus = "CREATING"
+		d.GlobalSecondaryIndexes[i].IndexStatus, d.GlobalSecondaryIndexes[i].WarmThroughput = "CREATING", nil
 	}
 	return &createTableOutput{d}, nil
 }
@@ -93,10 +107,10 @@ func (db *DB) newTable(in *createTableInput) *table {
 		t.provisioned.maxReads, t.provisioned.maxWrites = o.MaxReadRequestUnits, o.MaxWriteRequestUnits
 	}
 	for _, tag := range in.Tags {
-		t.tags[tag.Key] = tag.Value
+		t.tags[*tag.Key] = *tag.Value
 	}
 	for _, i := range in.LocalSecondaryIndexes {
-		t.local = append(t.local, t.newIndex(i, false))
+		t.local = append(t.local, t.newIndex(i.common(), false))
 	}
 	for _, i := range in.GlobalSecondaryIndexes {
 		t.global = append(t.global, t.newIndex(i, true))
@@ -107,7 +121,7 @@ func (db *DB) newTable(in *createTableInput) *table {
 	return t
 }
 
-func (t *table) newIndex(in secondaryIndex, global bool) *index {
+func (t *table) newIndex(in globalSecondaryIndex, global bool) *index {
 	i := &index{
 		name: *in.IndexName, arn: t.arn + "/index/" + *in.IndexName, key: schemaOf(in.KeySchema, t.attrs),
 		global: global, projection: str(in.Projection.ProjectionType), nonKey: in.Projection.NonKeyAttributes,
@@ -135,9 +149,9 @@ func schemaOf(elements []keySchemaElement, defs []attributeDefinition) keySchema
 	for _, e := range elements {
 		a := keyAttr{name: *e.AttributeName, kind: kindOf(*e.AttributeName, defs)}
 		if *e.KeyType == "HASH" {
-			k.hash = a
+			k.hash = append(k.hash, a)
 		} else {
-			k.rng = a
+			k.ranges = append(k.ranges, a)
 		}
 	}
 	return k
@@ -179,6 +193,9 @@ func (in *createTableInput) validate() error {
 	if err := in.validateBilling(); err != nil {
 		return err
 	}
+	if err := definedOnce(in.AttributeDefinitions); err != nil {
+		return err
+	}
 	defs := defined(in.AttributeDefinitions)
 	if err := validateKeySchema(in.KeySchema, defs); err != nil {
 		return err
@@ -194,6 +211,9 @@ func (in *createTableInput) validate() error {
 		return err
 	}
 	if err := in.validateUse(defs); err != nil {
+		return err
+	}
+	if err := validateTags(in.Tags); err != nil {
 		return err
 	}
 	return validateStream(in.StreamSpecification)
@@ -251,60 +271,8 @@ func (o *onDemandThroughput) validate() error {
 	return nil
 }
 
-func defined(defs []attributeDefinition) []string {
-	var names []string
-	for _, d := range defs {
-		if !slices.Contains(names, *d.AttributeName) {
-			names = append(names, *d.AttributeName)
-		}
-	}
-	return names
-}
-
-func namesOf(elements []keySchemaElement) []string {
-	names := make([]string, len(elements))
-	for i, e := range elements {
-		names[i] = *e.AttributeName
-	}
-	return names
-}
-
-func undefinedKeys(keys, defs []string) error {
-	for _, k := range keys {
-		if !slices.Contains(defs, k) {
-			return invalid("Some index key attributes are not defined in AttributeDefinitions. Keys: [%s], AttributeDefinitions: [%s]",
-				strings.Join(keys, ", "), strings.Join(defs, ", "))
-		}
-	}
-	return nil
-}
-
-func validateKeySchema(elements []keySchemaElement, defs []string) error {
-	keys := namesOf(elements)
-	if len(keys) > len(defs) {
-		return wire.Validation("Invalid KeySchema: Some index key attribute have no definition")
-	}
-	if err := undefinedKeys(keys, defs); err != nil {
-		return err
-	}
-	return validateKeyTypes(elements)
-}
-
-func validateKeyTypes(elements []keySchemaElement) error {
-	if len(elements) == 2 && *elements[0].AttributeName == *elements[1].AttributeName {
-		return wire.Validation("Both the Hash Key and the Range Key element in the KeySchema have the same name")
-	}
-	if *elements[0].KeyType != "HASH" {
-		return wire.Validation("Invalid KeySchema: The first KeySchemaElement is not a HASH key type")
-	}
-	if len(elements) == 2 && *elements[1].KeyType != "RANGE" {
-		return wire.Validation("Invalid KeySchema: The second KeySchemaElement is not a RANGE key type")
-	}
-	return nil
-}
-
-// validateIndex checks what both sorts of index have in common.
-func (i *secondaryIndex) validate(defs []string, names map[string]struct{}) error {
+// validate checks what both sorts of index have in common.
+func (i *globalSecondaryIndex) validate(defs []string, names map[string]struct{}) error {
 	p := i.Projection
 	switch {
 	case p.ProjectionType == nil:
@@ -313,6 +281,11 @@ func (i *secondaryIndex) validate(defs []string, names map[string]struct{}) erro
 		return invalid("ProjectionType is %s, but NonKeyAttributes is specified", *p.ProjectionType)
 	case p.NonKeyAttributes == nil && *p.ProjectionType == "INCLUDE":
 		return invalid("ProjectionType is INCLUDE, but NonKeyAttributes is not specified")
+	}
+	for n, name := range p.NonKeyAttributes {
+		if slices.Contains(p.NonKeyAttributes[:n], name) {
+			return invalid("Duplicate value in NonKeyAttributes: %s", name)
+		}
 	}
 	if _, twice := names[*i.IndexName]; twice {
 		return invalid("Duplicate index name: %s", *i.IndexName)
@@ -332,7 +305,8 @@ func (in *createTableInput) validateLocal(defs []string, names map[string]struct
 		return invalid("Table KeySchema does not have a range key, which is required when specifying a LocalSecondaryIndex")
 	}
 	hash := *in.KeySchema[0].AttributeName
-	for _, i := range in.LocalSecondaryIndexes {
+	for _, local := range in.LocalSecondaryIndexes {
+		i := local.common()
 		if err := undefinedKeys(namesOf(i.KeySchema), defs); err != nil {
 			return err
 		}
@@ -375,11 +349,11 @@ func (in *createTableInput) validateGlobal(defs []string, names map[string]struc
 	return nil
 }
 
-func (i *secondaryIndex) validateGlobal(defs []string, names map[string]struct{}, onDemand bool) error {
+func (i *globalSecondaryIndex) validateGlobal(defs []string, names map[string]struct{}, onDemand bool) error {
 	if err := undefinedKeys(namesOf(i.KeySchema), defs); err != nil {
 		return err
 	}
-	if err := validateKeyTypes(i.KeySchema); err != nil {
+	if err := validateIndexKeyTypes(i.KeySchema); err != nil {
 		return err
 	}
 	if err := i.validate(defs, names); err != nil {
@@ -397,11 +371,16 @@ func (i *secondaryIndex) validateGlobal(defs []string, names map[string]struct{}
 // validateUse checks that every defined attribute is a key somewhere.
 func (in *createTableInput) validateUse(defs []string) error {
 	used := namesOf(in.KeySchema)
-	for _, i := range slices.Concat(in.LocalSecondaryIndexes, in.GlobalSecondaryIndexes) {
-		for _, name := range namesOf(i.KeySchema) {
-			if !slices.Contains(used, name) {
-				used = append(used, name)
-			}
+	var keys []keySchemaElement
+	for _, i := range in.LocalSecondaryIndexes {
+		keys = append(keys, i.KeySchema...)
+	}
+	for _, i := range in.GlobalSecondaryIndexes {
+		keys = append(keys, i.KeySchema...)
+	}
+	for _, name := range namesOf(keys) {
+		if !slices.Contains(used, name) {
+			used = append(used, name)
 		}
 	}
 	if len(used) == len(defs) {

@@ -205,15 +205,26 @@ func run[In, Out any](body []byte, f func(*In) (Out, error)) (any, error) {
 	return f(in)
 }
 
-// plain makes the error that the client sees. PutItem and UpdateItem count faults of the request
-// the way AWS does for them alone.
+// plain makes the error that the client sees. AWS validates with two generations of code, which word
+// some faults differently: single writes and most reads have the newer one, scans, batches of writes
+// and transactions the older. Single writes count the faults of the request besides.
 func plain(operation string, err error) error {
 	e := wire.AsError(err)
-	if e.Counted && (operation == "PutItem" || operation == "UpdateItem") {
-		return wire.Validation("1 validation error detected: " + e.Message)
+	switch operation {
+	case "PutItem", "UpdateItem", "DeleteItem":
+		if e.Counted {
+			return wire.Validation(envelope + e.Message)
+		}
+	case "Scan", "BatchWriteItem", "TransactWriteItems", "TransactGetItems":
+		if e.Older != "" {
+			return &wire.Error{Code: e.Code, Message: e.Older}
+		}
 	}
 	return e
 }
+
+// envelope stands before faults that are counted.
+const envelope = "1 validation error detected: "
 
 // announce tells OnChange what was committed. It returns once every change that was pending when
 // it was called has been told, by this caller or another.
@@ -238,7 +249,7 @@ func (db *DB) commit(t *table, old *record, next attr.Item, byTTL bool) {
 	change := Change{Table: t.name, TableARN: t.arn, Kind: Modify, New: next, At: db.cfg.Now(), ByTTL: byTTL}
 	var rec *record
 	if next != nil {
-		rec = &record{key: t.key.place(next), item: next, size: attr.ItemSize(next)}
+		rec = &record{key: t.key.place(next), tie: t.key.tie(next), item: next, size: attr.ItemSize(next)}
 		change.Keys = t.key.key(next)
 	}
 	if old == nil {
@@ -252,8 +263,8 @@ func (db *DB) commit(t *table, old *record, next attr.Item, byTTL bool) {
 	t.store(old, rec)
 	change.SizeBytes = attr.ItemSize(change.Keys) + attr.ItemSize(change.Old) + attr.ItemSize(change.New)
 	for _, d := range t.destinations {
-		if d.status(change.At) == statusActive {
-			change.Destinations = append(change.Destinations, Destination{StreamARN: d.arn, Precision: d.precision})
+		if precision, ok := d.replicates(change.At); ok {
+			change.Destinations = append(change.Destinations, Destination{StreamARN: d.arn, Precision: precision})
 		}
 	}
 	if t.stream != nil {

@@ -148,9 +148,12 @@ func (p throughput) warm() *warmThroughputDescription {
 
 func (k keySchema) elements() []keySchemaElement {
 	hash, rng := "HASH", "RANGE"
-	out := []keySchemaElement{{&k.hash.name, &hash}}
-	if k.rng.name != "" {
-		out = append(out, keySchemaElement{&k.rng.name, &rng})
+	var out []keySchemaElement
+	for _, a := range k.hash {
+		out = append(out, keySchemaElement{&a.name, &hash})
+	}
+	for _, a := range k.ranges {
+		out = append(out, keySchemaElement{&a.name, &rng})
 	}
 	return out
 }

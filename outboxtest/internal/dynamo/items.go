@@ -17,6 +17,9 @@ type putItemInput struct {
 	conditional
 }
 
+// Precheck looks at what is told alone.
+func (*putItemInput) Precheck(tree map[string]any) error { return writeOrder(tree, "Item") }
+
 type writeOutput struct {
 	Attributes            attr.Item              `json:",omitempty"`
 	ConsumedCapacity      *consumedCapacity      `json:",omitempty"`

@@ -15,7 +15,7 @@ func TestPutAndGet(t *testing.T) {
 	w.create("rows", "pk:S")
 	full := item{
 		"pk": s("a"), "s": s(""), "n": n("-15789000"), "b": b(""), "t": &types.AttributeValueMemberBOOL{Value: true},
-		"null": &types.AttributeValueMemberNULL{Value: true}, "ss": ss("a", ""), "ns": &types.AttributeValueMemberNS{Value: []string{"1", "2"}},
+		"null": &types.AttributeValueMemberNULL{Value: true}, "ss": ss("", "a"), "ns": &types.AttributeValueMemberNS{Value: []string{"1", "2"}},
 		"bs": &types.AttributeValueMemberBS{Value: [][]byte{[]byte("x")}}, "l": l(s("x"), l(), m(item{})), "m": m(item{"a.b": n("0.5")}),
 	}
 	w.put("rows", full)
@@ -106,14 +106,14 @@ func TestPutRefusals(t *testing.T) {
 		{with("sk", b("")), "One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty binary value. Key: sk"},
 		{with("pk", s(strings.Repeat("x", 2049))), "One or more parameter values were invalid: Size of hashkey has exceeded the maximum size limit of2048 bytes"},
 		{with("sk", b(strings.Repeat("x", 1025))), "One or more parameter values were invalid: Aggregated size of all range keys has exceeded the size limit of 1024 bytes"},
-		{with("v", n("")), "The parameter cannot be converted to a numeric value"},
-		{with("v", n("b")), "The parameter cannot be converted to a numeric value: b"},
-		{with("v", n("1e126")), "Number overflow. Attempting to store a number with magnitude larger than supported range"},
-		{with("v", n("1e-131")), "Number underflow. Attempting to store a number with magnitude smaller than supported range"},
-		{with("v", n(strings.Repeat("1", 39))), "Attempting to store more than 38 significant digits in a Number"},
+		{with("v", n("")), enveloped + "The parameter cannot be converted to a numeric value: "},
+		{with("v", n("b")), enveloped + "The parameter cannot be converted to a numeric value: b"},
+		{with("v", n("1e126")), enveloped + "Number overflow. Attempting to store a number with magnitude larger than supported range"},
+		{with("v", n("1e-131")), enveloped + "Number underflow. Attempting to store a number with magnitude smaller than supported range"},
+		{with("v", n(strings.Repeat("1", 39))), enveloped + "Attempting to store more than 38 significant digits in a Number"},
 		{with("v", ss()), "1 validation error detected: One or more parameter values were invalid: An string set  may not be empty"},
-		{with("v", ss("a", "a")), "1 validation error detected: One or more parameter values were invalid: Input collection [a, a] contains duplicates."},
-		{with("v", &types.AttributeValueMemberNS{Value: []string{"1", "1.0"}}), "1 validation error detected: Input collection contains duplicates"},
+		{with("v", ss("a", "a")), "1 validation error detected: One or more parameter values were invalid: Input collection [\"a\", \"a\"] contains duplicates."},
+		{with("v", &types.AttributeValueMemberNS{Value: []string{"1", "1.0"}}), "1 validation error detected: One or more parameter values were invalid: Input collection contains duplicates."},
 		{with("v", deep), "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"},
 		{with("v", s(strings.Repeat("x", 400<<10))), "Item size has exceeded the maximum allowed size"},
 	} {

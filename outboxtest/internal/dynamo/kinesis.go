@@ -19,8 +19,10 @@ const defaultPrecision = "MILLISECOND"
 
 // destination is a Kinesis stream that receives a table's changes, now or once.
 type destination struct {
-	arn       string
-	precision string
+	arn string
+	// precision is what was asked for, "" if nothing was; while the destination is UPDATING, the
+	// former one still holds.
+	precision, former string
 	// changing is set until the clock reaches settled; the destination is then on or off.
 	changing string
 	settled  time.Time
@@ -36,6 +38,22 @@ func (d *destination) status(now time.Time) string {
 		return statusActive
 	}
 	return statusDisabled
+}
+
+// replicates tells whether changes are replicated at a moment, and in which precision.
+func (d *destination) replicates(now time.Time) (precision string, ok bool) {
+	switch d.status(now) {
+	case statusActive:
+		precision = d.precision
+	case statusUpdating:
+		precision = d.former
+	default:
+		return "", false
+	}
+	if precision == "" {
+		precision = defaultPrecision
+	}
+	return precision, true
 }
 
 type kinesisConfiguration struct {
@@ -88,14 +106,14 @@ func (db *DB) enableKinesis(in *kinesisInput) (*kinesisOutput, error) {
 		d = &destination{arn: *in.StreamArn}
 		t.destinations = append(t.destinations, d)
 	}
-	d.precision = defaultPrecision
-	if c := in.EnableKinesisStreamingConfiguration; c != nil && c.ApproximateCreationDateTimePrecision != nil {
-		d.precision = *c.ApproximateCreationDateTimePrecision
+	c := in.EnableKinesisStreamingConfiguration
+	if c == nil {
+		c = &kinesisConfiguration{}
 	}
+	d.precision = str(c.ApproximateCreationDateTimePrecision)
 	d.changing, d.settled, d.on = statusEnabling, now.Add(db.cfg.EnableDelay), true
 	return &kinesisOutput{
-		TableName: t.name, StreamArn: d.arn, DestinationStatus: statusEnabling,
-		EnableKinesisStreamingConfiguration: in.EnableKinesisStreamingConfiguration,
+		TableName: t.name, StreamArn: d.arn, DestinationStatus: statusEnabling, EnableKinesisStreamingConfiguration: c,
 	}, nil
 }
 
@@ -138,16 +156,19 @@ func (db *DB) updateKinesis(in *updateKinesisInput) (*kinesisOutput, error) {
 		return nil, wire.Validation("Streaming destination cannot be updated with given parameters: " +
 			"UpdateKinesisStreamingConfiguration cannot be null or contain only null values")
 	}
+	now := db.cfg.Now()
 	d := t.destination(*in.StreamArn)
-	if d == nil || d.status(db.cfg.Now()) != statusActive {
+	if d == nil || d.status(now) != statusActive {
 		return nil, wire.Validation(badDestinationState + "No streaming destination with streamArn: " + *in.StreamArn +
 			" found for table with tableName: " + t.name)
 	}
-	if d.precision == *c.ApproximateCreationDateTimePrecision {
-		return nil, wire.Validation("Invalid Request: Precision is already set to the desired value of " + d.precision +
+	current, _ := d.replicates(now)
+	if current == *c.ApproximateCreationDateTimePrecision {
+		return nil, wire.Validation("Invalid Request: Precision is already set to the desired value of " + current +
 			" for tableId: " + t.id + ", kdsArn: " + d.arn)
 	}
-	d.precision = *c.ApproximateCreationDateTimePrecision
+	d.precision, d.former = *c.ApproximateCreationDateTimePrecision, current
+	d.changing, d.settled = statusUpdating, now.Add(db.cfg.EnableDelay)
 	return &kinesisOutput{
 		TableName: t.name, StreamArn: d.arn, DestinationStatus: statusUpdating, UpdateKinesisStreamingConfiguration: c,
 	}, nil
@@ -160,7 +181,7 @@ type describeKinesisInput struct {
 type destinationDescription struct {
 	StreamArn                            string
 	DestinationStatus                    string
-	ApproximateCreationDateTimePrecision string
+	ApproximateCreationDateTimePrecision string `json:",omitempty"`
 }
 
 type describeKinesisOutput struct {

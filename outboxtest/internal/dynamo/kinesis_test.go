@@ -39,7 +39,8 @@ func TestKinesisDestination(t *testing.T) {
 		return changes[0].Destinations
 	}
 
-	require.NoError(t, enable(streamARN))
+	_, answer := w.text("EnableKinesisStreamingDestination", `{"TableName":"rows","StreamArn":"`+streamARN+`"}`)
+	require.JSONEq(t, `{"TableName":"rows","StreamArn":"`+streamARN+`","DestinationStatus":"ENABLING","EnableKinesisStreamingConfiguration":{}}`, answer)
 	require.Equal(t, types.DestinationStatusEnabling, status())
 	require.Empty(t, destinations("before"), "a change before ACTIVE is not replicated")
 	requireInvalid(t, enable(streamARN), "Table is not in a valid state to enable Kinesis Streaming Destination: "+
@@ -47,6 +48,9 @@ func TestKinesisDestination(t *testing.T) {
 
 	w.advance(time.Minute)
 	require.Equal(t, types.DestinationStatusActive, status())
+	_, answer = w.text("DescribeKinesisStreamingDestination", `{"TableName":"rows"}`)
+	require.JSONEq(t, `{"TableName":"rows","KinesisDataStreamDestinations":[{"StreamArn":"`+streamARN+`","DestinationStatus":"ACTIVE"}]}`, answer,
+		"a precision that nobody chose is not told")
 	require.Equal(t, []dynamo.Destination{{StreamARN: streamARN, Precision: "MILLISECOND"}}, destinations("active"))
 
 	micro := types.ApproximateCreationDateTimePrecisionMicrosecond
@@ -58,8 +62,16 @@ func TestKinesisDestination(t *testing.T) {
 		return err
 	}
 	require.NoError(t, update())
-	require.ErrorContains(t, update(), "Precision is already set to the desired value of MICROSECOND")
+	require.Equal(t, types.DestinationStatusUpdating, status())
+	require.Equal(t, "MILLISECOND", destinations("updating")[0].Precision, "changes go on to be replicated")
+	requireInvalid(t, update(), "Table is not in a valid state to enable Kinesis Streaming Destination: No streaming destination with streamArn: "+streamARN+
+		" found for table with tableName: rows")
+	w.advance(time.Minute)
+	require.Equal(t, types.DestinationStatusActive, status())
+	require.ErrorContains(t, update(), "Invalid Request: Precision is already set to the desired value of MICROSECOND for tableId: ")
 	require.Equal(t, "MICROSECOND", destinations("micro")[0].Precision)
+	_, answer = w.text("DescribeKinesisStreamingDestination", `{"TableName":"rows"}`)
+	require.Contains(t, answer, `"ApproximateCreationDateTimePrecision":"MICROSECOND"`)
 
 	disable := func() error {
 		_, err := w.DisableKinesisStreamingDestination(t.Context(), &dynamodb.DisableKinesisStreamingDestinationInput{
@@ -74,6 +86,13 @@ func TestKinesisDestination(t *testing.T) {
 	requireInvalid(t, disable(), "Table is not in a valid state to enable Kinesis Streaming Destination: "+
 		"KinesisStreamingDestination must be ACTIVE to perform DISABLE operation.")
 	require.NoError(t, enable(streamARN), "it can be enabled again")
+	for body, message := range map[string]string{
+		`{"TableName":"rows","StreamArn":"` + streamARN + `"}`: "Streaming destination cannot be updated with given parameters: UpdateKinesisStreamingConfiguration cannot be null or contain only null values",
+		`{"TableName":"rows","StreamArn":"` + streamARN + `","UpdateKinesisStreamingConfiguration":{"ApproximateCreationDateTimePrecision":"SECOND"}}`: enveloped +
+			"Value 'SECOND' at 'updateKinesisStreamingConfiguration.approximateCreationDateTimePrecision' failed to satisfy constraint: Member must satisfy enum value set: [MILLISECOND, MICROSECOND]",
+	} {
+		require.Equal(t, message, w.refused("UpdateKinesisStreamingDestination", body))
+	}
 
 	unknown := "arn:aws:kinesis:us-east-1:000000000000:stream/unknown"
 	requireError(t, enable(unknown), "ResourceNotFoundException", "Requested resource not found: Stream: "+unknown+" not found")

@@ -49,6 +49,11 @@ func accepts(operator string, kind attr.Kind) bool {
 	return scalar
 }
 
+// counted is like invalid, for a fault that single writes count.
+func counted(format string, args ...any) error {
+	return wire.CountedValidation(invalidParameters + fmt.Sprintf(format, args...))
+}
+
 func rawValues(raw []attr.Raw) ([]attr.Value, error) {
 	values := make([]attr.Value, len(raw))
 	for i, r := range raw {
@@ -64,11 +69,11 @@ func rawValues(raw []attr.Raw) ([]attr.Value, error) {
 // checkArguments checks the number of values and that they go together.
 func checkArguments(operator string, values []attr.Value) error {
 	if low, high := arguments(operator); len(values) < low || len(values) > high {
-		return invalid("Invalid number of argument(s) for the %s ComparisonOperator", operator)
+		return counted("Invalid number of argument(s) for the %s ComparisonOperator", operator)
 	}
 	for _, v := range values {
 		if v.Kind() != values[0].Kind() {
-			return invalid("AttributeValues inside AttributeValueList must be of same type")
+			return counted("AttributeValues inside AttributeValueList must be of same type")
 		}
 	}
 	return nil
@@ -171,7 +176,7 @@ func expectations(expected map[string]expectedAttributeValue, operator *string) 
 func (e expectedAttributeValue) test(name string) (expr.Test, error) {
 	t := expr.Test{Attribute: name}
 	fail := func(format string, args ...any) (expr.Test, error) {
-		return t, invalid(format+" for Attribute: %s", append(args, name)...)
+		return t, counted(format+" for Attribute: %s", append(args, name)...)
 	}
 	raw := e.AttributeValueList
 	switch {
@@ -199,7 +204,7 @@ func (e expectedAttributeValue) test(name string) (expr.Test, error) {
 	}
 	for _, v := range t.Values {
 		if !accepts(t.Operator, v.Kind()) {
-			return t, invalid("ComparisonOperator %s is not valid for %s AttributeValue type", t.Operator, v.Kind())
+			return t, counted("ComparisonOperator %s is not valid for %s AttributeValue type", t.Operator, v.Kind())
 		}
 	}
 	return t, checkRange(t.Operator, t.Values)

@@ -2,9 +2,11 @@ package dynamo
 
 import (
 	"cmp"
+	"crypto/md5"
 	"encoding/binary"
-	"hash/fnv"
 	"math/bits"
+
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/attr"
 )
 
 // entryKey is the place of an item in a table or index: the partition first, in the order of its
@@ -17,24 +19,40 @@ func (k entryKey) compare(l entryKey) int {
 	return cmp.Or(cmp.Compare(k.part, l.part), cmp.Compare(k.sort, l.sort), cmp.Compare(k.tie, l.tie))
 }
 
-// id is a string that is different for every key.
-func (k entryKey) id() string {
+// partition puts the hash of a partition key in front of it. It is DynamoDB's hash, so that scans
+// meet the keys in the same order and segments hold the same keys.
+func partition(values []attr.Value) string {
+	var k keySchema
+	if len(values) > 1 {
+		k.hash = make([]keyAttr, len(values))
+	}
+	id := ""
+	for _, v := range values {
+		id += k.sortable(v)
+	}
+	return hashOf(values) + id
+}
+
+// hashOf is the hash of a key's values, in eight bytes.
+func hashOf(values []attr.Value) string {
+	h := md5.New()
+	_, _ = h.Write([]byte("Outliers")) // a hash never fails
+	for _, v := range values {
+		_, _ = h.Write(v.Stored())
+	}
+	return string(h.Sum(nil)[:8])
+}
+
+// tie orders items that share an index's key, as DynamoDB does: by the hash of their own key. It is
+// different for every item.
+func (k keySchema) tie(item attr.Item) string {
+	p := k.place(item)
 	var length [4]byte
-	binary.BigEndian.PutUint32(length[:], uint32(len(k.part)))
-	return string(length[:]) + k.part + k.sort
+	binary.BigEndian.PutUint32(length[:], uint32(len(p.part)))
+	return hashOf(k.values(k.attrs(), item)) + string(length[:]) + p.part + p.sort
 }
 
-// partition puts the hash of a partition key in front of it.
-func partition(sortable string) string {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(sortable)) // a hash never fails
-	var prefix [8]byte
-	binary.BigEndian.PutUint64(prefix[:], mix(h.Sum64()))
-	return string(prefix[:]) + sortable
-}
-
-// mix spreads the hash over all its bits: FNV leaves the high ones of short keys alike, and
-// segments of a scan go by the high ones.
+// mix spreads a number over all its bits.
 func mix(h uint64) uint64 {
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd

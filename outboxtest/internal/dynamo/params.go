@@ -45,7 +45,7 @@ func (e *expressions) checkParams(all []expression, legacy []param) error {
 			strings.Join(old, ", ") + "} Expression parameters: {" + strings.Join(given, ", ") + "}")
 	}
 	if e.ExpressionAttributeNames != nil && len(given) == 0 {
-		return wire.Validation("ExpressionAttributeNames can only be specified when using expressions")
+		return wire.CountedValidation("ExpressionAttributeNames can only be specified when using expressions")
 	}
 	usable := slices.ContainsFunc(all, func(x expression) bool { return x.kind != expr.Projection && x.given() })
 	if e.ExpressionAttributeValues != nil && len(valued) > 0 && !usable {
@@ -53,7 +53,12 @@ func (e *expressions) checkParams(all []expression, legacy []param) error {
 		if len(valued) > 1 {
 			verb = " are null"
 		}
-		return wire.CountedValidation("ExpressionAttributeValues can only be specified when using expressions: " + strings.Join(valued, " and ") + verb)
+		const message = "ExpressionAttributeValues can only be specified when using expressions"
+		e := wire.CountedValidation(message + ": " + strings.Join(valued, " and ") + verb)
+		if valued[len(valued)-1] == expr.Condition { // a write
+			e.Message, e.Older = message, e.Message
+		}
+		return e
 	}
 	return nil
 }
@@ -82,17 +87,28 @@ func (e *expressions) values() (map[string]attr.Value, error) {
 	for name, raw := range e.ExpressionAttributeValues {
 		v, err := raw.Value()
 		if err != nil {
-			w := wire.AsError(err)
-			// Two complaints come as they are.
-			if strings.HasPrefix(w.Message, "Nesting Levels") || strings.Contains(w.Message, "Null attribute value") {
-				return nil, w
-			}
-			return nil, &wire.Error{Code: w.Code, Counted: w.Counted,
-				Message: "ExpressionAttributeValues contains invalid value: " + w.Message + " for key " + name}
+			return nil, invalidValue(wire.AsError(err), name)
 		}
 		values[name] = v
 	}
 	return values, nil
+}
+
+// invalidValue is the fault of a placeholder's value. The older validation names the placeholder
+// always, the newer only where the value is no value at all.
+func invalidValue(fault *wire.Error, placeholder string) error {
+	wrap := func(message string) string {
+		return "ExpressionAttributeValues contains invalid value: " + message + " for key " + placeholder
+	}
+	e := *fault
+	if e.Older == "" {
+		e.Older = e.Message
+	}
+	e.Older = wrap(e.Older)
+	if !e.Counted && e.Message != attr.MessageTooDeep {
+		e.Message = wrap(e.Message)
+	}
+	return &e
 }
 
 // itemOf checks the values of an item or key.
@@ -109,7 +125,7 @@ func itemOf(raw map[string]attr.Raw) (attr.Item, error) {
 func checkName(name string) error {
 	switch {
 	case name == "":
-		return wire.Validation("One or more parameter values were invalid: Empty attribute name")
+		return &wire.Error{Code: wire.CodeValidation, Message: invalidParameters + "Empty attribute name", Older: "Empty attribute name"}
 	case len(name) > 65535:
 		return wire.Validation("One or more parameter values were invalid: Attribute name is too large, must be less than 65536 bytes")
 	}

@@ -1,7 +1,6 @@
 package dynamo
 
 import (
-	"github.com/seed-1b628d3f/outbox/outboxtest/internal/attr"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/expr"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
@@ -30,12 +29,13 @@ func (db *DB) query(in *queryInput) (*pageOutput, error) {
 	if r.start != nil && len(r.start) != len(r.startNames()) {
 		return nil, wire.Validation("The provided starting key is invalid")
 	}
-	hash, rng, err := r.bounds(bounds)
+	kr, err := r.bounds(bounds, in.KeyConditionExpression != nil)
 	if err != nil {
 		return nil, err
 	}
+	part, within := partition(kr.hash), r.key().stretch(kr.equal, kr.last)
 	if r.start != nil {
-		if err := r.checkStartBounds(hash, rng); err != nil {
+		if err := r.checkStartBounds(part, within, len(kr.equal) > 0 || kr.last != nil); err != nil {
 			return nil, err
 		}
 	}
@@ -45,9 +45,8 @@ func (db *DB) query(in *queryInput) (*pageOutput, error) {
 	if err := r.checkAttributes(); err != nil {
 		return nil, err
 	}
-	part := partition(hash.Sortable())
 	forward := in.ScanIndexForward == nil || *in.ScanIndexForward
-	return r.page(in.Limit, r.walk(part, rng, forward)), nil
+	return r.page(in.Limit, r.walk(part, within, forward)), nil
 }
 
 // parse checks the request as far as that goes without the table.
@@ -89,7 +88,7 @@ func (in *queryInput) parse() (*reading, map[string]expr.Bound, error) {
 			return nil, nil, err
 		}
 	}
-	if len(bounds) < 1 || len(bounds) > 2 {
+	if in.KeyConditionExpression == nil && in.IndexName == nil && (len(bounds) < 1 || len(bounds) > 2) {
 		return nil, nil, wire.Validation("Conditions can be of length 1 or 2 only")
 	}
 	return r, bounds, nil
@@ -130,62 +129,19 @@ func (in *queryInput) parseExpressions(r *reading) (map[string]expr.Bound, error
 	return key.Bounds()
 }
 
-// bounds checks the key condition against the key. rng is nil if the sort key is free.
-func (r *reading) bounds(bounds map[string]expr.Bound) (hash attr.Value, rng *expr.Bound, err error) {
-	for n, a := range r.key().attrs() {
-		b, ok := bounds[a.name]
-		if n == 0 && r.key().rng.name == "" && len(bounds) > 1 {
-			return hash, nil, wire.Validation("Query key condition not supported")
-		}
-		if !ok {
-			if n == 0 || len(bounds) > 1 {
-				return hash, nil, wire.Validation("Query condition missed key schema element: " + a.name)
-			}
-			continue
-		}
-		if b.Op == "" {
-			return hash, nil, wire.Validation("Attempted conditional constraint is not an indexable operation")
-		}
-		for _, v := range b.Values {
-			if v.Kind() != a.kind {
-				return hash, nil, wire.Validation("One or more parameter values were invalid: Condition parameter type does not match schema type")
-			}
-			if empty(v) && b.Op != "begins_with" {
-				return hash, nil, wire.Validation("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty " +
-					kindWord(a.kind) + " value. Key: " + a.name)
-			}
-		}
-		if n == 0 {
-			if b.Op != "=" {
-				return hash, nil, wire.Validation("Query key condition not supported")
-			}
-			hash = b.Values[0]
-			continue
-		}
-		if b.Op == "begins_with" && a.kind == attr.KindN {
-			return hash, nil, wire.Validation("One or more parameter values were invalid: ComparisonOperator BEGINS_WITH is not valid for N AttributeValue type")
-		}
-		rng = &b
-	}
-	return hash, rng, nil
-}
-
-// checkStartBounds checks the key to start after against the schema and the key condition.
-func (r *reading) checkStartBounds(hash attr.Value, rng *expr.Bound) error {
+// checkStartBounds checks the key to start after against the schema and the key condition; ranged
+// says whether that limits the range attributes.
+func (r *reading) checkStartBounds(part string, within stretch, ranged bool) error {
 	if err := r.checkStart(); err != nil {
 		return err
 	}
-	same := r.start[r.key().hash.name].Equal(hash)
-	if rng == nil {
-		if !same {
-			return wire.Validation("The provided starting key is outside query boundaries based on provided conditions")
-		}
-		return nil
-	}
-	if !rng.Match(r.start[r.key().rng.name]) {
+	place := r.key().place(r.start)
+	switch same := place.part == part; {
+	case !ranged && !same:
+		return wire.Validation("The provided starting key is outside query boundaries based on provided conditions")
+	case ranged && !within.holds(place.sort):
 		return wire.Validation("The provided starting key does not match the range key predicate")
-	}
-	if !same {
+	case !same:
 		return wire.Validation("The query can return at most one row and cannot be restarted")
 	}
 	return nil
@@ -209,11 +165,11 @@ func (in *queryInput) checkFilter(r *reading) error {
 	return nil
 }
 
-// walk gives the entries of the partition within the bound, one after the other.
-func (r *reading) walk(part string, rng *expr.Bound, forward bool) func() *entry {
+// walk gives the entries of the partition within the stretch, one after the other.
+func (r *reading) walk(part string, within stretch, forward bool) func() *entry {
 	var e *entry
 	if forward {
-		place := entryKey{part: part, sort: lowest(rng)}
+		place := entryKey{part: part, sort: within.low}
 		if r.start != nil {
 			// Right after the key, which need not exist.
 			after := r.place()
@@ -225,8 +181,8 @@ func (r *reading) walk(part string, rng *expr.Bound, forward bool) func() *entry
 		e = r.order().from(place)
 	} else {
 		place := entryKey{part: part + "\x00"}
-		if high, ok := highest(rng); ok {
-			place = entryKey{part: part, sort: high}
+		if within.high != "" {
+			place = entryKey{part: part, sort: within.high}
 		}
 		if r.start != nil {
 			if start := r.place(); start.compare(place) < 0 {
@@ -235,10 +191,9 @@ func (r *reading) walk(part string, rng *expr.Bound, forward bool) func() *entry
 		}
 		e = r.order().below(place)
 	}
-	name := r.key().rng.name
 	return func() *entry {
 		current := e
-		if current == nil || current.key.part != part || rng != nil && !rng.Match(current.rec.item[name]) {
+		if current == nil || current.key.part != part || !within.holds(current.key.sort) {
 			return nil
 		}
 		if forward {
@@ -248,49 +203,4 @@ func (r *reading) walk(part string, rng *expr.Bound, forward bool) func() *entry
 		}
 		return current
 	}
-}
-
-// lowest is the sort key to begin at.
-func lowest(b *expr.Bound) string {
-	if b == nil {
-		return ""
-	}
-	switch b.Op {
-	case "=", ">=", "BETWEEN", "begins_with":
-		return b.Values[0].Sortable()
-	case ">":
-		return b.Values[0].Sortable() + "\x00"
-	}
-	return ""
-}
-
-// highest is the first sort key beyond the bound; ok is false if every key of the partition may be
-// within.
-func highest(b *expr.Bound) (string, bool) {
-	if b == nil {
-		return "", false
-	}
-	switch b.Op {
-	case "<":
-		return b.Values[0].Sortable(), true
-	case "=", "<=":
-		return b.Values[0].Sortable() + "\x00", true
-	case "BETWEEN":
-		return b.Values[1].Sortable() + "\x00", true
-	case "begins_with":
-		return beyond(b.Values[0].Sortable())
-	}
-	return "", false
-}
-
-// beyond is the first string that is greater than every string with the prefix.
-func beyond(prefix string) (string, bool) {
-	b := []byte(prefix)
-	for i := len(b) - 1; i >= 0; i-- {
-		if b[i] < 0xff {
-			b[i]++
-			return string(b[:i+1]), true
-		}
-	}
-	return "", false
 }

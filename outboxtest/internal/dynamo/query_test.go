@@ -98,6 +98,22 @@ func TestQueryRangeAndOrder(t *testing.T) {
 	}
 }
 
+func TestQueryForAKeyThatOthersBeginWith(t *testing.T) {
+	w := newWorld(t)
+	w.create("texts", "pk:S", "sk:S")
+	for _, sk := range []string{"a", "a\x00", "ab", "\xc3\xbf", "\xc3\xbf1"} {
+		w.put("texts", item{"pk": s("p"), "sk": s(sk)})
+	}
+	for _, sk := range []string{"a", "a\x00", "ab", "\xc3\xbf"} {
+		for _, forward := range []bool{true, false} {
+			out, err := w.Query(t.Context(), &dynamodb.QueryInput{TableName: aws.String("texts"), KeyConditionExpression: aws.String("pk = :p AND sk = :s"),
+				ExpressionAttributeValues: item{":p": s("p"), ":s": s(sk)}, ScanIndexForward: &forward})
+			require.NoError(t, err)
+			require.Equal(t, []string{sk}, texts(out.Items, "sk"))
+		}
+	}
+}
+
 func TestQueryPagesAtOneMegabyte(t *testing.T) {
 	w := newWorld(t)
 	w.create("rows", "pk:S", "sk:N")

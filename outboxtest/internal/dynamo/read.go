@@ -57,7 +57,7 @@ func (s *selection) startValues() (attr.Item, error) {
 	message := wire.AsError(err).Message
 	for _, bare := range []string{"contains duplicates", "number set", "numeric value", "significant digits", "number with magnitude"} {
 		if strings.Contains(message, bare) {
-			return nil, wire.Validation(message)
+			return nil, err
 		}
 	}
 	return nil, wire.Validation("The provided starting key is invalid: " + message)
@@ -167,12 +167,11 @@ func (r *reading) tableKey() attr.Item {
 
 // place is where the key to start after lies.
 func (r *reading) place() entryKey {
-	base := r.t.key.place(r.start)
 	if r.i == nil {
-		return base
+		return r.t.key.place(r.start)
 	}
 	place := r.i.key.place(r.start)
-	place.tie = base.id()
+	place.tie = r.t.key.tie(r.start)
 	return place
 }
 

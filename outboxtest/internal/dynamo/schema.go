@@ -1,6 +1,8 @@
 package dynamo
 
 import (
+	"slices"
+
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/attr"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
@@ -18,21 +20,19 @@ type keyAttr struct {
 	kind attr.Kind
 }
 
-// keySchema is the key of a table or index; rng.name is empty if there is no sort key.
+// keySchema is the key of a table or index. Only global indexes have more than one attribute of a sort.
 type keySchema struct {
-	hash, rng keyAttr
+	hash, ranges []keyAttr
 }
 
-func (k keySchema) attrs() []keyAttr {
-	if k.rng.name == "" {
-		return []keyAttr{k.hash}
-	}
-	return []keyAttr{k.hash, k.rng}
-}
+func (k keySchema) attrs() []keyAttr { return slices.Concat(k.hash, k.ranges) }
 
 func (k keySchema) has(name string) bool {
-	return name == k.hash.name || k.rng.name != "" && name == k.rng.name
+	return slices.ContainsFunc(k.attrs(), func(a keyAttr) bool { return a.name == name })
 }
+
+// multi reports whether the key has several attributes of one sort.
+func (k keySchema) multi() bool { return len(k.hash) > 1 || len(k.ranges) > 1 }
 
 // key picks the key's attributes from an item.
 func (k keySchema) key(item attr.Item) attr.Item {
@@ -45,11 +45,19 @@ func (k keySchema) key(item attr.Item) attr.Item {
 
 // place is where an item with a valid key goes.
 func (k keySchema) place(item attr.Item) entryKey {
-	p := entryKey{part: partition(item[k.hash.name].Sortable())}
-	if k.rng.name != "" {
-		p.sort = item[k.rng.name].Sortable()
+	p := entryKey{part: partition(k.values(k.hash, item))}
+	for _, v := range k.values(k.ranges, item) {
+		p.sort += k.sortable(v)
 	}
 	return p
+}
+
+func (k keySchema) values(attrs []keyAttr, item attr.Item) []attr.Value {
+	out := make([]attr.Value, len(attrs))
+	for i, a := range attrs {
+		out[i] = item[a.name]
+	}
+	return out
 }
 
 const (
@@ -121,10 +129,18 @@ func (k keySchema) checkItem(item attr.Item) error {
 }
 
 func (k keySchema) checkSizes(item attr.Item) error {
-	if v := item[k.hash.name]; v.Kind() != attr.KindN && len(v.Text()) > maxHashSize {
+	size := func(attrs []keyAttr) (n int) {
+		for _, v := range k.values(attrs, item) {
+			if v.Kind() != attr.KindN {
+				n += len(v.Text())
+			}
+		}
+		return n
+	}
+	if size(k.hash) > maxHashSize {
 		return wire.Validation(messageHashSize)
 	}
-	if v := item[k.rng.name]; k.rng.name != "" && v.Kind() != attr.KindN && len(v.Text()) > maxRangeSize {
+	if size(k.ranges) > maxRangeSize {
 		return wire.Validation(messageRangeSize)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 // record is one stored version of an item. It is immutable.
 type record struct {
 	key  entryKey
+	tie  string // what orders it among the entries of one index key
 	item attr.Item
 	size int
 }
@@ -82,13 +83,13 @@ func (i *index) holds(item attr.Item) bool {
 			return false
 		}
 	}
-	return true
+	return i.key.checkSizes(item) == nil
 }
 
 // place is where a record goes in the index.
 func (i *index) place(rec *record) entryKey {
 	p := i.key.place(rec.item)
-	p.tie = rec.key.id()
+	p.tie = rec.tie
 	return p
 }
 

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
@@ -29,8 +31,8 @@ type listTagsOfResourceOutput struct{ Tags []tag }
 
 // tagged is the table of an ARN.
 func (db *DB) tagged(arn string) (*table, error) {
-	if !isARN(arn) {
-		return nil, wire.Validation("Invalid TableArn: Invalid ResourceArn provided as input " + arn)
+	if err := checkResource(arn); err != nil {
+		return nil, err
 	}
 	if !strings.HasPrefix(arn, db.arn("")) {
 		return nil, wire.Errorf("AccessDeniedException", "User: arn:aws:iam::%s:root is not authorized to perform: dynamodb:TagResource on resource: %s", db.cfg.Account, arn)
@@ -41,14 +43,23 @@ func (db *DB) tagged(arn string) (*table, error) {
 	return nil, wire.Errorf("ResourceNotFoundException", "Requested resource not found: ResourcArn: %s not found", arn)
 }
 
+// checkResource checks that an ARN can be a table's.
+func checkResource(arn string) error {
+	if !isARN(arn) || strings.Contains(arn, "/index/") {
+		return wire.Validation("Invalid TableArn: Invalid ResourceArn provided as input " + arn)
+	}
+	return nil
+}
+
 func (db *DB) tagResource(in *tagResourceInput) (any, error) {
+	if err := checkResource(*in.ResourceArn); err != nil {
+		return nil, err
+	}
 	if len(in.Tags) == 0 {
 		return nil, wire.Validation("Atleast one Tag needs to be provided as Input.")
 	}
-	for _, tag := range in.Tags {
-		if err := tag.validate(); err != nil {
-			return nil, err
-		}
+	if err := validateTags(in.Tags); err != nil {
+		return nil, err
 	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -58,30 +69,59 @@ func (db *DB) tagResource(in *tagResourceInput) (any, error) {
 	}
 	added := 0
 	for _, tag := range in.Tags {
-		if _, ok := t.tags[tag.Key]; !ok {
+		if _, ok := t.tags[*tag.Key]; !ok {
 			added++
 		}
 	}
-	if len(t.tags)+added > maxTags {
-		return nil, wire.Validationf("One or more parameter values were invalid: Too many Tags: %d. Maximum is %d", len(t.tags)+added, maxTags)
+	if n := len(t.tags) + added; n > maxTags {
+		return nil, tooManyTags(n)
 	}
 	for _, tag := range in.Tags {
-		t.tags[tag.Key] = tag.Value
+		t.tags[*tag.Key] = *tag.Value
 	}
 	return nil, nil
 }
 
-func (t tag) validate() error {
-	if t.Key == "" || len(t.Key) > 128 {
-		return invalid("Tag key must be between 1 and 128 characters")
+func tooManyTags(n int) error { return invalid("Too many Tags: %d. Maximum is %d", n, maxTags) }
+
+func validateTags(tags []tag) error {
+	if len(tags) > maxTags {
+		return tooManyTags(len(tags))
 	}
-	if len(t.Value) > 256 {
-		return invalid("Tag value must be between 0 and 256 characters")
+	for _, t := range tags {
+		if err := t.validate(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
+// validate checks the tag's characters; AWS counts them, not their bytes.
+func (t tag) validate() error {
+	const allowed = " may only contain letters, digits, spaces and _ . : / = + - @"
+	if n := utf8.RuneCountInString(*t.Key); n < 1 || n > 128 {
+		return invalid("Tag key must be between 1 and 128 characters")
+	}
+	if utf8.RuneCountInString(*t.Value) > 256 {
+		return invalid("Tag value must be between 0 and 256 characters")
+	}
+	if strings.ContainsFunc(*t.Key, notInTags) {
+		return invalid("Tag key" + allowed)
+	}
+	if strings.ContainsFunc(*t.Value, notInTags) {
+		return invalid("Tag value" + allowed)
+	}
+	return nil
+}
+
+func notInTags(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !unicode.IsSpace(r) && !strings.ContainsRune("_.:/=+-@", r)
+}
+
 func (db *DB) untagResource(in *untagResourceInput) (any, error) {
+	if err := checkResource(*in.ResourceArn); err != nil {
+		return nil, err
+	}
 	if len(in.TagKeys) == 0 {
 		return nil, wire.Validation("Atleast one Tag Key needs to be provided as Input.")
 	}
@@ -89,6 +129,9 @@ func (db *DB) untagResource(in *untagResourceInput) (any, error) {
 	defer db.mu.Unlock()
 	t, err := db.tagged(*in.ResourceArn)
 	if err != nil {
+		if e := wire.AsError(err); e.Code == "ResourceNotFoundException" {
+			e.Message = "Requested resource not found" // AWS says less here
+		}
 		return nil, err
 	}
 	for _, key := range in.TagKeys {
@@ -134,7 +177,8 @@ func (db *DB) describeEndpoints(*nothing) (*describeEndpointsOutput, error) {
 func (t *table) tagList() []tag {
 	out := make([]tag, 0, len(t.tags))
 	for _, key := range slices.Sorted(maps.Keys(t.tags)) {
-		out = append(out, tag{Key: key, Value: t.tags[key]})
+		value := t.tags[key]
+		out = append(out, tag{Key: &key, Value: &value})
 	}
 	return out
 }

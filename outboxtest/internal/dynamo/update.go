@@ -19,6 +19,9 @@ type deleteItemInput struct {
 	conditional
 }
 
+// Precheck looks at what is told alone.
+func (*deleteItemInput) Precheck(tree map[string]any) error { return writeOrder(tree, "Key") }
+
 func (db *DB) deleteItem(in *deleteItemInput) (*writeOutput, error) {
 	w := write{kind: writeDelete, table: *in.TableName}
 	err := in.parse(&w, nil, false, []param{{"Expected", in.Expected != nil}, {"ConditionalOperator", in.ConditionalOperator != nil}})
@@ -45,18 +48,22 @@ type attributeValueUpdate struct {
 	Action *string `wire:"enum=ADD|PUT|DELETE"`
 }
 
+// updateItemInput has its members in the order in which AWS lists their faults.
 type updateItemInput struct {
+	accounting
 	TableName           *string             `wire:"required,table"`
+	ConditionalOperator *string             `wire:"enum=OR|AND"`
+	ReturnValues        *string             `wire:"enum=ALL_NEW|UPDATED_OLD|ALL_OLD|NONE|UPDATED_NEW"`
 	Key                 map[string]attr.Raw `wire:"required"`
 	AttributeUpdates    map[string]attributeValueUpdate
 	Expected            map[string]expectedAttributeValue
-	ConditionalOperator *string `wire:"enum=OR|AND"`
 	UpdateExpression    *string
-	ReturnValues        *string `wire:"enum=ALL_NEW|UPDATED_OLD|ALL_OLD|NONE|UPDATED_NEW"`
-	accounting
 	collections
 	conditional
 }
+
+// Precheck looks at what is told alone.
+func (*updateItemInput) Precheck(tree map[string]any) error { return writeOrder(tree, "Key") }
 
 func (db *DB) updateItem(in *updateItemInput) (*writeOutput, error) {
 	w := write{kind: writeUpdate, table: *in.TableName}

@@ -7,19 +7,21 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
 
-type updateIndexAction struct {
+type updateGlobalSecondaryIndexAction struct {
 	IndexName             *string                `wire:"required,name,min=3,max=255"`
 	ProvisionedThroughput *provisionedThroughput `wire:"required"`
 }
 
-type deleteIndexAction struct {
+type deleteGlobalSecondaryIndexAction struct {
 	IndexName *string `wire:"required,name,min=3,max=255"`
 }
 
+type createGlobalSecondaryIndexAction globalSecondaryIndex
+
 type globalSecondaryIndexUpdate struct {
-	Update *updateIndexAction
-	Create *secondaryIndex
-	Delete *deleteIndexAction
+	Update *updateGlobalSecondaryIndexAction
+	Create *createGlobalSecondaryIndexAction
+	Delete *deleteGlobalSecondaryIndexAction
 }
 
 func (u globalSecondaryIndexUpdate) name() string {
@@ -32,6 +34,17 @@ func (u globalSecondaryIndexUpdate) name() string {
 		return *u.Delete.IndexName
 	}
 	return ""
+}
+
+// one reports whether the update is not two.
+func (u globalSecondaryIndexUpdate) one() bool {
+	n := 0
+	for _, given := range []bool{u.Update != nil, u.Create != nil, u.Delete != nil} {
+		if given {
+			n++
+		}
+	}
+	return n < 2
 }
 
 type updateTableInput struct {
@@ -106,6 +119,9 @@ func (in *updateTableInput) validate() error {
 		name := u.name()
 		if name == "" {
 			return invalid("One of GlobalSecondaryIndexUpdate.Update, GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete must not be null")
+		}
+		if !u.one() {
+			return invalid("Only one of GlobalSecondaryIndexUpdate.Update, GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete may be set")
 		}
 		if _, twice := names[name]; twice {
 			return invalid("Only one global secondary index update per index is allowed simultaneously. Index: %s", name)
@@ -197,26 +213,29 @@ func (in *updateTableInput) checkStream(t *table) error {
 func (in *updateTableInput) checkIndexes(t *table) error {
 	created := 0
 	for _, u := range in.GlobalSecondaryIndexUpdates {
+		if u.Create != nil || u.Delete != nil {
+			created++
+		}
+	}
+	if created > 1 {
+		return wire.Errorf("LimitExceededException", "Subscriber limit exceeded: Only 1 online index can be created or deleted simultaneously per table")
+	}
+	for _, u := range in.GlobalSecondaryIndexUpdates {
 		i := t.index(u.name())
 		exists := i != nil && i.global
 		switch {
 		case u.Create != nil && i != nil:
 			return wire.Validation("Attempting to create an index which already exists")
 		case u.Create != nil:
-			created++
-			if err := in.checkCreate(t, u.Create); err != nil {
+			if err := in.checkCreate(t, (*globalSecondaryIndex)(u.Create)); err != nil {
 				return err
 			}
 		case !exists:
 			return wire.Errorf("ResourceNotFoundException", "Requested resource not found")
 		case u.Delete != nil:
-			created++
 		case in.onDemand(t):
 			return invalid("ProvisionedThroughput should not be specified for index: %s when BillingMode is PAY_PER_REQUEST", i.name)
 		}
-	}
-	if created > 1 {
-		return wire.Errorf("LimitExceededException", "Subscriber limit exceeded: Only 1 online index can be created or deleted simultaneously per table")
 	}
 	if created == 1 && len(t.global) >= maxGlobalIndexes && in.creates() {
 		return wire.Errorf("LimitExceededException", "Subscriber limit exceeded: The number of global secondary indexes per table exceeds the limit of %d", maxGlobalIndexes)
@@ -229,12 +248,47 @@ func (in *updateTableInput) creates() bool {
 }
 
 // checkCreate checks a new index: the request itself must define its keys.
-func (in *updateTableInput) checkCreate(t *table, i *secondaryIndex) error {
+func (in *updateTableInput) checkCreate(t *table, i *globalSecondaryIndex) error {
 	defs := defined(in.AttributeDefinitions)
 	if err := undefinedKeys(namesOf(i.KeySchema), defs); err != nil {
 		return err
 	}
-	return i.validateGlobal(defs, make(map[string]struct{}), in.onDemand(t))
+	if err := i.validateGlobal(defs, make(map[string]struct{}), in.onDemand(t)); err != nil {
+		return err
+	}
+	return t.checkRedefinition(schemaOf(i.KeySchema, in.AttributeDefinitions))
+}
+
+// checkRedefinition refuses a key whose attributes have other types than in the keys that exist.
+func (t *table) checkRedefinition(k keySchema) error {
+	keys := []keySchema{t.key}
+	for _, i := range t.indexes() {
+		keys = append(keys, i.key)
+	}
+	for _, old := range keys {
+		for _, a := range old.attrs() {
+			for _, b := range k.attrs() {
+				if a.name == b.name && a.kind != b.kind {
+					return invalid("Attributes cannot be redefined. Please check that your attribute has the same type as previously defined. "+
+						"Existing schema: %s New schema: %s", old, k)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// String prints the key as AWS does in complaints.
+func (k keySchema) String() string {
+	var out []string
+	for n, a := range k.attrs() {
+		kind := "HASH"
+		if n >= len(k.hash) {
+			kind = "RANGE"
+		}
+		out = append(out, "SchemaElement: key{"+a.name+":"+a.kind.String()+":"+kind+"}")
+	}
+	return "Schema:[" + strings.Join(out, ", ") + "]"
 }
 
 func (in *updateTableInput) applyBilling(db *DB, t *table) {
@@ -303,7 +357,7 @@ func (in *updateTableInput) applyIndexes(t *table) []string {
 	for _, u := range in.GlobalSecondaryIndexUpdates {
 		switch {
 		case u.Create != nil:
-			i := t.newIndex(*u.Create, true)
+			i := t.newIndex(globalSecondaryIndex(*u.Create), true)
 			for _, rec := range t.items {
 				i.store(nil, rec)
 			}

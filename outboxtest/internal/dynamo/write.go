@@ -30,7 +30,7 @@ type write struct {
 	update *expr.Upd
 	// returnOld asks for the item when the condition fails.
 	returnOld bool
-	// inTransaction holds an update to the plain size of the item.
+	// inTransaction is set where only the size of the item counts, not that of the update.
 	inTransaction bool
 }
 
@@ -90,6 +90,10 @@ func (t *table) checkTargets(u *expr.Upd) error {
 // evaluate tests the condition and finds out what the write does. Nothing is changed.
 func (w *write) evaluate(t *table) (outcome, error) {
 	o := outcome{t: t, old: t.items[t.key.place(w.item)]}
+	// Outside of transactions AWS measures an update by itself, before anything else.
+	if w.update != nil && !w.inTransaction && w.update.Charge() > maxItemSize {
+		return o, wire.Validation(messageUpdateTooBig)
+	}
 	if w.cond != nil && !w.cond.Match(o.oldItem()) {
 		e := wire.Errorf("ConditionalCheckFailedException", "The conditional request failed")
 		if w.returnOld && o.old != nil {
@@ -121,19 +125,18 @@ func (w *write) evaluateUpdate(o *outcome) error {
 	if err != nil {
 		return err
 	}
+	if o.old == nil && w.update.OnlyClears() {
+		// There is nothing to remove anything from, and nothing that would make an item.
+		o.next = nil
+		return nil
+	}
 	if err := o.t.checkUpdated(base, next); err != nil {
 		return err
 	}
 	if attr.TooDeep(next) {
 		return wire.Validation(attr.MessageTooDeep)
 	}
-	size := attr.ItemSize(next)
-	if !w.inTransaction {
-		// AWS leaves out the key and adds a little for every action, but never takes more than
-		// an item's limit.
-		size = max(size, size-attr.ItemSize(o.t.key.key(next))+w.update.Cost())
-	}
-	if size > maxItemSize {
+	if attr.ItemSize(next) > maxItemSize {
 		return wire.Validation(messageUpdateTooBig)
 	}
 	o.next = next

@@ -405,7 +405,7 @@ func TestBounds(t *testing.T) {
 		"a = b":                        "Invalid condition in KeyConditionExpression: Multiple attribute names used in one condition",
 		"a.b = :n":                     "Invalid KeyConditionExpression: KeyConditionExpressions cannot have conditions on nested attributes",
 		":n = :m":                      "Invalid condition in KeyConditionExpression: No key attribute specified",
-		"a > :n AND b = :n AND a < :m": "KeyConditionExpressions must only contain one condition per key",
+		"a > :n AND b = :n AND a < :m": "Invalid KeyConditionExpression: KeyConditionExpressions must only contain one condition per key",
 	} {
 		t.Run(text, func(t *testing.T) {
 			c, err := expr.ParseCondition(expr.KeyCondition, text, scope(t, nil, args))

@@ -66,7 +66,7 @@ func (n *node) bounds(out map[string]Bound) error {
 	}
 	name := n.args[key].path.Head()
 	if _, twice := out[name]; twice {
-		return wire.Validation("KeyConditionExpressions must only contain one condition per key")
+		return wire.Validation("Invalid KeyConditionExpression: KeyConditionExpressions must only contain one condition per key")
 	}
 	b := Bound{Op: n.op}
 	if key == 1 {

@@ -76,7 +76,11 @@ func (t Test) node() *node {
 	case "CONTAINS":
 		return function("contains")
 	case "NOT_CONTAINS":
-		return &node{kind: nodeNot, args: []*node{function("contains")}}
+		// An attribute that is not there neither contains anything nor lacks it.
+		return &node{kind: nodeAnd, args: []*node{
+			{kind: nodeFunction, op: "attribute_exists", args: args[:1]},
+			{kind: nodeNot, args: []*node{function("contains")}},
+		}}
 	}
 	return &node{kind: nodeCompare, op: BoundOperator(t.Operator), args: args}
 }

@@ -60,10 +60,14 @@ type parser struct {
 
 func newParser(kind, src string) (*parser, error) {
 	if len(src) > maxSize {
-		return nil, invalid(kind, "Expression size has exceeded the maximum allowed size; expression size: "+strconv.Itoa(len(src)))
+		message := "Expression size has exceeded the maximum allowed size;"
+		if kind != Update {
+			message += " expression size: " + strconv.Itoa(len(src))
+		}
+		return nil, invalid(kind, message)
 	}
 	if strings.TrimSpace(src) == "" {
-		return nil, wire.Validation("Invalid " + kind + ": The expression can not be empty;")
+		return nil, invalid(kind, "The expression can not be empty;")
 	}
 	return &parser{kind: kind, src: src, tokens: lex(src)}, nil
 }
@@ -264,7 +268,8 @@ func (p *parser) steps(n *node) bool {
 	return any
 }
 
-// reserved finds the first reserved word used as a name, or the first list index out of range.
+// reserved finds the first reserved word used as a name, the first list index out of range, or that
+// the path is too long.
 func (n *node) reserved() string {
 	for _, w := range n.written {
 		if w.index {
@@ -274,6 +279,9 @@ func (n *node) reserved() string {
 		} else if w.text[0] != '#' && isReserved(w.text) {
 			return "Attribute name is a reserved keyword; reserved keyword: " + w.text
 		}
+	}
+	if len(n.written) > maxSteps {
+		return "The document path has too many nesting levels; nesting levels: " + strconv.Itoa(len(n.written))
 	}
 	return ""
 }

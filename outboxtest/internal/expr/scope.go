@@ -17,6 +17,7 @@ const (
 	maxSize      = 4096
 	maxOperators = 300
 	maxIn        = 100
+	maxSteps     = 32
 	maxIndex     = 1<<31 - 1
 )
 
@@ -41,7 +42,7 @@ type Scope struct {
 // NewScope checks the placeholders' spelling; nil maps mean that the request has none.
 func NewScope(names map[string]string, values map[string]attr.Value) (*Scope, error) {
 	if names != nil && len(names) == 0 {
-		return nil, wire.Validation("ExpressionAttributeNames must not be empty")
+		return nil, wire.CountedValidation("ExpressionAttributeNames must not be empty")
 	}
 	for _, key := range sortedKeys(names) {
 		if !isPlaceholder(key, '#') {
@@ -69,7 +70,7 @@ func NewScope(names map[string]string, values map[string]attr.Value) (*Scope, er
 // CheckValueNames checks the spelling of value placeholders alone; nil is fine, empty is not.
 func CheckValueNames[V any](values map[string]V) error {
 	if values != nil && len(values) == 0 {
-		return wire.Validation("ExpressionAttributeValues must not be empty")
+		return wire.CountedValidation("ExpressionAttributeValues must not be empty")
 	}
 	for _, key := range sortedKeys(values) {
 		if !isPlaceholder(key, ':') {
@@ -105,10 +106,10 @@ func (s *Scope) value(placeholder string) (attr.Value, bool) {
 // Unused is AWS's complaint about placeholders that no expression parsed so far has used.
 func (s *Scope) Unused() error {
 	if unused := missing(s.names, s.usedNames); unused != "" {
-		return wire.Validation("Value provided in ExpressionAttributeNames unused in expressions: keys: {" + unused + "}")
+		return wire.CountedValidation("Value provided in ExpressionAttributeNames unused in expressions: keys: {" + unused + "}")
 	}
 	if unused := missing(s.values, s.usedValues); unused != "" {
-		return wire.Validation("Value provided in ExpressionAttributeValues unused in expressions: keys: {" + unused + "}")
+		return wire.CountedValidation("Value provided in ExpressionAttributeValues unused in expressions: keys: {" + unused + "}")
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package expr
 
 import (
+	"slices"
+	"strconv"
+
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/attr"
 )
 
@@ -281,16 +284,83 @@ func (u *Upd) Assigned(name string) attr.Kind {
 	return attr.KindNone
 }
 
-// Cost is what the update adds to the size that AWS holds against the item limit: a fixed amount,
-// and one for every action by whether it writes or clears.
-func (u *Upd) Cost() int {
-	cost := 3
+// What AWS charges for the parts of an update, in bytes, besides names and values.
+const (
+	chargeUpdate      = 3
+	chargeWrite       = 19
+	chargeClear       = 1
+	chargePath        = 1
+	chargePathStep    = 14
+	chargeTargetStep  = 4
+	chargePlus        = 34
+	chargeMinus       = 37
+	chargeIfNotExists = 39
+	chargeListAppend  = 37
+)
+
+// Charge is the size that AWS holds against the item limit for the update itself: what it writes, and
+// something for each of its parts. What is in the item already does not matter.
+func (u *Upd) Charge() int {
+	n := chargeUpdate
 	for _, a := range u.actions {
-		if a.section == sectionRemove || a.section == sectionDelete {
-			cost += 2
-		} else {
-			cost += 19
+		n += a.target.path.targetCharge()
+		switch a.section {
+		case sectionRemove, sectionDelete:
+			n += chargeClear
+		default:
+			n += chargeWrite + a.value.charge()
 		}
 	}
-	return cost
+	return n
+}
+
+// charge is what an operand costs.
+func (n *node) charge() int {
+	switch {
+	case n.kind == nodeValue:
+		return n.value.Size()
+	case n.kind == nodePath:
+		sum := chargePath
+		for _, s := range n.path {
+			sum += chargePathStep + s.size()
+		}
+		return sum
+	}
+	sum := 0
+	switch n.op {
+	case "+":
+		sum = chargePlus
+	case "-":
+		sum = chargeMinus
+	case "if_not_exists":
+		sum = chargeIfNotExists
+	case "list_append":
+		sum = chargeListAppend
+	}
+	for _, arg := range n.args {
+		sum += arg.charge()
+	}
+	return sum
+}
+
+// targetCharge is what the path costs as the target of an action.
+func (p Path) targetCharge() int {
+	sum := p[0].size()
+	for _, s := range p[1:] {
+		sum += chargeTargetStep + s.size()
+	}
+	return sum
+}
+
+// size is the length of a name, or of an index's digits.
+func (s step) size() int {
+	if s.list {
+		return len(strconv.Itoa(s.index))
+	}
+	return len(s.name)
+}
+
+// OnlyClears reports whether the update does nothing but remove attributes or parts of them.
+func (u *Upd) OnlyClears() bool {
+	return !slices.ContainsFunc(u.actions, func(a action) bool { return a.section == sectionSet || a.section == sectionAdd })
 }

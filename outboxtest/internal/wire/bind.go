@@ -28,8 +28,9 @@ type Unmarshaler interface {
 // The tag `wire:"..."` holds comma-separated constraints: required (must not be null),
 // min=N and max=N (a number's value, otherwise a length), name (letters, digits, '_', '-', '.'),
 // table (the name or ARN of a table),
-// enum=A|B, keys=N|M (a map's keys are names of that length), values=N|M (a map's values are
-// lists of that length).
+// enum=A|B, keys=N|M (a map's keys are names of that length, or ARNs), values=N|M (a map's values are
+// lists of that length), members=N|M (a list's strings have that length), newer (lengths are complained about in the newer wording, which does not
+// quote the value) and late (a fault in the keys is reported only if there is no other).
 func (p Protocol) Bind(body []byte, into any) error {
 	tree, err := Parse(body)
 	if err != nil {
@@ -72,7 +73,7 @@ func (b *binder) object(tree map[string]any, dst reflect.Value, path string) err
 			continue
 		}
 		tree := tree[field.Name]
-		name := lowerFirst(field.Name)
+		name := memberMark + field.Name
 		if path != "" {
 			name = path + "." + name
 		}
@@ -390,6 +391,19 @@ func wrongScalar(tree any, want string) error {
 		return Serialization("Unrecognized collection type class java.lang." + want)
 	}
 	return Serialization("Start of structure or map found where not expected")
+}
+
+// memberMark stands before the names of members in paths: what follows it is printed as it is, or in
+// lower case, by the wording.
+const memberMark = "\x00"
+
+// lowerMembers prints a path in the older wording.
+func lowerMembers(path string) string {
+	parts := strings.Split(path, memberMark)
+	for i := 1; i < len(parts); i++ {
+		parts[i] = lowerFirst(parts[i])
+	}
+	return strings.Join(parts, "")
 }
 
 func lowerFirst(s string) string {

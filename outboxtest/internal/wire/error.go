@@ -31,9 +31,12 @@ type Error struct {
 	Message string
 	// Status is the HTTP status; 0 means 400.
 	Status int
-	// Counted marks a validation fault of the sort that PutItem and UpdateItem report with
+	// Counted marks a validation fault of the sort that writes of a single item report with
 	// "1 validation error detected: " in front, and every other operation without.
 	Counted bool
+	// Older is the text of the operations that AWS has left with its older validation, if they word
+	// it in another way.
+	Older string
 	// Fields are extra members of the error document, e.g. CancellationReasons or Item.
 	Fields map[string]any
 }

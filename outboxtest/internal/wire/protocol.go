@@ -123,8 +123,9 @@ func (p Protocol) Handler(s Service) http.Handler {
 
 // WriteResult writes a successful answer; a nil result is an empty object.
 func (p Protocol) WriteResult(w http.ResponseWriter, result any) {
-	if result == nil {
-		result = struct{}{}
+	if result == nil { // an operation without output answers nothing at all
+		p.write(w, http.StatusOK, nil)
+		return
 	}
 	body, err := Marshal(result)
 	if err != nil {

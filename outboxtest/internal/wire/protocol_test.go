@@ -46,7 +46,8 @@ func TestAnswers(t *testing.T) {
 		body   string
 	}{
 		"a result":       {map[string]any{"A": "<&>", "At": wire.Epoch(time.UnixMilli(1719347890250))}, nil, 200, `{"A":"<&>","At":1719347890.25}`},
-		"no result":      {nil, nil, 200, `{}`},
+		"an empty one":   {struct{}{}, nil, 200, `{}`},
+		"no result":      {nil, nil, 200, ""},
 		"a service's":    {nil, wire.Errorf("ResourceNotFoundException", "no %s", "table"), 400, `{"__type":"` + own + `ResourceNotFoundException","message":"no table"}`},
 		"with a status":  {nil, &wire.Error{Code: "InternalServerError", Message: "x", Status: 500}, 500, `{"__type":"` + own + `InternalServerError","message":"x"}`},
 		"with members":   {nil, &wire.Error{Code: "X", Fields: map[string]any{"Item": 1}}, 400, `{"__type":"` + own + `X","Item":1}`},
@@ -66,6 +67,10 @@ func TestAnswers(t *testing.T) {
 				return c.result, c.err
 			}, "DynamoDB_20120810.PutItem", "{}")
 			require.Equal(t, c.status, w.Code)
+			if c.body == "" {
+				require.Empty(t, w.Body.String())
+				return
+			}
 			require.JSONEq(t, c.body, w.Body.String())
 		})
 	}

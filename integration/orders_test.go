@@ -1,0 +1,126 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The order service end to end, as a program of its own: an order is posted, committed to the server's tables with its event,
+// carried to the server's stream by the server's own destination, read by the consumer, and confirmed by mail.
+func TestOrderService(t *testing.T) {
+	binary := buildOrders(t)
+	for _, s := range servers(t) {
+		if s.endpoint == "" || !slices.Contains(s.offers, hop) {
+			continue // in process there is no way for another program; the cases say what is not offered
+		}
+		t.Run(s.name, func(t *testing.T) {
+			url := startOrders(t, binary, s.endpoint)
+			want := map[string]string{}
+			for i := range 5 {
+				want[placeOrder(t, url, fmt.Sprint("coffee ", i))] = fmt.Sprint("Thank you for your order: coffee ", i)
+			}
+			got := map[string]string{}
+			for deadline := time.Now().Add(time.Minute); len(got) < len(want); time.Sleep(50 * time.Millisecond) {
+				require.Truef(t, time.Now().Before(deadline), "after a minute %d of %d orders are confirmed", len(got), len(want))
+				var mails []struct{ OrderID, Text string }
+				getJSON(t, url+"/mails", &mails)
+				for _, m := range mails {
+					got[m.OrderID] = m.Text
+				}
+				require.LessOrEqual(t, len(mails), len(want), "an order is confirmed twice")
+			}
+			require.Equal(t, want, got)
+			for id := range want {
+				var order struct{ OrderID, Description string }
+				getJSON(t, url+"/orders/"+id, &order)
+				require.Equal(t, id, order.OrderID)
+			}
+			summaries.note(fmt.Sprintf("order service on %s: %d orders placed and confirmed by mail", s.name, len(want)))
+		})
+	}
+}
+
+// buildOrders builds the order service from its own module.
+func buildOrders(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "orders")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./orders")
+	build.Dir = "../examples"
+	out, err := build.CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	return binary
+}
+
+// startOrders starts the service on an AWS and returns its URL. It must end well when the test does.
+func startOrders(t *testing.T, binary, endpoint string) (url string) {
+	t.Helper()
+	service := exec.Command(binary, "-aws", "-mails", "-addr", "127.0.0.1:0")
+	// Nothing of the environment that could lead it elsewhere.
+	service.Env = []string{"AWS_ENDPOINT_URL=" + endpoint, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull, "AWS_EC2_METADATA_DISABLED=true"}
+	var log bytes.Buffer
+	service.Stderr = &log
+	out, err := service.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, service.Start())
+	giveUp := time.AfterFunc(3*time.Minute, func() { _ = service.Process.Kill() })
+	found := make(chan string, 1)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if u := regexp.MustCompile(`http://[0-9.:]+`).FindString(lines.Text()); u != "" {
+				select {
+				case found <- u:
+				default:
+				}
+			}
+		}
+		close(found)
+	}()
+	t.Cleanup(func() {
+		_ = service.Process.Signal(syscall.SIGTERM)
+		<-drained
+		err := service.Wait()
+		giveUp.Stop()
+		require.NoErrorf(t, err, "the service did not end well:\n%s", log.String())
+	})
+	url = <-found
+	require.NotEmpty(t, url, "the service did not start")
+	return url
+}
+
+func placeOrder(t *testing.T, url, description string) (id string) {
+	t.Helper()
+	body, err := json.Marshal(map[string]string{"description": description})
+	require.NoError(t, err)
+	res, err := http.Post(url+"/", "application/json", bytes.NewReader(body))
+	require.NoError(t, err)
+	defer res.Body.Close()
+	var answer struct{ OrderID, Error string }
+	require.NoError(t, json.NewDecoder(res.Body).Decode(&answer))
+	require.Equalf(t, http.StatusCreated, res.StatusCode, "%s", answer.Error)
+	return answer.OrderID
+}
+
+func getJSON(t *testing.T, url string, into any) {
+	t.Helper()
+	res, err := http.Get(url)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.Equal(t, http.StatusOK, res.StatusCode, url)
+	require.NoError(t, json.NewDecoder(res.Body).Decode(into))
+}
