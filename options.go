@@ -130,30 +130,29 @@ func (o *attributesOption) applyRecord(c *recordConfig) error {
 	return o.err
 }
 
-// Retry says how often and how soon something is retried. A zero field means its default.
+// Retry says how often and how soon something is retried. A zero field means the default of the option that it is given to.
 type Retry struct {
-	// MaxAttempts is how many requests may have been sent before no retry is made any more. Default 5; 1 means no retry; at
-	// most 100.
+	// MaxAttempts is after how many attempts no retry is made any more. 1 means no retry; at most 100.
 	MaxAttempts int
 	// BaseDelay bounds the first delay. Each further delay has twice the bound, and is chosen evenly between nothing and its
-	// bound (full jitter). Default 50 ms; at most an hour.
+	// bound (full jitter). At most an hour.
 	BaseDelay time.Duration
-	// MaxDelay is what no bound exceeds. Default 1 s; at most an hour.
+	// MaxDelay is what no bound exceeds. At most an hour.
 	MaxDelay time.Duration
 }
 
 var defaultRetry = Retry{MaxAttempts: 5, BaseDelay: 50 * time.Millisecond, MaxDelay: time.Second}
 
 // orDefaults fills in what is not set and says what is wrong with the result.
-func (r Retry) orDefaults() (Retry, error) {
+func (r Retry) orDefaults(defaults Retry) (Retry, error) {
 	if r.MaxAttempts == 0 {
-		r.MaxAttempts = defaultRetry.MaxAttempts
+		r.MaxAttempts = defaults.MaxAttempts
 	}
 	if r.BaseDelay == 0 {
-		r.BaseDelay = defaultRetry.BaseDelay
+		r.BaseDelay = defaults.BaseDelay
 	}
 	if r.MaxDelay == 0 {
-		r.MaxDelay = max(defaultRetry.MaxDelay, r.BaseDelay)
+		r.MaxDelay = max(defaults.MaxDelay, r.BaseDelay)
 	}
 	switch {
 	case r.MaxAttempts < 1 || r.MaxAttempts > 100:
@@ -165,8 +164,8 @@ func (r Retry) orDefaults() (Retry, error) {
 }
 
 // WithRetry sets how a Writer retries a transaction within one call of Put or Transact, always with the same idempotency
-// token. The call ends earlier when its context does, and it does not wait for an attempt for which there is no time. The
-// default is that of the fields of Retry: on average 0.4 s of delays, at most 0.75 s.
+// token. The call ends earlier when its context does, and it does not wait for an attempt for which there is no time. Default:
+// 5 attempts, 50 ms to 1 s between them; on average 0.4 s of delays, at most 0.75 s.
 //
 // It retries what the SDK's retryer does not: a transaction that was cancelled for nothing but TransactionConflict,
 // ThrottlingError or ProvisionedThroughputExceeded. One permanent reason makes a retry pointless and ends the call, except
@@ -179,7 +178,7 @@ func (r Retry) orDefaults() (Retry, error) {
 // begins. So the two add up, to at most MaxAttempts - 1 requests and one last attempt of the SDK, and never multiply.
 func WithRetry(r Retry) WriterOption {
 	return writerOption(func(c *writerConfig) (err error) {
-		if c.retry, err = r.orDefaults(); err != nil {
+		if c.retry, err = r.orDefaults(defaultRetry); err != nil {
 			return fmt.Errorf("WithRetry: %w", err)
 		}
 		return nil

@@ -34,10 +34,13 @@ type Record struct {
 	ChangedAt time.Time
 
 	// StreamARN, ShardID and SequenceNumber say where the record was delivered from, as far as the deliverer knows.
-	// DecodeRecord leaves them empty, Invoke fills them in. The hooks of a Writer get events that are not delivered yet.
+	// DecodeRecord leaves them empty, Invoke and Worker fill them in. The hooks of a Writer get events that are not delivered yet.
 	StreamARN      string
 	ShardID        string
 	SequenceNumber string
+	// Fence is higher than it was for every earlier owner of the shard, if a Worker delivered the record; otherwise 0. A
+	// resource that remembers the highest fence it has seen can refuse a worker that lost its lease and does not know it yet.
+	Fence int64
 }
 
 // DecodeError says why a change record could not be read: it is cut off, has a value of the wrong type, and so on. It never

@@ -23,6 +23,8 @@ type shardRun struct {
 	held *lease.Held
 	ring *watermark.Ring
 	ctx  context.Context
+	// stopReading ends reading.
+	stopReading context.CancelCauseFunc
 
 	mu       sync.Mutex
 	stopping bool                       // no retry begins any more
@@ -61,36 +63,40 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	if err != nil {
 		return lease.Fatal(err)
 	}
-	reading, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	reading, stopReading := context.WithCancelCause(ctx)
+	s.stopReading = stopReading
+	defer stopReading(nil)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		select {
 		case <-held.Stop():
 			s.stop()
-			stop(errStopReading)
 		case <-reading.Done():
 		}
 	}()
 	saving, endSaving := context.WithCancel(ctx)
 	go s.save(saving)
 
-	reader := w.reader(held, s)
-	children, err := reader.Read(reading, held.Shard().ID, from, func(b shardreader.Batch) error { return s.deliver(reading, stop, b) })
+	reader := w.reader(s)
+	children, err := reader.Read(reading, held.Shard().ID, from, func(b shardreader.Batch) error { return s.deliver(reading, b) })
 	if err != nil {
 		s.stop() // what fails is tried again by the next owner, or by the next call
 	}
 	s.drain()
-	stop(errStopReading)
+	stopReading(errStopReading)
 	<-stopped
 	endSaving()
 	<-s.saved
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
+	// Also when ctx has ended because the drain took too long. A lease that is lost refuses it.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
+	defer cancel()
 	mark := s.ring.Mark()
-	if saveErr := s.store(ctx, mark); saveErr != nil && err == nil {
+	saveErr := s.store(last, mark)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case saveErr != nil && err == nil:
 		return saveErr
 	}
 	s.mu.Lock()
@@ -100,11 +106,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	case poison != nil:
 		return lease.Fatal(poison)
 	case err == nil && mark.Above == 0:
-		shards := make([]lease.Shard, len(children))
-		for i, c := range children {
-			shards[i] = lease.Shard{ID: c.ID, Parents: c.Parents, HashLo: c.HashLo, HashHi: c.HashHi}
-		}
-		return held.End(ctx, shards)
+		return held.End(ctx, asLeases(children))
 	case err == nil, errors.Is(err, errStopReading):
 		return nil
 	}
@@ -126,7 +128,7 @@ func position(checkpoint string) (shardreader.Position, error) {
 
 // deliver hands a batch to the lanes, as far as there is room above the watermark, and waits for room for the rest. So a slow
 // handler stops its shard's fetching.
-func (s *shardRun) deliver(reading context.Context, stop context.CancelCauseFunc, fetched shardreader.Batch) error {
+func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) error {
 	s.w.report(s, fetched)
 	sequences := make([]string, len(fetched.Records))
 	for i := range fetched.Records {
@@ -138,7 +140,6 @@ func (s *shardRun) deliver(reading context.Context, stop context.CancelCauseFunc
 			return err
 		}
 		if err := s.start(first, fetched.Records[from:from+n]); err != nil {
-			stop(errStopReading)
 			return err
 		}
 		from += n
@@ -214,8 +215,9 @@ func (s *shardRun) fail(slot watermark.Slot, err error) {
 	s.stop()
 }
 
-// stop begins the drain: records that wait for a retry are left to the next owner.
+// stop begins the drain: nothing more is fetched, and records that wait for a retry are left to the next owner.
 func (s *shardRun) stop() {
+	s.stopReading(errStopReading)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopping = true
@@ -346,6 +348,7 @@ func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
 const (
 	flushRecords = 500
 	flushEvery   = time.Second
+	lastSave     = 2 * time.Second // how long the last one may take after the context has ended
 )
 
 // save stores the watermark again and again until ctx ends.

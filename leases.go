@@ -1,0 +1,86 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/seed-1b628d3f/outbox/internal/lease"
+	"github.com/seed-1b628d3f/outbox/internal/lease/dynamostore"
+)
+
+// Leases is where workers keep who reads which shard, and how far: a [*LeaseTable] for a fleet, [*MemoryLeases] for a single
+// process. No other type implements it.
+type Leases interface {
+	store(stream string) (lease.Store, error)
+}
+
+// LeaseClient is what a LeaseTable needs of the SDK. *dynamodb.Client implements it. The methods from CreateTable on are only
+// used by Create.
+type LeaseClient interface {
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
+	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
+	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
+	CreateTable(context.Context, *dynamodb.CreateTableInput, ...func(*dynamodb.Options)) (*dynamodb.CreateTableOutput, error)
+	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
+	DescribeTimeToLive(context.Context, *dynamodb.DescribeTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error)
+	UpdateTimeToLive(context.Context, *dynamodb.UpdateTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateTimeToLiveOutput, error)
+}
+
+// LeaseTable keeps the leases of a fleet in a DynamoDB table. It is safe for concurrent use.
+type LeaseTable struct {
+	client       LeaseClient
+	table, group string
+}
+
+// NewLeaseTable returns the leases of a group in a table. The group names the application that reads: its workers share the
+// shards of a stream, and another group reads the same stream from its own checkpoints. Many groups and streams may share a
+// table. It makes no call. Neither name may be empty, and the group must not contain '#'.
+func NewLeaseTable(client LeaseClient, table, group string) (*LeaseTable, error) {
+	var errs []error
+	if isNil(client) {
+		errs = append(errs, errors.New("the DynamoDB client is nil"))
+	} else if _, err := dynamostore.New(client, table, group, "stream"); err != nil {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("outbox: NewLeaseTable: %w", err)
+	}
+	return &LeaseTable{client: client, table: table, group: group}, nil
+}
+
+// Create creates the table, billed per request, with partition key "group" (S), sort key "id" (S) and time to live on "ttl",
+// unless it exists, and waits until it is active. Several workers may call it at once. A table of another form is an error.
+func (t *LeaseTable) Create(ctx context.Context) error {
+	if err := dynamostore.Create(ctx, t.client, t.table); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	return nil
+}
+
+func (t *LeaseTable) store(stream string) (lease.Store, error) {
+	return dynamostore.New(t.client, t.table, t.group, stream)
+}
+
+// MemoryLeases keeps leases in this process: workers of one process share the shards, and checkpoints end with it, so that the
+// next process starts where the options say. Its zero value is ready. It is safe for concurrent use.
+type MemoryLeases struct {
+	mu     sync.Mutex
+	stores map[string]*lease.Memory
+}
+
+func (m *MemoryLeases) store(stream string) (lease.Store, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stores == nil {
+		m.stores = make(map[string]*lease.Memory)
+	}
+	if m.stores[stream] == nil {
+		m.stores[stream] = &lease.Memory{}
+	}
+	return m.stores[stream], nil
+}

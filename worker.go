@@ -1,0 +1,228 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+
+	"github.com/seed-1b628d3f/outbox/internal/lease"
+	"github.com/seed-1b628d3f/outbox/internal/shardreader"
+)
+
+// KinesisClient is what a Worker needs of the SDK. *kinesis.Client implements it. A client of your own must pass the option
+// functions on.
+type KinesisClient interface {
+	ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
+	GetShardIterator(context.Context, *kinesis.GetShardIteratorInput, ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error)
+	GetRecords(context.Context, *kinesis.GetRecordsInput, ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error)
+}
+
+// StreamsClient is what a Worker needs to read a DynamoDB stream. *dynamodbstreams.Client implements it.
+type StreamsClient interface {
+	DescribeStream(context.Context, *dynamodbstreams.DescribeStreamInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.DescribeStreamOutput, error)
+	GetShardIterator(context.Context, *dynamodbstreams.GetShardIteratorInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.GetShardIteratorOutput, error)
+	GetRecords(context.Context, *dynamodbstreams.GetRecordsInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.GetRecordsOutput, error)
+}
+
+// Worker reads a stream outside Lambda: on any number of machines, which share its shards with nothing but conditional writes
+// on one DynamoDB table. Create it with NewWorker or NewStreamsWorker, and call Run.
+//
+// Events of one aggregate are handled one at a time, in the order of arrival within a shard; other aggregates run in parallel,
+// WithConcurrency of the Consumer at a time over all shards of the Worker. A handler that fails is called again, with backoff,
+// while its aggregate waits and the others go on. The checkpoint of a shard is the end of what is finished without a gap.
+type Worker struct {
+	workerConfig
+	consumer *Consumer
+	stream   string
+	source   shardreader.Source
+	leases   lease.Store
+	running  atomic.Bool
+}
+
+// NewWorker returns a Worker that reads a Kinesis data stream, by name or ARN, and hands its events to c. All workers of a fleet
+// must name the stream in the same way. It makes no call. The error names everything that is wrong with the arguments.
+func NewWorker(client KinesisClient, stream string, c *Consumer, leases Leases, opts ...WorkerOption) (*Worker, error) {
+	return newWorker("NewWorker", isNil(client), stream, c, leases, opts, func(w *Worker) {
+		w.source = &shardreader.Kinesis{Client: client, Stream: stream, StockReader: w.stockReader}
+	})
+}
+
+// NewStreamsWorker returns a Worker that reads a DynamoDB stream, for tables without a Kinesis destination. The stream's view
+// must be NEW_IMAGE or NEW_AND_OLD_IMAGES. Everything else is as with NewWorker. DynamoDB recommends at most two readers of a
+// shard, and keeps its records for 24 hours.
+func NewStreamsWorker(client StreamsClient, streamARN string, c *Consumer, leases Leases, opts ...WorkerOption) (*Worker, error) {
+	return newWorker("NewStreamsWorker", isNil(client), streamARN, c, leases, opts, func(w *Worker) {
+		w.source = &shardreader.Streams{Client: client, ARN: streamARN}
+	})
+}
+
+func newWorker(caller string, noClient bool, stream string, c *Consumer, leases Leases, opts []WorkerOption, connect func(*Worker)) (*Worker, error) {
+	w := &Worker{workerConfig: defaultWorkerConfig(), consumer: c, stream: stream}
+	var errs []error
+	if noClient {
+		errs = append(errs, errors.New("the client is nil"))
+	}
+	if stream == "" {
+		errs = append(errs, errors.New("the stream's name is empty"))
+	}
+	if c == nil {
+		errs = append(errs, errors.New("the Consumer is nil"))
+	}
+	for i, opt := range opts {
+		if opt == nil {
+			errs = append(errs, fmt.Errorf("option %d is nil", i))
+			continue
+		}
+		errs = append(errs, opt.applyWorker(&w.workerConfig))
+	}
+	if isNil(leases) {
+		errs = append(errs, errors.New("the leases are nil"))
+	} else if stream != "" {
+		var err error
+		w.leases, err = leases.store(stream)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("outbox: %s: %w", caller, err)
+	}
+	connect(w)
+	return w, nil
+}
+
+// Run takes part in reading the stream until ctx ends. Then it stops fetching, finishes what is under way within the drain
+// timeout, stores the checkpoints, and releases its leases, so that other workers go on at once and handle nothing twice. It
+// returns only when no handler runs: nil, or an error if it stopped by itself.
+//
+// It stops by itself, in the same good order, for an event that cannot be handled: a handler returned a Permanent error or
+// failed too often (WithHandlerRetry), or a record cannot be decoded. Everything before that record is stored as finished. The
+// error, a *HandlerError, says which record it is; the next Run meets it again. Nothing is skipped.
+//
+// Throttling, outages of the stream or the lease table, and lost leases do not end Run: it goes on when they end. A missing
+// lease table ends it at the start. Run must not be called again while it runs.
+func (w *Worker) Run(ctx context.Context) error {
+	if !w.running.CompareAndSwap(false, true) {
+		return errors.New("outbox: the Worker is running already")
+	}
+	defer w.running.Store(false)
+	err := lease.Run(ctx, lease.Config{
+		Store:    w.leases,
+		Worker:   w.name,
+		Shards:   w.shards,
+		Consume:  w.consume,
+		Start:    w.start,
+		Duration: w.leaseDuration,
+		Beat:     w.leaseDuration / 4,
+		Drain:    w.drainTimeout,
+		Hooks:    w.leaseHooks(),
+		Logger:   w.consumer.logger,
+	})
+	if err != nil {
+		return fmt.Errorf("outbox: worker of stream %s: %w", w.stream, err)
+	}
+	return nil
+}
+
+func (w *Worker) shards(ctx context.Context) ([]lease.Shard, error) {
+	listed, err := w.source.Shards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return asLeases(listed), nil
+}
+
+func asLeases(shards []shardreader.Shard) []lease.Shard {
+	out := make([]lease.Shard, len(shards))
+	for i, s := range shards {
+		out[i] = lease.Shard{ID: s.ID, Parents: s.Parents, HashLo: s.HashLo, HashHi: s.HashHi}
+	}
+	return out
+}
+
+// reader reads one shard.
+func (w *Worker) reader(s *shardRun) *shardreader.Reader {
+	return &shardreader.Reader{
+		Source: w.source,
+		Limit:  w.batchSize,
+		Idle:   w.pollInterval,
+		OnRetry: func(r shardreader.Retry) {
+			w.consumer.logger.WarnContext(s.ctx, "outbox: reading a shard is retried", "stream", w.stream, "shard", r.Shard, "operation", r.Operation,
+				"failures", r.Failures, "throttled", r.Throttled, "error", r.Err)
+			if hook := w.hooks.Retried; hook != nil {
+				hook(r.Shard, r.Throttled, r.Err)
+			}
+		},
+		OnTrimmed: func(t shardreader.Trimmed) {
+			w.consumer.logger.ErrorContext(s.ctx, "outbox: records have expired before they were read", "stream", w.stream, "shard", t.Shard,
+				"after", t.After, "oldest", t.Oldest)
+			if hook := w.hooks.DataLost; hook != nil {
+				hook(DataLoss{Shard: t.Shard, After: t.After, Oldest: t.Oldest})
+			}
+		},
+	}
+}
+
+// report tells how far a shard is.
+func (w *Worker) report(s *shardRun, b shardreader.Batch) {
+	hook := w.hooks.Fetched
+	if hook == nil {
+		return
+	}
+	mark := s.ring.Mark()
+	status := ShardStatus{Shard: s.held.Shard().ID, Fence: s.held.Fence(), Records: len(b.Records), Behind: b.Behind, Unfinished: mark.Above}
+	if n := len(b.Records); n > 0 && !b.Records[n-1].ArrivedAt.IsZero() {
+		status.Age = time.Since(b.Records[n-1].ArrivedAt)
+	}
+	if !mark.Oldest.IsZero() {
+		status.Waiting = time.Since(mark.Oldest)
+	}
+	hook(status)
+}
+
+// leaseHooks turns what the lease protocol tells into log lines and calls of the hook.
+func (w *Worker) leaseHooks() lease.Hooks {
+	tell := func(e LeaseEvent) {
+		level := w.consumer.logger.Info
+		if e.Err != nil {
+			level = w.consumer.logger.Warn
+		}
+		level("outbox: lease "+string(e.Kind), "stream", w.stream, "shard", e.Shard, "fence", e.Fence, "to", e.To, "error", e.Err)
+		if hook := w.hooks.Lease; hook != nil {
+			hook(e)
+		}
+	}
+	return lease.Hooks{
+		Gained: func(shard string, fence int64) { tell(LeaseEvent{Kind: LeaseGained, Shard: shard, Fence: fence}) },
+		Released: func(shard string, fence int64, to string) {
+			tell(LeaseEvent{Kind: LeaseReleased, Shard: shard, Fence: fence, To: to})
+		},
+		Lost: func(shard string, fence int64, err error) {
+			tell(LeaseEvent{Kind: LeaseLost, Shard: shard, Fence: fence, Err: err})
+		},
+		Ended: func(shard string, fence int64, _ []lease.Shard) {
+			tell(LeaseEvent{Kind: LeaseEnded, Shard: shard, Fence: fence})
+		},
+		Gone: func(shard string, checkpoint string) {
+			if checkpoint == lease.ShardEnd {
+				return
+			}
+			w.consumer.logger.Error("outbox: a shard is gone before it was finished", "stream", w.stream, "shard", shard, "checkpoint", checkpoint)
+			if hook := w.hooks.DataLost; hook != nil {
+				hook(DataLoss{Shard: shard, After: checkpoint})
+			}
+		},
+		Failed: func(shard string, err error, again time.Duration) {
+			w.consumer.logger.Error("outbox: a shard cannot be read", "stream", w.stream, "shard", shard, "error", err, "again", again)
+			if hook := w.hooks.Retried; hook != nil {
+				hook(shard, false, err)
+			}
+		},
+		Trouble: func(op string, err error) {
+			w.consumer.logger.Warn("outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)
+		},
+	}
+}

@@ -1,0 +1,206 @@
+package outbox
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/lease"
+)
+
+// WorkerOption configures NewWorker and NewStreamsWorker.
+type WorkerOption interface{ applyWorker(*workerConfig) error }
+
+type workerConfig struct {
+	name          string
+	start         string
+	pollInterval  time.Duration
+	batchSize     int
+	maxUnfinished int
+	leaseDuration time.Duration
+	drainTimeout  time.Duration
+	retry         Retry
+	hooks         WorkerHooks
+	stockReader   bool
+}
+
+var defaultHandlerRetry = Retry{MaxAttempts: 100, BaseDelay: 200 * time.Millisecond, MaxDelay: 30 * time.Second}
+
+func defaultWorkerConfig() workerConfig {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "worker"
+	}
+	return workerConfig{
+		name: name, start: lease.TrimHorizon, pollInterval: time.Second, batchSize: 1000, maxUnfinished: 5000,
+		leaseDuration: 8 * time.Second, drainTimeout: 30 * time.Second, retry: defaultHandlerRetry,
+	}
+}
+
+type workerOption func(*workerConfig) error
+
+func (o workerOption) applyWorker(c *workerConfig) error { return o(c) }
+
+// durationOption checks a duration's range and sets it.
+func durationOption(option string, d, low, high time.Duration, set func(*workerConfig)) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if d < low || d > high {
+			return fmt.Errorf("%s: want %s to %s, have %s", option, low, high, d)
+		}
+		set(c)
+		return nil
+	})
+}
+
+// StartAt makes a Worker begin with the first record that arrived at t or later, in shards that no worker of the group has
+// begun yet. Shards with a checkpoint go on from it, and children of a shard begin with their oldest record, whatever t is.
+// Default: the oldest record of the stream, so that nothing is skipped.
+func StartAt(t time.Time) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		c.start = lease.At(t)
+		return nil
+	})
+}
+
+// StartAtLatest makes a Worker begin with what arrives from now on, in shards that no worker of the group has begun yet: what
+// is in the stream already is skipped. The moment is stored when the group first meets the shard, so a restart skips nothing.
+// See StartAt.
+func StartAtLatest() WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		c.start = lease.Latest
+		return nil
+	})
+}
+
+// WithPollInterval sets how long a shard without new records waits at most before it is asked again. A shard with records is
+// asked up to 5 times a second and for 2 MB a second, the limits of Kinesis. Default 1 s; 200 ms to 1 minute.
+func WithPollInterval(d time.Duration) WorkerOption {
+	return durationOption("WithPollInterval", d, 200*time.Millisecond, time.Minute, func(c *workerConfig) { c.pollInterval = d })
+}
+
+// WithBatchSize sets how many records are read at once from a shard. Default 1,000; 1 to 10,000.
+func WithBatchSize(records int) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if records < 1 || records > 10_000 {
+			return fmt.Errorf("WithBatchSize: want 1 to 10,000, have %d", records)
+		}
+		c.batchSize = records
+		return nil
+	})
+}
+
+// WithMaxUnfinished bounds the records of a shard that are fetched and not below its checkpoint: those that are unfinished, and
+// those that are finished behind them. It bounds what is handled again after a crash, and memory. When it is reached, the
+// shard is not read until the oldest are finished; heartbeats and other shards go on. Default 5,000; 1 to 1,000,000.
+func WithMaxUnfinished(records int) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		if records < 1 || records > 1_000_000 {
+			return fmt.Errorf("WithMaxUnfinished: want 1 to 1,000,000, have %d", records)
+		}
+		c.maxUnfinished = records
+		return nil
+	})
+}
+
+// WithLeaseDuration sets for how long a worker that does not answer keeps its shards: others take them over that long, and a
+// little more, after its last heartbeat. A worker that cannot reach the lease table for that long stops its handlers by
+// itself. Heartbeats come four times as often. All workers of a group should have the same. Default 8 s; 1 s to 10 minutes.
+func WithLeaseDuration(d time.Duration) WorkerOption {
+	return durationOption("WithLeaseDuration", d, time.Second, 10*time.Minute, func(c *workerConfig) { c.leaseDuration = d })
+}
+
+// WithDrainTimeout sets how long Run, after its context has ended, and the handover of a shard wait for handlers that are
+// running. Then their contexts are cancelled, and what they had is handled again by the next owner. Default 30 s; 0 to 1 hour.
+func WithDrainTimeout(d time.Duration) WorkerOption {
+	return durationOption("WithDrainTimeout", d, 0, time.Hour, func(c *workerConfig) { c.drainTimeout = max(d, 1) })
+}
+
+// WithHandlerRetry sets how often and how soon a handler that failed is called again. The attempts are stored with the
+// checkpoint, so they go on counting after a restart and on other workers. When they are spent, Run ends with the error: the
+// event is not skipped. Default: 100 attempts, 200 ms to 30 s between them, about 25 minutes on average; at most 100 attempts
+// and an hour between them.
+func WithHandlerRetry(r Retry) WorkerOption {
+	return workerOption(func(c *workerConfig) (err error) {
+		if c.retry, err = r.orDefaults(defaultHandlerRetry); err != nil {
+			return fmt.Errorf("WithHandlerRetry: %w", err)
+		}
+		return nil
+	})
+}
+
+// WithStockReader makes the SDK read the answers of GetRecords by itself. Default: answers of the usual form are read by a
+// deserializer of this package, which takes half the CPU time and memory, and all others by the SDK.
+func WithStockReader() WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		c.stockReader = true
+		return nil
+	})
+}
+
+// WorkerHooks are called by a Worker at what their names say, from several goroutines at a time, and must not block: what they
+// do delays a shard. A nil func is not called. Their panics are not recovered.
+type WorkerHooks struct {
+	// Lease is called when a lease changes hands.
+	Lease func(LeaseEvent)
+	// Fetched is called for each batch that was read and is not empty, before its handlers.
+	Fetched func(ShardStatus)
+	// Retried is called when a request to the stream failed and will be made again; throttled says that its limits were
+	// exceeded.
+	Retried func(shard string, throttled bool, err error)
+	// DataLost is called when records expired before they were read: the only way to lose events, and a sign that the
+	// stream's retention is too short for the outage.
+	DataLost func(DataLoss)
+}
+
+// WithWorkerHooks sets the hooks. Default: none; leases, retries and losses are logged in any case. The last call counts.
+func WithWorkerHooks(hooks WorkerHooks) WorkerOption {
+	return workerOption(func(c *workerConfig) error {
+		c.hooks = hooks
+		return nil
+	})
+}
+
+// LeaseEventKind is what happened to a lease.
+type LeaseEventKind string
+
+// What happens to leases.
+const (
+	LeaseGained   LeaseEventKind = "gained"   // this worker reads the shard from now on
+	LeaseReleased LeaseEventKind = "released" // given up in good order; To says who has it now, if anybody
+	LeaseLost     LeaseEventKind = "lost"     // another worker has taken it, or this one could not renew it; Err says why
+	LeaseEnded    LeaseEventKind = "ended"    // the shard was closed and everything of it is finished
+)
+
+// LeaseEvent is something that happened to the lease of a shard.
+type LeaseEvent struct {
+	Kind  LeaseEventKind
+	Shard string
+	Fence int64 // higher than that of every earlier owner
+	To    string
+	Err   error
+}
+
+// ShardStatus says how far a worker is with a shard.
+type ShardStatus struct {
+	Shard string
+	Fence int64
+	// Records is how many were just read.
+	Records int
+	// Behind is how far the batch is from the tip of the shard (MillisBehindLatest); negative if unknown.
+	Behind time.Duration
+	// Age is how long ago the batch's last record arrived in the stream; 0 if unknown.
+	Age time.Duration
+	// Unfinished is how many records were above the checkpoint, before this batch.
+	Unfinished int
+	// Waiting is for how long the oldest of them has been there.
+	Waiting time.Duration
+}
+
+// DataLoss says that records of a shard have expired unread.
+type DataLoss struct {
+	Shard string
+	// After is the sequence number of the last record that was read, or a checkpoint.
+	After string
+	// Oldest is the record from which reading goes on; empty if there is none.
+	Oldest string
+}

@@ -1,0 +1,611 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// fleet is a world whose events workers read. It must be used in a bubble.
+type fleet struct {
+	*world
+	leases outbox.Leases
+
+	mu      sync.Mutex
+	handled map[string]int
+	order   map[string][]string // events by aggregate, as their handlers ended
+	busy    map[string]bool     // aggregates that have a handler running
+}
+
+func newFleet(t *testing.T, opts ...outboxtest.Option) *fleet {
+	f := &fleet{world: newWorldWith(t, opts...), handled: map[string]int{}, order: map[string][]string{}, busy: map[string]bool{}}
+	table, err := outbox.NewLeaseTable(f.DynamoDB, "leases", "mails")
+	require.NoError(t, err)
+	require.NoError(t, table.Create(t.Context()))
+	f.leases = table
+	return f
+}
+
+// note is a handler that only keeps what it saw, and that no two of an aggregate overlap.
+func (f *fleet) note(t *testing.T, e outbox.Event[orderCreated]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.handled[e.ID]++
+	f.order[e.AggregateID] = append(f.order[e.AggregateID], e.ID)
+}
+
+// running is a worker that runs until stop is called, which returns what Run returned.
+type running struct {
+	stop func() error
+	done <-chan struct{}
+	err  *error
+}
+
+func (f *fleet) start(t *testing.T, handle func(context.Context, outbox.Event[orderCreated]) error, opts ...outbox.WorkerOption) running {
+	return f.startWith(t, f.Kinesis, f.leases, handle, opts...)
+}
+
+func (f *fleet) startWith(t *testing.T, client outbox.KinesisClient, leases outbox.Leases, handle func(context.Context, outbox.Event[orderCreated]) error, opts ...outbox.WorkerOption) running {
+	c := newConsumer(t, quiet(), outbox.WithTables("events"))
+	outbox.Handle(c, handle)
+	w, err := outbox.NewWorker(client, "events", c, leases, opts...)
+	require.NoError(t, err)
+	return run(t, w)
+}
+
+func run(t *testing.T, w *outbox.Worker) running {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	var result error
+	go func() {
+		defer close(done)
+		result = w.Run(ctx)
+	}()
+	return running{done: done, err: &result, stop: func() error {
+		cancel()
+		<-done
+		return result
+	}}
+}
+
+// put writes events, n for each of the aggregates, in turn.
+func (f *fleet) put(t *testing.T, prefix string, aggregates, n int) (ids []string) {
+	for i := range n {
+		for a := range aggregates {
+			e := event(fmt.Sprintf("%s-%d-%d", prefix, a, i))
+			e.AggregateID = fmt.Sprintf("%s-%d", prefix, a)
+			require.NoError(t, f.writer.Put(t.Context(), "orders", order{e.AggregateID}, e))
+			ids = append(ids, e.ID)
+		}
+	}
+	return ids
+}
+
+// await waits until a condition holds; in a bubble that costs nothing.
+func (f *fleet) await(t *testing.T, what string, patience time.Duration, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		f.mu.Lock()
+		done := ok()
+		f.mu.Unlock()
+		if done {
+			return
+		}
+		require.Truef(t, time.Now().Before(deadline), "after %s: not %s", patience, what)
+	}
+}
+
+func (f *fleet) all(ids []string) func() bool {
+	return func() bool {
+		return !slices.ContainsFunc(ids, func(id string) bool { return f.handled[id] == 0 })
+	}
+}
+
+// requireTimes checks that each event was handled exactly n times.
+func (f *fleet) requireTimes(t *testing.T, n int, ids []string) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range ids {
+		require.Equalf(t, n, f.handled[id], "event %s", id)
+	}
+}
+
+func TestAWorkerHandlesEveryEventOnceAndGoesOnWhereItStopped(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		handle := func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			r, ok := outbox.RecordFromContext(ctx)
+			if !ok || r.ShardID == "" || r.SequenceNumber == "" || r.StreamARN != "events" || r.Fence < 1 || r.Table != "events" {
+				return outbox.Permanent(fmt.Errorf("the record does not say where it came from: %+v", r))
+			}
+			f.note(t, e)
+			return nil
+		}
+		first := f.put(t, "a", 10, 30)
+		w := f.start(t, handle)
+		f.await(t, "all handled", 30*time.Second, f.all(first))
+		second := f.put(t, "b", 10, 10)
+		f.await(t, "all handled", 30*time.Second, f.all(second))
+		require.NoError(t, w.stop())
+
+		third := f.put(t, "c", 10, 10)
+		w = f.start(t, handle)
+		f.await(t, "all handled", 30*time.Second, f.all(third))
+		require.NoError(t, w.stop())
+		f.requireTimes(t, 1, slices.Concat(first, second, third))
+	})
+}
+
+func TestAFailingHandlerIsCalledAgainWhileOthersGoOn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		var at []time.Time
+		w := f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error {
+			if e.ID == "a-3-1" {
+				at = append(at, time.Now())
+				if len(at) < 8 {
+					return errors.New("mail server down")
+				}
+			}
+			f.note(t, e)
+			return nil
+		}, outbox.WithHandlerRetry(outbox.Retry{BaseDelay: 10 * time.Second, MaxDelay: 20 * time.Second}))
+		ids := f.put(t, "a", 20, 5)
+		others := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains([]string{"a-3-1", "a-3-2", "a-3-3", "a-3-4"}, id) })
+		f.await(t, "the other aggregates handled", 5*time.Second, f.all(others))
+		f.mu.Lock()
+		require.Less(t, len(at), 8)
+		f.mu.Unlock()
+		f.await(t, "all handled", 5*time.Minute, f.all(ids))
+		require.NoError(t, w.stop())
+		f.requireTimes(t, 1, ids)
+		require.Len(t, at, 8)
+	})
+}
+
+// The lanes of failing events take no place of others, however many there are.
+func TestManyFailingEventsDoNotStopTheRest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		w := f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error {
+			if e.Data.Description == "bad" {
+				return errors.New("always")
+			}
+			f.note(t, e)
+			return nil
+		}, outbox.WithHandlerRetry(outbox.Retry{BaseDelay: time.Hour, MaxDelay: time.Hour}))
+		for i := range 100 {
+			e := event(fmt.Sprint("bad-", i))
+			e.AggregateID, e.Data.Description = e.ID, "bad"
+			require.NoError(t, f.writer.Put(t.Context(), "orders", order{e.ID}, e))
+		}
+		good := f.put(t, "good", 20, 5)
+		f.await(t, "the good ones handled", 30*time.Second, f.all(good))
+		start := time.Now()
+		require.NoError(t, w.stop(), "what waits for a retry does not hold a stop up")
+		require.Less(t, time.Since(start), time.Second)
+	})
+}
+
+func TestAnEventThatCannotBeHandledStopsTheWorkerInGoodOrder(t *testing.T) {
+	for name, failing := range map[string]struct {
+		err  error
+		opts []outbox.WorkerOption
+		want int // attempts
+	}{
+		"permanent": {outbox.Permanent(errors.New("no such customer")), nil, 1},
+		"spent":     {errors.New("down"), []outbox.WorkerOption{outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 4})}, 4},
+	} {
+		bubble(t, func(t *testing.T) {
+			f := newFleet(t)
+			defer f.Close()
+			attempts := 0
+			handle := func(_ context.Context, e outbox.Event[orderCreated]) error {
+				if e.ID == "poison" {
+					attempts++
+					return failing.err
+				}
+				f.note(t, e)
+				return nil
+			}
+			before := f.put(t, "before", 10, 10)
+			require.NoError(t, f.Drain(t.Context()))
+			poison := event("poison")
+			poison.AggregateID = "poison"
+			require.NoError(t, f.writer.Put(t.Context(), "orders", order{"poison"}, poison))
+			require.NoError(t, f.Drain(t.Context()))
+			after := f.put(t, "after", 10, 10)
+			require.NoError(t, f.Drain(t.Context()))
+
+			w := f.start(t, handle, failing.opts...)
+			<-w.done
+			require.ErrorIs(t, *w.err, failing.err, name)
+			var at *outbox.HandlerError
+			require.ErrorAs(t, *w.err, &at)
+			require.Equal(t, "poison", at.Record.ID)
+			require.Equal(t, failing.want, attempts)
+			f.requireTimes(t, 1, before)
+
+			// The next one meets it again at once; the count goes on, and nothing before it comes again.
+			w = f.start(t, handle, failing.opts...)
+			<-w.done
+			require.ErrorIs(t, *w.err, failing.err)
+			require.Equal(t, failing.want+1, attempts)
+			f.requireTimes(t, 1, before)
+
+			// Once it can be handled, everything goes on.
+			w = f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
+			f.await(t, "all handled", time.Minute, f.all(slices.Concat(after, []string{"poison"})))
+			require.NoError(t, w.stop())
+		})
+	}
+}
+
+func TestAMalformedRecordIsNeverSkipped(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		first := f.put(t, "a", 3, 3)
+		require.NoError(t, f.Drain(t.Context()))
+		for _, data := range []string{`{"some":"json of others"}`, `{"eventName":"INSERT","dynamodb":{"NewImage":{"eve`} {
+			_, err := f.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String("events"), PartitionKey: aws.String("x"), Data: []byte(data)})
+			require.NoError(t, err)
+		}
+		for range 2 {
+			w := f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
+			<-w.done
+			var malformed *outbox.DecodeError
+			require.ErrorAs(t, *w.err, &malformed)
+			var at *outbox.HandlerError
+			require.ErrorAs(t, *w.err, &at)
+			require.NotEmpty(t, at.Record.SequenceNumber)
+		}
+		f.requireTimes(t, 1, first[:0])
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, id := range first {
+			require.LessOrEqual(t, f.handled[id], 1)
+		}
+	})
+}
+
+// Shards are split and merged while several workers read them, come and go. Nothing is lost, and a clean stop costs no
+// duplicates.
+func TestAFleetFollowsTheShards(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		handle := func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			f.mu.Lock()
+			if f.busy[e.AggregateID+fmt.Sprint(fence(ctx))] {
+				t.Errorf("two handlers of %s overlap", e.AggregateID)
+			}
+			f.busy[e.AggregateID+fmt.Sprint(fence(ctx))] = true
+			f.mu.Unlock()
+			time.Sleep(5 * time.Millisecond)
+			f.mu.Lock()
+			f.busy[e.AggregateID+fmt.Sprint(fence(ctx))] = false
+			f.mu.Unlock()
+			f.note(t, e)
+			return nil
+		}
+		var ids []string
+		workers := []running{f.start(t, handle)}
+		ids = append(ids, f.put(t, "one", 10, 10)...)
+		split(t, f, 0)
+		workers = append(workers, f.start(t, handle), f.start(t, handle))
+		ids = append(ids, f.put(t, "split", 10, 10)...)
+		time.Sleep(20 * time.Second)
+		require.NoError(t, workers[0].stop())
+		ids = append(ids, f.put(t, "fewer", 10, 10)...)
+		_, err := f.Kinesis.MergeShards(t.Context(), &kinesis.MergeShardsInput{StreamName: aws.String("events"),
+			ShardToMerge: aws.String("shardId-000000000002"), AdjacentShardToMerge: aws.String("shardId-000000000003")})
+		require.NoError(t, err)
+		ids = append(ids, f.put(t, "merged", 10, 10)...)
+		f.await(t, "all handled", 2*time.Minute, f.all(ids))
+		for _, w := range workers[1:] {
+			require.NoError(t, w.stop())
+		}
+		f.requireTimes(t, 1, ids)
+	})
+}
+
+func fence(ctx context.Context) int64 {
+	r, _ := outbox.RecordFromContext(ctx)
+	return r.Fence
+}
+
+// split splits the nth shard in the middle of its hash keys.
+func split(t *testing.T, f *fleet, n int) {
+	shards, err := f.Kinesis.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: aws.String("events")})
+	require.NoError(t, err)
+	_, err = f.Kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: aws.String("events"), ShardToSplit: shards.Shards[n].ShardId,
+		NewStartingHashKey: aws.String("85070591730234615865843651857942052864")})
+	require.NoError(t, err)
+}
+
+// partitioned is a client of the lease table that can be cut off.
+type partitioned struct {
+	outbox.LeaseClient
+	mu  sync.Mutex
+	cut bool
+}
+
+func (p *partitioned) gone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cut
+}
+
+var errCut = errors.New("no route to host")
+
+func (p *partitioned) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, o ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	if p.gone() {
+		return nil, errCut
+	}
+	return p.LeaseClient.UpdateItem(ctx, in, o...)
+}
+
+func (p *partitioned) Query(ctx context.Context, in *dynamodb.QueryInput, o ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	if p.gone() {
+		return nil, errCut
+	}
+	return p.LeaseClient.Query(ctx, in, o...)
+}
+
+func (p *partitioned) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, o ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	if p.gone() {
+		return nil, errCut
+	}
+	return p.LeaseClient.TransactWriteItems(ctx, in, o...)
+}
+
+// A worker that cannot reach the lease table any more stops its handlers, and another one goes on within 10 seconds. What is
+// handled twice is at most what was above the checkpoint.
+func TestAWorkerThatIsCutOffIsReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		cut := &partitioned{LeaseClient: f.DynamoDB}
+		cutLeases, err := outbox.NewLeaseTable(cut, "leases", "mails")
+		require.NoError(t, err)
+		var lastOfOld, firstOfNew time.Time
+		old := f.startWith(t, f.Kinesis, cutLeases, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			if ctx.Err() != nil {
+				t.Error("a handler is started with a context that has ended")
+			}
+			f.note(t, e)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			lastOfOld = time.Now()
+			return nil
+		}, outbox.WithMaxUnfinished(50))
+		ids := f.put(t, "a", 5, 10)
+		f.await(t, "all handled", time.Minute, f.all(ids))
+		time.Sleep(3 * time.Second) // and stored
+
+		replacement := f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error {
+			f.note(t, e)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if firstOfNew.IsZero() {
+				firstOfNew = time.Now()
+			}
+			return nil
+		})
+		time.Sleep(30 * time.Second) // one shard each
+		cut.mu.Lock()
+		cut.cut = true
+		cut.mu.Unlock()
+		start := time.Now()
+		var more []string
+		for i := range 40 {
+			more = append(more, f.put(t, fmt.Sprint("b", i), 5, 1)...)
+			time.Sleep(500 * time.Millisecond)
+		}
+		f.await(t, "all handled", time.Minute, f.all(more))
+		f.mu.Lock()
+		require.Less(t, lastOfOld.Sub(start), 9*time.Second, "it went on without its lease")
+		duplicates := 0
+		for _, id := range slices.Concat(ids, more) {
+			duplicates += f.handled[id] - 1
+		}
+		f.mu.Unlock()
+		require.LessOrEqual(t, duplicates, 50)
+		require.NoError(t, replacement.stop())
+		require.NoError(t, old.stop())
+		t.Logf("%d of %d events were handled twice", duplicates, len(ids)+len(more))
+	})
+}
+
+func TestASlowHandlerStopsItsShardsFetching(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		release := make(chan struct{})
+		fetched := 0
+		w := f.start(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			select {
+			case <-release:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			f.note(t, e)
+			return nil
+		}, outbox.WithMaxUnfinished(20), outbox.WithBatchSize(10), outbox.WithWorkerHooks(outbox.WorkerHooks{Fetched: func(s outbox.ShardStatus) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			fetched += s.Records
+			if s.Unfinished > 20 {
+				t.Errorf("%d records above the checkpoint", s.Unfinished)
+			}
+		}}))
+		ids := f.put(t, "a", 30, 10)
+		time.Sleep(5 * time.Minute) // longer than an iterator lives, and than a lease
+		f.mu.Lock()
+		require.LessOrEqual(t, fetched, 2*(20+10), "two shards")
+		require.Empty(t, f.handled)
+		f.mu.Unlock()
+		close(release)
+		f.await(t, "all handled", time.Minute, f.all(ids))
+		require.NoError(t, w.stop())
+		f.requireTimes(t, 1, ids)
+	})
+}
+
+// Run returns when no handler runs, and not before; a handler that does not end in time has its context cancelled.
+func TestRunReturnsWhenNoHandlerRuns(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		started, finished := make(chan struct{}, 100), make(chan error, 100)
+		w := f.start(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			started <- struct{}{}
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			finished <- ctx.Err()
+			return ctx.Err()
+		}, outbox.WithDrainTimeout(5*time.Second))
+		f.put(t, "a", 1, 1)
+		<-started
+		start := time.Now()
+		require.NoError(t, w.stop())
+		require.Len(t, finished, 1, "Run returned while a handler was running")
+		require.InDelta(t, 6, time.Since(start).Seconds(), 1)
+
+		w = f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
+		f.await(t, "handled by the next one", time.Minute, f.all([]string{"a-0-0"}))
+		require.NoError(t, w.stop())
+	})
+}
+
+func TestAWorkerReadsADynamoDBStream(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		_, err := f.DynamoDB.UpdateTable(t.Context(), &dynamodb.UpdateTableInput{TableName: aws.String("events"),
+			StreamSpecification: &types.StreamSpecification{StreamEnabled: aws.Bool(true), StreamViewType: types.StreamViewTypeNewImage}})
+		require.NoError(t, err)
+		table, err := f.DynamoDB.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String("events")})
+		require.NoError(t, err)
+		c := newConsumer(t, quiet(), outbox.WithTables("events"))
+		outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
+		w, err := outbox.NewStreamsWorker(f.Streams, *table.Table.LatestStreamArn, c, &outbox.MemoryLeases{})
+		require.NoError(t, err)
+		r := run(t, w)
+		first := f.put(t, "a", 5, 10)
+		require.NoError(t, f.RollStreamShard("events"))
+		second := f.put(t, "b", 5, 10)
+		f.await(t, "all handled", time.Minute, f.all(slices.Concat(first, second)))
+		require.NoError(t, r.stop())
+		f.requireTimes(t, 1, slices.Concat(first, second))
+		for a := range 5 {
+			var want []string
+			for i := range 10 {
+				want = append(want, fmt.Sprintf("a-%d-%d", a, i))
+			}
+			require.Equal(t, want, f.order[fmt.Sprintf("a-%d", a)], "a DynamoDB stream keeps the order")
+		}
+	})
+}
+
+func TestStartPositions(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		old := f.put(t, "old", 2, 2)
+		require.NoError(t, f.Drain(t.Context()))
+		time.Sleep(time.Hour)
+		since := time.Now()
+		recent := f.put(t, "recent", 2, 2)
+		require.NoError(t, f.Drain(t.Context()))
+		time.Sleep(time.Hour)
+		for _, c := range []struct {
+			group    string
+			opts     []outbox.WorkerOption
+			old, new int // how often they are handled
+		}{
+			{"latest", []outbox.WorkerOption{outbox.StartAtLatest()}, 0, 0},
+			{"time", []outbox.WorkerOption{outbox.StartAt(since)}, 0, 1},
+			{"oldest", nil, 1, 1},
+		} {
+			f.mu.Lock()
+			clear(f.handled)
+			f.mu.Unlock()
+			leases, err := outbox.NewLeaseTable(f.DynamoDB, "leases", c.group)
+			require.NoError(t, err)
+			w := f.startWith(t, f.Kinesis, leases, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil }, c.opts...)
+			time.Sleep(30 * time.Second)
+			fresh := f.put(t, c.group, 2, 2)
+			f.await(t, "all handled", time.Minute, f.all(fresh))
+			require.NoError(t, w.stop())
+			f.requireTimes(t, c.old, old)
+			f.requireTimes(t, c.new, recent)
+			f.requireTimes(t, 1, fresh)
+		}
+	})
+}
+
+func TestNewWorkerNamesEveryProblem(t *testing.T) {
+	c := newConsumer(t)
+	var unset *kinesis.Client
+	_, err := outbox.NewWorker(unset, "", nil, nil, nil, outbox.WithBatchSize(0), outbox.WithMaxUnfinished(0), outbox.WithPollInterval(0),
+		outbox.WithLeaseDuration(0), outbox.WithDrainTimeout(-1), outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 101}))
+	for _, want := range []string{"outbox: NewWorker: ", "the client is nil", "the stream's name is empty", "the Consumer is nil", "the leases are nil", "option 0 is nil",
+		"WithBatchSize: want 1 to 10,000, have 0", "WithMaxUnfinished", "WithPollInterval: want 200ms to 1m0s, have 0s", "WithLeaseDuration", "WithDrainTimeout", "WithHandlerRetry: want 1 to 100"} {
+		require.ErrorContains(t, err, want)
+	}
+	_, err = outbox.NewStreamsWorker(nil, "arn", c, &outbox.MemoryLeases{})
+	require.ErrorContains(t, err, "outbox: NewStreamsWorker: the client is nil")
+	_, err = outbox.NewLeaseTable(nil, "t", "g")
+	require.ErrorContains(t, err, "the DynamoDB client is nil")
+	_, err = outbox.NewLeaseTable(&dynamodb.Client{}, "", "a#b")
+	require.ErrorContains(t, err, "outbox: NewLeaseTable: ")
+}
+
+func TestRunRunsOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		w, err := outbox.NewWorker(f.Kinesis, "events", newConsumer(t, quiet()), f.leases)
+		require.NoError(t, err)
+		r := run(t, w)
+		time.Sleep(time.Second)
+		require.ErrorContains(t, w.Run(t.Context()), "running already")
+		require.NoError(t, r.stop())
+		r = run(t, w)
+		time.Sleep(time.Second)
+		require.NoError(t, r.stop())
+	})
+}
+
+func TestAMissingLeaseTableEndsRun(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		leases, err := outbox.NewLeaseTable(f.DynamoDB, "nothing", "mails")
+		require.NoError(t, err)
+		w := f.startWith(t, f.Kinesis, leases, func(context.Context, outbox.Event[orderCreated]) error { return nil })
+		<-w.done
+		require.ErrorContains(t, *w.err, "outbox: worker of stream events: ")
+		var missing *types.ResourceNotFoundException
+		require.ErrorAs(t, *w.err, &missing)
+	})
+}
