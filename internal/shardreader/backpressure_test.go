@@ -18,6 +18,7 @@ func TestASlowHandlerStopsFetching(t *testing.T) {
 		const capacity, limit, all = 16, 10, 100
 		s := &script{}
 		next := 1
+		ring, worst := watermark.New(capacity), 0
 		s.get = func(string) (Batch, error) {
 			if next > all {
 				return Batch{Children: []Shard{{ID: "child"}}}, nil
@@ -27,19 +28,17 @@ func TestASlowHandlerStopsFetching(t *testing.T) {
 				b.Records = append(b.Records, records(fmt.Sprint(next))...)
 				next++
 			}
+			worst = max(worst, next-1-int(ring.Mark().Finished))
 			return b, nil
 		}
 		r := newReading(s)
-		ring := watermark.New(capacity)
 		work := make(chan watermark.Slot, capacity)
 		handled := make(chan struct{})
-		worst := 0
 		go func() {
 			defer close(handled)
 			for slot := range work {
 				time.Sleep(time.Second)
 				ring.Done(slot)
-				worst = max(worst, next-1-int(ring.Mark().Finished))
 			}
 		}()
 		_, err := r.Read(t.Context(), "shard", Oldest, func(b Batch) error {
