@@ -73,6 +73,14 @@ func read(t require.TestingT, protocol smithyhttp.ClientProtocol, body []byte) {
 	}
 }
 
+// perMB reports the CPU time of the process for a megabyte of data.
+func perMB(b *testing.B, data int) func() {
+	before := cpu()
+	return func() {
+		b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N)/float64(data)*1e6, "cpu-ms/MB")
+	}
+}
+
 func BenchmarkDeserialize(b *testing.B) {
 	for _, size := range []int{300, 1000, 10000} {
 		body, data := page(1000000/size, size)
@@ -80,6 +88,7 @@ func BenchmarkDeserialize(b *testing.B) {
 			b.Run(fmt.Sprintf("%d/%s", size, name), func(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(data))
+				defer perMB(b, data)()
 				for b.Loop() {
 					read(b, protocol, body)
 				}
@@ -105,6 +114,7 @@ func BenchmarkPoll(b *testing.B) {
 	get := func(b *testing.B, opts ...func(*kinesis.Options)) {
 		b.ReportAllocs()
 		b.SetBytes(int64(data))
+		defer perMB(b, data)()
 		for b.Loop() {
 			out, err := k.GetRecords(b.Context(), &kinesis.GetRecordsInput{ShardIterator: aws.String("x")}, opts...)
 			require.NoError(b, err)
@@ -113,6 +123,7 @@ func BenchmarkPoll(b *testing.B) {
 	}
 	b.Run("http alone", func(b *testing.B) {
 		b.SetBytes(int64(data))
+		defer perMB(b, data)()
 		for b.Loop() {
 			resp, err := client.Post(server.URL, "application/x-amz-json-1.1", strings.NewReader("{}"))
 			require.NoError(b, err)

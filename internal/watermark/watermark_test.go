@@ -185,7 +185,7 @@ func TestAFullRingStopsAdding(t *testing.T) {
 
 		stopped := errors.New("stopped")
 		ctx, stop := context.WithCancelCause(t.Context())
-		added := make(chan int)
+		added, ended := make(chan int), make(chan error)
 		go func() {
 			_, n, err := r.Add(ctx, batch[16:])
 			if err != nil {
@@ -213,22 +213,21 @@ func TestAFullRingStopsAdding(t *testing.T) {
 		require.Equal(t, time.Minute, time.Since(r.Mark().Oldest), "the age of the oldest unfinished record")
 		go func() {
 			_, _, err := r.Add(ctx, batch[20:])
-			require.ErrorIs(t, err, stopped)
-			added <- 0
+			ended <- err
 		}()
-		go func() { require.ErrorIs(t, r.Drain(ctx), stopped); added <- 0 }()
+		go func() { ended <- r.Drain(ctx) }()
 		synctest.Wait()
 		stop(stopped)
-		<-added
-		<-added
+		require.ErrorIs(t, <-ended, stopped)
+		require.ErrorIs(t, <-ended, stopped)
 		require.Empty(t, r.waiters)
 
-		go func() { require.NoError(t, r.Drain(t.Context())); added <- 0 }()
+		go func() { ended <- r.Drain(t.Context()) }()
 		for s := Slot(19); s > 3; s-- {
 			synctest.Wait()
 			r.Done(s)
 		}
-		<-added
+		require.NoError(t, <-ended)
 		require.Equal(t, Mark{Sequence: "19", Finished: 20}, r.Mark())
 	})
 }
