@@ -75,8 +75,9 @@ type Config struct {
 	Logger *slog.Logger // default: silent
 
 	// For tests only.
-	gate  func()        // called before the worker fences itself: a process that is paused does nothing
-	slack time.Duration // a bug to plant: fencing itself later than promised
+	suffix func() string // the random part of the worker's name
+	gate   func()        // called before the worker fences itself: a process that is paused does nothing
+	slack  time.Duration // a bug to plant: fencing itself later than promised
 }
 
 // Hooks are told what happens. Nil is off. They are called by the goroutines that do the work, several at a time, and must not
