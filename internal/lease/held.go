@@ -12,7 +12,8 @@ import (
 // Held is a lease that this worker holds. A Consume must
 //
 //   - start after Progress().Checkpoint;
-//   - return as soon as its context ends, without acknowledging anything more;
+//   - return as soon as its context ends, without acknowledging anything more. What it had acknowledged before it may still try to
+//     Save, with another context: that works unless the lease is lost;
 //   - when Stop is closed: fetch nothing more, finish what is under way, Save, and return nil. The lease then goes to who wants
 //     it, at the last saved checkpoint. The context ends when that takes longer than Config.Drain;
 //   - when the shard is finished and everything of it acknowledged: End, and return nil.
@@ -37,6 +38,7 @@ type Held struct {
 	ending   bool    // End has been called
 	over     bool    // and has succeeded
 	leaving  bool    // no Consume runs any more, Release is under way
+	failing  bool    // Consume has failed, and not been called again yet
 }
 
 func newHeld(l *life, row Lease, lose context.CancelCauseFunc) *Held {
@@ -137,6 +139,18 @@ func (h *Held) whyLost() error {
 		lost = h.life.over
 	}
 	return lost
+}
+
+func (h *Held) isFailing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failing
+}
+
+func (h *Held) setFailing(failing bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failing = failing
 }
 
 // yield closes Stop. It may be called again.

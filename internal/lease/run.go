@@ -23,8 +23,8 @@ var (
 // Run takes part until ctx ends, or until a Consume returns a Fatal error. Then it drains, hands over or releases every lease, and
 // returns nil or that error. It returns only when no Consume runs.
 //
-// A table that does not answer is not an error: Run goes on asking. Only a Fatal error of the very first registration is
-// returned, such as a table that does not exist.
+// A table that does not answer is not an error: Run goes on asking. Only a Fatal error of the very first registration or the very
+// first look is returned, such as a table that does not exist or a permission that is missing.
 func Run(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

@@ -254,6 +254,23 @@ func TestAttemptsSurviveARestart(t *testing.T) {
 	})
 }
 
+// TestATableThatMayNotBeReadEndsRun, if it never could.
+func TestATableThatMayNotBeReadEndsRun(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, f *fleet) {
+		denied := errors.New("access denied")
+		m := f.start(func(c *Config) { c.Store = blind{c.Store, denied} })
+		require.ErrorIs(t, <-m.done, denied)
+		m.done = nil
+	})
+}
+
+type blind struct {
+	Store
+	err error
+}
+
+func (b blind) View(context.Context) (View, error) { return View{}, Fatal(b.err) }
+
 // TestStart: a new group starts where it is told, a shard that appears later at its beginning.
 func TestStart(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, f *fleet) {
@@ -286,8 +303,23 @@ func TestAShardThatItsSourceForgets(t *testing.T) {
 		var mu sync.Mutex
 		gone := map[string]string{}
 		f.shards = []Shard{{ID: "held"}, {ID: "other"}, {ID: "child", Parents: []string{"held"}}}
+		var expired bool
 		for range 2 {
 			f.start(func(c *Config) {
+				plain := c.Consume
+				c.Consume = func(ctx context.Context, h *Held) error {
+					for h.Shard().ID == "held" {
+						if mu.Lock(); expired {
+							mu.Unlock()
+							return errors.New("no such shard")
+						}
+						mu.Unlock()
+						if !sleep(ctx, time.Second) {
+							return ctx.Err()
+						}
+					}
+					return plain(ctx, h)
+				}
 				c.Hooks.Gone = func(shard, checkpoint string) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -301,6 +333,11 @@ func TestAShardThatItsSourceForgets(t *testing.T) {
 		f.shards = f.shards[1:]
 		time.Sleep(70 * time.Second)
 		require.Empty(t, gone, "one listing proves nothing")
+		time.Sleep(5 * time.Minute)
+		require.Empty(t, gone, "its reader has not noticed anything")
+		mu.Lock()
+		expired = true
+		mu.Unlock()
 		time.Sleep(65 * time.Second)
 		rows := f.rows()
 		require.True(t, rows["held"].Gone)
