@@ -13,9 +13,13 @@ import (
 // wire is a way to a table with a latency, which can be cut.
 type wire struct {
 	Store
-	mu    sync.Mutex
-	calls map[string]int
-	cut   bool
+	mu       sync.Mutex
+	calls    map[string]int
+	cut      bool
+	slow     time.Duration // how long the answer to a beat takes
+	beats    []int64
+	onRetire func()
+	good     time.Time // when the last confirmed beat was sent
 }
 
 const latency = 5 * time.Millisecond // there, and back
@@ -65,10 +69,23 @@ func (w *wire) Register(ctx context.Context, worker string) error {
 }
 
 func (w *wire) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
+	sent := time.Now()
+	w.mu.Lock()
+	w.beats = append(w.beats, beat)
+	w.mu.Unlock()
 	if err := w.pass(ctx, "Beat"); err != nil {
 		return err
 	}
-	return w.Store.Beat(ctx, worker, beat, draining)
+	err := w.Store.Beat(ctx, worker, beat, draining)
+	if !sleep(ctx, w.slow) {
+		return ctx.Err()
+	}
+	if err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.good = sent
+	}
+	return err
 }
 
 func (w *wire) Claim(ctx context.Context, seen Lease, worker string) (Lease, error) {
@@ -107,6 +124,9 @@ func (w *wire) MarkDead(ctx context.Context, worker string, seen int64) error {
 }
 
 func (w *wire) Retire(ctx context.Context, worker string) error {
+	if w.onRetire != nil {
+		w.onRetire()
+	}
 	if err := w.pass(ctx, "Retire"); err != nil {
 		return err
 	}

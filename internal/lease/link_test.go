@@ -116,7 +116,7 @@ func (k *link) fate(op string) fate {
 		f.back = ms(1500)
 	}
 	if op == "Beat" && k.faults.keepBeats {
-		if f.loseRequest || f.loseAnswer || f.throttle || f.there+f.back >= 2*time.Second {
+		if f.loseRequest || f.loseAnswer || f.throttle || f.there+f.back >= 900*time.Millisecond {
 			k.lostBeat++
 		} else {
 			k.lostBeat = 0

@@ -265,3 +265,15 @@ func TestPositions(t *testing.T) {
 		require.False(t, ok, other)
 	}
 }
+
+// TestARegistrationWithoutABeatGetsNothing: it may be the trace of one whose answer was lost.
+func TestARegistrationWithoutABeatGetsNothing(t *testing.T) {
+	s := snapshot{View: View{
+		Leases:  []Lease{{Shard: Shard{ID: "s"}}, {Shard: Shard{ID: "t"}, Owner: "a"}},
+		Workers: []Worker{{ID: "a", Beat: 1}, {ID: "b"}},
+	}}
+	todo, _ := plan(s, "b")
+	require.Empty(t, todo)
+	todo, _ = plan(s, "a")
+	require.Equal(t, []action{{verb: claim, lease: s.Leases[0]}, {verb: adopt, lease: s.Leases[1]}}, todo)
+}
