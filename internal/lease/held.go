@@ -54,7 +54,7 @@ func (h *Held) Fence() int64 { return h.fence }
 // Worker is the name under which the lease is held.
 func (h *Held) Worker() string { return h.life.id }
 
-// Progress is what was last saved, by this owner or the one before.
+// Progress is what this owner last passed to Save, or else what the one before has stored.
 func (h *Held) Progress() Progress {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -71,13 +71,12 @@ func (h *Held) Save(ctx context.Context, p Progress) error {
 	h.saving.Lock()
 	defer h.saving.Unlock()
 	h.n++
-	err := h.write(ctx, "Save", func(ctx context.Context) error { return h.life.cfg.Store.Save(ctx, h.key(), h.n, p) })
-	if err == nil {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.progress = Progress{p.Checkpoint, maps.Clone(p.Attempts)}
-	}
-	return err
+	// Whether or not it gets stored, so much is finished: a reader that starts again from less, under the same lease, would move
+	// a checkpoint back whose answer was lost.
+	h.mu.Lock()
+	h.progress = Progress{p.Checkpoint, maps.Clone(p.Attempts)}
+	h.mu.Unlock()
+	return h.write(ctx, "Save", func(ctx context.Context) error { return h.life.cfg.Store.Save(ctx, h.key(), h.n, p) })
 }
 
 // End finishes the shard for ever and creates the leases of its children, all or nothing. It repeats and fails like Save.

@@ -204,6 +204,7 @@ func TestAWorkerThatIsMarkedDeadStops(t *testing.T) {
 // TestALostLeaseEndsItsReader, whoever took it, and Save says so.
 func TestALostLeaseEndsItsReader(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
+		var mu sync.Mutex
 		var saved, cause error
 		f.start(func(c *Config) {
 			c.Consume = func(ctx context.Context, h *Held) error {
@@ -219,16 +220,20 @@ func TestALostLeaseEndsItsReader(t *testing.T) {
 					row := f.rows()[h.Shard().ID]
 					_, err := f.table.Claim(ctx, row, "thief")
 					require.NoError(t, err)
-					saved = h.Save(ctx, Progress{Checkpoint: "9"})
-					cause = context.Cause(ctx)
+					err = h.Save(ctx, Progress{Checkpoint: "9"})
+					mu.Lock()
+					saved, cause = err, context.Cause(ctx)
+					mu.Unlock()
 				}
 				<-ctx.Done()
 				return ctx.Err()
 			}
 		})
 		time.Sleep(5 * time.Second)
+		mu.Lock()
 		require.ErrorIs(t, saved, ErrLost)
 		require.ErrorIs(t, cause, ErrLost)
+		mu.Unlock()
 		require.Equal(t, TrimHorizon, f.rows()["s-0000"].Checkpoint)
 		time.Sleep(10 * time.Second) // the thief has no row: it is dead
 		require.GreaterOrEqual(t, f.rows()["s-0000"].Fence, int64(3))
@@ -483,6 +488,8 @@ func TestALeaseIsNotHandedToTheDead(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		f.kill(b)
 		time.Sleep(15 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
 		require.Equal(t, []string{""}, released)
 	})
 }
@@ -577,5 +584,32 @@ func TestNoReaderRunsWhenAWorkerRetires(t *testing.T) {
 		m.wire.mu.Lock()
 		defer m.wire.mu.Unlock()
 		require.Equal(t, 1, m.wire.calls["Retire"])
+	})
+}
+
+// TestAReaderThatStartsAgainNeverMovesTheCheckpointBack, though the answer to its last save was lost.
+func TestAReaderThatStartsAgainNeverMovesTheCheckpointBack(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, f *fleet) {
+		var mu sync.Mutex
+		var starts []string
+		f.start(func(c *Config) {
+			c.Consume = func(ctx context.Context, h *Held) error {
+				mu.Lock()
+				starts = append(starts, h.Progress().Checkpoint)
+				n := len(starts)
+				mu.Unlock()
+				if n == 1 {
+					brief, cancel := context.WithTimeout(ctx, time.Millisecond)
+					defer cancel()
+					return h.Save(brief, Progress{Checkpoint: "8"})
+				}
+				<-h.Stop()
+				return nil
+			}
+		})
+		time.Sleep(5 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		require.Equal(t, []string{TrimHorizon, "8"}, starts)
 	})
 }
