@@ -162,7 +162,17 @@ func newFleet(t *testing.T, shards int) *fleet {
 	return f
 }
 
-func (f *fleet) list(context.Context) ([]Shard, error) { return f.shards, nil }
+func (f *fleet) list(context.Context) ([]Shard, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.shards, nil
+}
+
+func (f *fleet) set(shards []Shard) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shards = shards
+}
 
 // start adds a worker. change may be nil.
 func (f *fleet) start(change func(*Config)) *member {

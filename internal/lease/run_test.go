@@ -106,6 +106,7 @@ func TestRunReturnsByItsDeadline(t *testing.T) {
 			}
 		})
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		took, err := f.stopOne(m)
 		require.NoError(t, err)
 		require.LessOrEqual(t, took, 5*time.Second)
@@ -129,6 +130,7 @@ func TestASlowHandoverIsCutShort(t *testing.T) {
 			}
 		})
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		b := f.start(nil)
 		f.balance(10*time.Second, a, b)
 	})
@@ -164,6 +166,7 @@ func TestAWorkerThatCannotReachTheTableStops(t *testing.T) {
 			time.Sleep(3*time.Second + time.Duration(phase)*101*time.Millisecond)
 			m.wire.setCut(true)
 			time.Sleep(20 * time.Second)
+			synctest.Wait()
 			require.Equal(t, 8*time.Second, ended.Sub(m.wire.good), "it counts from something else than the sending")
 			for i, n := range m.wire.beats[1:] {
 				// Else an answer to a repeat would not say since when the beat has been there.
@@ -171,6 +174,7 @@ func TestAWorkerThatCannotReachTheTableStops(t *testing.T) {
 			}
 			m.wire.setCut(false)
 			time.Sleep(15 * time.Second)
+			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
 			require.Len(t, names, 2)
@@ -192,6 +196,7 @@ func TestAWorkerThatIsMarkedDeadStops(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, f.table.MarkDead(t.Context(), v.Workers[0].ID, v.Workers[0].Beat))
 		time.Sleep(2100 * time.Millisecond)
+		synctest.Wait()
 		require.Len(t, fenced, 1)
 		require.ErrorIs(t, fenced[0], errDead)
 		f.balance(5*time.Second, m)
@@ -230,14 +235,17 @@ func TestALostLeaseEndsItsReader(t *testing.T) {
 			}
 		})
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		mu.Lock()
 		require.ErrorIs(t, saved, ErrLost)
 		require.ErrorIs(t, cause, ErrLost)
 		mu.Unlock()
 		require.Equal(t, TrimHorizon, f.rows()["s-0000"].Checkpoint)
 		time.Sleep(10 * time.Second) // the thief has no row: it is dead
+		synctest.Wait()
 		require.GreaterOrEqual(t, f.rows()["s-0000"].Fence, int64(3))
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		require.EqualValues(t, 5, f.rows()["s-0000"].Fence)
 	})
 }
@@ -291,10 +299,11 @@ func (b blind) View(context.Context) (View, error) { return View{}, Fatal(b.err)
 // TestStart: a new group starts where it is told, a shard that appears later at its beginning.
 func TestStart(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, f *fleet) {
-		f.shards = []Shard{{ID: "parent"}, {ID: "child", Parents: []string{"parent"}}, {ID: "alone", Parents: []string{"forgotten"}}}
+		f.set([]Shard{{ID: "parent"}, {ID: "child", Parents: []string{"parent"}}, {ID: "alone", Parents: []string{"forgotten"}}})
 		before := time.Now()
 		f.start(func(c *Config) { c.Start = Latest })
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		rows := f.rows()
 		require.Len(t, rows, 3)
 		for id, l := range rows {
@@ -308,8 +317,9 @@ func TestStart(t *testing.T) {
 		require.NotEmpty(t, rows["alone"].Owner)
 		require.Empty(t, rows["child"].Owner, "a child is read before its parent has ended")
 
-		f.shards = append(slices.Clone(f.shards), Shard{ID: "later", Parents: []string{"child"}})
+		f.set(append(slices.Clone(f.shards), Shard{ID: "later", Parents: []string{"child"}}))
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		require.Equal(t, TrimHorizon, f.rows()["later"].Checkpoint)
 	})
 }
@@ -319,7 +329,12 @@ func TestAShardThatItsSourceForgets(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
 		gone := map[string]string{}
-		f.shards = []Shard{{ID: "held"}, {ID: "other"}, {ID: "child", Parents: []string{"held"}}}
+		f.set([]Shard{{ID: "held"}, {ID: "other"}, {ID: "child", Parents: []string{"held"}}})
+		told := func() map[string]string {
+			mu.Lock()
+			defer mu.Unlock()
+			return maps.Clone(gone)
+		}
 		var expired bool
 		for range 2 {
 			f.start(func(c *Config) {
@@ -345,26 +360,31 @@ func TestAShardThatItsSourceForgets(t *testing.T) {
 			})
 		}
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		require.NotEmpty(t, f.rows()["held"].Owner)
 		require.Empty(t, f.rows()["child"].Owner)
-		f.shards = f.shards[1:]
+		f.set(f.shards[1:])
 		time.Sleep(5 * time.Minute)
-		require.Empty(t, gone, "its reader has not noticed anything")
-		f.shards = append([]Shard{{ID: "held"}}, f.shards...)
+		synctest.Wait()
+		require.Empty(t, told(), "its reader has not noticed anything")
+		f.set(append([]Shard{{ID: "held"}}, f.shards...))
 		time.Sleep(65 * time.Second)
-		f.shards = f.shards[1:]
+		synctest.Wait()
+		f.set(f.shards[1:])
 		mu.Lock()
 		expired = true
 		mu.Unlock()
 		time.Sleep(65 * time.Second)
-		require.Empty(t, gone, "one listing proves nothing")
+		synctest.Wait()
+		require.Empty(t, told(), "one listing proves nothing")
 		time.Sleep(125 * time.Second)
+		synctest.Wait()
 		rows := f.rows()
 		require.True(t, rows["held"].Gone)
 		require.Empty(t, rows["held"].Owner)
 		require.NotEmpty(t, rows["child"].Owner)
 		require.NotEmpty(t, rows["other"].Owner)
-		require.Equal(t, map[string]string{"held": TrimHorizon}, gone)
+		require.Equal(t, map[string]string{"held": TrimHorizon}, told())
 	})
 }
 
@@ -375,14 +395,14 @@ func TestAListingThatFailsIsRepeated(t *testing.T) {
 		trouble := map[string]int{}
 		var mu sync.Mutex
 		m := f.start(func(c *Config) {
-			c.Shards = func(context.Context) ([]Shard, error) {
+			c.Shards = func(ctx context.Context) ([]Shard, error) {
 				switch calls++; {
 				case calls < 3:
 					return nil, errors.New("throttled")
 				case calls > 3:
 					return nil, nil
 				}
-				return f.shards, nil
+				return f.list(ctx)
 			}
 			c.Hooks.Trouble = func(op string, _ error) {
 				mu.Lock()
@@ -392,6 +412,7 @@ func TestAListingThatFailsIsRepeated(t *testing.T) {
 		})
 		f.balance(30*time.Second, m)
 		time.Sleep(5 * time.Minute)
+		synctest.Wait()
 		f.balance(0, m)
 		require.Greater(t, trouble["Shards"], 3)
 		require.Equal(t, []string{"Shards"}, slices.Collect(maps.Keys(trouble)))
@@ -410,6 +431,7 @@ func TestDeadRowsAreForgotten(t *testing.T) {
 		}
 		f.balance(5*time.Second, last)
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		v, err := f.table.View(t.Context())
 		require.NoError(t, err)
 		require.Len(t, v.Workers, 1)
@@ -441,6 +463,7 @@ func TestAnEndWhoseAnswerIsLostIsFound(t *testing.T) {
 			c.Drain = 4 * time.Second
 		})
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		require.NotEmpty(t, f.rows()["child"].Owner)
 		f.stop()
 		f.members = nil
@@ -484,10 +507,13 @@ func TestALeaseIsNotHandedToTheDead(t *testing.T) {
 			}
 		})
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		b := f.start(nil)
 		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
 		f.kill(b)
 		time.Sleep(15 * time.Second)
+		synctest.Wait()
 		mu.Lock()
 		defer mu.Unlock()
 		require.Equal(t, []string{""}, released)
@@ -540,10 +566,12 @@ func TestAReleaseIsRepeatedAndNeverForgotten(t *testing.T) {
 			}
 		})
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		var name string
 		b := f.start(func(c *Config) { c.Hooks.Registered = func(worker string) { name = worker } })
 		f.balance(4*time.Second, a, b)
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		f.balance(0, a, b)
 		require.Equal(t, []string{name, name, name}, store.releases)
 		for shard, fences := range starts {
@@ -581,6 +609,7 @@ func TestNoReaderRunsWhenAWorkerRetires(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, f.table.MarkDead(t.Context(), v.Workers[0].ID, v.Workers[0].Beat))
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		m.wire.mu.Lock()
 		defer m.wire.mu.Unlock()
 		require.Equal(t, 1, m.wire.calls["Retire"])
@@ -608,6 +637,7 @@ func TestAReaderThatStartsAgainNeverMovesTheCheckpointBack(t *testing.T) {
 			}
 		})
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		mu.Lock()
 		defer mu.Unlock()
 		require.Equal(t, []string{TrimHorizon, "8"}, starts)
