@@ -12,7 +12,8 @@ import (
 // Held is a lease that this worker holds. A Consume must
 //
 //   - start after Progress().Checkpoint;
-//   - return as soon as its context ends, without acknowledging anything more;
+//   - return as soon as its context ends, without acknowledging anything more. What it had acknowledged before it may still try to
+//     Save, with another context: that works unless the lease is lost;
 //   - when Stop is closed: fetch nothing more, finish what is under way, Save, and return nil. The lease then goes to who wants
 //     it, at the last saved checkpoint. The context ends when that takes longer than Config.Drain;
 //   - when the shard is finished and everything of it acknowledged: End, and return nil.
@@ -37,6 +38,7 @@ type Held struct {
 	ending   bool    // End has been called
 	over     bool    // and has succeeded
 	leaving  bool    // no Consume runs any more, Release is under way
+	failing  bool    // Consume has failed, and not been called again yet
 }
 
 func newHeld(l *life, row Lease, lose context.CancelCauseFunc) *Held {
@@ -52,7 +54,7 @@ func (h *Held) Fence() int64 { return h.fence }
 // Worker is the name under which the lease is held.
 func (h *Held) Worker() string { return h.life.id }
 
-// Progress is what was last saved, by this owner or the one before.
+// Progress is what this owner last passed to Save, or else what the one before has stored.
 func (h *Held) Progress() Progress {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -69,13 +71,12 @@ func (h *Held) Save(ctx context.Context, p Progress) error {
 	h.saving.Lock()
 	defer h.saving.Unlock()
 	h.n++
-	err := h.write(ctx, "Save", func(ctx context.Context) error { return h.life.cfg.Store.Save(ctx, h.key(), h.n, p) })
-	if err == nil {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.progress = Progress{p.Checkpoint, maps.Clone(p.Attempts)}
-	}
-	return err
+	// Whether or not it gets stored, so much is finished: a reader that starts again from less, under the same lease, would move
+	// a checkpoint back whose answer was lost.
+	h.mu.Lock()
+	h.progress = Progress{p.Checkpoint, maps.Clone(p.Attempts)}
+	h.mu.Unlock()
+	return h.write(ctx, "Save", func(ctx context.Context) error { return h.life.cfg.Store.Save(ctx, h.key(), h.n, p) })
 }
 
 // End finishes the shard for ever and creates the leases of its children, all or nothing. It repeats and fails like Save.
@@ -137,6 +138,18 @@ func (h *Held) whyLost() error {
 		lost = h.life.over
 	}
 	return lost
+}
+
+func (h *Held) isFailing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failing
+}
+
+func (h *Held) setFailing(failing bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failing = failing
 }
 
 // yield closes Stop. It may be called again.

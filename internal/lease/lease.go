@@ -2,6 +2,29 @@
 //
 // It knows groups, workers, leases, fences, checkpoints and the lineage of shards. It must not know Kinesis's client, events
 // or handlers: whoever reads a shard is a function, Config.Consume.
+//
+// # The protocol
+//
+// A worker's row has a beat, which it counts up. A lease is alive while its owner's beat moves, judged by each observer's own
+// monotonic clock, from when it first saw the beat to a little more than Duration later. The worker itself counts Duration from
+// when it sent the beat, which is earlier, and then ends all its work: so it has stopped before anybody takes its leases.
+//
+// A lease changes hands in one of these ways, each a conditional write that steps its fence: nobody has it, and it is claimed;
+// its owner is marked dead, on condition that the beat is still the one seen, and then it is claimed; somebody else wants it,
+// the owner drains and hands it over. After a mark the dead can beat no more: it stops, marks itself dead for good when nothing
+// of it runs any more, so that nobody needs to wait, and registers under another name.
+//
+// Who should have what is a pure function of the table, plan. Workers that see the same table agree.
+//
+//   - A beat that failed is repeated with a new number. The row takes only higher ones, so a late copy is no sign of life.
+//   - A worker that stops says so with a beat, and goes on reading for a tick and a half at most: the others ask for its leases
+//     meanwhile, and each shard stands still only as long as in any handover. It stops at once if it is alone.
+//   - An answer that is lost proves nothing. A claim without an answer is found by the next look at the table; a release is
+//     repeated until its answer is certain; a save has a number, so that a late copy cannot move it back.
+//   - A child is read once each parent is finished, or forgotten by both the table and a listing that has the child.
+//   - Leases of listed shards are created children first, so that a child whose parent has a row is new, and starts at TrimHorizon.
+//   - A shard that its source has forgotten is not deleted but marked, and expires days later: a late copy of its creation must
+//     not make it new.
 package lease
 
 import (
@@ -57,7 +80,7 @@ type Config struct {
 	Store  Store
 	Worker string // prefix of the worker's name; a fresh random part is added per registration. Default: "worker"
 
-	// Shards lists the stream's shards, all of them, open and closed. It is slow, so it is called when the worker starts and then
+	// Shards lists the stream's shards, all of them, open and closed. It returns when its context ends. It is slow, so it is called when the worker starts and then
 	// once per List: children come from Held.End, and a listing is only needed for what nobody's end has told.
 	Shards func(context.Context) ([]Shard, error)
 	// Consume reads one shard while its lease is held. See Held for what it must do. It is called again, after a pause with full
@@ -75,8 +98,9 @@ type Config struct {
 	Logger *slog.Logger // default: silent
 
 	// For tests only.
-	gate  func()        // called before the worker fences itself: a process that is paused does nothing
-	slack time.Duration // a bug to plant: fencing itself later than promised
+	suffix func() string // the random part of the worker's name
+	gate   func()        // called before the worker fences itself: a process that is paused does nothing
+	slack  time.Duration // a bug to plant: fencing itself later than promised
 }
 
 // Hooks are told what happens. Nil is off. They are called by the goroutines that do the work, several at a time, and must not

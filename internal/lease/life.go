@@ -250,9 +250,11 @@ func (l *life) consume(ctx context.Context, h *Held) {
 		if l.cfg.Hooks.Failed != nil {
 			l.cfg.Hooks.Failed(h.shard.ID, err, again)
 		}
+		h.setFailing(true)
 		timer := time.NewTimer(again)
 		select {
 		case <-timer.C:
+			h.setFailing(false)
 		case <-h.stop:
 			timer.Stop()
 			return

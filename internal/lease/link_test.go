@@ -24,6 +24,12 @@ type link struct {
 	lostBeat int       // in a row
 	good     time.Time // when the last confirmed beat was sent
 	calls    int
+
+	// The process dies at its nth call of one kind, before it is sent or after it was carried out, and this is called.
+	crashOp    string
+	crashAt    int
+	crashAfter bool
+	onCrash    func()
 }
 
 // faults are probabilities per call.
@@ -110,7 +116,7 @@ func (k *link) fate(op string) fate {
 		f.back = ms(1500)
 	}
 	if op == "Beat" && k.faults.keepBeats {
-		if f.loseRequest || f.loseAnswer || f.throttle || f.there+f.back >= 2*time.Second {
+		if f.loseRequest || f.loseAnswer || f.throttle || f.there+f.back >= 900*time.Millisecond {
 			k.lostBeat++
 		} else {
 			k.lostBeat = 0
@@ -138,6 +144,21 @@ func send[T any](ctx context.Context, k *link, op string, f func() (T, error)) (
 	}
 	sent := time.Now()
 	fate := k.fate(op)
+	k.mu.Lock()
+	crash := false
+	if k.crashAt > 0 && k.crashOp == op {
+		k.crashAt--
+		crash = k.crashAt == 0
+	}
+	k.mu.Unlock()
+	if crash {
+		k.crash()
+		if k.crashAfter {
+			_, _ = f()
+		}
+		k.onCrash()
+		return none, errCrashed
+	}
 	answers := make(chan answer, 1)
 	k.sim.wg.Go(func() {
 		fail := func(err error) { answers <- answer{none, err} }

@@ -48,9 +48,13 @@ func (l *life) tick(alive, work context.Context) time.Duration {
 		s.View, err = l.cfg.Store.View(ctx)
 		return err
 	})
+	if f := (*fatal)(nil); !l.watch.viewed && errors.As(err, &f) {
+		l.fail(err) // it never worked, and will not
+	}
 	if err != nil {
 		return l.cfg.Tick
 	}
+	l.watch.viewed = true
 	// From when the answer came: the beats in it may have been sent until then.
 	now := time.Now()
 	l.compare(s.View)
@@ -126,6 +130,9 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 		case forgetWorker:
 			_ = l.call(alive, "ForgetWorker", func(ctx context.Context) error { return l.cfg.Store.ForgetWorker(ctx, a.worker.ID) })
 		case forgetShard:
+			if h != nil && !h.isFailing() {
+				return // whoever can still read a shard knows better than a listing
+			}
 			if h != nil {
 				h.drop(errors.Join(ErrLost, errors.New("its source has forgotten the shard")))
 				return // and once its reader has returned, the row is dealt with
@@ -179,6 +186,7 @@ func each[T any](items []T, f func(T)) {
 type watch struct {
 	limit  time.Duration
 	seen   map[string]sighting
+	viewed bool      // the table has been seen
 	unrest time.Time // since when leases have been moving; zero: they are not
 }
 

@@ -23,8 +23,8 @@ var (
 // Run takes part until ctx ends, or until a Consume returns a Fatal error. Then it drains, hands over or releases every lease, and
 // returns nil or that error. It returns only when no Consume runs.
 //
-// A table that does not answer is not an error: Run goes on asking. Only a Fatal error of the very first registration is
-// returned, such as a table that does not exist.
+// A table that does not answer is not an error: Run goes on asking. Only a Fatal error of the very first registration or the very
+// first look is returned, such as a table that does not exist or a permission that is missing.
 func Run(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -46,7 +46,7 @@ func Run(ctx context.Context, cfg Config) error {
 // ends first.
 func register(ctx context.Context, cfg Config, watch *watch, first bool) (*life, error) {
 	for n := 1; ctx.Err() == nil; n++ {
-		l := newLife(cfg, watch, cfg.Worker+"-"+rand.Text())
+		l := newLife(cfg, watch, cfg.Worker+"-"+cfg.suffix())
 		l.registered = time.Now()
 		err := l.call(ctx, "Register", func(ctx context.Context) error { return cfg.Store.Register(ctx, l.id) })
 		if err == nil {
@@ -92,6 +92,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Worker == "" {
 		c.Worker = "worker"
+	}
+	if c.suffix == nil {
+		c.suffix = rand.Text
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -45,6 +45,9 @@ var (
 		append([]string{"crash", "crash", "pause", "pause", "cut", "cut"}, steady...)}
 )
 
+// slow is for one bug only: calls arrive when the world has changed.
+var slow = kind{"slow", faults{slow: 0.5}, append([]string{"cut", "cut", "pause"}, steady...)}
+
 // play runs one schedule: from one worker to five and down to two, with events all the time, then without faults.
 func (k kind) play(t *testing.T, seed uint64, bug string) (s *sim) {
 	synctest.Test(t, func(t *testing.T) {
@@ -113,6 +116,12 @@ func (k kind) play(t *testing.T, seed uint64, bug string) (s *sim) {
 		time.Sleep(simDuration + 10*time.Second) // the dead are found; late copies have arrived
 		close(publishing)
 		time.Sleep(15 * time.Second)
+		for range 100 { // whatever has piled up in front of one slow reader
+			if s.unfinished() == "" {
+				break
+			}
+			time.Sleep(time.Second)
+		}
 		if wrong := s.balanced(2); wrong != "" {
 			s.violation("I8: %s", wrong)
 		}
@@ -138,7 +147,7 @@ func (k kind) play(t *testing.T, seed uint64, bug string) (s *sim) {
 		}
 		s.wg.Wait()
 	})
-	if k.name != "stormy" {
+	if k.name == "calm" || k.name == "lossy" {
 		if s.table.seized+s.fenced+s.lost > 0 {
 			s.violation("I12: %d workers were fenced, %d leases lost, %d taken", s.fenced, s.lost, s.table.seized)
 		}
@@ -190,7 +199,7 @@ func TestTheCheckerCatchesBugs(t *testing.T) {
 		{"n is not checked", stormy, "I2"},
 		{"claim ignores the fence", stormy, "I15"},
 		{"takeover without the mark", stormy, "I15"},
-		{"mark ignores the beat", stormy, "I15"},
+		{"mark ignores the beat", slow, "I15"},
 		{"beat of the dead", stormy, "I15"},
 		{"beat goes back", lossy, "I15"},
 		{"unfenced release", stormy, "I15"},
@@ -203,7 +212,7 @@ func TestTheCheckerCatchesBugs(t *testing.T) {
 	} {
 		t.Run(test.bug, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(200) {
+			for seed := range uint64(600) {
 				s := test.kind.play(t, seed, test.bug)
 				for _, v := range s.violations {
 					if strings.Contains(v, test.says+":") {
@@ -212,7 +221,7 @@ func TestTheCheckerCatchesBugs(t *testing.T) {
 					}
 				}
 			}
-			require.Fail(t, "not caught", fmt.Sprintf("%s with 200 seeds", test.bug))
+			require.Fail(t, "not caught", fmt.Sprintf("%s with 600 seeds", test.bug))
 		})
 	}
 }

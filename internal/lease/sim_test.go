@@ -35,6 +35,7 @@ type sim struct {
 	handovers  []time.Duration
 	workers    []*simWorker
 	next       int
+	victim     func(*simWorker) // prepares the first worker
 }
 
 // simShard is a shard of the stream, and what has been done with it.
@@ -177,9 +178,14 @@ func (s *sim) start(f faults) *simWorker {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &simWorker{link: k, stop: cancel, ended: make(chan struct{})}
 	s.workers = append(s.workers, w)
+	name := s.rng.Uint64()
 	s.mu.Unlock()
+	if s.victim != nil && len(s.workers) == 1 {
+		s.victim(w)
+	}
 	cfg := Config{
 		Store: k, Worker: k.name, Shards: s.list, Duration: simDuration, Drain: simDrain, List: 20 * time.Second, gate: k.gate,
+		suffix:  func() string { name++; return strconv.FormatUint(name, 36) },
 		Consume: func(ctx context.Context, h *Held) error { return s.consume(ctx, k, h) },
 		Hooks: Hooks{
 			Dead:   func(string) { s.count(&s.dead) },
@@ -192,8 +198,12 @@ func (s *sim) start(f faults) *simWorker {
 			},
 		},
 	}
-	if s.bug == "fenced too late" {
+	switch s.bug {
+	case "fenced too late":
 		cfg.slack = 4 * time.Second
+	case "mark ignores the beat":
+		// A worker that fences itself never beats again. The condition is for one whose clock has stood still.
+		cfg.slack = time.Minute
 	}
 	go func() {
 		defer close(w.ended)
@@ -298,7 +308,11 @@ func (s *sim) startsAtTheWatermark(h *Held, done int) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	row := s.table.rows().leases[h.Shard().ID]
-	if row.Fence == h.Fence() && row.Owner == h.Worker() && position(row.Checkpoint) != done {
+	h.saving.Lock()
+	first := h.n == 0
+	h.saving.Unlock()
+	stored := position(row.Checkpoint)
+	if row.Fence == h.Fence() && row.Owner == h.Worker() && (stored > done || first && stored < done) {
 		s.violation("I14: %s starts %s after %d, and the checkpoint is %s", h.Worker(), row.ID, done, row.Checkpoint)
 	}
 }

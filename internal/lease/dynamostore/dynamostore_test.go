@@ -178,3 +178,73 @@ func TestSDKRetriesAreNoRefusals(t *testing.T) {
 		}
 	})
 }
+
+// TestAFleetOnDynamoDB: four workers share the shards of a table that throttles, is slow and loses answers; one leaves.
+func TestAFleetOnDynamoDB(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := start(t)
+		require.NoError(t, a.SetFaults(
+			outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Probability: 0.05},
+			outboxtest.Fault{Kind: outboxtest.Throttle, Service: "DynamoDB", Probability: 0.05},
+			outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Probability: 0.05},
+			outboxtest.Fault{Kind: outboxtest.Latency, Service: "DynamoDB", Probability: 0.2, Duration: 100 * time.Millisecond},
+		))
+		var shards []lease.Shard
+		for i := range 12 {
+			shards = append(shards, lease.Shard{ID: string(rune('a' + i))})
+		}
+		s := store(t, a.DynamoDB, "orders", "changes")
+		var stops []func()
+		for range 4 {
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error)
+			go func() {
+				done <- lease.Run(ctx, lease.Config{
+					Store:  s,
+					Shards: func(context.Context) ([]lease.Shard, error) { return shards, nil },
+					Consume: func(ctx context.Context, h *lease.Held) error {
+						if h.Shard().ID == "a" && h.Progress().Checkpoint == "7" {
+							return h.End(ctx, []lease.Shard{{ID: "z", Parents: []string{"a"}}})
+						}
+						select {
+						case <-h.Stop():
+							return h.Save(ctx, lease.Progress{Checkpoint: "7"})
+						case <-ctx.Done():
+							return ctx.Err()
+						}
+					},
+					Hooks: lease.Hooks{Lost: func(shard string, _ int64, err error) {
+						require.Fail(t, "a lost answer has cost a lease", "%s: %v", shard, err)
+					}},
+				})
+			}()
+			stops = append(stops, func() { cancel(); require.NoError(t, <-done) })
+			time.Sleep(3 * time.Second)
+		}
+		owners := func() map[string]int {
+			v, err := s.View(t.Context())
+			require.NoError(t, err)
+			has := map[string]int{}
+			for _, l := range v.Leases {
+				if l.Checkpoint != lease.ShardEnd {
+					has[l.Owner]++
+				}
+			}
+			return has
+		}
+		time.Sleep(10 * time.Second)
+		stops[0]()
+		time.Sleep(10 * time.Second)
+		a.StopFaults()
+		has := owners()
+		require.Len(t, has, 3)
+		for id, n := range has {
+			require.NotEmpty(t, id)
+			require.InDelta(t, 4, n, 0.5, "%v", has)
+		}
+		for _, stop := range stops[1:] {
+			stop()
+		}
+		require.Equal(t, map[string]int{"": 12}, owners())
+	})
+}

@@ -1,0 +1,170 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestALeaseIsNotHandedToTheDead who wanted it.
+func TestALeaseIsNotHandedToTheDead(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, f *fleet) {
+		var mu sync.Mutex
+		var released []string
+		f.start(func(c *Config) {
+			plain := c.Consume
+			c.Consume = func(ctx context.Context, h *Held) error {
+				err := plain(ctx, h)
+				if h.Fence() == 1 {
+					time.Sleep(12 * time.Second)
+				}
+				return err
+			}
+			c.Hooks.Released = func(_ string, _ int64, to string) {
+				mu.Lock()
+				defer mu.Unlock()
+				released = append(released, to)
+			}
+		})
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		b := f.start(nil)
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		f.kill(b)
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		require.Equal(t, []string{""}, released)
+	})
+}
+
+// odd is a table of which the first release gets lost, and a view that was read before it comes after.
+type odd struct {
+	Store
+	mu       sync.Mutex
+	lose     int
+	old      *View
+	releases []string
+}
+
+func (o *odd) Release(ctx context.Context, key Key, to string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.releases = append(o.releases, to)
+	if o.lose--; o.lose >= 0 {
+		return errors.New("connection reset by peer")
+	}
+	v, _ := o.Store.View(ctx)
+	o.old = &v
+	return o.Store.Release(ctx, key, to)
+}
+
+func (o *odd) View(ctx context.Context) (View, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if v := o.old; v != nil {
+		o.old = nil
+		return *v, nil
+	}
+	return o.Store.View(ctx)
+}
+
+// TestAReleaseIsRepeatedAndNeverForgotten: it is one write to who wants the lease, and a view from before does not undo it.
+func TestAReleaseIsRepeatedAndNeverForgotten(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, f *fleet) {
+		var mu sync.Mutex
+		starts := map[string][]int64{}
+		store := &odd{Store: &f.table, lose: 2}
+		a := f.start(func(c *Config) {
+			c.Store = store
+			c.Hooks.Gained = func(shard string, fence int64) {
+				mu.Lock()
+				defer mu.Unlock()
+				starts[shard] = append(starts[shard], fence)
+			}
+		})
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		var name string
+		b := f.start(func(c *Config) { c.Hooks.Registered = func(worker string) { name = worker } })
+		f.balance(4*time.Second, a, b)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		f.balance(0, a, b)
+		require.Equal(t, []string{name, name, name}, store.releases)
+		for shard, fences := range starts {
+			require.Equal(t, []int64{1}, fences, "shard %s was started again", shard)
+		}
+	})
+}
+
+// TestNoReaderRunsWhenAWorkerRetires, since from then on others may read its shards.
+func TestNoReaderRunsWhenAWorkerRetires(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, f *fleet) {
+		var mu sync.Mutex
+		reading := 0
+		m := f.start(func(c *Config) {
+			plain := c.Consume
+			c.Consume = func(ctx context.Context, h *Held) error {
+				mu.Lock()
+				reading++
+				mu.Unlock()
+				err := plain(ctx, h)
+				time.Sleep(time.Second) // a handler that is slow to notice
+				mu.Lock()
+				reading--
+				mu.Unlock()
+				return err
+			}
+		})
+		m.wire.onRetire = func() {
+			mu.Lock()
+			defer mu.Unlock()
+			require.Zero(t, reading)
+		}
+		f.balance(3*time.Second, m)
+		v, err := f.table.View(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, f.table.MarkDead(t.Context(), v.Workers[0].ID, v.Workers[0].Beat))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		m.wire.mu.Lock()
+		defer m.wire.mu.Unlock()
+		require.Equal(t, 1, m.wire.calls["Retire"])
+	})
+}
+
+// TestAReaderThatStartsAgainNeverMovesTheCheckpointBack, though the answer to its last save was lost.
+func TestAReaderThatStartsAgainNeverMovesTheCheckpointBack(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, f *fleet) {
+		var mu sync.Mutex
+		var starts []string
+		f.start(func(c *Config) {
+			c.Consume = func(ctx context.Context, h *Held) error {
+				mu.Lock()
+				starts = append(starts, h.Progress().Checkpoint)
+				n := len(starts)
+				mu.Unlock()
+				if n == 1 {
+					brief, cancel := context.WithTimeout(ctx, time.Millisecond)
+					defer cancel()
+					return h.Save(brief, Progress{Checkpoint: "8"})
+				}
+				<-h.Stop()
+				return nil
+			}
+		})
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		require.Equal(t, []string{TrimHorizon, "8"}, starts)
+	})
+}
