@@ -272,11 +272,14 @@ func TestAnEndedContextStopsWaitingForOtherCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newConsumer(t)
 		start := time.Now()
+		var mu sync.Mutex
 		var handled []string
 		outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
 			if e.ID == "slow" {
 				time.Sleep(time.Hour)
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			handled = append(handled, e.ID)
 			return nil
 		})

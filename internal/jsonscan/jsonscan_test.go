@@ -104,7 +104,7 @@ func TestWaysToUnquoteAgree(t *testing.T) {
 		`"\ud83d\ud83d\ude00"`, `"\ud83d\u0041\u0042"`, `"\u0041\ud83d\ude00"`, `"\ud83d"`, "\"\xff\xfe\xfd0123456789\"", "\"0123456é89\"", `"\/\b\f\n\r\t"`, "\"\xe2\x82\"",
 		"\"\xf0\x9f\x98\x80\xf0\x9f\"", `"` + strings.Repeat(`\\`, 1000) + `"`, `"` + strings.Repeat("\xff", 1000) + `"`, `"` + strings.Repeat(`\u00e9`, 300) + `"`,
 	} {
-		unquoteAll(t, []byte(text))
+		same(t, []byte(text)) // which comes to unquoteAll
 	}
 }
 
@@ -159,7 +159,7 @@ func TestHostileValues(t *testing.T) {
 	for _, text := range []string{
 		`"` + strings.Repeat(`\`, 1<<20) + `"`, `"` + strings.Repeat(`\`, 1<<20), `"` + strings.Repeat(`\`, 1<<20-1) + `"`,
 		strings.Repeat("9", 400), "-0." + strings.Repeat("9", 400) + "e" + strings.Repeat("9", 400), `"` + "\x00" + `"`, "\x00", `{"a":` + "\x00}",
-		strings.Repeat(`{"a":`, 128) + "1" + strings.Repeat("}", 128), strings.Repeat(`[{"a":`, 64) + "1" + strings.Repeat("}]", 64), `"` + strings.Repeat("\xff", 1<<20) + `"`,
+		strings.Repeat(`{"a":`, 128) + "1" + strings.Repeat("}", 128), strings.Repeat(`[{"a":`, 64) + "1" + strings.Repeat("}]", 64), `"` + strings.Repeat("\xff", 1<<14) + `"`,
 	} {
 		same(t, []byte(text))
 	}

@@ -241,7 +241,11 @@ func sourceOf(raw []byte) string {
 }
 
 // data is the data of a Kinesis record: decoded, or as it stands there.
-type data struct{ decoded, raw []byte }
+type data struct {
+	decoded []byte
+	done    bool // decoded holds it, and may be empty
+	raw     []byte
+}
 
 // kinesis reads what Kinesis says about a record, and passes over any other value.
 func (s *Scanner) kinesis() (number []byte, d data) {
@@ -258,7 +262,7 @@ func (s *Scanner) kinesis() (number []byte, d data) {
 		case "sequenceNumber":
 			number = s.c.Value()
 		case "data":
-			if d.decoded, ok = s.base64(); !ok {
+			if d.decoded, d.done = s.base64(); !d.done {
 				d.raw = s.c.Value()
 			}
 		default:
@@ -316,7 +320,7 @@ func (s *Scanner) reserve(n int) {
 // decode returns a record's data.
 func (s *Scanner) decode(d data) (decoded []byte, err error) {
 	switch {
-	case d.decoded != nil:
+	case d.done:
 		return d.decoded, nil
 	case !jsonscan.IsString(d.raw):
 		return nil, errors.New("there is no data")

@@ -131,6 +131,7 @@ func TestAnswer(t *testing.T) {
 // FuzzScanner holds the Scanner against encoding/json with structs, for invocations in which no name comes twice.
 func FuzzScanner(f *testing.F) {
 	f.Add([]byte(`{"Records":[` + kinesis("1", `"YQ=="`) + "," + kinesis("2", `"Y\/8="`) + `]}`))
+	f.Add([]byte(`{"Records":[` + kinesis("1", `""`) + `]}`)) // was taken for no data at all
 	f.Add([]byte(`{"Records":[{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1"}}]}`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		before := bytes.Clone(payload)

@@ -130,6 +130,28 @@ func TestOneAtATimeIsBatchOrder(t *testing.T) {
 	require.Len(t, order, len(keys))
 }
 
+// A record that comes early in the batch but waited for its lane goes before all that come later.
+func TestEarlyRecordsGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		keys := make([]uint64, 300)
+		keys[0], keys[1] = 1, 1
+		var second time.Duration
+		New(2).Run(keys, func(i int) bool {
+			switch i {
+			case 0:
+				time.Sleep(150 * time.Millisecond)
+			case 1:
+				second = time.Since(start)
+			default:
+				time.Sleep(time.Millisecond)
+			}
+			return true
+		})
+		require.Equal(t, 150*time.Millisecond, second)
+	})
+}
+
 func TestARecordThatEndsItsGoroutineDoesNotHangTheRest(t *testing.T) {
 	for _, limit := range []int{1, 2} {
 		var ran [4]atomic.Bool

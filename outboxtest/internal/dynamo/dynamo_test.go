@@ -13,6 +13,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-1b628d3f/outbox/outboxtest"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/dynamo"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
@@ -48,7 +49,7 @@ func newWorld(t *testing.T, options ...func(*dynamo.Config)) *world {
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	w.Client = dynamodb.New(dynamodb.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String(server.URL),
+		Region: "us-east-1", BaseEndpoint: aws.String(server.URL), HTTPClient: outboxtest.BufferedClient(nil),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
 		}),
