@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -167,7 +168,8 @@ func TestAFailingHandlerIsCalledAgainWhileOthersGoOn(t *testing.T) {
 			return nil
 		}, outbox.WithHandlerRetry(outbox.Retry{BaseDelay: 10 * time.Second, MaxDelay: 20 * time.Second}))
 		ids := f.put(t, "a", 20, 5)
-		others := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains([]string{"a-3-1", "a-3-2", "a-3-3", "a-3-4"}, id) })
+		// An earlier event of the same aggregate may come later, from another shard.
+		others := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return strings.HasPrefix(id, "a-3-") })
 		f.await(t, "the other aggregates handled", 5*time.Second, f.all(others))
 		f.mu.Lock()
 		require.Less(t, len(at), 8)
