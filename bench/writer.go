@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -43,12 +43,14 @@ var (
 
 // idleDynamoDB is a server on the loopback interface that answers at once, and a client of it.
 func idleDynamoDB() *dynamodb.Client {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(w, "{}")
-	}))
+	})}
+	go func() { _ = server.Serve(listener) }() // until the process ends
 	return dynamodb.New(dynamodb.Options{
-		Region: "eu-west-1", BaseEndpoint: aws.String(server.URL), HTTPClient: outboxtest.BufferedClient(nil),
+		Region: "eu-west-1", BaseEndpoint: aws.String("http://" + listener.Addr().String()), HTTPClient: outboxtest.BufferedClient(nil),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
 		}),
