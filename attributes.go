@@ -92,21 +92,27 @@ func (a *Attributes) unstorable(r *Record) string {
 
 // item builds the row of an event that has nothing unstorable. A zero expiresAt means never.
 func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.AttributeValue {
+	v := &struct { // one allocation
+		id, eventType, aggregateID, payload, contentType types.AttributeValueMemberS
+		time, sequence, expiresAt                        types.AttributeValueMemberN
+	}{}
 	item := make(map[string]types.AttributeValue, 8)
-	item[a.ID] = &types.AttributeValueMemberS{Value: r.ID}
-	item[a.Type] = &types.AttributeValueMemberS{Value: r.Type}
-	item[a.Time] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.Time.UnixMilli(), 10)}
+	v.id.Value, v.eventType.Value, v.time.Value = r.ID, r.Type, strconv.FormatInt(r.Time.UnixMilli(), 10)
+	item[a.ID], item[a.Type], item[a.Time] = &v.id, &v.eventType, &v.time
 	if r.ContentType == "" {
-		item[a.Payload] = &types.AttributeValueMemberS{Value: string(r.Payload)}
+		v.payload.Value = string(r.Payload)
+		item[a.Payload] = &v.payload
 	} else {
-		item[a.Payload] = &types.AttributeValueMemberB{Value: r.Payload}
-		item[a.ContentType] = &types.AttributeValueMemberS{Value: r.ContentType}
+		v.contentType.Value = r.ContentType
+		item[a.Payload], item[a.ContentType] = &types.AttributeValueMemberB{Value: r.Payload}, &v.contentType
 	}
 	if r.AggregateID != "" {
-		item[a.AggregateID] = &types.AttributeValueMemberS{Value: r.AggregateID}
+		v.aggregateID.Value = r.AggregateID
+		item[a.AggregateID] = &v.aggregateID
 	}
 	if r.Sequence != 0 {
-		item[a.Sequence] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.Sequence, 10)}
+		v.sequence.Value = strconv.FormatInt(r.Sequence, 10)
+		item[a.Sequence] = &v.sequence
 	}
 	if len(r.Headers) > 0 {
 		headers := make(map[string]types.AttributeValue, len(r.Headers))
@@ -116,7 +122,8 @@ func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.Attri
 		item[a.Headers] = &types.AttributeValueMemberM{Value: headers}
 	}
 	if !expiresAt.IsZero() {
-		item[a.ExpiresAt] = &types.AttributeValueMemberN{Value: strconv.FormatInt(expiresAt.Unix(), 10)}
+		v.expiresAt.Value = strconv.FormatInt(expiresAt.Unix(), 10)
+		item[a.ExpiresAt] = &v.expiresAt
 	}
 	return item
 }

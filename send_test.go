@@ -95,7 +95,7 @@ func TestOnePermanentReasonStopsTheRetries(t *testing.T) {
 		require.Errorf(t, err, "%s", name)
 		require.Lenf(t, client.sent, 1, "%s", name)
 		for _, kind := range []error{outbox.ErrConditionFailed, outbox.ErrEventConflict, outbox.ErrConflict, outbox.ErrUnknownOutcome} {
-			require.Equalf(t, kind == c.want, errors.Is(err, kind), "%s: %v", name, err)
+			require.Equalf(t, errors.Is(c.want, kind), errors.Is(err, kind), "%s: %v", name, err)
 		}
 	}
 }
@@ -294,7 +294,7 @@ func TestAnswersThatTheSDKHidesAreSeen(t *testing.T) {
 			}
 			require.Errorf(t, err, "%s", name)
 			for _, kind := range []error{outbox.ErrConditionFailed, outbox.ErrEventConflict, outbox.ErrConflict, outbox.ErrUnknownOutcome} {
-				require.Equalf(t, kind == c.want, errors.Is(err, kind), "%s: %v", name, err)
+				require.Equalf(t, errors.Is(c.want, kind), errors.Is(err, kind), "%s: %v", name, err)
 			}
 			var te *outbox.TransactionError
 			require.ErrorAs(t, err, &te)

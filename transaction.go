@@ -27,6 +27,7 @@ type transaction struct {
 	firstEvent int                       // the index of the first event row
 	events     []meant
 	table      string // of the events
+	condition  string // on their rows
 	attributes *Attributes
 }
 
@@ -54,6 +55,7 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 		firstEvent: len(writes),
 		events:     make([]meant, 0, len(events)),
 		table:      w.table,
+		condition:  "attribute_not_exists(#id)",
 		attributes: &w.attributes,
 	}
 	for i := range writes {
@@ -127,7 +129,7 @@ func (tx *transaction) add(e meant) {
 	tx.items = append(tx.items, types.TransactWriteItem{Put: &types.Put{
 		TableName:                           &tx.table,
 		Item:                                e.row,
-		ConditionExpression:                 aws.String("attribute_not_exists(#id)"),
+		ConditionExpression:                 &tx.condition,
 		ExpressionAttributeNames:            map[string]string{"#id": tx.attributes.ID}, // the caller of Items may change it
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}})

@@ -51,7 +51,7 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 		}
 		errs = append(errs, opt.applyWriter(&w.writerConfig))
 	}
-	errs = append(errs, w.writerConfig.check())
+	errs = append(errs, w.check())
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("outbox: NewWriter: %w", err)
 	}

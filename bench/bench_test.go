@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
@@ -143,7 +144,7 @@ func TestTheTable(t *testing.T) {
 		}
 	}
 	run(&out, &progress, []row{
-		{"one", "first", "t", nothing, say(true)}, {"one", "second", "t", nothing, say(false)}, {"two", "third", "", nothing, say(false)},
+		{"one", "first", "t", nothing, 0, say(true)}, {"one", "second", "t", nothing, 0, say(false)}, {"two", "third", "", nothing, 200 * time.Microsecond, say(false)},
 	}, meter{rounds: 3, slice: 100 * time.Microsecond})
 	want := []string{
 		"|         | target | measured | reached |", "|---------|--------|----------|---------|", "| **one** |        |          |         |",
@@ -197,4 +198,26 @@ func TestThePageIsTrue(t *testing.T) {
 	for _, r := range rows() {
 		require.Contains(t, page, "| "+r.name+" ", "the run in docs/performance.md is of another table: run bench again")
 	}
+}
+
+// recorder keeps what it is sent.
+type recorder struct {
+	in *dynamodb.TransactWriteItemsInput
+}
+
+func (r *recorder) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	r.in = in
+	return &dynamodb.TransactWriteItemsOutput{}, nil
+}
+
+// Put and the bare call send the same but for the token and the time of the event, which Put sets.
+func TestBothWaysSendTheSameTransaction(t *testing.T) {
+	var r recorder
+	w, err := outbox.NewWriter(&r, "events")
+	require.NoError(t, err)
+	require.NoError(t, w.Put(t.Context(), "orders", somePlaced, someEvent))
+	want := prebuilt(w)
+	want.ClientRequestToken = r.in.ClientRequestToken
+	want.TransactItems[1].Put.Item["timestamp"] = r.in.TransactItems[1].Put.Item["timestamp"]
+	require.Equal(t, want, r.in)
 }

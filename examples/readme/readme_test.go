@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
 // Every Go block of the README stands, line by line, in a Go file of the examples, and so compiles.
@@ -64,6 +69,38 @@ func TestReadmeConsumerIsComplete(t *testing.T) {
 	answer, err := consumer.Invoke(t.Context(), []byte(`{"Records":[]}`))
 	require.NoError(t, err)
 	require.JSONEq(t, `{"batchItemFailures":[]}`, string(answer))
+}
+
+// sentMails keeps whom it confirmed.
+type sentMails struct {
+	mu     sync.Mutex
+	orders []string
+}
+
+func (s *sentMails) Confirm(_ context.Context, _ string, order OrderCreated) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.orders = append(s.orders, order.OrderID)
+	return nil
+}
+
+func TestAnOrderIsConfirmed(t *testing.T) {
+	aws := outboxtest.Start(t) // aws.DynamoDB and aws.Kinesis are SDK clients
+	aws.CreateTable(t, "orders", "orderId")
+	aws.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	require.NoError(t, err)
+
+	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42", Description: "two coffees"}))
+	outboxtest.RequireEmitted(t, aws.DynamoDB, "events", func(e OrderCreated) bool { return e.OrderID == "42" })
+
+	mail := &sentMails{}
+	consumer, err := newConsumer(mail)
+	require.NoError(t, err)
+	_, err = aws.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, consumer.Invoke)
+	require.NoError(t, err)
+	require.NoError(t, aws.Drain(t.Context())) // everything has been delivered and handled
+	require.Equal(t, []string{"42"}, mail.orders)
 }
 
 // normal removes indentation and blank lines, which differ between a page and a function's body.

@@ -13,13 +13,21 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
+const length = 32
+
+// pool keeps buffers, which are large against what else a transaction needs.
+var pool = sync.Pool{New: func() any { return &writer{buf: make([]byte, 0, 1024)} }}
+
 // Of returns the token of a request with these items and other parameters: 32 characters, of DynamoDB's 36 at most.
 func Of(items []types.TransactWriteItem, parameters ...string) string {
-	w := writer{buf: make([]byte, 0, 1024)}
+	w := pool.Get().(*writer)
+	defer pool.Put(w)
+	w.buf = w.buf[:0]
 	for _, p := range parameters {
 		w.text(p)
 	}
@@ -27,7 +35,9 @@ func Of(items []types.TransactWriteItem, parameters ...string) string {
 		w.item(&items[i])
 	}
 	sum := sha256.Sum256(w.buf)
-	return base64.RawURLEncoding.EncodeToString(sum[:24])
+	var token [length]byte
+	base64.RawURLEncoding.Encode(token[:], sum[:length*6/8])
+	return string(token[:])
 }
 
 // writer builds a text in which every piece is marked and preceded by its length, so that no two contents share one.
@@ -86,7 +96,8 @@ func (w *writer) expressions(condition, update *string, names map[string]string,
 	w.optional(condition)
 	w.optional(update)
 	w.mark('n', len(names))
-	for _, name := range sortedKeys(names) {
+	var few [fewKeys]string
+	for _, name := range appendSorted(few[:0], names) {
 		w.text(name)
 		w.text(names[name])
 	}
@@ -95,7 +106,8 @@ func (w *writer) expressions(condition, update *string, names map[string]string,
 
 func (w *writer) values(m map[string]types.AttributeValue) {
 	w.mark('M', len(m))
-	for _, name := range sortedKeys(m) {
+	var few [fewKeys]string
+	for _, name := range appendSorted(few[:0], m) {
 		w.text(name)
 		w.value(m[name])
 	}
@@ -146,8 +158,10 @@ func (w *writer) value(value types.AttributeValue) {
 	}
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
+// fewKeys is how many keys are sorted without an allocation.
+const fewKeys = 16
+
+func appendSorted[V any](keys []string, m map[string]V) []string {
 	for k := range m {
 		keys = append(keys, k)
 	}

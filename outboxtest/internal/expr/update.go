@@ -316,10 +316,10 @@ func (u *Upd) Charge() int {
 
 // charge is what an operand costs.
 func (n *node) charge() int {
-	switch {
-	case n.kind == nodeValue:
+	switch n.kind {
+	case nodeValue:
 		return n.value.Size()
-	case n.kind == nodePath:
+	case nodePath:
 		sum := chargePath
 		for _, s := range n.path {
 			sum += chargePathStep + s.size()
