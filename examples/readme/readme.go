@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 
 	"github.com/seed-1b628d3f/outbox"
 )
@@ -123,6 +124,22 @@ func newConsumer(mail mailer) (*outbox.Consumer, error) {
 	return consumer, nil
 }
 
+// runWorker is for containers.
+func runWorker(ctx context.Context, client *dynamodb.Client, stream *kinesis.Client, consumer *outbox.Consumer) error {
+	leases, err := outbox.NewLeaseTable(client, "leases", "confirmations") // the group: who reads
+	if err != nil {
+		return err
+	}
+	if err := leases.Create(ctx); err != nil { // unless it exists
+		return err
+	}
+	worker, err := outbox.NewWorker(stream, "events", consumer, leases)
+	if err != nil {
+		return err
+	}
+	return worker.Run(ctx) // until ctx ends, and no handler runs any more
+}
+
 func main() {
 	consumer, err := newConsumer(logMailer{})
 	if err != nil {
@@ -131,4 +148,4 @@ func main() {
 	lambda.Start(consumer)
 }
 
-var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment} // what a service does, not this function
+var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, runWorker} // what a service does, not this function
