@@ -80,8 +80,8 @@ func (f *fleet) tenures(t *testing.T) map[term]*tenure {
 	return out
 }
 
-// repeated counts what was confirmed again. No takeover repeats more than a worker may have unfinished, and none repeats
-// anything after an owner that gave the shard up in good order.
+// repeated counts what was confirmed again. No takeover repeats more than its bound, and none repeats anything
+// after an owner that gave the shard up in good order.
 func (f *fleet) repeated(t *testing.T, tenures map[term]*tenure) string {
 	seen := map[string][]entry{}
 	total := 0
@@ -113,9 +113,9 @@ func (f *fleet) repeated(t *testing.T, tenures map[term]*tenure) string {
 	for _, n := range again {
 		worst = max(worst, n)
 	}
-	require.LessOrEqual(t, worst, fleetUnfinished, "records that one takeover has repeated")
+	require.LessOrEqual(t, worst, fleetBound, "records that one takeover has repeated")
 	return fmt.Sprintf("%d confirmations, %d of them again, in %d of %d terms, at most %d (bound %d); %d by a worker that had lost the shard, after its next owner",
-		total, total-len(seen), len(again), len(tenures), worst, fleetUnfinished, late)
+		total, total-len(seen), len(again), len(tenures), worst, fleetBound, late)
 }
 
 // takeovers are how long it took from a strike until others had the worker's shards. calm says that nobody else was struck
