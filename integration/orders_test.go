@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"syscall"
@@ -21,7 +19,7 @@ import (
 // The order service end to end, as a program of its own: an order is posted, committed to the server's tables with its event,
 // carried to the server's stream by the server's own destination, read by the consumer, and confirmed by mail.
 func TestOrderService(t *testing.T) {
-	binary := buildOrders(t)
+	binary := buildExample(t, "orders")
 	for _, s := range servers(t) {
 		if s.endpoint == "" || !slices.Contains(s.offers, hop) {
 			continue // in process there is no way for another program; the cases say what is not offered
@@ -53,24 +51,11 @@ func TestOrderService(t *testing.T) {
 	}
 }
 
-// buildOrders builds the order service from its own module.
-func buildOrders(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "orders")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./orders")
-	build.Dir = "../examples"
-	out, err := build.CombinedOutput()
-	require.NoErrorf(t, err, "%s", out)
-	return binary
-}
-
 // startOrders starts the service on an AWS and returns its URL. It must end well when the test does.
 func startOrders(t *testing.T, binary, endpoint string) (url string) {
 	t.Helper()
 	service := exec.Command(binary, "-aws", "-mails", "-addr", "127.0.0.1:0")
-	// Nothing of the environment that could lead it elsewhere.
-	service.Env = []string{"AWS_ENDPOINT_URL=" + endpoint, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
-		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull, "AWS_EC2_METADATA_DISABLED=true"}
+	service.Env = localEnvironment(endpoint)
 	var log bytes.Buffer
 	service.Stderr = &log
 	out, err := service.StdoutPipe()

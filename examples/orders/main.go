@@ -1,8 +1,10 @@
-// Command orders is the order service: an HTTP API that places orders, and a consumer that confirms them by mail. A placed
+// Command orders is the order service: an HTTP API that places orders, and a worker that confirms them by mail. A placed
 // order and the event that announces it are committed together; the mail follows from the event.
 //
 // Without arguments it needs nothing but Go: it starts an AWS of its own in this process. With -aws it uses the AWS that the
-// SDK's configuration names (credentials, region, AWS_ENDPOINT_URL).
+// SDK's configuration names (credentials, region, AWS_ENDPOINT_URL), and -role api and -role worker make processes of their
+// own of its two halves: any number of workers share the stream through a lease table. The command localaws serves an AWS to
+// all of them.
 package main
 
 import (
@@ -34,59 +36,140 @@ func main() {
 }
 
 // run is the service, from its arguments to its drained end. It returns nil when ctx has ended and everything is drained.
-func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	flags := flag.NewFlagSet("orders", flag.ContinueOnError)
-	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on")
-	useAWS := flags.Bool("aws", false, "use the AWS of the SDK's configuration instead of one in this process")
-	showMails := flags.Bool("mails", false, "with -aws, too, show the confirmations at /mails, to everybody")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
-		return err
+func run(ctx context.Context, args []string, out io.Writer) error {
+	set, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
 	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	}
-
-	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
-
-	mails := &mailbox{}
+	mails := &mailbox{takes: set.mailTakes}
 	consumer, err := outbox.NewConsumer(outbox.WithTables(eventsTable))
 	if err != nil {
 		return err
 	}
 	confirmOrders(consumer, mails)
-
-	connect := embedded
-	if *useAWS {
-		connect = configured
+	switch {
+	case !set.aws:
+		return runEmbedded(ctx, set, consumer, mails, out)
+	case set.role == roleWorker:
+		return runWorker(ctx, set, consumer, mails, out)
 	}
-	aws, err := connect(ctx)
+	return runOnAWS(ctx, set, consumer, mails, out)
+}
+
+// The roles of a process.
+const (
+	roleAll    = "all"
+	roleAPI    = "api"
+	roleWorker = "worker"
+)
+
+type settings struct {
+	addr       string
+	aws        bool
+	role       string
+	showMails  bool
+	mailTakes  time.Duration
+	lease      time.Duration
+	unfinished int
+}
+
+func parse(args []string) (settings, error) {
+	var s settings
+	flags := flag.NewFlagSet("orders", flag.ContinueOnError)
+	flags.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to listen on")
+	flags.BoolVar(&s.aws, "aws", false, "use the AWS of the SDK's configuration instead of one in this process")
+	flags.StringVar(&s.role, "role", roleAll, "with -aws: api, worker, or all in one process")
+	flags.BoolVar(&s.showMails, "mails", false, "with -aws, too, show the confirmations of this process at /mails, to everybody")
+	flags.DurationVar(&s.mailTakes, "mail-takes", 0, "how long the mail provider takes for a confirmation")
+	flags.DurationVar(&s.lease, "lease", 8*time.Second, "with -aws: after how long others take over from a worker that does not answer")
+	flags.IntVar(&s.unfinished, "max-unfinished", 5000, "with -aws: how many records of a shard a worker has under way at most, and handles again after a crash")
+	if err := flags.Parse(args); err != nil {
+		return s, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case s.role != roleAll && s.role != roleAPI && s.role != roleWorker:
+		return s, fmt.Errorf("-role: want api, worker or all, have %q", s.role)
+	case s.role != roleAll && !s.aws:
+		return s, fmt.Errorf("-role %s: several processes need an AWS that they share: give -aws, too", s.role)
+	case s.role != roleAll && s.showMails:
+		return s, fmt.Errorf("-role %s has no /mails: a worker prints what it confirms", s.role)
+	}
+	return s, nil
+}
+
+// runEmbedded is everything in one process.
+func runEmbedded(ctx context.Context, set settings, consumer *outbox.Consumer, mails *mailbox, out io.Writer) (err error) {
+	listener, err := net.Listen("tcp", set.addr)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, aws.close()) }()
+	defer listener.Close()
+	local, err := embed()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, local.close()) }()
+	if err := setUp(ctx, local.dynamodb, local.kinesis); err != nil {
+		return err
+	}
+	if err := local.invoke(consumer); err != nil {
+		return err
+	}
+	set.showMails = true
+	return serveAPI(ctx, set, local.cloud, listener, mails, out)
+}
+
+// runOnAWS is the API, and with it, unless there are workers elsewhere, a worker.
+func runOnAWS(ctx context.Context, set settings, consumer *outbox.Consumer, mails *mailbox, out io.Writer) error {
+	listener, err := net.Listen("tcp", set.addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	aws, err := configured(ctx)
+	if err != nil {
+		return err
+	}
 	if err := setUp(ctx, aws.dynamodb, aws.kinesis); err != nil {
 		return err
 	}
-	if err := aws.consume(consumer); err != nil {
+	if set.role == roleAPI {
+		return serveAPI(ctx, set, aws, listener, mails, out)
+	}
+	worker, err := newWorker(ctx, aws, set, consumer, outbox.WorkerHooks{})
+	if err != nil {
 		return err
 	}
+	// The worker stops after the API. If it stops by itself, the API stops, too.
+	serving, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorking()
+	worked := make(chan error, 1)
+	go func() {
+		worked <- worker.Run(working)
+		stopServing()
+	}()
+	err = serveAPI(serving, set, aws, listener, mails, out)
+	stopWorking()
+	return errors.Join(err, <-worked)
+}
 
-	*showMails = *showMails || !*useAWS
-	handler, err := newAPI(aws.dynamodb, mails, *showMails)
+// serveAPI says where the service is, and serves it until ctx ends.
+func serveAPI(ctx context.Context, set settings, aws cloud, listener net.Listener, mails *mailbox, out io.Writer) error {
+	handler, err := newAPI(aws.dynamodb, mails, set.showMails)
 	if err != nil {
 		return err
 	}
 	url := "http://" + listener.Addr().String()
 	fmt.Fprintf(out, "order service on %s, %s\n\n", url, aws.where)
 	fmt.Fprintf(out, "  curl -d '{\"description\":\"two coffees\"}' %s/\n", url)
-	if *showMails {
+	if set.showMails {
 		fmt.Fprintf(out, "  curl %s/mails\n", url)
 	}
 	fmt.Fprintf(out, "\nCtrl-C stops it.\n")

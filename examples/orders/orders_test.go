@@ -215,26 +215,36 @@ func TestAFailedTransactionIsNoOrder(t *testing.T) {
 	requireItems(t, cloud, ordersTable, 0)
 }
 
-// The consumer behind -aws polls the stream itself.
-func TestPollingConsumerConfirms(t *testing.T) {
-	url, cloud, mails := started(t)
-	consumer, err := outbox.NewConsumer()
+// startWorker starts a worker as -aws does. stop ends it, which must go well.
+func startWorker(t *testing.T, local *outboxtest.AWS, mails *mailbox) (stop func()) {
+	consumer, err := outbox.NewConsumer(outbox.WithTables(eventsTable))
 	require.NoError(t, err)
 	confirmOrders(consumer, mails)
-	id := place(t, url, `{"description":"x"}`)
-	require.NoError(t, cloud.Drain(t.Context()))
-
-	p := &poller{client: cloud.Kinesis, stream: eventsStream, shard: "shardId-000000000000", consumer: consumer}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	done := make(chan struct{})
-	go func() { defer close(done); p.run(ctx) }()
-	for deadline := time.Now().Add(10 * time.Second); len(mails.all()) == 0; time.Sleep(time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), "no confirmation after 10 seconds")
+	set, err := parse([]string{"-aws"})
+	require.NoError(t, err)
+	worker, err := newWorker(t.Context(), cloud{dynamodb: local.DynamoDB, kinesis: local.Kinesis}, set, consumer, outbox.WorkerHooks{})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(t, <-ended)
 	}
-	stop()
-	<-done
-	require.Equal(t, id, mails.all()[0].OrderID)
+}
+
+// A worker confirms, and the next one goes on where it stopped.
+func TestWorkersConfirm(t *testing.T) {
+	url, cloud, mails := started(t)
+	for n := range 2 {
+		id := place(t, url, `{"description":"x"}`)
+		stop := startWorker(t, cloud, mails)
+		for deadline := time.Now().Add(10 * time.Second); len(mails.all()) == n; time.Sleep(time.Millisecond) {
+			require.True(t, time.Now().Before(deadline), "no confirmation after 10 seconds")
+		}
+		stop()
+		require.Equal(t, id, mails.all()[n].OrderID)
+	}
 }
 
 func TestTheSameEventIsConfirmedOnce(t *testing.T) {
@@ -248,6 +258,9 @@ func TestTheSameEventIsConfirmedOnce(t *testing.T) {
 func TestBadArguments(t *testing.T) {
 	require.ErrorContains(t, run(t.Context(), []string{"extra"}, io.Discard), `unexpected argument "extra"`)
 	require.Error(t, run(t.Context(), []string{"-addr", "nonsense"}, io.Discard))
+	require.ErrorContains(t, run(t.Context(), []string{"-aws", "-role", "boss"}, io.Discard), `-role: want api, worker or all, have "boss"`)
+	require.ErrorContains(t, run(t.Context(), []string{"-role", "worker"}, io.Discard), "give -aws, too")
+	require.ErrorContains(t, run(t.Context(), []string{"-aws", "-role", "api", "-mails"}, io.Discard), "has no /mails")
 }
 
 func place(t *testing.T, url, body string) string {

@@ -25,6 +25,12 @@ const eventsKept = 30 * 24 * time.Hour
 // patience is how long AWS may take to create a resource.
 const patience = 5 * time.Minute
 
+// The lease table of the workers, and the group that they are in.
+const (
+	leasesTable = "order-leases"
+	leasesGroup = "confirmations"
+)
+
 // setUp creates both tables, the stream, and the destination that connects them, as far as they do not exist. In production
 // this is the job of CloudFormation or Terraform.
 func setUp(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client) error {
@@ -100,6 +106,15 @@ func createStream(ctx context.Context, streams *kinesis.Client, name string) (st
 			return "", fmt.Errorf("stream %s is %s: %w", name, d.StreamStatus, err)
 		}
 	}
+}
+
+// awaitStream waits until somebody has created the stream.
+func awaitStream(ctx context.Context, streams *kinesis.Client, name string) error {
+	waiter := kinesis.NewStreamExistsWaiter(streams, func(o *kinesis.StreamExistsWaiterOptions) { o.MinDelay, o.MaxDelay = time.Second, 5*time.Second })
+	if err := waiter.Wait(ctx, &kinesis.DescribeStreamInput{StreamName: &name}, patience); err != nil {
+		return fmt.Errorf("stream %s: %w", name, err)
+	}
+	return nil
 }
 
 // connect lets DynamoDB write the table's change records to the stream. Changes made before the destination is ACTIVE do not

@@ -49,7 +49,7 @@ func faults() (all []outboxtest.Fault) {
 }
 
 // Whatever goes wrong: an order that was answered with 201 has one event and one confirmation, and no event or confirmation is
-// without its order. Confirmations come both ways, from Lambda and from the polling consumer, each with a mailbox of its own.
+// without its order. Confirmations come both ways, from Lambda and from a Worker, each with a mailbox of its own.
 func TestSoak(t *testing.T) {
 	quiet(t) // thousands of failures that are meant
 	duration := soakDefault
@@ -61,15 +61,11 @@ func TestSoak(t *testing.T) {
 	cloud := outboxtest.Start(t, outboxtest.WithRandomFaults()) // logs its seed
 	cloud.CreateTable(t, ordersTable, "orderId")
 	cloud.CreateOutbox(t, eventsTable, eventsStream, 2)
-	mailboxes := map[string]*mailbox{"Lambda": {}, "the polling consumer": {}}
+	mailboxes := map[string]*mailbox{"Lambda": {}, "the Worker": {}}
 	_, err := cloud.Map(outboxtest.EventSource{Stream: eventsStream, ReportBatchItemFailures: true, Timeout: 30 * time.Second},
 		confirming(t, mailboxes["Lambda"]).Invoke)
 	require.NoError(t, err)
-	polling, stop := context.WithCancel(t.Context())
-	var pollers sync.WaitGroup
-	defer pollers.Wait()
-	defer stop()
-	require.NoError(t, pollStream(polling, &pollers, cloud.Kinesis, eventsStream, confirming(t, mailboxes["the polling consumer"])))
+	defer startWorker(t, cloud, mailboxes["the Worker"])()
 	handler, err := newAPI(cloud.DynamoDB, &mailbox{}, false)
 	require.NoError(t, err)
 	server := httptest.NewServer(handler)
