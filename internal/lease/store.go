@@ -81,4 +81,4 @@ type Key struct {
 }
 
 // Key of the lease as it is.
-func (l Lease) Key() Key { return Key{l.Shard.ID, l.Owner, l.Fence} }
+func (l Lease) Key() Key { return Key{l.ID, l.Owner, l.Fence} }
