@@ -33,6 +33,9 @@ type shardRun struct {
 	asleep   map[*shardBatch]*sleepers  // records that wait for their retry
 	attempts map[watermark.Slot]attempt // failed attempts at unfinished records
 	changed  bool                       // attempts have changed since they were saved
+	added    uint64                     // records that were put into the ring
+	stored   uint64                     // of them, those up to the stored checkpoint
+	freed    chan struct{}              // closed and replaced when stored grows
 	batches  []*shardBatch              // in order, those that are not done
 
 	saved chan struct{} // closed when the saver has ended
@@ -57,7 +60,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	const none = ^watermark.Slot(0)
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, ring: watermark.New(w.maxUnfinished), poison: none,
-		asleep: make(map[*shardBatch]*sleepers), attempts: make(map[watermark.Slot]attempt), saved: make(chan struct{}),
+		asleep: make(map[*shardBatch]*sleepers), attempts: make(map[watermark.Slot]attempt), saved: make(chan struct{}), freed: make(chan struct{}),
 	}
 	from, err := position(held.Progress().Checkpoint)
 	if err != nil {
@@ -126,8 +129,8 @@ func position(checkpoint string) (shardreader.Position, error) {
 	return shardreader.Position(checkpoint), nil
 }
 
-// deliver hands a batch to the lanes, as far as there is room above the watermark, and waits for room for the rest. So a slow
-// handler stops its shard's fetching.
+// deliver hands a batch to the lanes, as far as there is room above the stored checkpoint, and waits for room for the rest. So a
+// slow handler stops its shard's fetching, and a crash repeats no more than there is room for.
 func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) error {
 	s.w.report(s, fetched)
 	sequences := make([]string, len(fetched.Records))
@@ -135,16 +138,40 @@ func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) e
 		sequences[i] = fetched.Records[i].SequenceNumber
 	}
 	for from := 0; from < len(sequences); {
-		first, n, err := s.ring.Add(reading, sequences[from:])
+		room, err := s.room(reading, len(sequences)-from)
 		if err != nil {
 			return err
 		}
+		first, n, err := s.ring.Add(reading, sequences[from:from+room])
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.added += uint64(n)
+		s.mu.Unlock()
 		if err := s.start(first, fetched.Records[from:from+n]); err != nil {
 			return err
 		}
 		from += n
 	}
 	return nil
+}
+
+// room waits until some of n records may be added, and returns how many.
+func (s *shardRun) room(reading context.Context, n int) (int, error) {
+	for {
+		s.mu.Lock()
+		free, freed := s.w.maxUnfinished-int(s.added-s.stored), s.freed
+		s.mu.Unlock()
+		if free >= min(n, max(s.w.maxUnfinished/8, 1)) { // not for every record
+			return min(free, n), nil
+		}
+		select {
+		case <-freed:
+		case <-reading.Done():
+			return 0, context.Cause(reading)
+		}
+	}
 }
 
 // start decodes records and starts their handlers. Records that are no events are finished. One that cannot be read is poison.
@@ -344,7 +371,7 @@ func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
 	return lanes.Later
 }
 
-// The checkpoint is stored when this many records are finished above it, or after this time.
+// The checkpoint is stored when this many records are finished above it, or a quarter of WithMaxUnfinished, or after this time.
 const (
 	flushRecords = 500
 	flushEvery   = time.Second
@@ -354,7 +381,7 @@ const (
 // save stores the watermark again and again until ctx ends.
 func (s *shardRun) save(ctx context.Context) {
 	defer close(s.saved)
-	flush := watermark.Flush{Every: flushEvery, Records: flushRecords}
+	flush := watermark.Flush{Every: flushEvery, Records: min(flushRecords, max(s.w.maxUnfinished/4, 1))}
 	for ctx.Err() == nil {
 		tick, cancel := context.WithTimeout(ctx, flushEvery)
 		_ = s.ring.Wait(tick, flush.Next()) // or the time has come
@@ -390,10 +417,16 @@ func (s *shardRun) store(ctx context.Context, mark watermark.Mark) error {
 	}
 	s.mu.Unlock()
 	err := s.held.Save(ctx, p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err != nil {
-		s.mu.Lock()
 		s.changed = true
-		s.mu.Unlock()
+		return err
 	}
-	return err
+	if mark.Finished > s.stored {
+		s.stored = mark.Finished
+		close(s.freed)
+		s.freed = make(chan struct{})
+	}
+	return nil
 }

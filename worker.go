@@ -117,6 +117,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		Start:    w.start,
 		Duration: w.leaseDuration,
 		Beat:     w.leaseDuration / 4,
+		Tick:     w.leaseDuration / 16, // how soon a worker that comes or goes is noticed
 		Drain:    w.drainTimeout,
 		Hooks:    w.leaseHooks(),
 		Logger:   w.consumer.logger,

@@ -472,6 +472,44 @@ func TestASlowHandlerStopsItsShardsFetching(t *testing.T) {
 	})
 }
 
+// At no time are more records handled above the stored checkpoint than WithMaxUnfinished allows: what a crash repeats.
+func TestTheBoundHoldsForWhatIsStored(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const most = 10
+		f := newFleet(t)
+		defer f.Close()
+		handled := map[string][]string{} // sequence numbers by shard
+		worst := 0
+		w := f.start(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			r, _ := outbox.RecordFromContext(ctx)
+			row, err := f.DynamoDB.GetItem(ctx, &dynamodb.GetItemInput{TableName: aws.String("leases"), ConsistentRead: aws.Bool(true),
+				Key: values{"group": str("mails"), "id": str("events#L#" + r.ShardID)}})
+			if err != nil {
+				return err
+			}
+			stored := row.Item["checkpoint"].(*types.AttributeValueMemberS).Value
+			f.note(t, e)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			above := 1
+			for _, sequence := range handled[r.ShardID] {
+				if stored == "TRIM_HORIZON" || sequence > stored { // in a shard they have one length
+					above++
+				}
+			}
+			handled[r.ShardID] = append(handled[r.ShardID], r.SequenceNumber)
+			worst = max(worst, above)
+			return nil
+		}, outbox.WithMaxUnfinished(most))
+		ids := f.put(t, "a", 20, 10)
+		f.await(t, "all handled", 2*time.Minute, f.all(ids))
+		require.NoError(t, w.stop())
+		require.LessOrEqual(t, worst, most)
+		require.Greater(t, worst, 1)
+		f.requireTimes(t, 1, ids)
+	})
+}
+
 // Run returns when no handler runs, and not before; a handler that does not end in time has its context cancelled.
 func TestRunReturnsWhenNoHandlerRuns(t *testing.T) {
 	bubble(t, func(t *testing.T) {
