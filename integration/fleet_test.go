@@ -30,11 +30,10 @@ const (
 	fleetWorkers    = 3
 	fleetRate       = 28 // orders a second: 5,040 in 3 minutes
 	fleetUnfinished = 100
-	// fleetBound is how many records one takeover may handle again: those that were not below the worker's own watermark, and
-	// those that it had not stored as finished yet, which it does after 500 of them or a second.
-	fleetBound = fleetUnfinished + 500
-	fleetStream     = "events"
-	defaultLease    = 8 * time.Second
+	// fleetBound is how many records one takeover may handle again: those above the stored checkpoint.
+	fleetBound   = fleetUnfinished
+	fleetStream  = "events"
+	defaultLease = 8 * time.Second
 )
 
 // TestFleet is the order service as processes: one API, and three workers that share the stream. While orders are placed,
