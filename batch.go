@@ -137,7 +137,7 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery, i int) {
 		}
 	}()
 	if !known {
-		d.err = fmt.Errorf("event type %q has no handler", d.record.Type)
+		d.err = Permanent(fmt.Errorf("event type %q has no handler", d.record.Type))
 		return
 	}
 	d.err = h(d, d.record)

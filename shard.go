@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +34,9 @@ type shardRun struct {
 	err      error                      // why; nil if there is no poison
 	asleep   map[*shardBatch]*sleepers  // records that wait for their retry
 	attempts map[watermark.Slot]attempt // failed attempts at unfinished records
+	earlier  map[string]int             // those of earlier owners, at records that have not been fetched yet
 	changed  bool                       // attempts have changed since they were saved
+	blocked  map[string]bool            // aggregates of which an event was given up: later ones must not overtake it
 	added    uint64                     // records that were put into the ring
 	stored   uint64                     // of them, those up to the stored checkpoint
 	freed    chan struct{}              // closed and replaced when stored grows
@@ -60,8 +64,9 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	const none = ^watermark.Slot(0)
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, ring: watermark.New(w.maxUnfinished), poison: none,
-		asleep: make(map[*shardBatch]*sleepers), attempts: make(map[watermark.Slot]attempt), saved: make(chan struct{}), freed: make(chan struct{}),
+		asleep: make(map[*shardBatch]*sleepers), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), saved: make(chan struct{}), freed: make(chan struct{}),
 	}
+	s.earlier = held.Progress().Attempts
 	from, err := position(held.Progress().Checkpoint)
 	if err != nil {
 		return lease.Fatal(err)
@@ -92,10 +97,17 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	endSaving()
 	<-s.saved
 	// Also when ctx has ended because the drain took too long. A lease that is lost refuses it.
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
+	last, cancel := ctx, context.CancelFunc(func() {})
+	if ctx.Err() != nil {
+		last, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastSave)
+	}
 	defer cancel()
 	mark := s.ring.Mark()
 	saveErr := s.store(last, mark)
+	if saveErr != nil && !errors.Is(saveErr, lease.ErrLost) {
+		w.consumer.logger.Error("outbox: the last checkpoint of a shard is not stored, what is above it will be handled again", "stream", w.stream,
+			"shard", held.Shard().ID, "records", mark.Finished-s.stored, "error", saveErr)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -178,7 +190,6 @@ func (s *shardRun) room(reading context.Context, n int) (int, error) {
 func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) error {
 	c := s.w.consumer
 	b := &shardBatch{s: s, handlers: *c.handlers.Load(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
-	known := s.held.Progress().Attempts
 	var poison *HandlerError
 	for i := range records {
 		slot := first + watermark.Slot(i)
@@ -200,11 +211,12 @@ func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) err
 			s.ring.Done(slot)
 		default:
 			b.slots = append(b.slots, slot)
-			if n := known[d.record.SequenceNumber]; n > 0 {
-				s.mu.Lock()
+			s.mu.Lock()
+			if n := s.earlier[d.record.SequenceNumber]; n > 0 {
 				s.attempts[slot] = attempt{d.record.SequenceNumber, n}
-				s.mu.Unlock()
+				delete(s.earlier, d.record.SequenceNumber)
 			}
+			s.mu.Unlock()
 		}
 		if poison != nil {
 			break
@@ -239,6 +251,7 @@ func (s *shardRun) fail(slot watermark.Slot, err error) {
 		s.poison, s.err = slot, err
 	}
 	s.mu.Unlock()
+	s.held.Fail(err) // the other shards drain, too, and the drain timeout counts from now on
 	s.stop()
 }
 
@@ -303,14 +316,15 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
 	s.mu.Lock()
 	failed := s.attempts[slot].n
-	giveUp := s.ctx.Err() != nil || slot >= s.poison || s.stopping && failed > 0 && d.err != nil
+	giveUp := s.ctx.Err() != nil || slot >= s.poison || s.stopping && failed > 0 && d.err != nil || s.blocked[d.record.AggregateID]
 	s.mu.Unlock()
 	if giveUp {
-		return lanes.GiveUp
+		return b.giveUp(i)
 	}
 	returned := false
 	defer func() {
 		if !returned { // the handler has ended its goroutine, which cannot be waited for again
+			b.giveUp(i)
 			s.fail(slot, &HandlerError{Record: d.record, Err: errGoexit})
 		}
 	}()
@@ -321,6 +335,16 @@ func (b *shardBatch) Do(i int) lanes.Next {
 		return lanes.GoOn
 	}
 	return b.retry(i, slot, failed+1)
+}
+
+// giveUp leaves a record to the next owner of the shard, and with it what comes later of its aggregate, also in other batches.
+func (b *shardBatch) giveUp(i int) lanes.Next {
+	if id := b.deliveries[i].record.AggregateID; id != "" {
+		b.s.mu.Lock()
+		b.s.blocked[id] = true
+		b.s.mu.Unlock()
+	}
+	return lanes.GiveUp
 }
 
 // settle says that a record is finished.
@@ -340,19 +364,20 @@ func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
 	s.mu.Lock()
 	if s.ctx.Err() != nil { // a cut off attempt is none
 		s.mu.Unlock()
-		return lanes.GiveUp
+		return b.giveUp(i)
 	}
 	s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
 	permanent := errors.Is(d.err, ErrPermanent)
 	if permanent || n >= s.w.retry.MaxAttempts {
 		s.mu.Unlock()
 		s.fail(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
-		return lanes.GiveUp
+		return b.giveUp(i)
+	}
+	if s.stopping {
+		s.mu.Unlock()
+		return b.giveUp(i)
 	}
 	defer s.mu.Unlock()
-	if s.stopping {
-		return lanes.GiveUp
-	}
 	waiting := s.asleep[b]
 	if waiting == nil {
 		waiting = &sleepers{}
@@ -407,12 +432,14 @@ func (s *shardRun) store(ctx context.Context, mark watermark.Mark) error {
 	}
 	s.mu.Lock()
 	s.changed = false
-	for slot, a := range s.attempts {
-		if len(s.attempts) <= maxRemembered || uint64(slot) < mark.Finished+maxRemembered {
-			if p.Attempts == nil {
-				p.Attempts = make(map[string]int)
-			}
-			p.Attempts[a.sequence] = a.n
+	if len(s.attempts)+len(s.earlier) > 0 {
+		p.Attempts = maps.Clone(s.earlier)
+		if p.Attempts == nil {
+			p.Attempts = make(map[string]int)
+		}
+		oldest := slices.Sorted(maps.Keys(s.attempts))
+		for _, slot := range oldest[:min(len(oldest), maxRemembered)] {
+			p.Attempts[s.attempts[slot].sequence] = s.attempts[slot].n
 		}
 	}
 	s.mu.Unlock()

@@ -98,9 +98,10 @@ func newWorker(caller string, noClient bool, stream string, c *Consumer, leases 
 // timeout, stores the checkpoints, and releases its leases, so that other workers go on at once and handle nothing twice. It
 // returns only when no handler runs: nil, or an error if it stopped by itself.
 //
-// It stops by itself, in the same good order, for an event that cannot be handled: a handler returned a Permanent error or
-// failed too often (WithHandlerRetry), or a record cannot be decoded. Everything before that record is stored as finished. The
-// error, a *HandlerError, says which record it is; the next Run meets it again. Nothing is skipped.
+// It stops by itself, in the same good order, for an event that cannot be handled: a handler returned a Permanent error, failed
+// too often (WithHandlerRetry) or ended its goroutine, or a record cannot be decoded. Nothing from that record on is started in
+// its shard, and what is finished without a gap before it is stored. The error, a *HandlerError, says which record it is; the
+// next Run meets it again. Nothing is skipped. If several shards meet such a record at once, the others are in the log.
 //
 // Throttling, outages of the stream or the lease table, and lost leases do not end Run: it goes on when they end. A missing
 // lease table ends it at the start. Run must not be called again while it runs.
@@ -170,13 +171,13 @@ func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 // report tells how far a shard is.
 func (w *Worker) report(s *shardRun, b shardreader.Batch) {
 	hook := w.hooks.Fetched
-	if hook == nil {
+	if hook == nil || len(b.Records) == 0 {
 		return
 	}
 	mark := s.ring.Mark()
 	status := ShardStatus{Shard: s.held.Shard().ID, Fence: s.held.Fence(), Records: len(b.Records), Behind: b.Behind, Unfinished: mark.Above}
-	if n := len(b.Records); n > 0 && !b.Records[n-1].ArrivedAt.IsZero() {
-		status.Age = time.Since(b.Records[n-1].ArrivedAt)
+	if last := b.Records[len(b.Records)-1].ArrivedAt; !last.IsZero() {
+		status.Age = time.Since(last)
 	}
 	if !mark.Oldest.IsZero() {
 		status.Waiting = time.Since(mark.Oldest)

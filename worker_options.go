@@ -110,14 +110,14 @@ func WithLeaseDuration(d time.Duration) WorkerOption {
 }
 
 // WithDrainTimeout sets how long Run, after its context has ended, and the handover of a shard wait for handlers that are
-// running. Then their contexts are cancelled, and what they had is handled again by the next owner. Default 30 s; 0 to 1 hour.
+// running. Then their contexts are cancelled, and what they had is handled again by the next owner. Default 30 s; 1 s to 1 hour.
 func WithDrainTimeout(d time.Duration) WorkerOption {
-	return durationOption("WithDrainTimeout", d, 0, time.Hour, func(c *workerConfig) { c.drainTimeout = max(d, 1) })
+	return durationOption("WithDrainTimeout", d, time.Second, time.Hour, func(c *workerConfig) { c.drainTimeout = d })
 }
 
 // WithHandlerRetry sets how often and how soon a handler that failed is called again. The attempts are stored with the
 // checkpoint, so they go on counting after a restart and on other workers. When they are spent, Run ends with the error: the
-// event is not skipped. Default: 100 attempts, 200 ms to 30 s between them, about 25 minutes on average; at most 100 attempts
+// event is not skipped. Default: 100 attempts, bounds of 200 ms to 30 s for the delays, about 25 minutes on average; at most 100 attempts
 // and an hour between them.
 func WithHandlerRetry(r Retry) WorkerOption {
 	return workerOption(func(c *workerConfig) (err error) {

@@ -482,15 +482,15 @@ func TestTheBoundHoldsForWhatIsStored(t *testing.T) {
 		worst := 0
 		w := f.start(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
 			r, _ := outbox.RecordFromContext(ctx)
+			f.note(t, e)
+			f.mu.Lock() // the row is read and counted against at one time
+			defer f.mu.Unlock()
 			row, err := f.DynamoDB.GetItem(ctx, &dynamodb.GetItemInput{TableName: aws.String("leases"), ConsistentRead: aws.Bool(true),
 				Key: values{"group": str("mails"), "id": str("events#L#" + r.ShardID)}})
 			if err != nil {
 				return err
 			}
 			stored := row.Item["checkpoint"].(*types.AttributeValueMemberS).Value
-			f.note(t, e)
-			f.mu.Lock()
-			defer f.mu.Unlock()
 			above := 1
 			for _, sequence := range handled[r.ShardID] {
 				if stored == "TRIM_HORIZON" || sequence > stored { // in a shard they have one length

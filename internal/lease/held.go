@@ -79,6 +79,10 @@ func (h *Held) Save(ctx context.Context, p Progress) error {
 	return h.write(ctx, "Save", func(ctx context.Context) error { return h.life.cfg.Store.Save(ctx, h.key(), h.n, p) })
 }
 
+// Fail makes the whole worker stop in good order, and Run return err, as a Fatal error of Consume does, but at once: every lease
+// is to be given up, and Config.Drain counts from now on.
+func (h *Held) Fail(err error) { h.life.fail(err) }
+
 // End finishes the shard for ever and creates the leases of its children, all or nothing. It repeats and fails like Save.
 func (h *Held) End(ctx context.Context, children []Shard) error {
 	h.saving.Lock()
@@ -111,6 +115,9 @@ func (h *Held) write(ctx context.Context, op string, call func(context.Context) 
 			return h.whyLost()
 		}
 		if time.Since(start) >= h.life.cfg.Duration || !sleep(ctx, h.life.cfg.retry().Delay(n)) {
+			if f := (*fatal)(nil); errors.As(err, &f) {
+				return f.err // only a Consume says that the worker is to end
+			}
 			return err
 		}
 	}
