@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -325,11 +324,6 @@ func simulate(t *testing.T, kind string, seed uint64) (violations []string, dupl
 	return violations, duplicates
 }
 
-// simBroken are kinds that fail for some seeds, since the Worker breaks I6 (saves that lag behind let more than WithMaxUnfinished
-// records be handled twice) or I7 (what waits for a retry at a stop lets later records of its aggregate start). They only run if
-// seeds are asked for, until that is mended.
-var simBroken = []string{"crash", "partition", "handlers", "storm"}
-
 // WORKER_SEEDS is how many seeds of each kind are run, WORKER_SEED the only one. WORKER_FIRST is where they begin. A seed decides the
 // schedule, not what the scheduler and random pauses make of it: a failure may need several runs to come back.
 func TestWorkerSimulation(t *testing.T) {
@@ -345,9 +339,6 @@ func TestWorkerSimulation(t *testing.T) {
 	}
 	for _, kind := range simKinds {
 		t.Run(kind, func(t *testing.T) {
-			if slices.Contains(simBroken, kind) && os.Getenv("WORKER_SEEDS") == "" && os.Getenv("WORKER_SEED") == "" {
-				t.Skip("the Worker is known to break I6 and I7 here; set WORKER_SEEDS to see it")
-			}
 			total := 0
 			for seed := first; seed < first+seeds; seed++ {
 				violations, duplicates := simulate(t, kind, uint64(seed))

@@ -70,8 +70,8 @@ func ParseAt(position string) (time.Time, bool) {
 type Progress struct {
 	// Checkpoint is a position; everything up to it is finished.
 	Checkpoint string
-	// Attempts counts the failed attempts at unfinished records, by sequence number, so that a record that kills its worker is
-	// not tried for ever. The caller bounds its size.
+	// Attempts counts the failed attempts at unfinished records, by sequence number, so that a record that always fails is not
+	// tried for ever. One that kills its process is not counted. The caller bounds its size.
 	Attempts map[string]int
 }
 
