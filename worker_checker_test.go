@@ -147,15 +147,13 @@ func (h *history) checkSaves(t truth) {
 			owners[key] = s.owner
 		}
 		last[s.shard] = s
-		records, upTo := t.order[s.shard], -1
+		records, upTo := t.order[s.shard], 0
 		switch {
 		case s.checkpoint == "SHARD_END":
 			upTo = len(records)
 		case strings.Trim(s.checkpoint, "0123456789") == "" && s.checkpoint != "":
 			upTo, _ = slices.BinarySearchFunc(records, s.checkpoint, func(r simRecord, c string) int { return shardreader.CompareSequence(r.sequence, c) })
 			upTo++
-		default:
-			upTo = 0
 		}
 		if upTo < next[s.shard] {
 			h.violate("I2: the checkpoint of %s goes back to %s", s.shard, s.checkpoint)

@@ -109,7 +109,7 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 	if w.killed() {
 		return errGone
 	}
-	s.history.start(w.name, e.AggregateID, at, r.Fence)
+	s.start(w.name, e.AggregateID, at, r.Fence)
 	ok := simSleep(ctx, s.upTo(s.slow)) && s.float() >= s.failing
 	w.gate()
 	before, after := w.point()
@@ -117,7 +117,7 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 		w.die()
 	}
 	ok = ok && !w.killed()
-	s.history.end(w.name, e.AggregateID, at, r.Fence, ok)
+	s.end(w.name, e.AggregateID, at, r.Fence, ok)
 	if after {
 		w.die()
 	}
