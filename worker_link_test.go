@@ -142,9 +142,9 @@ func (l *simLink) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if kind == "double" || kind == "late" { // a copy that the network kept arrives long after the caller has gone on
+		copied := r.Clone(context.WithoutCancel(r.Context())) // now: the original is the SDK's
 		l.sim.others.Go(func() {
 			time.Sleep(delay)
-			copied := r.Clone(context.WithoutCancel(r.Context()))
 			if answer, err := l.carryOut(copied, operation, body); err == nil {
 				answer.Body.Close()
 			}
@@ -153,7 +153,7 @@ func (l *simLink) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, errGone
 		}
 	}
-	answer, err := l.carryOut(r, operation, body)
+	answer, err := l.carryOut(r.Clone(r.Context()), operation, body)
 	if after {
 		l.die()
 	}
