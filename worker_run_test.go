@@ -1,0 +1,157 @@
+package outbox_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// Run returns when no handler runs, and not before; a handler that does not end in time has its context cancelled.
+func TestRunReturnsWhenNoHandlerRuns(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		started, finished := make(chan struct{}, 100), make(chan error, 100)
+		w := f.start(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			started <- struct{}{}
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			finished <- ctx.Err()
+			return ctx.Err()
+		}, outbox.WithDrainTimeout(5*time.Second))
+		f.put(t, "a", 1, 1)
+		<-started
+		start := time.Now()
+		require.NoError(t, w.stop())
+		require.Len(t, finished, 1, "Run returned while a handler was running")
+		require.InDelta(t, 6, time.Since(start).Seconds(), 1)
+
+		w = f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
+		f.await(t, "handled by the next one", time.Minute, f.all([]string{"a-0-0"}))
+		require.NoError(t, w.stop())
+	})
+}
+
+func TestAWorkerReadsADynamoDBStream(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		_, err := f.DynamoDB.UpdateTable(t.Context(), &dynamodb.UpdateTableInput{TableName: aws.String("events"),
+			StreamSpecification: &types.StreamSpecification{StreamEnabled: aws.Bool(true), StreamViewType: types.StreamViewTypeNewImage}})
+		require.NoError(t, err)
+		table, err := f.DynamoDB.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String("events")})
+		require.NoError(t, err)
+		c := newConsumer(t, quiet(), outbox.WithTables("events"))
+		outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
+		w, err := outbox.NewStreamsWorker(f.Streams, *table.Table.LatestStreamArn, c, &outbox.MemoryLeases{})
+		require.NoError(t, err)
+		r := run(t, w)
+		first := f.put(t, "a", 5, 10)
+		require.NoError(t, f.RollStreamShard("events"))
+		second := f.put(t, "b", 5, 10)
+		f.await(t, "all handled", time.Minute, f.all(slices.Concat(first, second)))
+		require.NoError(t, r.stop())
+		f.requireTimes(t, 1, slices.Concat(first, second))
+		for a := range 5 {
+			var want []string
+			for i := range 10 {
+				want = append(want, fmt.Sprintf("a-%d-%d", a, i))
+			}
+			require.Equal(t, want, f.order[fmt.Sprintf("a-%d", a)], "a DynamoDB stream keeps the order")
+		}
+	})
+}
+
+func TestStartPositions(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		old := f.put(t, "old", 2, 2)
+		require.NoError(t, f.Drain(t.Context()))
+		time.Sleep(time.Hour)
+		since := time.Now()
+		recent := f.put(t, "recent", 2, 2)
+		require.NoError(t, f.Drain(t.Context()))
+		time.Sleep(time.Hour)
+		for _, c := range []struct {
+			group    string
+			opts     []outbox.WorkerOption
+			old, new int // how often they are handled
+		}{
+			{"latest", []outbox.WorkerOption{outbox.StartAtLatest()}, 0, 0},
+			{"time", []outbox.WorkerOption{outbox.StartAt(since)}, 0, 1},
+			{"oldest", nil, 1, 1},
+		} {
+			f.mu.Lock()
+			clear(f.handled)
+			f.mu.Unlock()
+			leases, err := outbox.NewLeaseTable(f.DynamoDB, "leases", c.group)
+			require.NoError(t, err)
+			w := f.startWith(t, f.Kinesis, leases, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil }, c.opts...)
+			time.Sleep(30 * time.Second)
+			fresh := f.put(t, c.group, 2, 2)
+			f.await(t, "all handled", time.Minute, f.all(fresh))
+			require.NoError(t, w.stop())
+			f.requireTimes(t, c.old, old)
+			f.requireTimes(t, c.new, recent)
+			f.requireTimes(t, 1, fresh)
+		}
+	})
+}
+
+func TestNewWorkerNamesEveryProblem(t *testing.T) {
+	c := newConsumer(t)
+	var unset *kinesis.Client
+	_, err := outbox.NewWorker(unset, "", nil, nil, nil, outbox.WithBatchSize(0), outbox.WithMaxUnfinished(0), outbox.WithPollInterval(0),
+		outbox.WithLeaseDuration(0), outbox.WithDrainTimeout(-1), outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 101}))
+	for _, want := range []string{"outbox: NewWorker: ", "the client is nil", "the stream's name is empty", "the Consumer is nil", "the leases are nil", "option 0 is nil",
+		"WithBatchSize: want 1 to 10,000, have 0", "WithMaxUnfinished", "WithPollInterval: want 200ms to 1m0s, have 0s", "WithLeaseDuration", "WithDrainTimeout", "WithHandlerRetry: want 1 to 100"} {
+		require.ErrorContains(t, err, want)
+	}
+	_, err = outbox.NewStreamsWorker(nil, "arn", c, &outbox.MemoryLeases{})
+	require.ErrorContains(t, err, "outbox: NewStreamsWorker: the client is nil")
+	_, err = outbox.NewLeaseTable(nil, "t", "g")
+	require.ErrorContains(t, err, "the DynamoDB client is nil")
+	_, err = outbox.NewLeaseTable(&dynamodb.Client{}, "", "a#b")
+	require.ErrorContains(t, err, "outbox: NewLeaseTable: ")
+}
+
+func TestRunRunsOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		w, err := outbox.NewWorker(f.Kinesis, "events", newConsumer(t, quiet()), f.leases)
+		require.NoError(t, err)
+		r := run(t, w)
+		time.Sleep(time.Second)
+		require.ErrorContains(t, w.Run(t.Context()), "running already")
+		require.NoError(t, r.stop())
+		r = run(t, w)
+		time.Sleep(time.Second)
+		require.NoError(t, r.stop())
+	})
+}
+
+func TestAMissingLeaseTableEndsRun(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		leases, err := outbox.NewLeaseTable(f.DynamoDB, "nothing", "mails")
+		require.NoError(t, err)
+		w := f.startWith(t, f.Kinesis, leases, func(context.Context, outbox.Event[orderCreated]) error { return nil })
+		<-w.done
+		require.ErrorContains(t, *w.err, "outbox: worker of stream events: ")
+		var missing *types.ResourceNotFoundException
+		require.ErrorAs(t, *w.err, &missing)
+	})
+}
