@@ -202,12 +202,12 @@ func (c *cheapCloud) unbalanced(workers int) string {
 	return ""
 }
 
-// owned returns the leases that still have an owner.
+// owned returns the leases whose owner is not known to be dead, so that others would have to wait for them.
 func (c *cheapCloud) owned() (owned []string) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	for id, row := range c.table.rows {
-		if r := readRow(row); r.owner != "" {
+		if r := readRow(row); r.owner != "" && !c.dead[r.owner] {
 			owned = append(owned, fmt.Sprintf("%s: %+v", id, r))
 		}
 	}
