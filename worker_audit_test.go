@@ -172,18 +172,25 @@ func (c *cheapCloud) coverage() {
 	}
 }
 
-// unbalanced says what is wrong with the leases when everything is calm and so many workers run.
-func (c *cheapCloud) unbalanced(workers int) string {
+// unbalanced says what is wrong with the leases when everything is calm and these workers run.
+func (c *cheapCloud) unbalanced(running []*simWorker) string {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
-	has, n := map[string]int{}, 0
+	has, lives, n := map[string]int{}, map[*simLink]bool{}, 0
 	for id, row := range c.table.rows {
 		if _, worker, ok := strings.Cut(id, "#W#"); ok && !readRow(row).isDead {
 			has[worker] = 0
+			lives[c.process[worker]] = true
 		}
 	}
+	workers := len(running)
 	if len(has) != workers {
 		return fmt.Sprintf("%d workers are registered as living, not %d", len(has), workers)
+	}
+	for _, w := range running {
+		if !lives[w.simLink] {
+			return w.name + " is not registered"
+		}
 	}
 	for id, row := range c.table.rows {
 		if r := readRow(row); shardOf(id) != "" && r.checkpoint != "SHARD_END" {

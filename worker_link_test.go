@@ -167,13 +167,16 @@ func (l *simLink) strike(operation string) simFate {
 			return f
 		}
 	}
-	kinds := []string{"throttle", "broken", "lost", "late", "slow", "double", "expired"}
+	kinds := []string{"throttle", "broken", "lost", "slow", "late", "late", "double", "double"}
+	switch operation {
+	case "View", "ListShards", "GetShardIterator":
+		kinds = kinds[:4] // to ask once more changes nothing
+	case "GetRecords":
+		kinds = append(kinds[:4:4], "expired")
+	}
 	f.kind, f.again = kinds[l.rng.IntN(len(kinds))], upTo(3*time.Second)
 	if f.kind == "slow" {
 		f.there += upTo(3 * time.Second)
-	}
-	if f.kind == "expired" && operation != "GetRecords" {
-		f.kind = "double"
 	}
 	return f
 }
@@ -219,7 +222,7 @@ func carry[T any](ctx context.Context, l *simLink, service, operation string, do
 		later(f.again)
 	}
 	if !simSleep(ctx, f.there) { // the caller goes away, its request does not
-		later(f.back)
+		later(f.there - time.Since(sent))
 		return none, context.Cause(ctx)
 	}
 	out, err := do()

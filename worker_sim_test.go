@@ -48,7 +48,7 @@ type workerSim struct {
 	rng     *rand.Rand // of handlers
 	slow    time.Duration
 	failing float64 // share of attempts that fail
-	effect  func(w *simWorker, at simRecord, run func() error) error
+	effect  func(ctx context.Context, run func(context.Context) error) error // a bug to plant in a handler
 
 	workers []*simWorker
 	events  int
@@ -84,19 +84,22 @@ func (s *workerSim) upTo(d time.Duration) time.Duration {
 	return time.Duration(s.rng.Float64() * float64(d))
 }
 
-// join starts a process with one worker.
-func (s *workerSim) join(trouble float64, opts ...outbox.WorkerOption) *simWorker {
+// join starts a process with one worker, which dies at a point if one is given.
+func (s *workerSim) join(trouble float64, killAt ...simPoint) *simWorker {
 	l := &simLink{sim: s, name: fmt.Sprint("w", len(s.workers)), rng: rand.New(rand.NewPCG(uint64(len(s.workers)), uint64(s.upTo(1e9)))),
 		trouble: trouble, cut: map[string]time.Time{}, points: map[string]int{}}
 	w := &simWorker{simLink: l, done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(s.t.Context())
 	w.cancel, l.onKill = cancel, cancel
+	for _, at := range killAt {
+		l.killAt = at
+	}
 	stream, table := s.connect(l)
 	leases, err := outbox.NewLeaseTable(table, "leases", "mails")
 	require.NoError(s.t, err)
 	c := newConsumer(s.t, quiet(), outbox.WithTables("events"))
 	outbox.Handle(c, func(ctx context.Context, e outbox.Event[orderCreated]) error { return s.handle(ctx, w, e) })
-	worker, err := outbox.NewWorker(stream, "events", c, leases, append([]outbox.WorkerOption{
+	worker, err := outbox.NewWorker(stream, "events", c, leases,
 		outbox.WithMaxUnfinished(simBound), outbox.WithDrainTimeout(simDrain), outbox.WithLeaseDuration(simLease), outbox.WithBatchSize(7),
 		outbox.WithHandlerRetry(outbox.Retry{MaxDelay: 2 * time.Second}), outbox.WithWorkerHooks(outbox.WorkerHooks{
 			Lease: func(e outbox.LeaseEvent) { s.lease(w, e) },
@@ -105,7 +108,7 @@ func (s *workerSim) join(trouble float64, opts ...outbox.WorkerOption) *simWorke
 				defer s.mu.Unlock()
 				s.violate("I5: %s says that data are lost: %+v", w.name, d)
 			},
-		})}, opts...)...)
+		}))
 	require.NoError(s.t, err)
 	s.workers = append(s.workers, w)
 	go func() {
@@ -133,7 +136,7 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 	if w.killed() {
 		return errGone
 	}
-	run := func() error {
+	run := func(ctx context.Context) error {
 		s.start(w.name, e.AggregateID, at, r.Fence)
 		s.mayRun(w, at, r.Fence)
 		ok := simSleep(ctx, s.upTo(s.slow)) && !s.chance(s.failing)
@@ -156,9 +159,9 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 		return nil
 	}
 	if s.effect != nil {
-		return s.effect(w, at, run)
+		return s.effect(ctx, run)
 	}
-	return run()
+	return run(ctx)
 }
 
 // mayRun checks that a process still has the right to run a handler, unless it cannot know better because it was paused.
@@ -237,7 +240,7 @@ func (s *workerSim) settle(clean bool, stopping map[*simWorker]bool) (duplicates
 		handled := len(s.acks)
 		s.mu.Unlock()
 		if wrong = ""; cheap != nil {
-			wrong = cheap.unbalanced(len(s.living(stopping)))
+			wrong = cheap.unbalanced(s.living(stopping))
 		}
 		if handled >= total && wrong == "" || time.Now().After(deadline) {
 			break
@@ -281,11 +284,11 @@ var simKinds = []simKind{
 	{name: "crash", events: []string{"crash", "crash", "crash", "split", "merge"}},
 	{name: "pause", events: []string{"pause", "pause", "pause", "split"}},
 	{name: "partition", events: []string{"cut DynamoDB", "cut DynamoDB", "cut Kinesis", "split"}},
-	{name: "answers", events: []string{"split", "merge", "split under drain"}, trouble: 0.1, clean: true},
+	{name: "answers", events: []string{"split", "merge", "split under drain"}, trouble: 0.2, clean: true},
 	{name: "handlers", events: []string{"crash", "split", "merge under drain"}, slow: true},
 	{name: "clock", events: []string{"freeze", "expire", "expire", "split"}},
 	{name: "storm", events: []string{"crash", "crash", "pause", "pause", "cut DynamoDB", "cut DynamoDB", "cut Kinesis", "freeze", "expire", "split", "merge",
-		"split under drain", "merge under drain"}, trouble: 0.05, slow: true},
+		"split under drain", "merge under drain"}, trouble: 0.1, slow: true},
 }
 
 // simulate runs one schedule: one worker at first, then ten times up to 16 events are published, up to 3 s pass, and one thing of the

@@ -26,7 +26,9 @@ type simStream struct {
 	shards []*simShard
 	last   int
 	// answer, if not nil, changes an answer: a bug to plant.
-	answer func(s *simStream, sh *simShard, out *kinesis.GetRecordsOutput)
+	answer func(sh *simShard, from int, out *kinesis.GetRecordsOutput)
+	// describe, if not nil, changes what a listing says of a shard.
+	describe func(*ktypes.Shard)
 }
 
 type simShard struct {
@@ -149,7 +151,11 @@ func (s *simStream) ListShards(context.Context, *kinesis.ListShardsInput, ...fun
 	defer s.mu.Unlock()
 	out := &kinesis.ListShardsOutput{}
 	for _, sh := range s.shards {
-		out.Shards = append(out.Shards, sh.describe())
+		d := sh.describe()
+		if s.describe != nil {
+			s.describe(&d)
+		}
+		out.Shards = append(out.Shards, d)
 	}
 	return out, nil
 }
@@ -211,7 +217,7 @@ func (s *simStream) GetRecords(_ context.Context, in *kinesis.GetRecordsInput, _
 		}
 	}
 	if s.answer != nil {
-		s.answer(s, sh, out)
+		s.answer(sh, from, out)
 	}
 	return out, nil
 }

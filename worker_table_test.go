@@ -28,6 +28,8 @@ type simTable struct {
 	rows map[string]values // rows are replaced, never changed
 	// condition, if not nil, makes another condition of one: a bug to plant.
 	condition func(operation, condition string) string
+	// lose, if not nil, says which operations are acknowledged, and not done: another bug.
+	lose func(operation string) bool
 	// wrote is told of each row that an operation of a process has written, with the lock held.
 	wrote func(actor *simLink, operation, id string, before, after values)
 }
@@ -174,6 +176,9 @@ func (t *simTable) holds(x simExpression, row values, update string, condition *
 }
 
 func (t *simTable) apply(ctx context.Context, operation, id string, before, after values) {
+	if t.lose != nil && t.lose(operation) {
+		return
+	}
 	if after == nil {
 		delete(t.rows, id)
 	} else {
@@ -236,7 +241,6 @@ func (t *simTable) TransactWriteItems(ctx context.Context, in *dynamodb.Transact
 	if failed {
 		return nil, &types.TransactionCanceledException{CancellationReasons: reasons}
 	}
-	// All at once: nobody is told of a part.
 	type change struct {
 		id            string
 		before, after values
@@ -247,11 +251,14 @@ func (t *simTable) TransactWriteItems(ctx context.Context, in *dynamodb.Transact
 		id := keyOf(u.Key)
 		before := t.rows[id]
 		after := simExpression{u.ExpressionAttributeNames, u.ExpressionAttributeValues}.update(before, u.Key, *u.UpdateExpression)
-		t.rows[id] = after
 		changes = append(changes, change{id, before, after})
 	}
 	for _, c := range slices.Backward(changes) { // the children first, so that the range of hash keys is never seen uncovered
-		t.apply(ctx, "End", c.id, c.before, c.after)
+		operation := "End"
+		if c.id != changes[0].id {
+			operation = "EndChild"
+		}
+		t.apply(ctx, operation, c.id, c.before, c.after)
 	}
 	return &dynamodb.TransactWriteItemsOutput{}, nil
 }
