@@ -94,7 +94,9 @@ var plantedBugs = []struct {
 	}},
 	{"a handler that runs on after its lease", "partition", "I13", func(s *workerSim) {
 		s.slow = 2 * time.Second
-		s.effect = func(ctx context.Context, run func(context.Context) error) error { return run(context.WithoutCancel(ctx)) }
+		s.effect = func(ctx context.Context, run func(context.Context) error) error {
+			return run(context.WithoutCancel(ctx))
+		}
 	}},
 }
 

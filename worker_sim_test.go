@@ -48,6 +48,7 @@ type workerSim struct {
 	rng     *rand.Rand // of handlers
 	slow    time.Duration
 	failing float64 // share of attempts that fail
+	retry   outbox.Retry
 	effect  func(ctx context.Context, run func(context.Context) error) error // a bug to plant in a handler
 
 	workers []*simWorker
@@ -63,7 +64,7 @@ type simWorker struct {
 }
 
 func newWorkerSim(t *testing.T, seed uint64, wire bool) *workerSim {
-	s := &workerSim{history: newHistory(), t: t, rng: rand.New(rand.NewPCG(seed, 2)), slow: 50 * time.Millisecond}
+	s := &workerSim{history: newHistory(), t: t, rng: rand.New(rand.NewPCG(seed, 2)), slow: 50 * time.Millisecond, retry: outbox.Retry{MaxDelay: 2 * time.Second}}
 	if wire {
 		s.simCloud = newWireCloud(t, s)
 	} else {
@@ -101,7 +102,7 @@ func (s *workerSim) join(trouble float64, killAt ...simPoint) *simWorker {
 	outbox.Handle(c, func(ctx context.Context, e outbox.Event[orderCreated]) error { return s.handle(ctx, w, e) })
 	worker, err := outbox.NewWorker(stream, "events", c, leases,
 		outbox.WithMaxUnfinished(simBound), outbox.WithDrainTimeout(simDrain), outbox.WithLeaseDuration(simLease), outbox.WithBatchSize(7),
-		outbox.WithHandlerRetry(outbox.Retry{MaxDelay: 2 * time.Second}), outbox.WithWorkerHooks(outbox.WorkerHooks{
+		outbox.WithHandlerRetry(s.retry), outbox.WithWorkerHooks(outbox.WorkerHooks{
 			Lease: func(e outbox.LeaseEvent) { s.lease(w, e) },
 			DataLost: func(d outbox.DataLoss) {
 				s.mu.Lock()
@@ -285,7 +286,7 @@ var simKinds = []simKind{
 	{name: "pause", events: []string{"pause", "pause", "pause", "split"}},
 	{name: "partition", events: []string{"cut DynamoDB", "cut DynamoDB", "cut Kinesis", "split"}},
 	{name: "answers", events: []string{"split", "merge", "split under drain"}, trouble: 0.2, clean: true},
-	{name: "handlers", events: []string{"crash", "split", "merge under drain"}, slow: true},
+	{name: "handlers", events: []string{"crash", "split under drain", "split under drain", "merge under drain"}, slow: true},
 	{name: "clock", events: []string{"freeze", "expire", "expire", "split"}},
 	{name: "storm", events: []string{"crash", "crash", "pause", "pause", "cut DynamoDB", "cut DynamoDB", "cut Kinesis", "freeze", "expire", "split", "merge",
 		"split under drain", "merge under drain"}, trouble: 0.1, slow: true},
@@ -302,7 +303,7 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 			plant(s)
 		}
 		if kind.slow {
-			s.slow, s.failing = time.Second, 0.1
+			s.slow, s.failing, s.retry = time.Second, 0.2, outbox.Retry{BaseDelay: time.Second, MaxDelay: 4 * time.Second}
 		}
 		rng := rand.New(rand.NewPCG(seed, 3))
 		upTo := func(d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d))) }
@@ -320,11 +321,12 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 			living := s.living(stopping)
 			w := living[rng.IntN(len(living))]
 			event, pick, d := events[rng.IntN(len(events))], rng.IntN(1<<20), upTo(20*time.Second)
-			if what, ok := strings.CutSuffix(event, " under drain"); ok {
-				if event = what; len(living) > 1 {
-					stop(w)
-					time.Sleep(upTo(time.Second))
-				}
+			event, drains := strings.CutSuffix(event, " under drain")
+			drains = drains && len(living) > 1
+			stopsFirst := drains && rng.IntN(2) == 0
+			if stopsFirst {
+				stop(w)
+				time.Sleep(upTo(time.Second))
 			}
 			switch event {
 			case "join":
@@ -354,6 +356,10 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 				}
 			case "cut DynamoDB", "cut Kinesis":
 				w.partition(strings.TrimPrefix(event, "cut "), d)
+			}
+			if drains && !stopsFirst {
+				time.Sleep(upTo(2 * time.Second))
+				stop(w)
 			}
 			most = max(most, runtime.NumGoroutine()-goroutines)
 		}

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"math/big"
 	"net/http"
@@ -142,8 +143,8 @@ func (w simWire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	sent := r.Clone(w.l.detached()) // now: the original is the SDK's
 	answer, err := carry(r.Context(), w.l, service, what, func() (*http.Response, error) { return w.carryOut(sent.Clone(sent.Context()), operation, body) },
-		error(errThrottled))
-	if err == errThrottled {
+		errThrottled)
+	if errors.Is(err, errThrottled) {
 		body := `{"__type":"ProvisionedThroughputExceededException","message":"slow down"}`
 		return &http.Response{StatusCode: 400, Header: http.Header{"Content-Type": {"application/x-amz-json-1.1"}}, Proto: "HTTP/1.1", ProtoMajor: 1,
 			ProtoMinor: 1, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: r}, nil
