@@ -179,6 +179,9 @@ func (c *cheapCloud) unbalanced(running []*simWorker) string {
 	has, lives, n := map[string]int{}, map[*simLink]bool{}, 0
 	for id, row := range c.table.rows {
 		if _, worker, ok := strings.Cut(id, "#W#"); ok && !readRow(row).isDead {
+			if silent := time.Since(c.beat[worker]); silent > simLease/2 {
+				return fmt.Sprintf("%s has been silent for %v", worker, silent)
+			}
 			has[worker] = 0
 			lives[c.process[worker]] = true
 		}

@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	simBound = 12 // WithMaxUnfinished
-	simDrain = 20 * time.Second
-	simLease = 8 * time.Second
+	simBound    = 12 // WithMaxUnfinished
+	simDrain    = 20 * time.Second
+	simLease    = 8 * time.Second
+	simAttempts = 4 // at an event that always fails
 )
 
 // simCloud is what the workers of a simulation share: a stream, and a table for the leases.
@@ -44,12 +45,15 @@ type workerSim struct {
 	t      *testing.T
 	others sync.WaitGroup
 
-	rngMu   sync.Mutex
-	rng     *rand.Rand // of handlers
-	slow    time.Duration
-	failing float64 // share of attempts that fail
-	retry   outbox.Retry
-	effect  func(ctx context.Context, run func(context.Context) error) error // a bug to plant in a handler
+	rngMu    sync.Mutex
+	rng      *rand.Rand // of handlers
+	slow     time.Duration
+	failing  float64 // share of attempts that fail
+	retry    outbox.Retry
+	poison   string                                                           // an event that always fails
+	poisoned []int64                                                          // the fences of attempts at it
+	calm     bool                                                             // nothing fails any more
+	effect   func(ctx context.Context, run func(context.Context) error) error // a bug to plant in a handler
 
 	workers []*simWorker
 	events  int
@@ -73,10 +77,10 @@ func newWorkerSim(t *testing.T, seed uint64, wire bool) *workerSim {
 	return s
 }
 
-func (s *workerSim) chance(p float64) bool {
+func (s *workerSim) fails(event string) bool {
 	s.rngMu.Lock()
 	defer s.rngMu.Unlock()
-	return s.rng.Float64() < p
+	return !s.calm && (event == s.poison || s.rng.Float64() < s.failing)
 }
 
 func (s *workerSim) upTo(d time.Duration) time.Duration {
@@ -140,7 +144,7 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 	run := func(ctx context.Context) error {
 		s.start(w.name, e.AggregateID, at, r.Fence)
 		s.mayRun(w, at, r.Fence)
-		ok := simSleep(ctx, s.upTo(s.slow)) && !s.chance(s.failing)
+		ok := simSleep(ctx, s.upTo(s.slow)) && !s.fails(e.ID)
 		w.gate()
 		before, after := w.point("Handler")
 		if before {
@@ -151,6 +155,11 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 			s.mayRun(w, at, r.Fence)
 		}
 		s.end(w.name, e.AggregateID, at, r.Fence, ok)
+		if e.ID == s.poison && !ok {
+			s.mu.Lock()
+			s.poisoned = append(s.poisoned, r.Fence)
+			s.mu.Unlock()
+		}
 		if after {
 			w.die()
 		}
@@ -191,7 +200,7 @@ func (s *workerSim) stop(w *simWorker) {
 	if limit := simDrain + 2*time.Second + w.pausedSince(start); took > limit {
 		s.violate("I14: Run of %s returned after %v", w.name, took)
 	}
-	if w.err != nil && !w.killed() {
+	if poison := (*outbox.HandlerError)(nil); w.err != nil && !w.killed() && !(s.poison != "" && errors.As(w.err, &poison)) {
 		s.violate("Run of %s: %v", w.name, w.err)
 	}
 	for key, r := range s.running {
@@ -209,14 +218,30 @@ func (s *workerSim) send(n int, rng *rand.Rand) {
 	}
 }
 
-// living are the workers that have neither been killed nor told to stop, in stopping.
+func (w *simWorker) ended() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// living are the workers that run, and have not been told to stop.
 func (s *workerSim) living(stopping map[*simWorker]bool) (living []*simWorker) {
 	for _, w := range s.workers {
-		if !w.killed() && !stopping[w] {
+		if !w.killed() && !stopping[w] && !w.ended() {
 			living = append(living, w)
 		}
 	}
 	return living
+}
+
+// heal ends the failures of handlers.
+func (s *workerSim) heal() {
+	s.rngMu.Lock()
+	defer s.rngMu.Unlock()
+	s.calm = true
 }
 
 // settle waits, without faults, until everything is handled and balanced, stops everything in good order, and checks the history.
@@ -225,9 +250,7 @@ func (s *workerSim) settle(clean bool, stopping map[*simWorker]bool) (duplicates
 	for _, w := range s.workers {
 		w.heal()
 	}
-	s.rngMu.Lock()
-	s.failing = 0
-	s.rngMu.Unlock()
+	s.heal()
 	s.arrived()
 	t := s.truth()
 	total := 0
@@ -250,6 +273,10 @@ func (s *workerSim) settle(clean bool, stopping map[*simWorker]bool) (duplicates
 	s.mu.Lock()
 	if wrong != "" {
 		s.violate("I8: %s", wrong)
+	}
+	// Each owner after the last attempt makes one more, before it stops.
+	if owners := len(slices.Compact(slices.Sorted(slices.Values(s.poisoned)))); len(s.poisoned) > simAttempts+max(0, owners-1) {
+		s.violate("I10: %d attempts of %d owners at a record that always fails, after %d the worker stops", len(s.poisoned), owners, simAttempts)
 	}
 	if total != s.events {
 		s.violate("the stream has %d records of %d events", total, s.events)
@@ -274,6 +301,7 @@ type simKind struct {
 	trouble float64 // share of calls that meet with trouble
 	clean   bool    // nothing may be handled twice, and no lease be lost
 	slow    bool    // handlers take up to a second, and fail now and then
+	poison  bool    // an event always fails, so that one worker after the other stops
 }
 
 // simSteady happens in every schedule: workers come and go, up to 5 at once.
@@ -287,6 +315,7 @@ var simKinds = []simKind{
 	{name: "partition", events: []string{"cut DynamoDB", "cut DynamoDB", "cut Kinesis", "split"}},
 	{name: "answers", events: []string{"split", "merge", "split under drain"}, trouble: 0.2, clean: true},
 	{name: "handlers", events: []string{"crash", "split under drain", "split under drain", "merge under drain"}, slow: true},
+	{name: "poison", events: []string{"split", "merge", "stop"}, poison: true},
 	{name: "clock", events: []string{"freeze", "expire", "expire", "split"}},
 	{name: "storm", events: []string{"crash", "crash", "pause", "pause", "cut DynamoDB", "cut DynamoDB", "cut Kinesis", "freeze", "expire", "split", "merge",
 		"split under drain", "merge under drain"}, trouble: 0.1, slow: true},
@@ -305,6 +334,9 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 		if kind.slow {
 			s.slow, s.failing, s.retry = time.Second, 0.2, outbox.Retry{BaseDelay: time.Second, MaxDelay: 4 * time.Second}
 		}
+		if kind.poison {
+			s.poison, s.retry = "e9", outbox.Retry{MaxAttempts: simAttempts, MaxDelay: time.Second}
+		}
 		rng := rand.New(rand.NewPCG(seed, 3))
 		upTo := func(d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d))) }
 		events := slices.Concat(simSteady, kind.events)
@@ -319,6 +351,9 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 			s.send(rng.IntN(16), rng)
 			time.Sleep(upTo(3 * time.Second))
 			living := s.living(stopping)
+			if len(living) == 0 { // they have met the poison
+				living = append(living, s.join(kind.trouble))
+			}
 			w := living[rng.IntN(len(living))]
 			event, pick, d := events[rng.IntN(len(events))], rng.IntN(1<<20), upTo(20*time.Second)
 			event, drains := strings.CutSuffix(event, " under drain")
@@ -363,6 +398,8 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 			}
 			most = max(most, runtime.NumGoroutine()-goroutines)
 		}
+		s.heal()
+		time.Sleep(2 * time.Second)
 		for living := s.living(stopping); len(living) != 2; living = s.living(stopping) {
 			if len(living) < 2 {
 				s.join(0)
