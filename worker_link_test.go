@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	ktypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/seed-1b628d3f/outbox"
 )
@@ -19,6 +20,7 @@ import (
 var (
 	errGone      = errors.New("the process is gone, or its network is")
 	errThrottled = errors.New("slow down")
+	errDenied    = &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "not now"}
 )
 
 // simLink is everything between one simulated process and the world: its calls, and the effects of its handlers.
@@ -123,7 +125,7 @@ func (l *simLink) partition(service string, d time.Duration) {
 func (l *simLink) isCut(service string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.dead || time.Now().Before(l.cut[service])
+	return time.Now().Before(l.cut[service])
 }
 
 // heal ends everything that goes wrong with a process that lives.
@@ -196,6 +198,9 @@ func carry[T any](ctx context.Context, l *simLink, service, operation string, do
 		return none, err
 	}
 	f, sent := l.strike(operation), time.Now()
+	if l.isCut(service + " policy") { // the request arrives, and is refused: reading stops, and begins anew
+		f.kind = "denied"
+	}
 	if l.isCut(service) { // refused at once, or no answer for a while
 		if f.there < 3*time.Millisecond {
 			simSleep(ctx, f.silent)
@@ -213,6 +218,8 @@ func carry[T any](ctx context.Context, l *simLink, service, operation string, do
 		return none, errGone
 	case "throttle":
 		return none, throttled
+	case "denied":
+		return none, errDenied
 	case "expired":
 		return none, &ktypes.ExpiredIteratorException{}
 	case "late":
@@ -232,7 +239,7 @@ func carry[T any](ctx context.Context, l *simLink, service, operation string, do
 	ended := !simSleep(ctx, f.back)
 	l.gate()
 	switch {
-	case f.kind == "lost", l.isCut(service):
+	case f.kind == "lost", l.isCut(service), l.killed():
 		return none, errGone
 	case ended:
 		return none, context.Cause(ctx)

@@ -312,12 +312,12 @@ var simKinds = []simKind{
 	{name: "reshard", events: []string{"split", "merge", "split under drain", "merge under drain"}, clean: true},
 	{name: "crash", events: []string{"crash", "crash", "crash", "split", "merge"}},
 	{name: "pause", events: []string{"pause", "pause", "pause", "split"}},
-	{name: "partition", events: []string{"cut DynamoDB", "cut DynamoDB", "cut Kinesis", "split"}},
-	{name: "answers", events: []string{"split", "merge", "split under drain"}, trouble: 0.2, clean: true},
+	{name: "partition", events: []string{"cut DynamoDB", "cut DynamoDB", "cut Kinesis", "cut Kinesis policy", "split"}},
+	{name: "answers", events: []string{"split", "merge", "split under drain", "cut Kinesis policy"}, trouble: 0.2, clean: true},
 	{name: "handlers", events: []string{"crash", "split under drain", "split under drain", "merge under drain"}, slow: true},
 	{name: "poison", events: []string{"split", "merge", "stop"}, poison: true},
 	{name: "clock", events: []string{"freeze", "expire", "expire", "split"}},
-	{name: "storm", events: []string{"crash", "crash", "pause", "pause", "cut DynamoDB", "cut DynamoDB", "cut Kinesis", "freeze", "expire", "split", "merge",
+	{name: "storm", events: []string{"crash", "crash", "pause", "pause", "cut DynamoDB", "cut DynamoDB", "cut Kinesis", "cut Kinesis policy", "freeze", "expire", "split", "merge",
 		"split under drain", "merge under drain"}, trouble: 0.1, slow: true},
 }
 
@@ -389,7 +389,7 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 				if c, ok := s.simCloud.(*cheapCloud); ok {
 					c.expire(rng)
 				}
-			case "cut DynamoDB", "cut Kinesis":
+			case "cut DynamoDB", "cut Kinesis", "cut Kinesis policy":
 				w.partition(strings.TrimPrefix(event, "cut "), d)
 			}
 			if drains && !stopsFirst {
