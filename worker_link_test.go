@@ -159,6 +159,12 @@ func (l *simLink) strike(operation string) simFate {
 	defer l.mu.Unlock()
 	upTo := func(d time.Duration) time.Duration { return time.Duration(l.rng.Int64N(int64(d))) }
 	f := simFate{there: upTo(5 * time.Millisecond), back: upTo(5 * time.Millisecond), silent: upTo(4 * time.Second)}
+	switch l.rng.IntN(20) { // some take long, but not too long
+	case 0:
+		f.there = upTo(900 * time.Millisecond)
+	case 1:
+		f.back = upTo(900 * time.Millisecond)
+	}
 	if l.rng.Float64() >= l.trouble {
 		l.missed = 0
 		return f
@@ -176,7 +182,10 @@ func (l *simLink) strike(operation string) simFate {
 	case "GetRecords":
 		kinds = append(kinds[:4:4], "expired")
 	}
-	f.kind, f.again = kinds[l.rng.IntN(len(kinds))], upTo(3*time.Second)
+	f.kind, f.again = kinds[l.rng.IntN(len(kinds))], upTo(time.Second)
+	if l.rng.IntN(2) == 0 {
+		f.again = upTo(15 * time.Second)
+	}
 	if f.kind == "slow" {
 		f.there += upTo(3 * time.Second)
 	}
@@ -202,7 +211,7 @@ func carry[T any](ctx context.Context, l *simLink, service, operation string, do
 		f.kind = "denied"
 	}
 	if l.isCut(service) { // refused at once, or no answer for a while
-		if f.there < 3*time.Millisecond {
+		if f.silent < 3*time.Second {
 			simSleep(ctx, f.silent)
 		}
 		return none, errGone

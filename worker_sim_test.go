@@ -312,7 +312,7 @@ var simKinds = []simKind{
 	{name: "reshard", events: []string{"split", "merge", "split under drain", "merge under drain"}, clean: true},
 	{name: "crash", events: []string{"crash", "crash", "crash", "split", "merge"}},
 	{name: "pause", events: []string{"pause", "pause", "pause", "split"}},
-	{name: "partition", events: []string{"cut DynamoDB", "cut DynamoDB", "cut Kinesis", "cut Kinesis policy", "split"}},
+	{name: "partition", events: []string{"cut DynamoDB", "cut DynamoDB", "cut Kinesis", "cut Kinesis policy", "split"}, slow: true},
 	{name: "answers", events: []string{"split", "merge", "split under drain", "cut Kinesis policy"}, trouble: 0.2, clean: true},
 	{name: "handlers", events: []string{"crash", "split under drain", "split under drain", "merge under drain"}, slow: true},
 	{name: "poison", events: []string{"split", "merge", "stop"}, poison: true},
