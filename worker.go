@@ -15,7 +15,7 @@ import (
 )
 
 // KinesisClient is what a Worker needs of the SDK. *kinesis.Client implements it. A client of your own must pass the option
-// functions on.
+// functions on, and must not look at the records of an answer once it has returned it: their memory is used again.
 type KinesisClient interface {
 	ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
 	GetShardIterator(context.Context, *kinesis.GetShardIteratorInput, ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error)

@@ -50,7 +50,7 @@ func page(n, size int) (body []byte, data int) {
 // loses some now and then.
 func TestMemory(t *testing.T) {
 	body, data := page(1000, 1000)
-	protocol := Wrap(stock)
+	protocol := Wrap(stock, nil)
 	best, allocs := uint64(1<<63), uint64(1<<63)
 	for range 15 {
 		var before, after runtime.MemStats
@@ -84,7 +84,7 @@ func perMB(b *testing.B, data int) func() {
 func BenchmarkDeserialize(b *testing.B) {
 	for _, size := range []int{300, 1000, 10000} {
 		body, data := page(1000000/size, size)
-		for name, protocol := range map[string]smithyhttp.ClientProtocol{"stock": stock, "fast": Wrap(stock)} {
+		for name, protocol := range map[string]smithyhttp.ClientProtocol{"stock": stock, "fast": Wrap(stock, nil)} {
 			b.Run(fmt.Sprintf("%d/%s", size, name), func(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(data))
@@ -133,5 +133,5 @@ func BenchmarkPoll(b *testing.B) {
 		}
 	})
 	b.Run("stock", func(b *testing.B) { get(b) })
-	b.Run("fast", func(b *testing.B) { get(b, Option) })
+	b.Run("fast", func(b *testing.B) { get(b, new(Answer).Option) })
 }
