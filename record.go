@@ -14,8 +14,8 @@ import (
 var ErrNotEvent = errors.New("not an event")
 
 // Record is an event with its payload encoded, and where it came from: as a handler's middleware and the hooks see it. A
-// Record shares no memory with the bytes that it was decoded from; records that arrived together may share some with each
-// other, 20 KB at most. Its Payload and Headers must not be changed.
+// Record shares no memory with the bytes that it was decoded from, but it may share some with records that arrived together
+// with it: to keep a little of one for long, copy that. Its Payload and Headers must not be changed.
 type Record struct {
 	// ID, Type, AggregateID, Sequence, Time and Headers are those of the [Event].
 	ID          string

@@ -221,6 +221,19 @@ func TestReleasedMemoryIsUsedAgain(t *testing.T) {
 		check(read(&more, "Z"), "Z")
 		more.Release()
 	}
+	for range 100 { // the answer to an overtaken request is still being read while the other one's memory goes back
+		var a, other Answer
+		overtaken := make(chan struct{})
+		go func() {
+			defer close(overtaken)
+			read(&a, "O")
+		}()
+		check(read(&a, "W"), "W")
+		a.Release()
+		check(read(&other, "X"), "X")
+		other.Release()
+		<-overtaken
+	}
 	for i, letter := range []string{"C", "D", "E"} {
 		check(kept[i], letter)
 	}
