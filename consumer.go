@@ -180,12 +180,19 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 	case eventType == "":
 		panic(fmt.Sprintf("outbox: HandleType: the event type of %s is empty", reflect.TypeFor[T]()))
 	}
+	pool := sync.Pool{New: func() any { return new(T) }}
 	c.add(eventType, func(ctx context.Context, r Record) error {
 		e := Event[T]{
 			ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
 		}
 		if r.Payload != nil {
-			if err := c.codecs.decode(&r, &e.Data); err != nil {
+			// The handler gets its own copy, so what a codec decodes into can be used again.
+			data := pool.Get().(*T)
+			err := c.codecs.decode(&r, data)
+			e.Data = *data
+			*data = *new(T)
+			pool.Put(data)
+			if err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/lambdaevent"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
 // Invoke handles one invocation of AWS Lambda behind an event source mapping for a Kinesis data stream or a DynamoDB stream;
@@ -63,7 +64,7 @@ type skip struct {
 func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 	c := b.c
 	var r lambdaevent.Record
-	s := lambdaevent.New(payload)
+	s, memory := lambdaevent.New(payload), slab.New(len(payload))
 	for i := 0; s.Next(&r); i++ {
 		if rest.malformed != nil {
 			continue
@@ -80,17 +81,17 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 		if r.Err != nil {
 			malformed = &DecodeError{Reason: r.Err.Error()}
 		} else {
-			reason, malformed = decodeRecord(record, r.Data, c.layout, c.tables)
+			reason, malformed = decodeRecord(record, r.Data, c.layout, c.tables, memory)
 		}
 		if malformed == nil && reason == 0 {
-			record.StreamARN, record.ShardID, record.SequenceNumber = r.SourceARN, r.ShardID, r.SequenceNumber()
+			record.StreamARN, record.ShardID, record.SequenceNumber = r.SourceARN, r.ShardID, r.SequenceNumber(memory)
 			continue
 		}
 		b.deliveries = b.deliveries[:n]
 		if malformed == nil && c.hooks.Skipped == nil && reason != notEventError(changerec.NoAttributes) {
 			continue // nobody wants to know
 		}
-		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber()}
+		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber(memory)}
 		if malformed == nil {
 			rest.skipped = append(rest.skipped, skip{where, reason})
 		} else {

@@ -13,6 +13,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/lanes"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 	"github.com/seed-1b628d3f/outbox/internal/watermark"
 )
 
@@ -145,10 +146,12 @@ func position(checkpoint string) (shardreader.Position, error) {
 // slow handler stops its shard's fetching, and a crash repeats no more than there is room for.
 func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) error {
 	s.w.report(s, fetched)
-	sequences := make([]string, len(fetched.Records))
+	sequences, size := make([]string, len(fetched.Records)), 0
 	for i := range fetched.Records {
 		sequences[i] = fetched.Records[i].SequenceNumber
+		size += len(fetched.Records[i].Data)
 	}
+	memory := slab.New(size)
 	for from := 0; from < len(sequences); {
 		room, err := s.room(reading, len(sequences)-from)
 		if err != nil {
@@ -161,7 +164,7 @@ func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) e
 		s.mu.Lock()
 		s.added += uint64(n)
 		s.mu.Unlock()
-		if err := s.start(first, fetched.Records[from:from+n]); err != nil {
+		if err := s.start(first, fetched.Records[from:from+n], memory); err != nil {
 			return err
 		}
 		from += n
@@ -187,7 +190,7 @@ func (s *shardRun) room(reading context.Context, n int) (int, error) {
 }
 
 // start decodes records and starts their handlers. Records that are no events are finished. One that cannot be read is poison.
-func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) error {
+func (s *shardRun) start(first watermark.Slot, records []shardreader.Record, memory *slab.Slab) error {
 	c := s.w.consumer
 	b := &shardBatch{s: s, handlers: *c.handlers.Load(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
 	var poison *HandlerError
@@ -195,7 +198,7 @@ func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) err
 		slot := first + watermark.Slot(i)
 		b.deliveries = append(b.deliveries, delivery{Context: s.ctx})
 		d := &b.deliveries[len(b.deliveries)-1]
-		reason, malformed := decodeRecord(&d.record, records[i].Data, c.layout, c.tables)
+		reason, malformed := decodeRecord(&d.record, records[i].Data, c.layout, c.tables, memory)
 		d.record.StreamARN, d.record.ShardID, d.record.SequenceNumber = s.w.stream, s.held.Shard().ID, records[i].SequenceNumber
 		d.record.Fence = s.held.Fence()
 		switch {

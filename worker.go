@@ -15,7 +15,8 @@ import (
 )
 
 // KinesisClient is what a Worker needs of the SDK. *kinesis.Client implements it. A client of your own must pass the option
-// functions on.
+// functions on. Neither it nor middleware of the SDK may look at the records of an answer later: their memory is used again,
+// unless WithStockReader is set.
 type KinesisClient interface {
 	ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
 	GetShardIterator(context.Context, *kinesis.GetShardIteratorInput, ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error)

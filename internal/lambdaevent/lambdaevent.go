@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
 // The event sources that are understood.
@@ -33,8 +34,14 @@ type Record struct {
 	number    []byte // as it stands in the invocation
 }
 
-// SequenceNumber returns the number by which a failure is reported. It is a string that is only made when it is asked for.
-func (r *Record) SequenceNumber() string { return jsonscan.String(r.number) }
+// SequenceNumber returns the number by which a failure is reported. It is a string that is only made when it is asked for, in
+// memory of s, which may be nil.
+func (r *Record) SequenceNumber(s *slab.Slab) string {
+	if s == nil {
+		return jsonscan.String(r.number)
+	}
+	return s.String(jsonscan.Text(r.number))
+}
 
 // Scanner reads the records of an invocation in one pass. A DynamoDB Streams record is its own change record; a Kinesis
 // record holds it in base64, for which the Scanner has one buffer.
