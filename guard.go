@@ -15,7 +15,7 @@ import (
 const (
 	longestDeadline = 15 * time.Minute // of Lambda: a context's deadline makes no longer claim, unless WithClaimDuration does
 	releaseTimeout  = time.Second
-	completeTimeout = 5 * time.Second
+	completeTimeout = 10 * time.Second // two retries of the SDK, with its longest delays
 )
 
 // guard wraps a plain handler as WithInbox says.
