@@ -198,3 +198,14 @@ func deliver(t testing.TB, c *outbox.Consumer, r outbox.Record) error {
 	t.Fatalf("%s is claimed for ever", r.ID)
 	return nil
 }
+
+// cancelling cancels a context while a request is under way.
+type cancelling struct {
+	next   http.RoundTripper
+	cancel func()
+}
+
+func (c cancelling) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.cancel()
+	return c.next.RoundTrip(r)
+}
