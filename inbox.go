@@ -153,9 +153,11 @@ func WithInboxCache(events int) InboxOption {
 //
 // A guarded delivery costs a conditional write before the handler and one after it. The guard is inside the middleware, which sees
 // every delivery, those that are finished without a run included. After a crash in Lambda the event fails until the claim has ended:
-// leave the mapping enough attempts, or better no limit but age.
+// leave the mapping enough attempts, or better no limit but age. A Worker that takes over the shard of another takes its claims over
+// at once, since the other's handlers have been cancelled before.
 //
-// All Consumers of one consumer name must use the same leases for a stream.
+// With event types, the handlers of other types are not guarded; HandleTx handlers never are, whether named or not, since they need
+// no claim.
 func WithInbox(i *Inbox, eventTypes ...string) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		switch {
