@@ -35,6 +35,7 @@ type delivery struct {
 	record   Record
 	err      error
 	finished bool
+	waits    int // how often another delivery had the claim (WithInbox)
 }
 
 // Value returns the record for RecordFromContext.

@@ -159,15 +159,20 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 // h gets a context that carries the record (RecordFromContext) and ends when the call of Process or Invoke must end. If it
 // returns an error or panics, the event counts as not handled. It may be called again for the same event.
 func Handle[T Payload](c *Consumer, h func(context.Context, Event[T]) error) {
+	HandleType(c, typeNamedBy[T]("Handle"), h)
+}
+
+// typeNamedBy returns the event type that a payload type names.
+func typeNamedBy[T Payload](caller string) string {
 	var zero T
 	var data any = zero
 	if t := reflect.TypeFor[T](); t.Kind() == reflect.Pointer {
 		data = reflect.New(t.Elem()).Interface()
 	}
 	if data == nil {
-		panic(fmt.Sprintf("outbox: Handle: %s is an interface and names no event type", reflect.TypeFor[T]()))
+		panic(fmt.Sprintf("outbox: %s: %s is an interface and names no event type", caller, reflect.TypeFor[T]()))
 	}
-	HandleType(c, typeOf(data), h)
+	return typeOf(data)
 }
 
 // HandleType is Handle for payload types that do not name their event type.
@@ -180,24 +185,35 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 	case eventType == "":
 		panic(fmt.Sprintf("outbox: HandleType: the event type of %s is empty", reflect.TypeFor[T]()))
 	}
+	decode := decoder[T](c)
+	plain := func(ctx context.Context, r Record) error {
+		e, err := decode(&r)
+		if err != nil {
+			return err
+		}
+		return h(ctx, e)
+	}
+	c.add(eventType, c.guard(eventType, plain))
+}
+
+// decoder returns what makes an event of a record.
+func decoder[T any](c *Consumer) func(*Record) (Event[T], error) {
 	pool := sync.Pool{New: func() any { return new(T) }}
-	c.add(eventType, func(ctx context.Context, r Record) error {
+	return func(r *Record) (Event[T], error) {
 		e := Event[T]{
 			ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
 		}
-		if r.Payload != nil {
-			// The handler gets its own copy, so what a codec decodes into can be used again.
-			data := pool.Get().(*T)
-			err := c.codecs.decode(&r, data)
-			e.Data = *data
-			*data = *new(T)
-			pool.Put(data)
-			if err != nil {
-				return err
-			}
+		if r.Payload == nil {
+			return e, nil
 		}
-		return h(ctx, e)
-	})
+		// The handler gets its own copy, so what a codec decodes into can be used again.
+		data := pool.Get().(*T)
+		err := c.codecs.decode(r, data)
+		e.Data = *data
+		*data = *new(T)
+		pool.Put(data)
+		return e, err
+	}
 }
 
 func (c *Consumer) add(eventType string, h Handler) {
@@ -282,6 +298,10 @@ func (c *Consumer) firstTime(what string) bool {
 }
 
 func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
-	c.logger.ErrorContext(ctx, "outbox: event not handled", "event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
+	level := slog.LevelError
+	if errors.Is(e.Err, ErrClaimed) {
+		level = slog.LevelInfo // somebody is at it
+	}
+	c.logger.Log(ctx, level, "outbox: event not handled", "event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
 		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err)
 }

@@ -67,7 +67,8 @@ type TransactionError struct {
 
 // OperationError says why one operation of a transaction failed.
 type OperationError struct {
-	// Index is the operation's position: the caller's writes come first, in their order, then one Put for each event.
+	// Index is the operation's position: the caller's writes come first, in their order, then one Put for each event, then with
+	// HandleTx the Put of the inbox's mark.
 	Index int
 	// Kind is "Put", "Update", "Delete", "ConditionCheck", or "" if the operation is none of them.
 	Kind string

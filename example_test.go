@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
 func ExampleNewEvent() {
@@ -60,6 +63,83 @@ func ExampleHandle() {
 	fmt.Println(consumer.Process(context.Background(), record))
 	// Output:
 	// order-1 café ☕ "two"
+	// <nil>
+}
+
+// An event is delivered twice, to two processes. What the handler writes is committed once.
+func ExampleHandleTx() {
+	server := outboxtest.New()
+	defer server.Close()
+	ctx, client := context.Background(), dynamodb.NewFromConfig(server.Config())
+	inbox, err := outbox.NewInbox(client, "inbox", "stock")
+	if err == nil {
+		err = inbox.Create(ctx)
+	}
+	if err == nil {
+		_, err = client.CreateTable(ctx, &dynamodb.CreateTableInput{TableName: aws.String("stock"), BillingMode: types.BillingModePayPerRequest,
+			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("item"), AttributeType: "S"}},
+			KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("item"), KeyType: "HASH"}}})
+	}
+	if err != nil {
+		panic(err)
+	}
+	writer, err := outbox.NewWriter(client, "events")
+	if err != nil {
+		panic(err)
+	}
+	for range 2 {
+		inbox, err := outbox.NewInbox(client, "inbox", "stock") // that of another process
+		if err != nil {
+			panic(err)
+		}
+		consumer, err := outbox.NewConsumer(outbox.WithInbox(inbox))
+		if err != nil {
+			panic(err)
+		}
+		outbox.HandleTx(consumer, writer, func(_ context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
+			return outbox.Effects{Writes: []types.TransactWriteItem{{Update: &types.Update{
+				TableName: aws.String("stock"), Key: map[string]types.AttributeValue{"item": str("coffee")},
+				UpdateExpression: aws.String("ADD reserved :two"), ExpressionAttributeValues: map[string]types.AttributeValue{":two": num("2")},
+			}}}}, nil
+		})
+		fmt.Println(consumer.Process(ctx, outbox.Record{ID: "order-1#created", Type: "ORDER_CREATED", AggregateID: "order-1", Payload: []byte(`{}`)}))
+	}
+	stock, err := client.Scan(ctx, &dynamodb.ScanInput{TableName: aws.String("stock")})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(stock.Items[0]["reserved"].(*types.AttributeValueMemberN).Value)
+	// Output:
+	// <nil>
+	// <nil>
+	// 2
+}
+
+// A handler whose effect lies elsewhere runs under a claim on its event, and passes the event's ID on for what a claim cannot cover.
+func ExampleWithInbox() {
+	server := outboxtest.New()
+	defer server.Close()
+	inbox, err := outbox.NewInbox(dynamodb.NewFromConfig(server.Config()), "inbox", "mails")
+	if err == nil {
+		err = inbox.Create(context.Background())
+	}
+	if err != nil {
+		panic(err)
+	}
+	consumer, err := outbox.NewConsumer(outbox.WithInbox(inbox))
+	if err != nil {
+		panic(err)
+	}
+	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[orderCreated]) error {
+		fmt.Println("send a mail with the idempotency key", e.ID)
+		return nil
+	})
+	for range 2 {
+		fmt.Println(consumer.Process(context.Background(), outbox.Record{ID: "order-1#created", Type: "ORDER_CREATED", Payload: []byte(`{}`)}))
+	}
+	// Output:
+	// send a mail with the idempotency key order-1#created
+	// <nil>
 	// <nil>
 }
 

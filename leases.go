@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -16,6 +17,7 @@ import (
 // process. No other type implements it.
 type Leases interface {
 	store(stream string) (lease.Store, error)
+	name() string // what tells these leases from others
 }
 
 // LeaseClient is what a LeaseTable needs of the SDK. *dynamodb.Client implements it. The methods from CreateTable on are only
@@ -66,11 +68,14 @@ func (t *LeaseTable) store(stream string) (lease.Store, error) {
 	return dynamostore.New(t.client, t.table, t.group, stream)
 }
 
+func (t *LeaseTable) name() string { return t.table + "#" + t.group }
+
 // MemoryLeases keeps leases in this process: workers of one process share the shards, and checkpoints end with it, so that the
 // next process starts where the options say. Its zero value is ready. It is safe for concurrent use.
 type MemoryLeases struct {
 	mu     sync.Mutex
 	stores map[string]*lease.Memory
+	id     string
 }
 
 func (m *MemoryLeases) store(stream string) (lease.Store, error) {
@@ -83,4 +88,13 @@ func (m *MemoryLeases) store(stream string) (lease.Store, error) {
 		m.stores[stream] = &lease.Memory{}
 	}
 	return m.stores[stream], nil
+}
+
+func (m *MemoryLeases) name() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.id == "" {
+		m.id = rand.Text()
+	}
+	return m.id
 }

@@ -102,6 +102,8 @@ type consumerConfig struct {
 	hooks            ConsumerHooks
 	logger           *slog.Logger
 	codecs           []namedCodec
+	inbox            *Inbox   // or nil
+	guarded          []string // the event types whose plain handlers the inbox guards; none means all
 }
 
 // WithAttributes names the attributes of event rows in a table that existed before. Default: the names that the fields of

@@ -19,8 +19,8 @@
 //		return mailer.Confirm(ctx, e.ID, e.Data)
 //	})
 //
-// Delivery is at least once: a handler may see an event again, with the same ID. Events of one aggregate are handled in the
-// order in which they arrive, never two at the same time within one Consumer.
+// Delivery is at least once: a handler may see an event again, with the same ID. With an [Inbox], what [HandleTx] commits happens
+// exactly once. Events of one aggregate are handled in the order in which they arrive, never two at the same time within one Consumer.
 package outbox
 
 import (

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/inbox"
 	"github.com/seed-1b628d3f/outbox/internal/txtoken"
 )
 
@@ -96,8 +97,8 @@ const (
 )
 
 // classify turns an error of the SDK into what is known. It is the one place that decides about answers. A nil error means
-// that the transaction was committed before. open says that an earlier request of the same call may have been carried out or
-// still be; sent, that the last attempt sent one at all.
+// that the transaction was committed before, or that the mark's event was handled. open says that an earlier request of the same
+// call may have been carried out or still be; sent, that the last attempt sent one at all.
 func (tx *transaction) classify(err error, open, sent bool) (*TransactionError, retryWhen) {
 	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) {
 		return tx.classifyCanceled(err, canceled.CancellationReasons, open)
@@ -131,15 +132,16 @@ func (tx *transaction) failure(cause error) *TransactionError {
 func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationReason, open bool) (*TransactionError, retryWhen) {
 	te := tx.failure(err)
 	var (
-		stored, missing int  // event rows that are stored as meant, and that are known not to be stored
-		hidden          int  // event rows of which a conflict or throttling hides whether they are stored
-		otherContent    bool // an event row is stored, but not as meant
-		conditionFailed bool // one of the caller's
-		permanent       bool // another reason that no retry cures
+		stored, missing int   // event rows that are stored as meant, and that are known not to be stored
+		hidden          int   // event rows of which a conflict or throttling hides whether they are stored
+		otherContent    bool  // an event row is stored, but not as meant
+		conditionFailed bool  // one of the caller's
+		permanent       bool  // another reason that no retry cures
+		marked          error // what the mark's row says, if it failed the mark's condition
 	)
 	for i, reason := range reasons[:min(len(reasons), len(tx.items))] {
 		code := aws.ToString(reason.Code)
-		isEvent := i >= tx.firstEvent
+		isEvent, isMark := tx.isEvent(i), tx.isMark(i)
 		if code == "" || code == codeNone {
 			if isEvent {
 				missing++
@@ -150,7 +152,7 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 		op.Code, op.Message, op.OldItem = code, aws.ToString(reason.Message), reason.Item
 		transient := slices.Contains(transientCodes, code)
 		switch {
-		case transient && isEvent:
+		case transient && (isEvent || isMark):
 			hidden++
 		case transient:
 		case code == codeConditionFailed && isEvent:
@@ -160,11 +162,17 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 			} else {
 				otherContent = true
 			}
+		case code == codeConditionFailed && isMark:
+			marked = inboxError(inbox.Blocked(reason.Item, tx.mark.event, tx.mark.made))
+			op.Message = "the row of the handled event in the inbox"
 		case code == codeConditionFailed:
 			conditionFailed = true
 		case code == codeValidation && isEvent:
 			permanent = true
 			op.Message += fmt.Sprintf("; the events table needs the partition key %q of type S and no sort key (WithAttributes)", tx.attributes.ID)
+		case code == codeValidation && isMark:
+			permanent = true
+			op.Message += fmt.Sprintf("; the inbox table needs the partition key %q and the sort key %q of type S", inbox.KeyID, inbox.KeyConsumer)
 		default:
 			permanent = true
 		}
@@ -172,13 +180,18 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 	}
 	retry := never
 	switch {
+	case errors.Is(marked, inbox.ErrHandled):
+		return nil, never // handled before, whatever else has changed since
+	case marked != nil:
+		te.kind = marked
+		return te, never
 	case otherContent:
 		te.kind = ErrEventConflict
-	case stored == len(tx.events):
+	case tx.mark == nil && stored == len(tx.events):
 		return nil, never // committed before, whatever else has changed since
 	case permanent: // DynamoDB's code says it all
-	case stored > 0 && missing > 0:
-		te.kind = ErrEventConflict // some of the events were committed by a transaction without the others
+	case stored > 0 && (missing > 0 || tx.mark != nil && hidden == 0):
+		te.kind = ErrEventConflict // some of the events were committed by a transaction without the others, or without the mark
 	case hidden > 0 && (stored > 0 || conditionFailed):
 		// Perhaps the events are stored and the condition fails only because of that. The next answer tells.
 		te.kind, retry = ErrUnknownOutcome, afterBackoff

@@ -63,6 +63,7 @@ var errStopReading = errors.New("the shard is to be given up")
 // consume reads a shard until it ends or its lease is to be given up, and returns when no handler of it runs.
 func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	const none = ^watermark.Slot(0)
+	ctx = context.WithValue(ctx, leasesKey{}, w.fences)
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, ring: watermark.New(w.maxUnfinished), poison: none,
 		asleep: make(map[*shardBatch]*sleepers), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), saved: make(chan struct{}), freed: make(chan struct{}),
@@ -369,9 +370,12 @@ func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
 		s.mu.Unlock()
 		return b.giveUp(i)
 	}
-	s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
+	claimed := errors.Is(d.err, ErrClaimed) // no attempt was made
+	if !claimed {
+		s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
+	}
 	permanent := errors.Is(d.err, ErrPermanent)
-	if permanent || n >= s.w.retry.MaxAttempts {
+	if permanent || !claimed && n >= s.w.retry.MaxAttempts {
 		s.mu.Unlock()
 		s.fail(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
 		return b.giveUp(i)
@@ -387,6 +391,9 @@ func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
 		s.asleep[b] = waiting
 	}
 	delay := backoff.FullJitter{Base: s.w.retry.BaseDelay, Max: s.w.retry.MaxDelay}.Delay(n)
+	if claimed {
+		delay = claimDelay(d, s.w.retry)
+	}
 	(*waiting)[i] = time.AfterFunc(delay, func() {
 		s.mu.Lock()
 		delete(*waiting, i)

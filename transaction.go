@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/inbox"
 	"github.com/seed-1b628d3f/outbox/internal/itemsize"
 	"github.com/seed-1b628d3f/outbox/internal/recordsize"
 )
@@ -22,13 +23,21 @@ const maxOperations = 100
 // transaction is one logical write. Clock, headers and time to live are read once, when it is made, so that every attempt
 // at it is the same request.
 type transaction struct {
-	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row
+	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row, then the mark
 	targets    []target                  // what each item acts on
 	firstEvent int                       // the index of the first event row
 	events     []meant
 	table      string // of the events
 	condition  string // on their rows
 	attributes *Attributes
+	mark       *mark // or nil
+}
+
+// mark is the row that says, in the same transaction, that the event which caused it was handled (HandleTx).
+type mark struct {
+	put   *types.Put
+	event inbox.Event
+	made  time.Time // what the condition takes for now
 }
 
 // meant is an event that is to be stored.
@@ -40,14 +49,18 @@ type meant struct {
 
 // newTransaction builds what is to be sent, and refuses what DynamoDB would refuse or would not carry on: here, because
 // here the error can say where.
-func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent) (*transaction, error) {
+func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, m *mark) (*transaction, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("outbox: nothing was sent: %w", err)
 	}
-	n := len(writes) + len(events)
+	n, marks := len(writes)+len(events), ""
+	if m != nil {
+		n++
+		marks = " and the inbox's mark"
+	}
 	if n > maxOperations {
 		return nil, refuse(ErrInvalidWrite, OperationError{Index: maxOperations,
-			Message: fmt.Sprintf("%d operations (%d writes and %d events): DynamoDB takes at most %d", n, len(writes), len(events), maxOperations)})
+			Message: fmt.Sprintf("%d operations (%d writes and %d events%s): DynamoDB takes at most %d", n, len(writes), len(events), marks, maxOperations)})
 	}
 	tx := &transaction{
 		items:      append(make([]types.TransactWriteItem, 0, n), writes...),
@@ -74,18 +87,31 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 		}
 		tx.add(e)
 	}
+	if m != nil {
+		tx.mark = m
+		tx.targets = append(tx.targets, target{kind: "Put", table: *m.put.TableName, item: m.put.Item, values: m.put.ExpressionAttributeValues})
+		tx.items = append(tx.items, types.TransactWriteItem{Put: m.put})
+	}
 	if err := tx.checkSizes(w.region, w.maxRecordBytes); err != nil {
 		return nil, err
 	}
 	if i, before := tx.duplicateTarget(); i >= 0 {
 		kind := ErrInvalidWrite
-		if i >= tx.firstEvent {
+		if tx.isEvent(i) {
 			kind = ErrInvalidEvent
 		}
 		return nil, tx.refuse(kind, i, fmt.Sprintf("it is on the same item as operation %d: a transaction takes one operation for each item", before))
 	}
 	return tx, nil
 }
+
+// isEvent reports whether operation i is the Put of an event row.
+func (tx *transaction) isEvent(i int) bool {
+	return i >= tx.firstEvent && i < tx.firstEvent+len(tx.events)
+}
+
+// isMark reports whether operation i is the mark.
+func (tx *transaction) isMark(i int) bool { return tx.mark != nil && i == len(tx.items)-1 }
 
 // prepare makes the row of an event.
 func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]string, now time.Time) (meant, error) {
@@ -154,7 +180,7 @@ func (tx *transaction) checkSizes(region string, maxRecord int) error {
 		if _, err := itemsize.Of(t.values); err != nil {
 			return tx.refuse(ErrInvalidWrite, i, "expression value: "+err.Error())
 		}
-		if i < tx.firstEvent {
+		if !tx.isEvent(i) {
 			if size > itemsize.MaxItem {
 				return tx.refuse(ErrTooLarge, i, fmt.Sprintf("the item has %d bytes: DynamoDB takes at most %d", size, itemsize.MaxItem))
 			}
@@ -196,6 +222,9 @@ func (tx *transaction) sameItem(i, j int) bool {
 	}
 	if a.table == tx.table {
 		return sameKey(a.item[tx.attributes.ID], b.item[tx.attributes.ID])
+	}
+	if tx.isMark(i) || tx.isMark(j) {
+		return sameKey(a.item[inbox.KeyID], b.item[inbox.KeyID]) && sameKey(a.item[inbox.KeyConsumer], b.item[inbox.KeyConsumer])
 	}
 	key := tx.keyOf(a.table)
 	for name := range key {
@@ -276,7 +305,9 @@ func (tx *transaction) operation(i int) OperationError {
 	t := &tx.targets[i]
 	op := OperationError{Index: i, Kind: t.kind, Table: t.table}
 	switch {
-	case i >= tx.firstEvent:
+	case tx.isMark(i):
+		op.Key = inbox.Key(t.item)
+	case tx.isEvent(i):
 		op.EventID = tx.events[i-tx.firstEvent].record.ID
 		op.Key = map[string]types.AttributeValue{tx.attributes.ID: t.item[tx.attributes.ID]}
 	case t.isKey:

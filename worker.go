@@ -42,6 +42,7 @@ type Worker struct {
 	stream   string
 	source   shardreader.Source
 	leases   lease.Store
+	fences   string // the name of the leases
 	running  atomic.Bool
 }
 
@@ -86,6 +87,7 @@ func newWorker(caller string, noClient bool, stream string, c *Consumer, leases 
 	} else if stream != "" {
 		var err error
 		w.leases, err = leases.store(stream)
+		w.fences = leases.name()
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -93,8 +93,13 @@ func (w *Writer) Put(ctx context.Context, table string, item any, events ...AnyE
 func (w *Writer) Transact(ctx context.Context, writes []types.TransactWriteItem, events ...AnyEvent) error {
 	started := time.Now()
 	var info WriteInfo
-	err := w.transact(ctx, writes, events, &info)
+	err := w.transact(ctx, writes, events, nil, &info)
 	info.Took = time.Since(started)
+	return w.tell(ctx, info, err)
+}
+
+// tell tells the hooks how a call ended, and returns its error.
+func (w *Writer) tell(ctx context.Context, info WriteInfo, err error) error {
 	if err != nil {
 		return w.failed(ctx, info, err)
 	}
@@ -104,11 +109,12 @@ func (w *Writer) Transact(ctx context.Context, writes []types.TransactWriteItem,
 	return nil
 }
 
-func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, info *WriteInfo) error {
-	if len(events) == 0 {
+// transact commits writes and events, and with them a mark, if there is one.
+func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, m *mark, info *WriteInfo) error {
+	if len(events) == 0 && m == nil {
 		return refuse(ErrInvalidEvent, OperationError{Index: len(writes), Message: "no event: a write without one needs no outbox"})
 	}
-	tx, err := w.newTransaction(ctx, writes, events)
+	tx, err := w.newTransaction(ctx, writes, events, m)
 	if err != nil {
 		return err
 	}
@@ -131,7 +137,7 @@ func (w *Writer) failed(ctx context.Context, info WriteInfo, err error) error {
 // on one of them means that its id is stored already; the returned Item shows whether with the same content. No event gives
 // no operation. ctx is for WithHeaders; hooks are not called. The error is a *TransactionError, or ctx's.
 func (w *Writer) Items(ctx context.Context, events ...AnyEvent) ([]types.TransactWriteItem, error) {
-	tx, err := w.newTransaction(ctx, nil, events)
+	tx, err := w.newTransaction(ctx, nil, events, nil)
 	if err != nil {
 		return nil, err
 	}

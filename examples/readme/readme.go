@@ -124,6 +124,51 @@ func newConsumer(mail mailer) (*outbox.Consumer, error) {
 	return consumer, nil
 }
 
+// StockReserved announces that the order's goods are set aside.
+type StockReserved struct {
+	OrderID string `json:"orderId"`
+}
+
+func (StockReserved) EventType() string { return "STOCK_RESERVED" }
+
+type payments interface {
+	Capture(ctx context.Context, idempotencyKey string, payment PaymentConfirmed) error
+}
+
+// newWarehouse handles events with effects that must not happen twice.
+func newWarehouse(ctx context.Context, client *dynamodb.Client, writer *outbox.Writer, provider payments) (*outbox.Consumer, error) {
+	inbox, err := outbox.NewInbox(client, "inbox", "warehouse") // the consumer: who handles
+	if err != nil {
+		return nil, err
+	}
+	if err := inbox.Create(ctx); err != nil { // unless it exists
+		return nil, err
+	}
+	consumer, err := outbox.NewConsumer(outbox.WithInbox(inbox))
+	if err != nil {
+		return nil, err
+	}
+	outbox.HandleTx(consumer, writer, func(ctx context.Context, e outbox.Event[OrderCreated]) (outbox.Effects, error) {
+		return outbox.Effects{
+			Writes: []types.TransactWriteItem{reserve(e.Data.OrderID)},
+			Events: []outbox.AnyEvent{outbox.NewEvent(e.AggregateID, StockReserved{OrderID: e.Data.OrderID})},
+		}, nil
+	})
+	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[PaymentConfirmed]) error {
+		return provider.Capture(ctx, e.ID, e.Data) // e.ID is the provider's idempotency key
+	})
+	return consumer, nil
+}
+
+func reserve(orderID string) types.TransactWriteItem {
+	return types.TransactWriteItem{Update: &types.Update{
+		TableName:                 aws.String("stock"),
+		Key:                       map[string]types.AttributeValue{"item": &types.AttributeValueMemberS{Value: "coffee"}},
+		UpdateExpression:          aws.String("ADD reserved :one SET lastOrder = :order"),
+		ExpressionAttributeValues: map[string]types.AttributeValue{":one": &types.AttributeValueMemberN{Value: "1"}, ":order": &types.AttributeValueMemberS{Value: orderID}},
+	}}
+}
+
 // runWorker is for containers.
 func runWorker(ctx context.Context, client *dynamodb.Client, stream *kinesis.Client, consumer *outbox.Consumer) error {
 	leases, err := outbox.NewLeaseTable(client, "leases", "confirmations") // the group: who reads
@@ -148,4 +193,4 @@ func main() {
 	lambda.Start(consumer)
 }
 
-var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, runWorker} // what a service does, not this function
+var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, runWorker} // what a service does, not this function

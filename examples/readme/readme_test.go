@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -112,4 +114,45 @@ func normal(code string) string {
 		}
 	}
 	return "\n" + strings.Join(lines, "\n") + "\n"
+}
+
+// charges keeps what the provider was asked for.
+type charges struct {
+	mu   sync.Mutex
+	keys []string
+}
+
+func (c *charges) Capture(_ context.Context, key string, _ PaymentConfirmed) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keys = append(c.keys, key)
+	return nil
+}
+
+// Two functions with an inbox get every event, twice.
+func TestTheWarehouseReservesOnce(t *testing.T) {
+	aws := outboxtest.Start(t)
+	aws.CreateTable(t, "stock", "item")
+	aws.CreateTable(t, "payments", "paymentId")
+	aws.CreateTable(t, "orders", "orderId")
+	aws.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	require.NoError(t, err)
+	provider := &charges{}
+	for range 2 {
+		warehouse, err := newWarehouse(t.Context(), aws.DynamoDB, writer, provider)
+		require.NoError(t, err)
+		_, err = aws.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, warehouse.Invoke)
+		require.NoError(t, err)
+	}
+	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42"}))
+	require.Equal(t, 200, confirmPayment(t.Context(), writer, Payment{ID: "p", OrderID: "42"}))
+	require.NoError(t, aws.Drain(t.Context()))
+	require.Equal(t, []string{"PAYMENT_CONFIRMED#p"}, provider.keys)
+	outboxtest.RequireEmitted(t, aws.DynamoDB, "events", func(e StockReserved) bool { return e.OrderID == "42" })
+	table := "stock"
+	stock, err := aws.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table})
+	require.NoError(t, err)
+	require.Len(t, stock.Items, 1)
+	require.Equal(t, &types.AttributeValueMemberN{Value: "1"}, stock.Items[0]["reserved"])
 }

@@ -1,0 +1,511 @@
+package outbox_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// guard is a Consumer of one process whose guarded handler is h.
+func (w *inboxWorld) guard(t testing.TB, p *process, h func(context.Context, outbox.Event[orderCreated]) error, opts ...outbox.InboxOption) *outbox.Consumer {
+	c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.client(p, true), opts...)))
+	outbox.Handle(c, h)
+	return c
+}
+
+func nothing(context.Context, outbox.Event[orderCreated]) error { return nil }
+
+func TestAClaimBecomesTheMarkAfterTheHandler(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newInboxWorld(t)
+		defer w.Close()
+		p := &process{}
+		c := w.guard(t, p, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			claim := w.mark(t, e.ID)
+			require.NotEmpty(t, text(claim, "owner"))
+			delete(claim, "owner")
+			require.Equal(t, values{"eventId": str("1"), "consumer": str("mails"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
+				"claimedUntil": num("946684860000"), "expiresAt": num("949276800")}, claim, "for a minute")
+			deadline, ok := ctx.Deadline()
+			require.True(t, ok)
+			require.Equal(t, 59*time.Second, time.Until(deadline))
+			r, ok := outbox.RecordFromContext(ctx)
+			require.True(t, ok)
+			require.Equal(t, e.ID, r.ID)
+			time.Sleep(10 * time.Second)
+			return nil
+		})
+		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.Equal(t, []string{"PutItem", "UpdateItem"}, p.calls())
+		mark := w.mark(t, "1")
+		delete(mark, "owner")
+		require.Equal(t, values{"eventId": str("1"), "consumer": str("mails"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
+			"handledAt": num("946684810000"), "expiresAt": num("949276810")}, mark)
+	})
+}
+
+func TestADuplicateOfAGuardedEventCostsNoCallOrOne(t *testing.T) {
+	w := newInboxWorld(t)
+	for _, cache := range []int{10, 0} {
+		id := fmt.Sprint(cache)
+		runs := 0
+		p := &process{}
+		c := w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil }, outbox.WithInboxCache(cache))
+		for range 3 {
+			require.NoError(t, c.Process(t.Context(), created(id)))
+		}
+		require.Equal(t, 1, runs)
+		if cache > 0 {
+			require.Equal(t, []string{"PutItem", "UpdateItem"}, p.calls())
+		} else {
+			require.Equal(t, []string{"PutItem", "UpdateItem", "PutItem", "PutItem"}, p.calls())
+		}
+		p = &process{}
+		c = w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil }, outbox.WithInboxCache(cache))
+		for range 3 {
+			require.NoError(t, c.Process(t.Context(), created(id)))
+		}
+		require.Equal(t, 1, runs)
+		require.Len(t, p.calls(), map[int]int{10: 1, 0: 3}[cache], "another process")
+	}
+}
+
+func TestAFailedGuardedHandlerGivesItsClaimBack(t *testing.T) {
+	w := newInboxWorld(t)
+	own := errors.New("down")
+	wrapped := fmt.Errorf("mine: %w", &types.ConditionalCheckFailedException{Item: values{"handledAt": num("1")}})
+	for name, h := range map[string]func() error{
+		"error":                  func() error { return own },
+		"permanent error":        func() error { return outbox.Permanent(own) },
+		"a condition of its own": func() error { return wrapped },
+		"panic":                  func() error { panic("no") },
+		"Goexit":                 func() error { runtime.Goexit(); return nil },
+	} {
+		p := &process{}
+		c := w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { return h() })
+		err := c.Process(t.Context(), created("1"))
+		failures := (*outbox.ProcessError)(nil)
+		require.ErrorAsf(t, err, &failures, name)
+		switch got := failures.Failures[0].Err; name {
+		case "error":
+			require.Same(t, own, got)
+		case "permanent error":
+			require.Equal(t, outbox.Permanent(own), got)
+		case "a condition of its own":
+			require.Same(t, wrapped, got)
+		case "panic":
+			panicked := (*outbox.PanicError)(nil)
+			require.ErrorAs(t, got, &panicked)
+			require.Contains(t, string(panicked.Stack), "guard_test.go", "where it panicked")
+		}
+		require.Equalf(t, []string{"PutItem", "DeleteItem"}, p.calls(), name)
+		require.Nilf(t, w.mark(t, "1"), name)
+	}
+	p := &process{}
+	c := w.guard(t, p, nothing)
+	undecodable := created("1")
+	undecodable.Payload = []byte(`{`)
+	require.ErrorIs(t, c.Process(t.Context(), undecodable), outbox.ErrPermanent)
+	require.Nil(t, w.mark(t, "1"))
+	require.NoError(t, c.Process(t.Context(), created("1")))
+	require.NoError(t, c.Process(t.Context(), undecodable), "it was handled")
+}
+
+// While one delivery is being handled, another fails, says until when, and does not run.
+func TestAClaimedEventWaits(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newInboxWorld(t)
+		defer w.Close()
+		started, finish := make(chan struct{}), make(chan struct{})
+		slow := w.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error {
+			close(started)
+			<-finish
+			return nil
+		})
+		done := make(chan error)
+		go func() { done <- slow.Process(t.Context(), created("1")) }()
+		<-started
+		time.Sleep(10 * time.Second)
+		var logs bytes.Buffer
+		other, err := outbox.NewConsumer(outbox.WithInbox(w.inbox(t, w.DynamoDB)), outbox.WithLogger(slog.New(slog.NewTextHandler(&logs, nil))))
+		require.NoError(t, err)
+		outbox.Handle(other, func(context.Context, outbox.Event[orderCreated]) error { return errors.New("it ran") })
+		err = other.Process(t.Context(), created("1"))
+		require.ErrorIs(t, err, outbox.ErrClaimed)
+		require.NotErrorIs(t, err, outbox.ErrPermanent)
+		require.ErrorContains(t, err, `another delivery of the event is being handled: event "1" is claimed until 2000-01-01T00:01:00Z`)
+		require.Contains(t, logs.String(), "level=INFO")
+		require.NotContains(t, logs.String(), "level=ERROR")
+		for _, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{count("1")}}} {
+			require.ErrorIs(t, w.tx(t, &process{}, always(effects)).Process(t.Context(), created("1")), outbox.ErrClaimed, "HandleTx heeds a claim")
+		}
+		close(finish)
+		require.NoError(t, <-done)
+		require.NoError(t, other.Process(t.Context(), created("1")))
+		w.requireRows(t, 0, 0)
+	})
+}
+
+// An owner that outlives its claim does not complete it once another has taken it over.
+func TestASlowOwnerNeverCompletesAnothersClaim(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newInboxWorld(t)
+		defer w.Close()
+		hold := map[string]chan error{"first": make(chan error), "second": make(chan error)}
+		done := map[string]chan error{}
+		var logs bytes.Buffer
+		for name := range hold {
+			done[name] = make(chan error)
+		}
+		start := func(name string) {
+			c, err := outbox.NewConsumer(outbox.WithInbox(w.inbox(t, w.DynamoDB)), outbox.WithLogger(slog.New(slog.NewTextHandler(&logs, nil))))
+			require.NoError(t, err)
+			outbox.Handle(c, func(ctx context.Context, _ outbox.Event[orderCreated]) error {
+				<-ctx.Done() // and goes on
+				return <-hold[name]
+			})
+			go func() { done[name] <- c.Process(t.Context(), created("1")) }()
+		}
+		start("first")
+		time.Sleep(61 * time.Second)
+		start("second")
+		time.Sleep(time.Second)
+		second := text(w.mark(t, "1"), "owner")
+		hold["first"] <- nil
+		require.NoError(t, <-done["first"], "its effect has happened")
+		require.Contains(t, logs.String(), "an event was handled, and is not marked as handled")
+		require.Equal(t, second, text(w.mark(t, "1"), "owner"), "the second's claim is as it was")
+		require.Empty(t, text(w.mark(t, "1"), "handledAt"))
+		time.Sleep(65 * time.Second)
+		hold["second"] <- errors.New("down")
+		require.Error(t, <-done["second"])
+		require.Nil(t, w.mark(t, "1"))
+	})
+}
+
+// A failing first owner does not release the claim of the second either; an owner whose claim nobody took completes it, late as it is.
+func TestAClaimIsItsOwnersEvenLate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newInboxWorld(t)
+		defer w.Close()
+		release := make(chan error)
+		c := w.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error { return <-release })
+		done := make(chan error)
+		go func() { done <- c.Process(t.Context(), created("1")) }()
+		time.Sleep(2 * time.Minute)
+		release <- nil
+		require.NoError(t, <-done)
+		require.NotEmpty(t, text(w.mark(t, "1"), "handledAt"))
+
+		go func() { done <- c.Process(t.Context(), created("2")) }()
+		time.Sleep(2 * time.Minute)
+		other := w.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error {
+			release <- errors.New("down")
+			require.Error(t, <-done)
+			require.NotEmpty(t, text(w.mark(t, "2"), "owner"), "still claimed")
+			return nil
+		})
+		require.NoError(t, other.Process(t.Context(), created("2")))
+		require.NotEmpty(t, text(w.mark(t, "2"), "handledAt"))
+	})
+}
+
+// The handler's context ends before its claim does, and the claim no later than the delivery's context.
+func TestTheHandlersContextEndsBeforeItsClaim(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newInboxWorld(t)
+		defer w.Close()
+		for n, c := range []struct {
+			deadline              time.Duration // of the delivery; 0 is none
+			options               []outbox.InboxOption
+			wantClaim, wantHandle time.Duration
+		}{
+			{0, nil, time.Minute, 59 * time.Second},
+			{0, []outbox.InboxOption{outbox.WithClaimDuration(time.Hour)}, time.Hour, time.Hour - time.Second},
+			{0, []outbox.InboxOption{outbox.WithClaimDuration(time.Second)}, time.Second, 900 * time.Millisecond},
+			{5 * time.Minute, nil, 5 * time.Minute, 5*time.Minute - time.Second},
+			{5 * time.Second, nil, 5 * time.Second, 4500 * time.Millisecond},
+			{24 * time.Hour, nil, 15 * time.Minute, 15*time.Minute - time.Second},
+			{24 * time.Hour, []outbox.InboxOption{outbox.WithClaimDuration(time.Hour)}, time.Hour, time.Hour - time.Second},
+			{5 * time.Minute, []outbox.InboxOption{outbox.WithClaimDuration(time.Hour)}, 5 * time.Minute, 5*time.Minute - time.Second},
+		} {
+			ctx, cancel := t.Context(), func() {}
+			if c.deadline > 0 {
+				ctx, cancel = context.WithTimeout(ctx, c.deadline)
+			}
+			now := time.Now()
+			consumer := w.guard(t, &process{}, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+				deadline, _ := ctx.Deadline()
+				require.Equal(t, c.wantHandle, deadline.Sub(now))
+				require.Equal(t, fmt.Sprint(now.Add(c.wantClaim).UnixMilli()), text(w.mark(t, e.ID), "claimedUntil"))
+				return nil
+			}, c.options...)
+			require.NoError(t, consumer.Process(ctx, created(fmt.Sprint(n))))
+			cancel()
+		}
+		// A context that has ended, and one that ends while the claim is made.
+		ctx, cancel := context.WithCancel(t.Context())
+		p := &process{}
+		c := w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { return errors.New("it ran") })
+		p.next = cancelling{p.next, cancel}
+		err := c.Process(ctx, created("x"))
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotContains(t, err.Error(), "it ran")
+		require.Nil(t, w.mark(t, "x"), "given back")
+	})
+}
+
+// A Worker's later fence takes a claim of the same shard and leases over at once; nobody else does.
+func TestALaterFenceTakesAClaimOver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		w := &inboxWorld{f.world}
+		require.NoError(t, w.inbox(t, w.DynamoDB).Create(t.Context()))
+		f.oneShard(t)
+		ids := f.put(t, "e", 1, 1)
+		// The first worker is cut off within its handler, which does not notice.
+		var mu sync.Mutex
+		runs := map[string]time.Time{}
+		claims := map[string]values{}
+		handler := func(name string, wait time.Duration) func(context.Context, outbox.Event[orderCreated]) error {
+			return func(ctx context.Context, e outbox.Event[orderCreated]) error {
+				mu.Lock()
+				runs[name], claims[name] = time.Now(), w.mark(t, e.ID)
+				mu.Unlock()
+				time.Sleep(wait)
+				return nil
+			}
+		}
+		worker := func(p *process, name string, leases outbox.Leases, wait time.Duration) running {
+			client := w.client(p, false)
+			c := newConsumer(t, outbox.WithInbox(w.inbox(t, client, outbox.WithClaimDuration(time.Hour))))
+			outbox.Handle(c, handler(name, wait))
+			if leases == nil {
+				table, err := outbox.NewLeaseTable(client, "leases", "mails")
+				require.NoError(t, err)
+				leases = table
+			}
+			worker, err := outbox.NewWorker(w.Kinesis, "events", c, leases, outbox.WithDrainTimeout(time.Second))
+			require.NoError(t, err)
+			return run(t, worker)
+		}
+		p := &process{}
+		first := worker(p, "first", nil, 10*time.Minute)
+		time.Sleep(5 * time.Second)
+		require.Contains(t, runs, "first")
+		p.mu.Lock()
+		p.dead = true
+		p.mu.Unlock()
+		died := time.Now()
+
+		foreign := worker(&process{}, "of other leases", &outbox.MemoryLeases{}, 0)
+		time.Sleep(30 * time.Second)
+		second := worker(&process{}, "second", nil, 0)
+		f.await(t, "handled by the second", time.Minute, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			_, ok := runs["second"]
+			return ok
+		})
+		require.NotContains(t, runs, "of other leases", "fences of other leases are other numbers")
+		require.Less(t, runs["second"].Sub(died), 2*time.Minute)
+		require.Equal(t, text(claims["first"], "shard"), text(claims["second"], "shard"))
+		require.Contains(t, text(claims["second"], "shard"), "leases#mails#events#shardId-")
+		require.Less(t, text(claims["first"], "fence"), text(claims["second"], "fence"))
+		f.await(t, "marked", time.Minute, func() bool { return text(w.mark(t, ids[0]), "handledAt") != "" })
+		require.NoError(t, second.stop())
+		require.NoError(t, foreign.stop())
+		_ = first.stop()
+	})
+}
+
+// A Worker waits for another's claim, without counting attempts, and not longer than the claim lasts.
+func TestAWorkerWaitsForAClaim(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		w := &inboxWorld{f.world}
+		require.NoError(t, w.inbox(t, w.DynamoDB).Create(t.Context()))
+		_, err := w.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("inbox"), Item: values{
+			"eventId": str("e-0-0"), "consumer": str("mails"), "type": str("ORDER_CREATED"), "aggregateId": str("e-0"), "owner": str("a dead one"),
+			"claimedUntil": num(fmt.Sprint(time.Now().Add(time.Minute).UnixMilli()))}})
+		require.NoError(t, err)
+		until := time.Now().Add(time.Minute)
+		var ran time.Time
+		attempts := 0
+		p := &process{}
+		c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.client(p, true))))
+		outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			ran = time.Now()
+			if attempts++; attempts < 3 {
+				return errors.New("down")
+			}
+			f.handled[e.ID]++
+			return nil
+		})
+		worker, err := outbox.NewWorker(f.Kinesis, "events", c, f.leases, outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 3, MaxDelay: time.Hour}))
+		require.NoError(t, err)
+		running := run(t, worker)
+		ids := f.put(t, "e", 1, 1)
+		f.await(t, "an attempt", 2*time.Minute, func() bool { return attempts > 0 })
+		require.False(t, ran.Before(until), "it ran during the claim")
+		require.Less(t, ran.Sub(until), time.Second)
+		require.Less(t, len(p.calls()), 40)
+		f.await(t, "handled", time.Hour, f.all(ids))
+		require.NoError(t, running.stop(), "the waits were not counted as attempts")
+		require.Equal(t, 3, attempts)
+	})
+}
+
+// What cannot be marked after its effect is a success, and this process remembers it.
+func TestAnEffectThatCannotBeMarkedIsASuccess(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newInboxWorld(t)
+		defer w.Close()
+		var logs bytes.Buffer
+		p := &process{}
+		c, err := outbox.NewConsumer(outbox.WithInbox(w.inbox(t, w.client(p, true))), outbox.WithLogger(slog.New(slog.NewTextHandler(&logs, nil))))
+		require.NoError(t, err)
+		runs := 0
+		outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error {
+			runs++
+			p.mu.Lock()
+			p.dead = true
+			p.mu.Unlock()
+			return nil
+		})
+		began := time.Now()
+		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.LessOrEqual(t, time.Since(began), 10*time.Second)
+		require.Equal(t, 1, strings.Count(logs.String(), "level=WARN"))
+		require.Contains(t, logs.String(), "not marked as handled")
+		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.Equal(t, 1, runs)
+	})
+}
+
+func TestWhichHandlersAreGuarded(t *testing.T) {
+	w := newInboxWorld(t)
+	for _, c := range []struct {
+		types []string
+		want  map[string]bool
+	}{
+		{nil, map[string]bool{"A": true, "B": true}},
+		{[]string{"B", "TX"}, map[string]bool{"A": false, "B": true}},
+	} {
+		p := &process{}
+		consumer := newConsumer(t, outbox.WithInbox(w.inbox(t, w.client(p, true)), c.types...))
+		for _, eventType := range []string{"A", "B"} {
+			outbox.HandleType(consumer, eventType, func(ctx context.Context, _ outbox.Event[struct{}]) error {
+				_, hasDeadline := ctx.Deadline()
+				require.Equal(t, c.want[eventType], hasDeadline)
+				return nil
+			})
+		}
+		outbox.HandleTxType(consumer, w.writer, "TX", func(ctx context.Context, _ outbox.Event[struct{}]) (outbox.Effects, error) {
+			_, hasDeadline := ctx.Deadline()
+			require.False(t, hasDeadline, "HandleTx needs no claim")
+			return outbox.Effects{}, nil
+		})
+		for _, eventType := range []string{"A", "B", "TX"} {
+			before := len(p.calls())
+			require.NoError(t, consumer.Process(t.Context(), outbox.Record{ID: fmt.Sprint(eventType, len(c.types)), Type: eventType}))
+			require.Equal(t, map[string]int{"A": 2, "B": 2, "TX": 1}[eventType]*map[bool]int{true: 1}[eventType == "TX" || c.want[eventType]], len(p.calls())-before, eventType)
+		}
+	}
+}
+
+// The guard is inside the middleware, which sees every delivery.
+func TestMiddlewareSeesDeliveriesThatTheGuardFinishes(t *testing.T) {
+	w := newInboxWorld(t)
+	seen, runs := 0, 0
+	c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)), outbox.WithMiddleware(func(next outbox.Handler) outbox.Handler {
+		return func(ctx context.Context, r outbox.Record) error {
+			seen++
+			require.Nil(t, w.mark(t, "none"))
+			return next(ctx, r)
+		}
+	}))
+	outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil })
+	for range 3 {
+		require.NoError(t, c.Process(t.Context(), created("1")))
+	}
+	require.Equal(t, 3, seen)
+	require.Equal(t, 1, runs)
+}
+
+// Two consumers get every event at the same time, and nothing crashes: every event is handled once.
+func TestTwoGuardsAtOnceRunOnce(t *testing.T) {
+	w := newInboxWorld(t)
+	const events = 1000
+	runs := make([]atomic.Int32, events)
+	index := func(id string) (i int) { _, _ = fmt.Sscan(id, &i); return i }
+	var wg sync.WaitGroup
+	for range 2 {
+		c := w.guard(t, &process{}, func(_ context.Context, e outbox.Event[orderCreated]) error {
+			runs[index(e.ID)].Add(1)
+			return nil
+		})
+		wg.Go(func() {
+			for i := range events {
+				for {
+					err := c.Process(t.Context(), created(fmt.Sprint(i)))
+					if errors.Is(err, outbox.ErrClaimed) {
+						time.Sleep(100 * time.Microsecond)
+						continue
+					}
+					if err != nil {
+						t.Errorf("event %d: %v", i, err)
+					}
+					break
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i := range runs {
+		require.Equal(t, int32(1), runs[i].Load(), i)
+	}
+	rows := w.all(t, "inbox")
+	require.Len(t, rows, events)
+	for _, row := range rows {
+		require.NotEmpty(t, text(row, "handledAt"))
+	}
+}
+
+// A claim that a crash left behind gives way to HandleTx, too, once its time has passed.
+func TestAnAbandonedClaimGivesWay(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newInboxWorld(t)
+		defer w.Close()
+		for i, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{count("1")}}} {
+			id := fmt.Sprint(i)
+			p := &process{killAt: 2}
+			_ = w.guard(t, p, nothing).Process(t.Context(), created(id))
+			require.NotEmpty(t, text(w.mark(t, id), "claimedUntil"))
+			c := w.tx(t, &process{}, always(effects))
+			require.ErrorIs(t, c.Process(t.Context(), created(id)), outbox.ErrClaimed)
+			time.Sleep(time.Minute)
+			require.NoError(t, c.Process(t.Context(), created(id)))
+			require.NotEmpty(t, text(w.mark(t, id), "handledAt"))
+		}
+	})
+}

@@ -1,0 +1,357 @@
+// Package inbox keeps which events a consumer has handled, and which it is handling, in a DynamoDB table. It knows the table's form and
+// the calls, and nothing about handlers, or when to make which call.
+//
+// # The table
+//
+// Partition key eventId (S), sort key consumer (S). Every row names its event by type (S) and aggregateId (S, left out when empty), and
+// has a time to live, expiresAt (N, seconds). There are two kinds of rows:
+//
+//	a mark     the event was handled:        handledAt (N, milliseconds), and owner (S) if it was a claim before
+//	a claim    somebody is handling it:      owner (S), claimedUntil (N, milliseconds), and shard (S), fence (N) of a worker
+//
+// A mark stays as it is until it expires. A claim becomes a mark or is deleted by its owner alone, and may be replaced once its time has
+// passed, or by a worker that took the shard over.
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/owntable"
+)
+
+// Client is what a Table needs. *dynamodb.Client satisfies it.
+type Client interface {
+	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
+	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
+	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
+}
+
+// Names of the key's attributes.
+const (
+	KeyID       = "eventId"
+	KeyConsumer = "consumer"
+)
+
+// Event is what tells one event from another. Two events with one id and different types or aggregates are a mistake of somebody.
+type Event struct{ ID, Type, AggregateID string }
+
+// Limits of DynamoDB's keys, and of this package.
+const (
+	maxID       = 2048
+	maxConsumer = 255
+)
+
+// Check returns why an event cannot have a row, or nil. What is not UTF-8 would be stored as something else.
+func (e Event) Check() error {
+	switch {
+	case e.ID == "":
+		return errors.New("the event has no id")
+	case len(e.ID) > maxID:
+		return fmt.Errorf("the event's id has %d bytes: a DynamoDB key has at most %d", len(e.ID), maxID)
+	case !utf8.ValidString(e.ID) || !utf8.ValidString(e.Type) || !utf8.ValidString(e.AggregateID):
+		return errors.New("the event's id, type or aggregate id is not valid UTF-8")
+	}
+	return nil
+}
+
+// CheckConsumer returns what is wrong with the name of a consumer, or nil.
+func CheckConsumer(name string) error {
+	if name == "" || len(name) > maxConsumer || strings.Contains(name, "#") || !utf8.ValidString(name) {
+		return fmt.Errorf("the name of an inbox's consumer must be UTF-8 of 1 to %d bytes without '#': %q", maxConsumer, name)
+	}
+	return nil
+}
+
+// Claim is the right to handle an event for a time.
+type Claim struct {
+	Owner string // new for every claim
+	Until time.Time
+	// Shard and Fence are those of a worker's lease. With a Fence of 0 there is no worker.
+	Shard string
+	Fence int64
+}
+
+// OtherEventError says that the row with the event's id is that of another event.
+type OtherEventError struct{ Want, Have Event }
+
+// Error names both.
+func (e *OtherEventError) Error() string {
+	return fmt.Sprintf("the inbox knows the id %q as that of another event: that one has type %q and aggregate %q, this one has type %q and aggregate %q",
+		shorten(e.Want.ID), shorten(e.Have.Type), shorten(e.Have.AggregateID), shorten(e.Want.Type), shorten(e.Want.AggregateID))
+}
+
+func shorten(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "..."
+}
+
+// ClaimedError says that somebody else has claimed the event.
+type ClaimedError struct {
+	ID    string
+	Until time.Time
+}
+
+// Error says until when.
+func (e *ClaimedError) Error() string {
+	return fmt.Sprintf("event %q is claimed until %s", shorten(e.ID), e.Until.UTC().Format(time.RFC3339Nano))
+}
+
+var (
+	// ErrHandled says that the event was handled.
+	ErrHandled = errors.New("the event was handled before")
+	// ErrLost says that a claim is not the caller's any more.
+	ErrLost = errors.New("the claim has passed to another delivery, or its row is gone")
+)
+
+// Table is the part of a table that belongs to one consumer. It is safe for concurrent use.
+type Table struct {
+	Client   Client
+	Name     string
+	Consumer string
+	TTL      time.Duration
+}
+
+// Item is a row.
+type Item = map[string]types.AttributeValue
+
+// Create makes the table of the inboxes. See owntable.
+func Create(ctx context.Context, client owntable.Creator, table string) error {
+	return owntable.Form{What: "inbox table", Partition: KeyID, Sort: KeyConsumer, TTL: "expiresAt"}.Create(ctx, client, table)
+}
+
+func str(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+func num(n int64) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
+
+func (t *Table) key(id string) Item { return Item{KeyID: str(id), KeyConsumer: str(t.Consumer)} }
+
+// Key returns the key of a row.
+func Key(row Item) Item { return Item{KeyID: row[KeyID], KeyConsumer: row[KeyConsumer]} }
+
+func (t *Table) row(e Event, now time.Time) Item {
+	row := t.key(e.ID)
+	row["type"], row["expiresAt"] = str(e.Type), num(now.Add(t.TTL).Unix())
+	if e.AggregateID != "" {
+		row["aggregateId"] = str(e.AggregateID)
+	}
+	return row
+}
+
+// Mark returns the write that marks an event as handled: an operation of a transaction, or a write of its own. Its condition fails if
+// the event is marked, or claimed at the time now. Judge says which.
+func (t *Table) Mark(e Event, now time.Time) *types.Put {
+	row := t.row(e, now)
+	row["handledAt"] = num(now.UnixMilli())
+	return t.put(e, row, now, "")
+}
+
+// put writes a row if there is none, or an abandoned claim of the same event. orIf is another condition under which a claim of the event
+// gives way.
+func (t *Table) put(e Event, row Item, now time.Time, orIf string) *types.Put {
+	names := map[string]string{"#id": KeyID, "#type": "type", "#aggregate": "aggregateId", "#handled": "handledAt", "#until": "claimedUntil"}
+	values := Item{":type": row["type"], ":now": num(now.UnixMilli())}
+	aggregate := "attribute_not_exists(#aggregate)"
+	if e.AggregateID != "" {
+		aggregate, values[":aggregate"] = "#aggregate = :aggregate", row["aggregateId"]
+	}
+	condition := "attribute_not_exists(#id) OR (#type = :type AND " + aggregate +
+		" AND attribute_not_exists(#handled) AND (attribute_not_exists(#until) OR #until < :now" + orIf + "))"
+	return &types.Put{
+		TableName: &t.Name, Item: row, ConditionExpression: &condition, ExpressionAttributeNames: names, ExpressionAttributeValues: values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+}
+
+// Judge says what a row means for an event: nil if there is none or a claim whose time has passed at now, or ErrHandled, a
+// *ClaimedError, an *OtherEventError.
+func Judge(row Item, e Event, now time.Time) error {
+	if len(row) == 0 {
+		return nil
+	}
+	if have := (Event{e.ID, text(row, "type"), text(row, "aggregateId")}); have != e {
+		return &OtherEventError{Want: e, Have: have}
+	}
+	if row["handledAt"] != nil {
+		return ErrHandled
+	}
+	if until := time.UnixMilli(number(row, "claimedUntil")); !until.Before(now.Truncate(time.Millisecond)) {
+		return &ClaimedError{e.ID, until}
+	}
+	return nil
+}
+
+// MarkAlone marks an event as handled with a write of its own. Besides errors of the client it returns what Judge does, and
+// ErrHandled also if its own write was carried out and the answer lost.
+func (t *Table) MarkAlone(ctx context.Context, e Event, now time.Time) error {
+	refused, row, err := t.write(ctx, e, t.Mark(e, now))
+	if !refused || err != nil {
+		return err
+	}
+	return Blocked(row, e, now)
+}
+
+// Blocked is Judge for a row that was in the way of a write a moment ago: it never returns nil.
+func Blocked(row Item, e Event, now time.Time) error {
+	if err := Judge(row, e, now); err != nil {
+		return err
+	}
+	return &ClaimedError{e.ID, now}
+}
+
+// write sends a Put. refused says that its condition does not hold; then row is the one that is there.
+func (t *Table) write(ctx context.Context, e Event, put *types.Put) (refused bool, row Item, err error) {
+	err = t.repeat(ctx, func() error {
+		_, err := t.Client.PutItem(ctx, &dynamodb.PutItemInput{
+			TableName: put.TableName, Item: put.Item, ConditionExpression: put.ConditionExpression,
+			ExpressionAttributeNames: put.ExpressionAttributeNames, ExpressionAttributeValues: put.ExpressionAttributeValues,
+			ReturnValuesOnConditionCheckFailure: put.ReturnValuesOnConditionCheckFailure,
+		})
+		return err
+	})
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+		if len(failed.Item) > 0 {
+			return true, failed.Item, nil
+		}
+		row, err = t.find(ctx, e.ID) // a client or a service that does not return it
+		return true, row, err
+	}
+	if err != nil {
+		return false, nil, t.explain(e.ID, err)
+	}
+	return false, nil, nil
+}
+
+// Claim claims an event. Besides errors of the client it returns what Judge does. A claim of the caller's own, made by a request whose
+// answer was lost, is the caller's.
+func (t *Table) Claim(ctx context.Context, e Event, c Claim, now time.Time) error {
+	row := t.row(e, now)
+	row["owner"], row["claimedUntil"] = str(c.Owner), num(c.Until.UnixMilli())
+	orIf := ""
+	if c.Fence > 0 {
+		row["shard"], row["fence"] = str(c.Shard), num(c.Fence)
+		orIf = " OR (#shard = :shard AND #fence < :fence)"
+	}
+	put := t.put(e, row, now, orIf)
+	if c.Fence > 0 {
+		put.ExpressionAttributeNames["#shard"], put.ExpressionAttributeNames["#fence"] = "shard", "fence"
+		put.ExpressionAttributeValues[":shard"], put.ExpressionAttributeValues[":fence"] = row["shard"], row["fence"]
+	}
+	refused, there, err := t.write(ctx, e, put)
+	if !refused || err != nil {
+		return err
+	}
+	if text(there, "owner") == c.Owner && there["handledAt"] == nil {
+		return nil
+	}
+	return Blocked(there, e, now)
+}
+
+// Complete turns a claim into a mark. It returns ErrLost if the claim is not the owner's any more.
+func (t *Table) Complete(ctx context.Context, e Event, owner string, now time.Time) error {
+	err := t.repeat(ctx, func() error {
+		_, err := t.Client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: &t.Name, Key: t.key(e.ID),
+			ConditionExpression:       aws.String("#owner = :owner"),
+			UpdateExpression:          aws.String("SET #handled = :now, #expires = :expires REMOVE #until, #shard, #fence"),
+			ExpressionAttributeNames:  map[string]string{"#owner": "owner", "#handled": "handledAt", "#expires": "expiresAt", "#until": "claimedUntil", "#shard": "shard", "#fence": "fence"},
+			ExpressionAttributeValues: Item{":owner": str(owner), ":now": num(now.UnixMilli()), ":expires": num(now.Add(t.TTL).Unix())},
+		})
+		return err
+	})
+	return t.owned(e, err)
+}
+
+// Release deletes a claim. It returns ErrLost if there is no claim of the owner.
+func (t *Table) Release(ctx context.Context, e Event, owner string) error {
+	err := t.repeat(ctx, func() error {
+		_, err := t.Client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+			TableName: &t.Name, Key: t.key(e.ID),
+			ConditionExpression:       aws.String("#owner = :owner AND attribute_not_exists(#handled)"),
+			ExpressionAttributeNames:  map[string]string{"#owner": "owner", "#handled": "handledAt"},
+			ExpressionAttributeValues: Item{":owner": str(owner)},
+		})
+		return err
+	})
+	return t.owned(e, err)
+}
+
+func (t *Table) owned(e Event, err error) error {
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+		return t.explain(e.ID, ErrLost)
+	}
+	if err != nil {
+		return t.explain(e.ID, err)
+	}
+	return nil
+}
+
+// Look reads the row of an event and returns what Judge does.
+func (t *Table) Look(ctx context.Context, e Event, now time.Time) error {
+	row, err := t.find(ctx, e.ID)
+	if err != nil {
+		return err
+	}
+	return Judge(row, e, now)
+}
+
+// find reads a row: nil if there is none.
+func (t *Table) find(ctx context.Context, id string) (Item, error) {
+	out, err := t.Client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: t.key(id), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return nil, t.explain(id, err)
+	}
+	return out.Item, nil
+}
+
+// A single write that meets a transaction on its row is refused, and the SDK does not repeat it.
+const conflictAttempts = 5
+
+var conflictDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
+
+func (t *Table) repeat(ctx context.Context, call func() error) error {
+	for n := 1; ; n++ {
+		err := call()
+		if conflict := (*types.TransactionConflictException)(nil); !errors.As(err, &conflict) || n >= conflictAttempts {
+			return err
+		}
+		if backoff.Wait(ctx, conflictDelay.Delay(n)) != nil {
+			return err
+		}
+	}
+}
+
+func (t *Table) explain(id string, err error) error {
+	return fmt.Errorf("inbox table %s, consumer %s, event %q: %w", t.Name, t.Consumer, shorten(id), err)
+}
+
+func text(row Item, name string) string {
+	if s, ok := row[name].(*types.AttributeValueMemberS); ok {
+		return s.Value
+	}
+	return ""
+}
+
+// number is 0 if the attribute is missing, or is none.
+func number(row Item, name string) int64 {
+	if n, ok := row[name].(*types.AttributeValueMemberN); ok {
+		v, _ := strconv.ParseInt(n.Value, 10, 64)
+		return v
+	}
+	return 0
+}
