@@ -102,6 +102,7 @@ type consumerConfig struct {
 	hooks            ConsumerHooks
 	logger           *slog.Logger
 	codecs           []namedCodec
+	dead             *deadLetters // nil without WithDeadLetters
 }
 
 // WithAttributes names the attributes of event rows in a table that existed before. Default: the names that the fields of
@@ -366,6 +367,8 @@ type ConsumerHooks struct {
 	// Skipped is called for a record that is left out: reason matches ErrNotEvent (r is then empty but for where it came
 	// from) or says that its type has no handler.
 	Skipped func(ctx context.Context, r Record, reason error)
+	// DeadLettered is called after an event was stored as a dead letter (WithDeadLetters), parked ones included.
+	DeadLettered func(ctx context.Context, l DeadLetter)
 }
 
 // WithConsumerHooks sets the hooks. Default: none. The last call counts.

@@ -25,6 +25,8 @@ type shardRun struct {
 	held *lease.Held
 	ring *watermark.Ring
 	ctx  context.Context
+	// looked says that the parked aggregates were read since the lease is held. Only the reader's goroutine knows it.
+	looked bool
 	// stopReading ends reading.
 	stopReading context.CancelCauseFunc
 
@@ -161,7 +163,7 @@ func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) e
 		s.mu.Lock()
 		s.added += uint64(n)
 		s.mu.Unlock()
-		if err := s.start(first, fetched.Records[from:from+n]); err != nil {
+		if err := s.start(reading, first, fetched.Records[from:from+n]); err != nil {
 			return err
 		}
 		from += n
@@ -186,8 +188,9 @@ func (s *shardRun) room(reading context.Context, n int) (int, error) {
 	}
 }
 
-// start decodes records and starts their handlers. Records that are no events are finished. One that cannot be read is poison.
-func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) error {
+// start decodes records and starts their handlers. Records that are no events are finished. One that cannot be read is a dead
+// letter, or, without WithDeadLetters, poison.
+func (s *shardRun) start(reading context.Context, first watermark.Slot, records []shardreader.Record) error {
 	c := s.w.consumer
 	b := &shardBatch{s: s, handlers: *c.handlers.Load(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
 	var poison *HandlerError
@@ -199,6 +202,9 @@ func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) err
 		d.record.StreamARN, d.record.ShardID, d.record.SequenceNumber = s.w.stream, s.held.Shard().ID, records[i].SequenceNumber
 		d.record.Fence = s.held.Fence()
 		switch {
+		case malformed != nil && c.dead != nil:
+			d.record, d.doomed = where(d.record), &doomed{err: malformed, raw: keep(records[i].Data)}
+			b.slots = append(b.slots, slot)
 		case malformed != nil:
 			poison = &HandlerError{Record: where(d.record), Err: malformed}
 			c.logFailure(s.ctx, poison)
@@ -222,6 +228,9 @@ func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) err
 			break
 		}
 	}
+	if err := s.lookAtParked(reading, b.deliveries); err != nil {
+		return err
+	}
 	keys := make([]uint64, len(b.deliveries))
 	for i := range b.deliveries {
 		keys[i] = c.lane(b.deliveries[i].record.AggregateID)
@@ -237,6 +246,37 @@ func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) err
 		return poison
 	}
 	return nil
+}
+
+// parkedAge is how old what a Worker knows of aggregates that others park may be.
+const parkedAge = time.Second
+
+// lookAtParked finds out which aggregates are parked, however long it takes. The owner before this one may have parked some: so
+// the first time it asks in any case.
+func (s *shardRun) lookAtParked(reading context.Context, deliveries []delivery) error {
+	retry := backoff.FullJitter{Base: 200 * time.Millisecond, Max: 10 * time.Second}
+	for n := 1; ; n++ {
+		age := parkedAge
+		if !s.looked {
+			age = 0
+		}
+		err := s.w.consumer.lookAtParked(reading, deliveries, age)
+		if err == nil {
+			s.looked = true
+			return nil
+		}
+		if reading.Err() == nil {
+			s.w.consumer.logger.ErrorContext(reading, "outbox: parked aggregates cannot be read, a shard waits", "stream", s.w.stream,
+				"shard", s.held.Shard().ID, "failures", n, "error", err)
+		}
+		timer := time.NewTimer(retry.Delay(n))
+		select {
+		case <-timer.C:
+		case <-reading.Done():
+			timer.Stop()
+			return context.Cause(reading)
+		}
+	}
 }
 
 // where keeps only where a record came from.
@@ -316,7 +356,7 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
 	s.mu.Lock()
 	failed := s.attempts[slot].n
-	giveUp := s.ctx.Err() != nil || slot >= s.poison || s.stopping && failed > 0 && d.err != nil || s.blocked[d.record.AggregateID]
+	giveUp := s.ctx.Err() != nil || slot >= s.poison || s.stopping && d.err != nil || s.blocked[d.record.AggregateID]
 	s.mu.Unlock()
 	if giveUp {
 		return b.giveUp(i)
@@ -328,21 +368,32 @@ func (b *shardBatch) Do(i int) lanes.Next {
 			s.fail(slot, &HandlerError{Record: d.record, Err: errGoexit})
 		}
 	}()
-	s.w.consumer.handle(b.handlers, d, i)
+	c := s.w.consumer
+	diverted := c.divert(s.ctx, b.handlers, d)
+	if !diverted {
+		c.handle(b.handlers, d, i)
+	}
 	returned = true
-	if d.finished {
+	switch {
+	case d.finished:
 		s.settle(slot)
 		return lanes.GoOn
+	case diverted || !isAttempt(d.err):
+		return b.later(i, failed+1)
 	}
 	return b.retry(i, slot, failed+1)
 }
 
 // giveUp leaves a record to the next owner of the shard, and with it what comes later of its aggregate, also in other batches.
 func (b *shardBatch) giveUp(i int) lanes.Next {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	return b.giveUpLocked(i)
+}
+
+func (b *shardBatch) giveUpLocked(i int) lanes.Next {
 	if id := b.deliveries[i].record.AggregateID; id != "" {
-		b.s.mu.Lock()
 		b.s.blocked[id] = true
-		b.s.mu.Unlock()
 	}
 	return lanes.GiveUp
 }
@@ -358,7 +409,7 @@ func (s *shardRun) settle(slot watermark.Slot) {
 	s.ring.Done(slot)
 }
 
-// retry lets a record wait for its next attempt, unless there is none.
+// retry counts a failed attempt and lets the record wait for its next one, unless there is none.
 func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
 	s, d := b.s, &b.deliveries[i]
 	s.mu.Lock()
@@ -367,17 +418,32 @@ func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
 		return b.giveUp(i)
 	}
 	s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
-	permanent := errors.Is(d.err, ErrPermanent)
-	if permanent || n >= s.w.retry.MaxAttempts {
-		s.mu.Unlock()
+	s.mu.Unlock()
+	if n < s.w.retry.MaxAttempts && !errors.Is(d.err, ErrPermanent) {
+		return b.later(i, n)
+	}
+	c := s.w.consumer
+	if c.dead == nil {
 		s.fail(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
 		return b.giveUp(i)
 	}
-	if s.stopping {
-		s.mu.Unlock()
-		return b.giveUp(i)
+	d.doomed = &doomed{err: d.err, attempts: n}
+	if d.err = c.bury(s.ctx, d); d.err != nil {
+		return b.later(i, 1)
 	}
+	d.finished = true
+	s.settle(slot)
+	return lanes.GoOn
+}
+
+// later lets a record wait after the nth failure, unless the shard is to be given up.
+func (b *shardBatch) later(i, n int) lanes.Next {
+	s := b.s
+	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopping || s.ctx.Err() != nil {
+		return b.giveUpLocked(i)
+	}
 	waiting := s.asleep[b]
 	if waiting == nil {
 		waiting = &sleepers{}
