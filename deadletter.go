@@ -49,7 +49,7 @@ func NewDeadLetterTable(client DeadLetterClient, table, consumer string) (*DeadL
 	if err != nil {
 		return nil, fmt.Errorf("outbox: NewDeadLetterTable: %w", err)
 	}
-	return &DeadLetterTable{client, table, store}, nil
+	return &DeadLetterTable{client: client, table: table, store: store}, nil
 }
 
 // Create creates the table, billed per request, with partition key "group" (S), sort key "id" (S) and time to live on

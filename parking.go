@@ -137,7 +137,7 @@ func (c *Consumer) giveUpOn(ctx context.Context, d *delivery) {
 	}
 	ctx = context.WithoutCancel(ctx) // the deadline leaves a margin
 	n := 1
-	if !errors.Is(d.err, ErrPermanent) {
+	if !errors.Is(d.err, ErrPermanent) && c.dead.attempts > 1 {
 		counting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		var err error
@@ -155,6 +155,11 @@ func (c *Consumer) giveUpOn(ctx context.Context, d *delivery) {
 		return
 	}
 	d.err, d.finished = nil, true
+	if n > 1 {
+		forgetting, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		_ = c.dead.store.ForgetAttempts(forgetting, d.record.ID) // otherwise its time to live does
+	}
 }
 
 // isAttempt reports whether an error says that a handler has failed.

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
 )
 
@@ -294,7 +293,7 @@ func (r *redriver) each(lane, id string, do func(*deadletter.Letter) (bool, erro
 
 // letter hands one letter to its handler and removes it. False means that those behind it have to wait.
 func (r *redriver) letter(claim *deadletter.Claim, l *deadletter.Letter) (bool, error) {
-	if err := r.pace(); err != nil {
+	if !r.pace() {
 		return false, nil
 	}
 	kept, err := claim.Extend(r.ctx, time.Now().Add(claimTime))
@@ -328,20 +327,25 @@ func (r *redriver) letter(claim *deadletter.Claim, l *deadletter.Letter) (bool, 
 	return false, nil
 }
 
-// pace waits until the next letter may begin.
-func (r *redriver) pace() error {
+// pace waits until the next letter may begin. False means that ctx has ended.
+func (r *redriver) pace() bool {
 	if r.opts.PerSecond == 0 {
-		return r.ctx.Err()
+		return r.ctx.Err() == nil
 	}
 	r.mu.Lock()
-	now := time.Now()
 	at := r.next
-	if at.Before(now) {
+	if now := time.Now(); at.Before(now) {
 		at = now
 	}
 	r.next = at.Add(time.Duration(float64(time.Second) / r.opts.PerSecond))
 	r.mu.Unlock()
-	return backoff.Wait(r.ctx, time.Until(at))
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
+	return r.ctx.Err() == nil
 }
 
 // redrive hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled.

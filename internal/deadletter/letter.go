@@ -98,12 +98,15 @@ func (l *Letter) id() string {
 	return Lane(l.Event.AggregateID) + "#" + keyPart(l.Event.ID)
 }
 
-// orderOf returns by what letters of an aggregate are sorted: where the stream has them, or when they were stored.
-func (l *Letter) orderOf() string {
+// orderOf returns by what letters of an aggregate are sorted: their place in the stream, or the one they were stored in.
+func (s *Store) orderOf(l *Letter) string {
 	const digits = 60
 	n := l.Event.SequenceNumber
 	if n == "" || len(n) > digits || strings.Trim(n, "0123456789") != "" {
-		n = fmt.Sprint(l.StoredAt.UnixNano())
+		s.mu.Lock()
+		s.last = max(s.last+1, l.StoredAt.UnixNano())
+		n = fmt.Sprint(s.last)
+		s.mu.Unlock()
 	}
 	return strings.Repeat("0", digits-len(n)) + n
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -41,6 +42,9 @@ type Store struct {
 	client   Client
 	table    string
 	consumer string
+
+	mu   sync.Mutex
+	last int64 // the last place given to a letter without one in a stream
 }
 
 // New returns the Store of a consumer, whose name must not be empty, nor contain '#'.
@@ -52,7 +56,7 @@ func New(client Client, table, consumer string) (*Store, error) {
 	if consumer == "" || len(consumer) > 255 || strings.Contains(consumer, "#") {
 		errs = append(errs, fmt.Errorf("a consumer's name has 1 to 255 bytes and no '#': %q", consumer[:min(len(consumer), 300)]))
 	}
-	return &Store{client, table, consumer}, errors.Join(errs...)
+	return &Store{client: client, table: table, consumer: consumer}, errors.Join(errs...)
 }
 
 func (s *Store) letters() string  { return s.consumer }
@@ -79,7 +83,7 @@ func (s *Store) PutBehind(ctx context.Context, l *Letter) (bool, error) { return
 
 func (s *Store) put(ctx context.Context, l *Letter, behind bool) (bool, error) {
 	l.ID, l.Error = l.id(), cut(l.Error)
-	l.order = l.orderOf()
+	l.order = s.orderOf(l)
 	row, parts, err := l.row(s.letters())
 	if err != nil {
 		return false, s.failed("store "+l.ID, err)
