@@ -77,7 +77,8 @@ type ProcessError struct {
 	Unfinished []int
 	// Failures are the reasons of those that failed, by position.
 	Failures []*HandlerError
-	// Stopped is why records were not started although nothing before them failed: the context's error, or nil.
+	// Stopped is why records were not started although nothing before them failed: the context's error, that the dead letter table
+	// cannot be read, or nil.
 	Stopped error
 }
 
@@ -244,8 +245,11 @@ func (c *Consumer) Process(ctx context.Context, records ...Record) error {
 	for i := range records {
 		b.deliveries[i].record = records[i]
 	}
-	b.run()
-	if err := b.result(ctx.Err()); err != nil {
+	stopped := b.run()
+	if stopped == nil {
+		stopped = ctx.Err()
+	}
+	if err := b.result(stopped); err != nil {
 		return err
 	}
 	return nil

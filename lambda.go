@@ -17,7 +17,7 @@ import (
 // The answer names the first record that is unfinished, since Lambda delivers everything from there on again. After a
 // failure nothing new is started, and running handlers finish. A record that cannot be decoded is a failure like any other.
 // Failures are logged, because the answer has no place for them. Shortly before ctx's deadline (WithDeadlineMargin) Invoke
-// stops and reports what is finished.
+// stops and reports what is finished. With WithDeadLetters, what cannot be handled is stored there and the others go on.
 //
 // An error means that payload is no such invocation, and nothing was handled.
 //
@@ -33,8 +33,11 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	for i := range rest.skipped {
 		c.skipNotEvent(ctx, &rest.skipped[i].record, rest.skipped[i].reason)
 	}
-	b.run()
-	failed := b.result(ctx.Err())
+	stopped := b.run()
+	if stopped == nil {
+		stopped = ctx.Err()
+	}
+	failed := b.result(stopped)
 	switch {
 	case failed != nil:
 		if failed.Stopped != nil {
@@ -48,6 +51,9 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 	return lambdaevent.Answer(""), nil
 }
+
+// keep copies what could not be decoded. The result is never nil.
+func keep(data []byte) []byte { return append([]byte{}, data...) }
 
 // undelivered are the records of an invocation that do not become deliveries.
 type undelivered struct {
@@ -94,6 +100,8 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber(memory)}
 		if malformed == nil {
 			rest.skipped = append(rest.skipped, skip{where, reason})
+		} else if c.dead != nil {
+			b.deliveries = append(b.deliveries, delivery{record: where, doomed: &doomed{err: malformed, raw: keep(r.Data)}})
 		} else {
 			rest.malformed = &HandlerError{Index: i, Record: where, Err: malformed}
 		}

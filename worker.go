@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -113,6 +114,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		return errors.New("outbox: the Worker is running already")
 	}
 	defer w.running.Store(false)
+	redriving, stopRedriving := context.WithCancel(ctx)
+	var redriver sync.WaitGroup
+	redriver.Go(func() { w.redriveRequested(redriving) })
+	defer redriver.Wait()
+	defer stopRedriving()
 	err := lease.Run(ctx, lease.Config{
 		Store:    w.leases,
 		Worker:   w.name,

@@ -29,7 +29,7 @@ const (
 type Record struct {
 	SourceARN string
 	ShardID   string // empty for DynamoDB, which does not say
-	Data      []byte // the change record, until the next call of Next; nil with Err
+	Data      []byte // the change record, until the next call of Next; with Err what stands in its place
 	Err       error  // why the data cannot be had
 	number    []byte // as it stands in the invocation
 }
@@ -330,7 +330,7 @@ func (s *Scanner) decode(d data) (decoded []byte, err error) {
 	case d.done:
 		return d.decoded, nil
 	case !jsonscan.IsString(d.raw):
-		return nil, errors.New("there is no data")
+		return d.raw, errors.New("there is no data")
 	}
 	// Some encoders escape the slash.
 	encoded := jsonscan.Text(d.raw)
@@ -338,7 +338,7 @@ func (s *Scanner) decode(d data) (decoded []byte, err error) {
 	n, err := base64.StdEncoding.Decode(s.buffer, encoded)
 	if err != nil {
 		// One bad record among good ones is not a bad invocation: it is left to whoever reports it.
-		return nil, fmt.Errorf("the data is not base64: %w", err)
+		return encoded, fmt.Errorf("the data is not base64: %w", err)
 	}
 	return s.buffer[:n], nil
 }
