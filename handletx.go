@@ -91,7 +91,10 @@ func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (
 		}
 	case len(effects.Writes)+len(effects.Events) == 0:
 		if err := i.table.MarkAlone(ctx, e, time.Now()); err != nil && !errors.Is(err, inbox.ErrHandled) {
-			return inboxError(err)
+			if err := inboxError(err); errors.Is(err, ErrClaimed) || errors.Is(err, ErrPermanent) {
+				return err
+			}
+			return &tableError{err}
 		}
 	default:
 		if err := i.commit(ctx, w, e, effects); err != nil {

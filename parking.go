@@ -84,8 +84,10 @@ type doomed struct {
 	attempts int
 }
 
-// errNotStored is behind every error of the dead letter table. It is no attempt at the event.
-var errNotStored = errors.New("the dead letter table cannot be used")
+// notStored is an error of the dead letter table.
+func notStored(err error) error {
+	return &tableError{fmt.Errorf("outbox: the dead letter table cannot be used: %w", err)}
+}
 
 // storeTimeout bounds what one dead letter may take.
 const storeTimeout = 5 * time.Second
@@ -115,7 +117,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	stored, err := dead.store.PutBehind(ctx, &l)
 	switch {
 	case err != nil:
-		d.err = fmt.Errorf("outbox: %w: %w", errNotStored, err)
+		d.err = notStored(err)
 		c.logger.ErrorContext(ctx, "outbox: an event cannot be parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "error", err)
 		return true
 	case !stored: // somebody has redriven the aggregate
@@ -160,8 +162,17 @@ func (c *Consumer) giveUpOn(ctx context.Context, d *delivery) {
 	}
 }
 
-// isAttempt reports whether an error says that a handler has failed.
-func isAttempt(err error) bool { return !errors.Is(err, errNotStored) && !errors.Is(err, ErrClaimed) }
+// tableError is a failure of a table of this package's own that kept an event from its handler.
+type tableError struct{ err error }
+
+func (e *tableError) Error() string { return e.err.Error() }
+func (e *tableError) Unwrap() error { return e.err }
+
+// isAttempt reports whether an error says that a handler has failed, and not what it stands on.
+func isAttempt(err error) bool {
+	down := (*tableError)(nil)
+	return !errors.Is(err, ErrClaimed) && !errors.As(err, &down)
+}
 
 // bury stores a doomed delivery. Its aggregate is parked afterwards.
 func (c *Consumer) bury(ctx context.Context, d *delivery) error {
@@ -172,7 +183,7 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 	if err := c.dead.store.Put(ctx, &l); err != nil {
 		c.logger.ErrorContext(ctx, "outbox: a dead letter cannot be stored, the event stays unfinished", "event", r.ID, "type", r.Type,
 			"aggregate", r.AggregateID, "shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "error", err)
-		return fmt.Errorf("outbox: %w: %w", errNotStored, err)
+		return notStored(err)
 	}
 	if r.AggregateID != "" && !c.dead.pass {
 		c.dead.parked.Add(r.AggregateID)
@@ -206,7 +217,7 @@ func (c *Consumer) lookAtParked(ctx context.Context, deliveries []delivery, maxA
 		return nil
 	}
 	if err := c.dead.parked.Refresh(ctx, c.dead.store, ids, maxAge); err != nil {
-		return fmt.Errorf("outbox: %w: %w", errNotStored, err)
+		return notStored(err)
 	}
 	return nil
 }
