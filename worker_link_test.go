@@ -108,7 +108,7 @@ func (l *simLink) pausedSince(t time.Time) time.Duration {
 func (l *simLink) mayBeLate() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.Since(l.paused) < 50*time.Millisecond
+	return time.Since(l.paused) <= simNotice
 }
 
 func (l *simLink) partition(service string, d time.Duration) {
