@@ -123,7 +123,7 @@ func TestAFailedHandlerOrCommitLeavesNoMark(t *testing.T) {
 		}
 		require.NotErrorIs(t, err, outbox.ErrClaimed)
 		require.Nilf(t, w.mark(t, "1"), name)
-		require.Equalf(t, "GetItem", p.calls()[len(p.calls())-1], "%s: whether it was handled before", name)
+		require.Containsf(t, p.calls(), "GetItem", "%s: whether it was handled before", name)
 	}
 	require.NoError(t, w.tx(t, &process{}, always(outbox.Effects{})).Process(t.Context(), created("1")), "it can still be handled")
 }
