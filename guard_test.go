@@ -132,12 +132,14 @@ func TestAClaimedEventWaits(t *testing.T) {
 		w := newInboxWorld(t)
 		defer w.Close()
 		started, finish := make(chan struct{}), make(chan struct{})
+		end := sync.OnceFunc(func() { close(finish) })
+		defer end()
 		slow := w.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error {
 			close(started)
 			<-finish
 			return nil
 		})
-		done := make(chan error)
+		done := make(chan error, 1)
 		go func() { done <- slow.Process(t.Context(), created("1")) }()
 		<-started
 		time.Sleep(10 * time.Second)
@@ -154,9 +156,11 @@ func TestAClaimedEventWaits(t *testing.T) {
 		for _, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{count("1")}}} {
 			require.ErrorIs(t, w.tx(t, &process{}, always(effects)).Process(t.Context(), created("1")), outbox.ErrClaimed, "HandleTx heeds a claim")
 		}
-		failing := w.tx(t, &process{}, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) { return outbox.Effects{}, errors.New("down") })
+		failing := w.tx(t, &process{}, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
+			return outbox.Effects{}, errors.New("down")
+		})
 		require.ErrorContains(t, failing.Process(t.Context(), created("1")), "down", "a claim is no mark")
-		close(finish)
+		end()
 		require.NoError(t, <-done)
 		require.NoError(t, other.Process(t.Context(), created("1")))
 		w.requireRows(t, 0, 0)
