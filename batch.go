@@ -18,6 +18,7 @@ type batch struct {
 	handlers   map[string]Handler
 	ctx        context.Context
 	failFast   bool // after a failure start nothing new, of any aggregate
+	redrive    bool // the records are dead letters: they are not parked, and not stored again
 	hasFailed  atomic.Bool
 	deliveries []delivery
 	keys       []uint64
@@ -35,7 +36,8 @@ type delivery struct {
 	record   Record
 	err      error
 	finished bool
-	waits    int // how often another delivery had the claim (WithInbox)
+	waits    int     // how often something else than a handler failed (ErrClaimed, the dead letter table)
+	doomed   *doomed // it becomes a dead letter
 }
 
 // Value returns the record for RecordFromContext.
@@ -70,8 +72,13 @@ func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
 	return b
 }
 
-// run hands the records to their handlers. It returns when none of them runs any more.
-func (b *batch) run() {
+// run hands the records to their handlers. It returns when none of them runs any more. With an error nothing was started.
+func (b *batch) run() error {
+	if !b.redrive {
+		if err := b.c.lookAtParked(b.ctx, b.deliveries, 0); err != nil {
+			return err
+		}
+	}
 	b.keys = b.oneKey[:]
 	if len(b.deliveries) != 1 {
 		b.keys = make([]uint64, len(b.deliveries))
@@ -83,6 +90,7 @@ func (b *batch) run() {
 	}
 	b.c.pool.Start(&b.lanes, b.keys, b)
 	b.lanes.Wait(b.ctx.Done())
+	return nil
 }
 
 // Do handles one record unless the batch has to stop, and reports whether the later ones of its aggregate may follow.
@@ -96,7 +104,14 @@ func (b *batch) Do(i int) lanes.Next {
 			b.hasFailed.Store(true)
 		}
 	}()
-	b.c.handle(b.handlers, d, i)
+	if b.redrive {
+		b.c.handle(b.handlers, d, i)
+	} else if !b.c.divert(b.ctx, b.handlers, d) {
+		b.c.handle(b.handlers, d, i)
+		if !d.finished {
+			b.c.giveUpOn(b.ctx, d)
+		}
+	}
 	if d.finished {
 		return lanes.GoOn
 	}

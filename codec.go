@@ -21,7 +21,7 @@ type Codec interface {
 	// Only JSON is compared by meaning.
 	Marshal(v any) ([]byte, error)
 	// Unmarshal decodes data into v, a pointer to a zero value of a handler's payload type (for a handler of *P that is a
-	// **P). It may keep data but must not change it. Its errors count as permanent, and their text is not logged, because
+	// **P). It may keep data but must not change it, and must not keep v. Its errors count as permanent, and their text is not logged, because
 	// it may quote the payload.
 	Unmarshal(data []byte, v any) error
 }

@@ -165,3 +165,26 @@ func ExampleWithCodec() {
 	}
 	// Output: 12345678901234567890
 }
+
+// What a payload is decoded into is used again; nothing of one event may be seen in another, also after a failure.
+func TestNothingOfAPayloadIsLeftForTheNext(t *testing.T) {
+	type data struct {
+		Name string
+		List []int
+		Map  map[string]int
+	}
+	c := newConsumer(t, outbox.WithConcurrency(1), outbox.WithLogger(slog.New(slog.DiscardHandler)))
+	var got []data
+	outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[data]) error {
+		got = append(got, e.Data)
+		return nil
+	})
+	var records []outbox.Record
+	for i, payload := range []string{`{"Name":"a","List":[1,2,3],"Map":{"x":1}}`, `{}`, `{"Name":"b","List":[4,5,6],"Map":5}`, `{"List":[7]}`, `{"Map":{"y":2}}`} {
+		records = append(records, outbox.Record{ID: fmt.Sprint(i), Type: "T", Payload: []byte(payload)})
+	}
+	var failed *outbox.ProcessError
+	require.ErrorAs(t, c.Process(t.Context(), records...), &failed)
+	require.Equal(t, []int{2}, failed.Unfinished)
+	require.Equal(t, []data{{"a", []int{1, 2, 3}, map[string]int{"x": 1}}, {}, {List: []int{7}}, {Map: map[string]int{"y": 2}}}, got)
+}

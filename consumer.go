@@ -77,7 +77,8 @@ type ProcessError struct {
 	Unfinished []int
 	// Failures are the reasons of those that failed, by position.
 	Failures []*HandlerError
-	// Stopped is why records were not started although nothing before them failed: the context's error, or nil.
+	// Stopped is why records were not started although nothing before them failed: the context's error, that the dead letter table
+	// cannot be read, or nil.
 	Stopped error
 }
 
@@ -185,8 +186,9 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 	case eventType == "":
 		panic(fmt.Sprintf("outbox: HandleType: the event type of %s is empty", reflect.TypeFor[T]()))
 	}
+	decode := decoder[T](c)
 	plain := func(ctx context.Context, r Record) error {
-		e, err := eventOf[T](c, &r)
+		e, err := decode(&r)
 		if err != nil {
 			return err
 		}
@@ -195,17 +197,24 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 	c.add(eventType, c.guard(eventType, plain))
 }
 
-// eventOf decodes the payload.
-func eventOf[T any](c *Consumer, r *Record) (Event[T], error) {
-	e := Event[T]{
-		ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
-	}
-	if r.Payload != nil {
-		if err := c.codecs.decode(r, &e.Data); err != nil {
-			return e, err
+// decoder returns what makes an event of a record.
+func decoder[T any](c *Consumer) func(*Record) (Event[T], error) {
+	pool := sync.Pool{New: func() any { return new(T) }}
+	return func(r *Record) (Event[T], error) {
+		e := Event[T]{
+			ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
 		}
+		if r.Payload == nil {
+			return e, nil
+		}
+		// The handler gets its own copy, so what a codec decodes into can be used again.
+		data := pool.Get().(*T)
+		err := c.codecs.decode(r, data)
+		e.Data = *data
+		*data = *new(T)
+		pool.Put(data)
+		return e, err
 	}
-	return e, nil
 }
 
 func (c *Consumer) add(eventType string, h Handler) {
@@ -236,8 +245,11 @@ func (c *Consumer) Process(ctx context.Context, records ...Record) error {
 	for i := range records {
 		b.deliveries[i].record = records[i]
 	}
-	b.run()
-	if err := b.result(ctx.Err()); err != nil {
+	stopped := b.run()
+	if stopped == nil {
+		stopped = ctx.Err()
+	}
+	if err := b.result(stopped); err != nil {
 		return err
 	}
 	return nil

@@ -121,14 +121,3 @@ func (c *Consumer) complete(ctx context.Context, e inbox.Event, owner string) {
 
 // leasesKey is the key of a context's value that names the leases whose fences its records have: fences of others are other numbers.
 type leasesKey struct{}
-
-// claimDelay returns how long to wait for the end of another's claim: no longer than that, and less at first, since a claim mostly ends
-// sooner.
-func claimDelay(d *delivery, r Retry) time.Duration {
-	d.waits++
-	delay := backoff.FullJitter{Base: r.BaseDelay, Max: r.MaxDelay}.Delay(d.waits)
-	if claimed := (*claimedError)(nil); errors.As(d.err, &claimed) {
-		delay = min(delay, max(time.Until(claimed.until), 0)+time.Millisecond) // a claim ends when its time has passed
-	}
-	return delay
-}

@@ -63,9 +63,10 @@ func HandleTxType[T any](c *Consumer, w *Writer, eventType string, h func(contex
 	case eventType == "":
 		panic(fmt.Sprintf("outbox: HandleTxType: the event type of %s is empty", reflect.TypeFor[T]()))
 	}
+	decode := decoder[T](c)
 	c.add(eventType, func(ctx context.Context, r Record) error {
 		return c.inbox.handleTx(ctx, w, &r, func() (Effects, error) {
-			e, err := eventOf[T](c, &r)
+			e, err := decode(&r)
 			if err != nil {
 				return Effects{}, err
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/lambdaevent"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
 // Invoke handles one invocation of AWS Lambda behind an event source mapping for a Kinesis data stream or a DynamoDB stream;
@@ -16,7 +17,7 @@ import (
 // The answer names the first record that is unfinished, since Lambda delivers everything from there on again. After a
 // failure nothing new is started, and running handlers finish. A record that cannot be decoded is a failure like any other.
 // Failures are logged, because the answer has no place for them. Shortly before ctx's deadline (WithDeadlineMargin) Invoke
-// stops and reports what is finished.
+// stops and reports what is finished. With WithDeadLetters, what cannot be handled is stored there and the others go on.
 //
 // An error means that payload is no such invocation, and nothing was handled.
 //
@@ -32,8 +33,11 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	for i := range rest.skipped {
 		c.skipNotEvent(ctx, &rest.skipped[i].record, rest.skipped[i].reason)
 	}
-	b.run()
-	failed := b.result(ctx.Err())
+	stopped := b.run()
+	if stopped == nil {
+		stopped = ctx.Err()
+	}
+	failed := b.result(stopped)
 	switch {
 	case failed != nil:
 		if failed.Stopped != nil {
@@ -47,6 +51,9 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 	return lambdaevent.Answer(""), nil
 }
+
+// keep copies what could not be decoded. The result is never nil.
+func keep(data []byte) []byte { return append([]byte{}, data...) }
 
 // undelivered are the records of an invocation that do not become deliveries.
 type undelivered struct {
@@ -63,7 +70,7 @@ type skip struct {
 func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 	c := b.c
 	var r lambdaevent.Record
-	s := lambdaevent.New(payload)
+	s, memory := lambdaevent.New(payload), slab.New(len(payload))
 	for i := 0; s.Next(&r); i++ {
 		if rest.malformed != nil {
 			continue
@@ -80,19 +87,21 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 		if r.Err != nil {
 			malformed = &DecodeError{Reason: r.Err.Error()}
 		} else {
-			reason, malformed = decodeRecord(record, r.Data, c.layout, c.tables)
+			reason, malformed = decodeRecord(record, r.Data, c.layout, c.tables, memory)
 		}
 		if malformed == nil && reason == 0 {
-			record.StreamARN, record.ShardID, record.SequenceNumber = r.SourceARN, r.ShardID, r.SequenceNumber()
+			record.StreamARN, record.ShardID, record.SequenceNumber = r.SourceARN, r.ShardID, r.SequenceNumber(memory)
 			continue
 		}
 		b.deliveries = b.deliveries[:n]
 		if malformed == nil && c.hooks.Skipped == nil && reason != notEventError(changerec.NoAttributes) {
 			continue // nobody wants to know
 		}
-		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber()}
+		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber(memory)}
 		if malformed == nil {
 			rest.skipped = append(rest.skipped, skip{where, reason})
+		} else if c.dead != nil {
+			b.deliveries = append(b.deliveries, delivery{record: where, doomed: &doomed{err: malformed, raw: keep(r.Data)}})
 		} else {
 			rest.malformed = &HandlerError{Index: i, Record: where, Err: malformed}
 		}

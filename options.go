@@ -102,8 +102,9 @@ type consumerConfig struct {
 	hooks            ConsumerHooks
 	logger           *slog.Logger
 	codecs           []namedCodec
-	inbox            *Inbox   // or nil
-	guarded          []string // the event types whose plain handlers the inbox guards; none means all
+	inbox            *Inbox       // or nil
+	guarded          []string     // the event types whose plain handlers the inbox guards; none means all
+	dead             *deadLetters // nil without WithDeadLetters
 }
 
 // WithAttributes names the attributes of event rows in a table that existed before. Default: the names that the fields of
@@ -368,6 +369,8 @@ type ConsumerHooks struct {
 	// Skipped is called for a record that is left out: reason matches ErrNotEvent (r is then empty but for where it came
 	// from) or says that its type has no handler.
 	Skipped func(ctx context.Context, r Record, reason error)
+	// DeadLettered is called after an event was stored as a dead letter (WithDeadLetters), parked ones included.
+	DeadLettered func(ctx context.Context, l DeadLetter)
 }
 
 // WithConsumerHooks sets the hooks. Default: none. The last call counts.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
 // ErrNotEvent says that a change record is well formed but announces no event: it is a REMOVE or a MODIFY, it is of another
@@ -13,7 +14,8 @@ import (
 var ErrNotEvent = errors.New("not an event")
 
 // Record is an event with its payload encoded, and where it came from: as a handler's middleware and the hooks see it. A
-// Record shares no memory with the bytes that it was decoded from. Its Payload and Headers must not be changed.
+// Record shares no memory with the bytes that it was decoded from, but it may share some with records that arrived together
+// with it: to keep a little of one for long, copy that. Its Payload and Headers must not be changed.
 type Record struct {
 	// ID, Type, AggregateID, Sequence, Time and Headers are those of the [Event].
 	ID          string
@@ -87,7 +89,7 @@ func DecodeRecord(data []byte, opts ...RecordOption) (r Record, err error) {
 			return Record{}, fmt.Errorf("outbox: DecodeRecord: %w", err)
 		}
 	}
-	switch reason, malformed := decodeRecord(&r, data, layout, nil); {
+	switch reason, malformed := decodeRecord(&r, data, layout, nil, nil); {
 	case malformed != nil:
 		return Record{}, malformed
 	case reason != 0:
@@ -111,9 +113,9 @@ func layoutOf(opts []RecordOption) (*changerec.Layout, error) {
 }
 
 // decodeRecord fills in what a change record says. Unless both results are zero, r holds nothing of use.
-func decodeRecord(r *Record, data []byte, layout *changerec.Layout, tables []string) (notEventError, *DecodeError) {
+func decodeRecord(r *Record, data []byte, layout *changerec.Layout, tables []string, s *slab.Slab) (notEventError, *DecodeError) {
 	var e changerec.Event
-	reason, malformed := changerec.Decode(&e, data, layout, tables)
+	reason, malformed := changerec.Decode(&e, data, layout, tables, s)
 	if malformed != nil {
 		return 0, &DecodeError{Where: malformed.Where, Reason: malformed.Reason}
 	}

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
-	"github.com/seed-1b628d3f/outbox/internal/lanes"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 	"github.com/seed-1b628d3f/outbox/internal/watermark"
 )
 
@@ -25,6 +25,8 @@ type shardRun struct {
 	held *lease.Held
 	ring *watermark.Ring
 	ctx  context.Context
+	// looked says that the parked aggregates were read since the lease is held. Only the reader's goroutine knows it.
+	looked bool
 	// stopReading ends reading.
 	stopReading context.CancelCauseFunc
 
@@ -146,10 +148,12 @@ func position(checkpoint string) (shardreader.Position, error) {
 // slow handler stops its shard's fetching, and a crash repeats no more than there is room for.
 func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) error {
 	s.w.report(s, fetched)
-	sequences := make([]string, len(fetched.Records))
+	sequences, size := make([]string, len(fetched.Records)), 0
 	for i := range fetched.Records {
 		sequences[i] = fetched.Records[i].SequenceNumber
+		size += len(fetched.Records[i].Data)
 	}
+	memory := slab.New(size)
 	for from := 0; from < len(sequences); {
 		room, err := s.room(reading, len(sequences)-from)
 		if err != nil {
@@ -162,7 +166,7 @@ func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) e
 		s.mu.Lock()
 		s.added += uint64(n)
 		s.mu.Unlock()
-		if err := s.start(first, fetched.Records[from:from+n]); err != nil {
+		if err := s.start(reading, first, fetched.Records[from:from+n], memory); err != nil {
 			return err
 		}
 		from += n
@@ -187,8 +191,9 @@ func (s *shardRun) room(reading context.Context, n int) (int, error) {
 	}
 }
 
-// start decodes records and starts their handlers. Records that are no events are finished. One that cannot be read is poison.
-func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) error {
+// start decodes records and starts their handlers. Records that are no events are finished. One that cannot be read is a dead
+// letter, or, without WithDeadLetters, poison.
+func (s *shardRun) start(reading context.Context, first watermark.Slot, records []shardreader.Record, memory *slab.Slab) error {
 	c := s.w.consumer
 	b := &shardBatch{s: s, handlers: *c.handlers.Load(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
 	var poison *HandlerError
@@ -196,10 +201,13 @@ func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) err
 		slot := first + watermark.Slot(i)
 		b.deliveries = append(b.deliveries, delivery{Context: s.ctx})
 		d := &b.deliveries[len(b.deliveries)-1]
-		reason, malformed := decodeRecord(&d.record, records[i].Data, c.layout, c.tables)
+		reason, malformed := decodeRecord(&d.record, records[i].Data, c.layout, c.tables, memory)
 		d.record.StreamARN, d.record.ShardID, d.record.SequenceNumber = s.w.stream, s.held.Shard().ID, records[i].SequenceNumber
 		d.record.Fence = s.held.Fence()
 		switch {
+		case malformed != nil && c.dead != nil:
+			d.record, d.doomed = where(d.record), &doomed{err: malformed, raw: keep(records[i].Data)}
+			b.slots = append(b.slots, slot)
 		case malformed != nil:
 			poison = &HandlerError{Record: where(d.record), Err: malformed}
 			c.logFailure(s.ctx, poison)
@@ -223,6 +231,9 @@ func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) err
 			break
 		}
 	}
+	if err := s.lookAtParked(reading, b.deliveries); err != nil {
+		return err
+	}
 	keys := make([]uint64, len(b.deliveries))
 	for i := range b.deliveries {
 		keys[i] = c.lane(b.deliveries[i].record.AggregateID)
@@ -238,6 +249,37 @@ func (s *shardRun) start(first watermark.Slot, records []shardreader.Record) err
 		return poison
 	}
 	return nil
+}
+
+// parkedAge is how old what a Worker knows of aggregates that others park may be.
+const parkedAge = time.Second
+
+// lookAtParked finds out which aggregates are parked, however long it takes. The owner before this one may have parked some: so
+// the first time it asks in any case.
+func (s *shardRun) lookAtParked(reading context.Context, deliveries []delivery) error {
+	retry := backoff.FullJitter{Base: 200 * time.Millisecond, Max: 10 * time.Second}
+	for n := 1; ; n++ {
+		age := parkedAge
+		if !s.looked {
+			age = 0
+		}
+		err := s.w.consumer.lookAtParked(reading, deliveries, age)
+		if err == nil {
+			s.looked = true
+			return nil
+		}
+		if reading.Err() == nil {
+			s.w.consumer.logger.ErrorContext(reading, "outbox: parked aggregates cannot be read, a shard waits", "stream", s.w.stream,
+				"shard", s.held.Shard().ID, "failures", n, "error", err)
+		}
+		timer := time.NewTimer(retry.Delay(n))
+		select {
+		case <-timer.C:
+		case <-reading.Done():
+			timer.Stop()
+			return context.Cause(reading)
+		}
+	}
 }
 
 // where keeps only where a record came from.
@@ -292,115 +334,6 @@ func (s *shardRun) drain() {
 		s.mu.Unlock()
 		b.lanes.Wait(s.ctx.Done())
 	}
-}
-
-// shardBatch is a batch of a shard on its way through the handlers.
-type shardBatch struct {
-	s          *shardRun
-	handlers   map[string]Handler
-	deliveries []delivery
-	slots      []watermark.Slot
-	lanes      lanes.Batch
-}
-
-func (b *shardBatch) finished() bool {
-	select {
-	case <-b.lanes.Done():
-		return true
-	default:
-		return false
-	}
-}
-
-// Do makes one attempt at a record.
-func (b *shardBatch) Do(i int) lanes.Next {
-	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
-	s.mu.Lock()
-	failed := s.attempts[slot].n
-	giveUp := s.ctx.Err() != nil || slot >= s.poison || s.stopping && failed > 0 && d.err != nil || s.blocked[d.record.AggregateID]
-	s.mu.Unlock()
-	if giveUp {
-		return b.giveUp(i)
-	}
-	returned := false
-	defer func() {
-		if !returned { // the handler has ended its goroutine, which cannot be waited for again
-			b.giveUp(i)
-			s.fail(slot, &HandlerError{Record: d.record, Err: errGoexit})
-		}
-	}()
-	s.w.consumer.handle(b.handlers, d, i)
-	returned = true
-	if d.finished {
-		s.settle(slot)
-		return lanes.GoOn
-	}
-	return b.retry(i, slot, failed+1)
-}
-
-// giveUp leaves a record to the next owner of the shard, and with it what comes later of its aggregate, also in other batches.
-func (b *shardBatch) giveUp(i int) lanes.Next {
-	if id := b.deliveries[i].record.AggregateID; id != "" {
-		b.s.mu.Lock()
-		b.s.blocked[id] = true
-		b.s.mu.Unlock()
-	}
-	return lanes.GiveUp
-}
-
-// settle says that a record is finished.
-func (s *shardRun) settle(slot watermark.Slot) {
-	s.mu.Lock()
-	if _, failed := s.attempts[slot]; failed {
-		delete(s.attempts, slot)
-		s.changed = true
-	}
-	s.mu.Unlock()
-	s.ring.Done(slot)
-}
-
-// retry lets a record wait for its next attempt, unless there is none.
-func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
-	s, d := b.s, &b.deliveries[i]
-	s.mu.Lock()
-	if s.ctx.Err() != nil { // a cut off attempt is none
-		s.mu.Unlock()
-		return b.giveUp(i)
-	}
-	claimed := errors.Is(d.err, ErrClaimed) // no attempt was made
-	if !claimed {
-		s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
-	}
-	permanent := errors.Is(d.err, ErrPermanent)
-	if permanent || !claimed && n >= s.w.retry.MaxAttempts {
-		s.mu.Unlock()
-		s.fail(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
-		return b.giveUp(i)
-	}
-	if s.stopping {
-		s.mu.Unlock()
-		return b.giveUp(i)
-	}
-	defer s.mu.Unlock()
-	waiting := s.asleep[b]
-	if waiting == nil {
-		waiting = &sleepers{}
-		s.asleep[b] = waiting
-	}
-	delay := backoff.FullJitter{Base: s.w.retry.BaseDelay, Max: s.w.retry.MaxDelay}.Delay(n)
-	if claimed {
-		delay = claimDelay(d, s.w.retry)
-	}
-	(*waiting)[i] = time.AfterFunc(delay, func() {
-		s.mu.Lock()
-		delete(*waiting, i)
-		if len(*waiting) == 0 {
-			delete(s.asleep, b)
-		}
-		s.mu.Unlock()
-		b.lanes.Resume(i)
-	})
-	return lanes.Later
 }
 
 // The checkpoint is stored when this many records are finished above it, or a quarter of WithMaxUnfinished, or after this time.

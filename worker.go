@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 )
 
 // KinesisClient is what a Worker needs of the SDK. *kinesis.Client implements it. A client of your own must pass the option
-// functions on.
+// functions on. Neither it nor middleware of the SDK may look at the records of an answer later: their memory is used again,
+// unless WithStockReader is set.
 type KinesisClient interface {
 	ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
 	GetShardIterator(context.Context, *kinesis.GetShardIteratorInput, ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error)
@@ -112,6 +114,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		return errors.New("outbox: the Worker is running already")
 	}
 	defer w.running.Store(false)
+	redriving, stopRedriving := context.WithCancel(ctx)
+	var redriver sync.WaitGroup
+	redriver.Go(func() { w.redriveRequested(redriving) })
+	defer redriver.Wait()
+	defer stopRedriving()
 	err := lease.Run(ctx, lease.Config{
 		Store:    w.leases,
 		Worker:   w.name,

@@ -19,6 +19,7 @@ type history struct {
 	acks       map[simRecord][]simAck
 	saves      []simSave
 	running    map[string]simRecord // by process and aggregate
+	fences     map[string]int64     // the newest, by shard
 	violations []string
 }
 
@@ -51,8 +52,15 @@ type truth struct {
 	parents   map[string][]string
 }
 
+func (t truth) add(shard, sequence string, data []byte) {
+	at := simRecord{shard, sequence}
+	t.order[shard] = append(t.order[shard], at)
+	_, aggregate, _ := strings.Cut(string(data), `"aggregateId":{"S":"`)
+	t.aggregate[at], _, _ = strings.Cut(aggregate, `"`)
+}
+
 func newHistory() *history {
-	return &history{began: time.Now(), acks: map[simRecord][]simAck{}, running: map[string]simRecord{}}
+	return &history{began: time.Now(), acks: map[simRecord][]simAck{}, running: map[string]simRecord{}, fences: map[string]int64{}}
 }
 
 func (h *history) violate(format string, args ...any) {
@@ -86,6 +94,7 @@ func (h *history) stored(shard, checkpoint, owner string, fence int64) {
 	defer h.mu.Unlock()
 	h.step++
 	h.saves = append(h.saves, simSave{h.step, shard, checkpoint, owner, fence})
+	h.fences[shard] = max(h.fences[shard], fence)
 }
 
 // check compares the history with the stream. clean says that nothing may be handled twice; bound is WithMaxUnfinished; complete

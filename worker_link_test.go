@@ -1,186 +1,262 @@
 package outbox_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	ktypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/seed-1b628d3f/outbox"
 )
 
-var errGone = errors.New("the process is gone, or its network is")
+var (
+	errGone      = errors.New("the process is gone, or its network is")
+	errThrottled = errors.New("slow down")
+	errDenied    = &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "not now"}
+)
 
-// simLink is everything between one simulated process and the world: its requests, and the effects of its handlers. Requests are
-// struck on the wire, below the SDK, so that its retries are part of what is tested.
+// simLink is everything between one simulated process and the world: its calls, and the effects of its handlers.
 type simLink struct {
 	sim  *workerSim
-	next http.RoundTripper
-	dead chan struct{} // closed when the process has been killed
+	name string
 
 	mu      sync.Mutex
 	rng     *rand.Rand
-	trouble float64         // share of requests whose answer is lost, late, doubled or an error
-	cut     map[string]bool // services that cannot be reached
-	resumed chan struct{}   // not nil: the process is paused until it is closed
+	dead    bool
+	trouble float64              // share of calls whose answer is lost, late, doubled or an error
+	cut     map[string]time.Time // services that cannot be reached, until when
+	paused  time.Time            // until when the process is paused, or was
+	frozen  time.Time            // since when
+	missed  int                  // beats in a row that got no answer
+	good    time.Time            // when the last confirmed beat was sent
 
-	// Where the process is killed, counted over requests and handler effects.
-	points, killAt int
-	killAfter      bool
-	onKill         func()
+	// The process dies at its nth call of an operation, or effect of a handler, before or after it.
+	killAt simPoint
+	points map[string]int // how many there were, by operation
+	onKill func()
+}
+
+// simPoint is a place where a process may be killed.
+type simPoint struct {
+	operation string
+	n         int
+	after     bool
 }
 
 func (l *simLink) killed() bool {
-	select {
-	case <-l.dead:
-		return true
-	default:
-		return false
-	}
-}
-
-func (l *simLink) kill() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.killed() {
-		close(l.dead)
-	}
+	return l.dead
 }
 
 // point counts a place where the process may be killed, before or after what happens there.
-func (l *simLink) point() (before, after bool) {
+func (l *simLink) point(operation string) (before, after bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.points++
-	here := l.points == l.killAt
-	return here && !l.killAfter, here && l.killAfter
-}
-
-func (l *simLink) die() {
-	l.kill()
-	if l.onKill != nil {
-		l.onKill()
+	if l.dead {
+		return false, false
 	}
+	l.points[operation]++
+	here := l.killAt.operation == operation && l.points[operation] == l.killAt.n
+	return here && !l.killAt.after, here && l.killAt.after
 }
 
-// gate waits while the process is paused.
-func (l *simLink) gate() {
+// die is kill -9, as far as the world can see.
+func (l *simLink) die() {
 	l.mu.Lock()
-	resumed := l.resumed
+	l.dead = true
 	l.mu.Unlock()
-	if resumed != nil {
-		<-resumed
+	l.onKill()
+}
+
+// gate is passed by everything the process does: not while it is paused.
+func (l *simLink) gate() {
+	for {
+		l.mu.Lock()
+		wait := time.Until(l.paused)
+		l.mu.Unlock()
+		if wait <= 0 {
+			return
+		}
+		time.Sleep(wait)
 	}
 }
 
 func (l *simLink) pause(d time.Duration) {
 	l.mu.Lock()
-	l.resumed = make(chan struct{})
-	resumed := l.resumed
-	l.mu.Unlock()
-	time.Sleep(d)
-	l.mu.Lock()
-	l.resumed = nil
-	l.mu.Unlock()
-	close(resumed)
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.paused.Before(now) {
+		l.frozen = now
+	}
+	if until := now.Add(d); until.After(l.paused) {
+		l.paused = until
+	}
 }
 
-func (l *simLink) setCut(service string, cut bool) {
+// pausedSince returns for how long the process was paused after a time.
+func (l *simLink) pausedSince(t time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cut[service] = cut
+	return max(0, l.paused.Sub(t))
+}
+
+// mayBeLate reports whether the process is paused, or has just gone on: it cannot know yet how late it is.
+func (l *simLink) mayBeLate() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.paused) < 50*time.Millisecond
+}
+
+func (l *simLink) partition(service string, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut[service] = time.Now().Add(d)
 }
 
 func (l *simLink) isCut(service string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.cut[service] || l.killed()
+	return time.Now().Before(l.cut[service])
 }
 
-// strike draws what happens to a request.
-func (l *simLink) strike() (kind string, delay time.Duration) {
+// heal ends everything that goes wrong with a process that lives.
+func (l *simLink) heal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.rng.Float64() >= l.trouble {
-		return "", 0
-	}
-	kinds := []string{"throttle", "broken", "lost", "late", "slow", "double"}
-	return kinds[l.rng.IntN(len(kinds))], time.Duration(l.rng.Int64N(int64(3 * time.Second)))
+	clear(l.cut)
+	l.trouble = 0
 }
 
-func (l *simLink) RoundTrip(r *http.Request) (*http.Response, error) {
-	service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-	service, _, _ = strings.Cut(service, "_")
+func (l *simLink) setGood(t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.good = t
+}
+
+func (l *simLink) lastGood() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.good
+}
+
+// simFate is what happens to a call.
+type simFate struct {
+	kind                       string
+	there, back, again, silent time.Duration
+}
+
+func (l *simLink) strike(operation string) simFate {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	upTo := func(d time.Duration) time.Duration { return time.Duration(l.rng.Int64N(int64(d))) }
+	f := simFate{there: upTo(5 * time.Millisecond), back: upTo(5 * time.Millisecond), silent: upTo(4 * time.Second)}
+	switch l.rng.IntN(20) { // some take long, but not too long
+	case 0:
+		f.there = upTo(900 * time.Millisecond)
+	case 1:
+		f.back = upTo(900 * time.Millisecond)
+	}
+	if l.rng.Float64() >= l.trouble {
+		l.missed = 0
+		return f
+	}
+	if operation == "Beat" { // two in a row that are lost cost no lease, so that I12 can be checked
+		if l.missed++; l.missed > 2 {
+			l.missed = 0
+			return f
+		}
+	}
+	kinds := []string{"throttle", "broken", "lost", "slow", "late", "late", "double", "double"}
+	switch operation {
+	case "View", "ListShards", "GetShardIterator":
+		kinds = kinds[:4] // to ask once more changes nothing
+	case "GetRecords":
+		kinds = append(kinds[:4:4], "expired")
+	}
+	f.kind, f.again = kinds[l.rng.IntN(len(kinds))], upTo(time.Second)
+	if l.rng.IntN(2) == 0 {
+		f.again = upTo(15 * time.Second)
+	}
+	if f.kind == "slow" {
+		f.there += upTo(3 * time.Second)
+	}
+	return f
+}
+
+// carry lets a call of a process happen, or not. do is the call; it may happen once more, or later, or after its caller has gone.
+func carry[T any](ctx context.Context, l *simLink, service, operation string, do func() (T, error), throttled error) (T, error) {
+	var none T
 	l.gate()
-	before, after := l.point()
+	before, after := l.point(operation)
 	if before {
 		l.die()
 	}
-	if l.isCut(service) {
-		return nil, errGone
+	if l.killed() {
+		return none, errGone
 	}
-	kind, delay := l.strike()
-	switch kind {
-	case "broken":
-		return nil, errGone
-	case "throttle":
-		body := `{"__type":"ProvisionedThroughputExceededException","message":"slow down"}`
-		return &http.Response{StatusCode: 400, Header: http.Header{"Content-Type": {"application/x-amz-json-1.1"}}, Proto: "HTTP/1.1", ProtoMajor: 1,
-			ProtoMinor: 1, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: r}, nil
-	case "slow":
-		if !simSleep(r.Context(), delay) {
-			return nil, context.Cause(r.Context())
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	f, sent := l.strike(operation), time.Now()
+	if l.isCut(service + " policy") { // the request arrives, and is refused: reading stops, and begins anew
+		f.kind = "denied"
+	}
+	if l.isCut(service) { // refused at once, or no answer for a while
+		if f.silent < 3*time.Second {
+			simSleep(ctx, f.silent)
 		}
-		l.gate()
+		return none, errGone
 	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	if kind == "double" || kind == "late" { // a copy that the network kept arrives long after the caller has gone on
-		copied := r.Clone(context.WithoutCancel(r.Context())) // now: the original is the SDK's
+	later := func(d time.Duration) { // a copy that the network kept arrives when the caller may have gone on
 		l.sim.others.Go(func() {
-			time.Sleep(delay)
-			if answer, err := l.carryOut(copied, operation, body); err == nil {
-				answer.Body.Close()
-			}
+			time.Sleep(d)
+			_, _ = do()
 		})
-		if kind == "late" {
-			return nil, errGone
-		}
 	}
-	answer, err := l.carryOut(r.Clone(r.Context()), operation, body)
+	switch f.kind {
+	case "broken":
+		return none, errGone
+	case "throttle":
+		return none, throttled
+	case "denied":
+		return none, errDenied
+	case "expired":
+		return none, &ktypes.ExpiredIteratorException{}
+	case "late":
+		later(f.again)
+		return none, errGone
+	case "double":
+		later(f.again)
+	}
+	if !simSleep(ctx, f.there) { // the caller goes away, its request does not
+		later(f.there - time.Since(sent))
+		return none, context.Cause(ctx)
+	}
+	out, err := do()
 	if after {
 		l.die()
 	}
+	ended := !simSleep(ctx, f.back)
 	l.gate()
-	if err == nil && (kind == "lost" || l.isCut(service)) {
-		answer.Body.Close()
-		return nil, errGone
+	switch {
+	case f.kind == "lost", l.isCut(service), l.killed():
+		return none, errGone
+	case ended:
+		return none, context.Cause(ctx)
 	}
-	return answer, err
-}
-
-// carryOut lets the request happen, one at a time, so that the history has the order in which they did.
-func (l *simLink) carryOut(r *http.Request, operation string, body []byte) (*http.Response, error) {
-	l.sim.wire.Lock()
-	defer l.sim.wire.Unlock()
-	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	answer, err := l.next.RoundTrip(r)
-	if err != nil || answer.StatusCode != http.StatusOK || operation != "UpdateItem" && operation != "TransactWriteItems" {
-		return answer, err
+	if err == nil && (operation == "Beat" || operation == "Register") {
+		l.setGood(sent)
 	}
-	out, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return nil, err
-	}
-	answer.Body = io.NopCloser(bytes.NewReader(out))
-	l.sim.audit(operation, body, out)
-	return answer, nil
+	return out, err
 }
 
 func simSleep(ctx context.Context, d time.Duration) bool {
@@ -194,43 +270,81 @@ func simSleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-type simValue struct{ S, N string }
+var leaseOperations = []struct{ prefix, name string }{
+	{"SET #beat = :beat", "Beat"}, {"SET #checkpoint = :checkpoint", "Save"}, {"SET #beat = :zero", "Register"},
+	{"SET #checkpoint = if_not_exists", "Ensure"}, {"SET #owner = :me", "Claim"}, {"SET #want", "Want"}, {"REMOVE #owner", "Release"},
+	{"SET #owner = :to", "HandOver"}, {"SET #checkpoint = :end", "End"}, {"SET #ttl", "Gone"},
+}
 
-// audit notes what a write has made of a lease.
-func (s *workerSim) audit(operation string, request, answer []byte) {
-	shardOf := func(id string) string {
-		_, shard, _ := strings.Cut(id, "#L#")
-		return shard
-	}
-	var row struct {
-		Attributes map[string]json.RawMessage
-		// of a transaction
-		TransactItems []struct {
-			Update struct {
-				Key                       map[string]simValue
-				ExpressionAttributeValues map[string]json.RawMessage
-			}
+// leaseOperation names a write by its expressions.
+func leaseOperation(update, condition string) string {
+	for _, o := range leaseOperations {
+		if strings.HasPrefix(update, o.prefix) {
+			return o.name
 		}
 	}
-	if operation == "TransactWriteItems" {
-		if json.Unmarshal(request, &row) != nil || len(row.TransactItems) == 0 {
-			return
-		}
-		if end := row.TransactItems[0].Update; strings.Contains(string(end.ExpressionAttributeValues[":end"]), "SHARD_END") {
-			s.stored(shardOf(end.Key["id"].S), "SHARD_END", "", -1)
-		}
-		return
+	switch {
+	case strings.HasPrefix(update, "SET #dead") && strings.HasPrefix(condition, "#beat"):
+		return "MarkDead"
+	case strings.HasPrefix(update, "SET #dead"):
+		return "Retire"
+	case update == "":
+		return "ForgetWorker"
 	}
-	if json.Unmarshal(answer, &row) != nil {
-		return
-	}
-	get := func(name string) (v simValue) {
-		_ = json.Unmarshal(row.Attributes[name], &v) // what is missing is empty
-		return v
-	}
-	if shard := shardOf(get("id").S); shard != "" {
-		var fence int64
-		_ = json.Unmarshal([]byte(get("fence").N), &fence)
-		s.stored(shard, get("checkpoint").S, get("owner").S, fence)
-	}
+	panic("unknown update " + update)
+}
+
+type simActor struct{}
+
+// detached is a context for a request, which goes on when its caller has gone. It says who sent it.
+func (l *simLink) detached() context.Context {
+	return context.WithValue(context.Background(), simActor{}, l)
+}
+
+// simLeases is a process's way to the simulated table.
+type simLeases struct {
+	outbox.LeaseClient // to create a table
+	l                  *simLink
+	t                  *simTable
+}
+
+var tableThrottled = &types.ProvisionedThroughputExceededException{}
+
+func (c simLeases) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	return carry(ctx, c.l, "DynamoDB", "View", func() (*dynamodb.QueryOutput, error) { return c.t.Query(c.l.detached(), in) }, tableThrottled)
+}
+
+func (c simLeases) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	return carry(ctx, c.l, "DynamoDB", leaseOperation(*in.UpdateExpression, *in.ConditionExpression),
+		func() (*dynamodb.UpdateItemOutput, error) { return c.t.UpdateItem(c.l.detached(), in) }, tableThrottled)
+}
+
+func (c simLeases) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
+	return carry(ctx, c.l, "DynamoDB", "ForgetWorker", func() (*dynamodb.DeleteItemOutput, error) { return c.t.DeleteItem(c.l.detached(), in) }, tableThrottled)
+}
+
+func (c simLeases) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	return carry(ctx, c.l, "DynamoDB", "End", func() (*dynamodb.TransactWriteItemsOutput, error) { return c.t.TransactWriteItems(c.l.detached(), in) }, tableThrottled)
+}
+
+// simReads is a process's way to the simulated stream.
+type simReads struct {
+	l *simLink
+	s *simStream
+}
+
+var streamThrottled = &ktypes.ProvisionedThroughputExceededException{}
+
+func (c simReads) ListShards(ctx context.Context, in *kinesis.ListShardsInput, _ ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error) {
+	return carry(ctx, c.l, "Kinesis", "ListShards", func() (*kinesis.ListShardsOutput, error) { return c.s.ListShards(context.Background(), in) }, streamThrottled)
+}
+
+func (c simReads) GetShardIterator(ctx context.Context, in *kinesis.GetShardIteratorInput, _ ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error) {
+	return carry(ctx, c.l, "Kinesis", "GetShardIterator", func() (*kinesis.GetShardIteratorOutput, error) {
+		return c.s.GetShardIterator(context.Background(), in)
+	}, streamThrottled)
+}
+
+func (c simReads) GetRecords(ctx context.Context, in *kinesis.GetRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error) {
+	return carry(ctx, c.l, "Kinesis", "GetRecords", func() (*kinesis.GetRecordsOutput, error) { return c.s.GetRecords(context.Background(), in) }, streamThrottled)
 }

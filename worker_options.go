@@ -129,7 +129,7 @@ func WithHandlerRetry(r Retry) WorkerOption {
 }
 
 // WithStockReader makes the SDK read the answers of GetRecords by itself. Default: answers of the usual form are read by a
-// deserializer of this package, which takes half the CPU time and memory, and all others by the SDK.
+// deserializer of this package, which takes half the CPU time and uses its memory again, and all others by the SDK.
 func WithStockReader() WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		c.stockReader = true

@@ -2,8 +2,10 @@ package outbox_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,5 +155,53 @@ func TestAMissingLeaseTableEndsRun(t *testing.T) {
 		require.ErrorContains(t, *w.err, "outbox: worker of stream events: ")
 		var missing *types.ResourceNotFoundException
 		require.ErrorAs(t, *w.err, &missing)
+	})
+}
+
+// What a handler keeps of an event stays as it was, although the memory of the answers that it came with is used again.
+func TestWhatAHandlerKeepsOutlivesTheAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		var events []outbox.Event[orderCreated]
+		var records []outbox.Record
+		w := f.start(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			r, _ := outbox.RecordFromContext(ctx)
+			f.mu.Lock()
+			events, records = append(events, e), append(records, r)
+			f.mu.Unlock()
+			f.note(t, e)
+			return nil
+		})
+		seen := map[string]bool{}
+		for round := range 8 {
+			var ids []string
+			for i := range 60 { // enough for an answer of more than one chunk of memory
+				e := event(fmt.Sprintf("e-%d-%d", round, i))
+				e.AggregateID = "order of " + e.ID
+				e.Headers = map[string]string{"of": e.ID}
+				e.Data = orderCreated{e.ID, strings.Repeat(e.ID+" ", 20+i)}
+				require.NoError(t, f.writer.Put(t.Context(), "orders", order{e.AggregateID}, e))
+				ids = append(ids, e.ID)
+			}
+			f.await(t, "handled", time.Minute, f.all(ids))
+		}
+		require.NoError(t, w.stop())
+		for i, e := range events {
+			number := 0
+			_, err := fmt.Sscanf(e.ID[strings.LastIndex(e.ID, "-"):], "-%d", &number)
+			require.NoError(t, err)
+			want := orderCreated{e.ID, strings.Repeat(e.ID+" ", 20+number)}
+			payload, err := json.Marshal(want)
+			require.NoError(t, err)
+			require.Equal(t, want, e.Data)
+			require.Equal(t, "order of "+e.ID, e.AggregateID)
+			require.Equal(t, string(payload), string(records[i].Payload))
+			require.Equal(t, map[string]string{"of": e.ID}, records[i].Headers)
+			require.Equal(t, e.ID, records[i].ID)
+			place := records[i].ShardID + records[i].SequenceNumber
+			require.Falsef(t, seen[place], "two records are at %s", place)
+			seen[place] = true
+		}
 	})
 }

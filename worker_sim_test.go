@@ -4,92 +4,116 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/big"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	ktypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
 )
 
 const (
-	simBound = 40
-	simDrain = 20 * time.Second
+	simBound    = 12 // WithMaxUnfinished
+	simDrain    = 20 * time.Second
+	simLease    = 8 * time.Second
+	simAttempts = 4 // at an event that always fails
 )
+
+// simCloud is what the workers of a simulation share: a stream, and a table for the leases.
+type simCloud interface {
+	connect(l *simLink) (outbox.KinesisClient, outbox.LeaseClient)
+	publish(id, aggregate string)
+	split(pick int)
+	merge(pick int)
+	arrived() // waits until what is published is in the stream
+	truth() truth
+	close()
+}
 
 // workerSim is a fleet of workers of the real package, their stream and their table, in one bubble.
 type workerSim struct {
-	*world
+	simCloud
 	*history
 	t      *testing.T
-	wire   sync.Mutex // one write of a lease at a time
 	others sync.WaitGroup
 
-	rngMu   sync.Mutex
-	rng     *rand.Rand
-	slow    time.Duration // how long a handler takes at most
-	failing float64       // share of attempts that fail
+	rngMu    sync.Mutex
+	rng      *rand.Rand // of handlers
+	slow     time.Duration
+	failing  float64 // share of attempts that fail
+	retry    outbox.Retry
+	poison   string                                                           // an event that always fails
+	poisoned []int64                                                          // the fences of attempts at it
+	calm     bool                                                             // nothing fails any more
+	effect   func(ctx context.Context, run func(context.Context) error) error // a bug to plant in a handler
 
 	workers []*simWorker
-	ids     map[string]bool
+	events  int
 }
 
 type simWorker struct {
 	*simLink
-	name   string
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error
+	lost   int // leases
 }
 
-func newWorkerSim(t *testing.T, seed uint64) *workerSim {
-	s := &workerSim{world: newWorldWith(t), history: newHistory(), t: t, rng: rand.New(rand.NewPCG(seed, 2)), slow: 50 * time.Millisecond, ids: map[string]bool{}}
-	table, err := outbox.NewLeaseTable(s.DynamoDB, "leases", "mails")
-	require.NoError(t, err)
-	require.NoError(t, table.Create(t.Context()))
+func newWorkerSim(t *testing.T, seed uint64, wire bool) *workerSim {
+	s := &workerSim{history: newHistory(), t: t, rng: rand.New(rand.NewPCG(seed, 2)), slow: 50 * time.Millisecond, retry: outbox.Retry{MaxDelay: 2 * time.Second}}
+	if wire {
+		s.simCloud = newWireCloud(t, s)
+	} else {
+		s.simCloud = newCheapCloud(s, seed)
+	}
 	return s
 }
 
-func (s *workerSim) float() float64 {
+func (s *workerSim) fails(event string) bool {
 	s.rngMu.Lock()
 	defer s.rngMu.Unlock()
-	return s.rng.Float64()
+	return !s.calm && (event == s.poison || s.rng.Float64() < s.failing)
 }
 
-func (s *workerSim) upTo(d time.Duration) time.Duration { return time.Duration(s.float() * float64(d)) }
+func (s *workerSim) upTo(d time.Duration) time.Duration {
+	s.rngMu.Lock()
+	defer s.rngMu.Unlock()
+	return time.Duration(s.rng.Float64() * float64(d))
+}
 
-// start1 starts a process with one worker.
-func (s *workerSim) start1(prepare func(*simLink), opts ...outbox.WorkerOption) *simWorker {
-	name := fmt.Sprint("w", len(s.workers))
-	config := s.Config()
-	l := &simLink{sim: s, next: s.HTTPClient().Transport, dead: make(chan struct{}), rng: rand.New(rand.NewPCG(uint64(len(s.workers)), uint64(s.float()*1e9))),
-		cut: map[string]bool{}}
-	config.HTTPClient = &http.Client{Transport: l}
-	w := &simWorker{simLink: l, name: name, done: make(chan struct{})}
+// join starts a process with one worker, which dies at a point if one is given.
+func (s *workerSim) join(trouble float64, killAt ...simPoint) *simWorker {
+	l := &simLink{sim: s, name: fmt.Sprint("w", len(s.workers)), rng: rand.New(rand.NewPCG(uint64(len(s.workers)), uint64(s.upTo(1e9)))),
+		trouble: trouble, cut: map[string]time.Time{}, points: map[string]int{}}
+	w := &simWorker{simLink: l, done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(s.t.Context())
 	w.cancel, l.onKill = cancel, cancel
-	if prepare != nil {
-		prepare(l)
+	for _, at := range killAt {
+		l.killAt = at
 	}
-	leases, err := outbox.NewLeaseTable(dynamodb.NewFromConfig(config), "leases", "mails")
+	stream, table := s.connect(l)
+	leases, err := outbox.NewLeaseTable(table, "leases", "mails")
 	require.NoError(s.t, err)
 	c := newConsumer(s.t, quiet(), outbox.WithTables("events"))
 	outbox.Handle(c, func(ctx context.Context, e outbox.Event[orderCreated]) error { return s.handle(ctx, w, e) })
-	worker, err := outbox.NewWorker(kinesis.NewFromConfig(config), "events", c, leases, append([]outbox.WorkerOption{
-		outbox.WithMaxUnfinished(simBound), outbox.WithDrainTimeout(simDrain), outbox.WithBatchSize(15),
-		outbox.WithHandlerRetry(outbox.Retry{MaxDelay: 2 * time.Second})}, opts...)...)
+	worker, err := outbox.NewWorker(stream, "events", c, leases,
+		outbox.WithMaxUnfinished(simBound), outbox.WithDrainTimeout(simDrain), outbox.WithLeaseDuration(simLease), outbox.WithBatchSize(7),
+		outbox.WithHandlerRetry(s.retry), outbox.WithWorkerHooks(outbox.WorkerHooks{
+			Lease: func(e outbox.LeaseEvent) { s.lease(w, e) },
+			DataLost: func(d outbox.DataLoss) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.violate("I5: %s says that data are lost: %+v", w.name, d)
+			},
+		}))
 	require.NoError(s.t, err)
 	s.workers = append(s.workers, w)
 	go func() {
@@ -97,6 +121,14 @@ func (s *workerSim) start1(prepare func(*simLink), opts ...outbox.WorkerOption) 
 		w.err = worker.Run(ctx)
 	}()
 	return w
+}
+
+func (s *workerSim) lease(w *simWorker, e outbox.LeaseEvent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.Kind == outbox.LeaseLost {
+		w.lost++
+	}
 }
 
 var errSim = errors.New("the handler fails")
@@ -109,22 +141,52 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 	if w.killed() {
 		return errGone
 	}
-	s.start(w.name, e.AggregateID, at, r.Fence)
-	ok := simSleep(ctx, s.upTo(s.slow)) && s.float() >= s.failing
-	w.gate()
-	before, after := w.point()
-	if before {
-		w.die()
+	run := func(ctx context.Context) error {
+		s.start(w.name, e.AggregateID, at, r.Fence)
+		s.mayRun(w, at, r.Fence)
+		ok := simSleep(ctx, s.upTo(s.slow)) && !s.fails(e.ID)
+		w.gate()
+		before, after := w.point("Handler")
+		if before {
+			w.die()
+		}
+		ok = ok && !w.killed()
+		if ok {
+			s.mayRun(w, at, r.Fence)
+		}
+		s.end(w.name, e.AggregateID, at, r.Fence, ok)
+		if e.ID == s.poison && !ok {
+			s.mu.Lock()
+			s.poisoned = append(s.poisoned, r.Fence)
+			s.mu.Unlock()
+		}
+		if after {
+			w.die()
+		}
+		if !ok {
+			return errSim
+		}
+		return nil
 	}
-	ok = ok && !w.killed()
-	s.end(w.name, e.AggregateID, at, r.Fence, ok)
-	if after {
-		w.die()
+	if s.effect != nil {
+		return s.effect(ctx, run)
 	}
-	if !ok {
-		return errSim
+	return run(ctx)
+}
+
+// mayRun checks that a process still has the right to run a handler, unless it cannot know better because it was paused.
+func (s *workerSim) mayRun(w *simWorker, at simRecord, fence int64) {
+	late := time.Since(w.lastGood())
+	paused := w.mayBeLate()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch newest := s.fences[at.shard]; {
+	case paused:
+	case late > simLease:
+		s.violate("I13: %s handles %v %v after its last good beat", w.name, at, late)
+	case fence < newest:
+		s.violate("I13: %s handles %v with fence %d, and somebody has fence %d", w.name, at, fence, newest)
 	}
-	return nil
 }
 
 // stop ends a worker in good order, and checks that it does so in time.
@@ -132,219 +194,262 @@ func (s *workerSim) stop(w *simWorker) {
 	start := time.Now()
 	w.cancel()
 	<-w.done
+	took := time.Since(start)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if took := time.Since(start); took > simDrain+2*time.Second {
+	if limit := simDrain + 2*time.Second + w.pausedSince(start); took > limit {
 		s.violate("I14: Run of %s returned after %v", w.name, took)
 	}
-	if w.err != nil && !w.killed() {
+	if poison := (*outbox.HandlerError)(nil); w.err != nil && !w.killed() && !(s.poison != "" && errors.As(w.err, &poison)) {
 		s.violate("Run of %s: %v", w.name, w.err)
 	}
+	for key, r := range s.running {
+		if strings.HasPrefix(key, w.name+"/") && !w.killed() {
+			s.violate("I14: Run of %s has returned while %v is handled", w.name, r)
+		}
+	}
 }
 
-func (s *workerSim) publish(n int) {
+// send publishes n events.
+func (s *workerSim) send(n int, rng *rand.Rand) {
 	for range n {
-		e := event(fmt.Sprint("e", len(s.ids)))
-		e.AggregateID = fmt.Sprint("a", int(s.float()*12))
-		require.NoError(s.t, s.writer.Put(s.t.Context(), "orders", order{e.ID}, e))
-		s.ids[e.ID] = true
+		s.publish(fmt.Sprint("e", s.events), fmt.Sprint("a", rng.IntN(8)))
+		s.events++
 	}
 }
 
-func (s *workerSim) shards() []ktypes.Shard {
-	out, err := s.Kinesis.ListShards(s.t.Context(), &kinesis.ListShardsInput{StreamName: aws.String("events")})
-	require.NoError(s.t, err)
-	return out.Shards
-}
-
-// reshard splits an open shard, or merges two.
-func (s *workerSim) reshard(split bool) {
-	low := func(sh ktypes.Shard) *big.Int {
-		n, _ := new(big.Int).SetString(*sh.HashKeyRange.StartingHashKey, 10)
-		return n
-	}
-	high := func(sh ktypes.Shard) *big.Int {
-		n, _ := new(big.Int).SetString(*sh.HashKeyRange.EndingHashKey, 10)
-		return n
-	}
-	var open []ktypes.Shard
-	for _, sh := range s.shards() {
-		if sh.SequenceNumberRange.EndingSequenceNumber == nil {
-			open = append(open, sh)
-		}
-	}
-	a := open[int(s.float()*float64(len(open)))]
-	if split && len(open) < 6 {
-		middle := new(big.Int).Add(low(a), high(a))
-		_, err := s.Kinesis.SplitShard(s.t.Context(), &kinesis.SplitShardInput{StreamName: aws.String("events"), ShardToSplit: a.ShardId,
-			NewStartingHashKey: aws.String(middle.Rsh(middle, 1).String())})
-		require.NoError(s.t, err)
-		return
-	}
-	for _, b := range open {
-		if new(big.Int).Sub(low(b), high(a)).Cmp(big.NewInt(1)) == 0 {
-			_, err := s.Kinesis.MergeShards(s.t.Context(), &kinesis.MergeShardsInput{StreamName: aws.String("events"), ShardToMerge: a.ShardId, AdjacentShardToMerge: b.ShardId})
-			require.NoError(s.t, err)
-			return
-		}
+func (w *simWorker) ended() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
 	}
 }
 
-// truth reads the stream.
-func (s *workerSim) truth() truth {
-	t := truth{map[string][]simRecord{}, map[simRecord]string{}, map[string][]string{}}
-	for _, sh := range s.shards() {
-		id := *sh.ShardId
-		for _, p := range []*string{sh.ParentShardId, sh.AdjacentParentShardId} {
-			if p != nil {
-				t.parents[id] = append(t.parents[id], *p)
-			}
-		}
-		it, err := s.Kinesis.GetShardIterator(s.t.Context(), &kinesis.GetShardIteratorInput{StreamName: aws.String("events"), ShardId: &id, ShardIteratorType: ktypes.ShardIteratorTypeTrimHorizon})
-		require.NoError(s.t, err)
-		for next := it.ShardIterator; next != nil; {
-			out, err := s.Kinesis.GetRecords(s.t.Context(), &kinesis.GetRecordsInput{ShardIterator: next})
-			require.NoError(s.t, err)
-			for _, r := range out.Records {
-				at := simRecord{id, *r.SequenceNumber}
-				t.order[id] = append(t.order[id], at)
-				_, aggregate, _ := strings.Cut(string(r.Data), `"aggregateId":{"S":"`)
-				t.aggregate[at], _, _ = strings.Cut(aggregate, `"`)
-			}
-			if next = out.NextShardIterator; len(out.Records) == 0 && aws.ToInt64(out.MillisBehindLatest) == 0 {
-				break
-			}
+// living are the workers that run, and have not been told to stop.
+func (s *workerSim) living(stopping map[*simWorker]bool) (living []*simWorker) {
+	for _, w := range s.workers {
+		if !w.killed() && !stopping[w] && !w.ended() {
+			living = append(living, w)
 		}
 	}
-	return t
+	return living
 }
 
-// settle waits, without faults, until everything is handled, stops everything in good order, and checks the history.
-func (s *workerSim) settle(clean bool) (duplicates int) {
-	require.NoError(s.t, s.Drain(s.t.Context()))
+// heal ends the failures of handlers.
+func (s *workerSim) heal() {
+	s.rngMu.Lock()
+	defer s.rngMu.Unlock()
+	s.calm = true
+}
+
+// settle waits, without faults, until everything is handled and balanced, stops everything in good order, and checks the history.
+// Clean says that nothing may have been handled twice.
+func (s *workerSim) settle(clean bool, stopping map[*simWorker]bool) (duplicates int) {
+	for _, w := range s.workers {
+		w.heal()
+	}
+	s.heal()
+	s.arrived()
 	t := s.truth()
 	total := 0
 	for _, records := range t.order {
 		total += len(records)
 	}
-	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	cheap, _ := s.simCloud.(*cheapCloud)
+	wrong := ""
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(250 * time.Millisecond) {
 		s.mu.Lock()
 		handled := len(s.acks)
 		s.mu.Unlock()
-		if handled >= total || time.Now().After(deadline) { // what is missing then is a violation of I5 or I8
+		if wrong = ""; cheap != nil {
+			wrong = cheap.unbalanced(s.living(stopping))
+		}
+		if handled >= total && wrong == "" || time.Now().After(deadline) {
 			break
 		}
 	}
+	s.mu.Lock()
+	if wrong != "" {
+		s.violate("I8: %s", wrong)
+	}
+	// Each owner after the last attempt makes one more, before it stops.
+	if owners := len(slices.Compact(slices.Sorted(slices.Values(s.poisoned)))); len(s.poisoned) > simAttempts+max(0, owners-1) {
+		s.violate("I10: %d attempts of %d owners at a record that always fails, after %d the worker stops", len(s.poisoned), owners, simAttempts)
+	}
+	if total != s.events {
+		s.violate("the stream has %d records of %d events", total, s.events)
+	}
+	s.mu.Unlock()
 	for _, w := range s.workers {
 		s.stop(w)
 	}
 	s.others.Wait()
-	if total != len(s.ids) {
-		s.mu.Lock()
-		s.violate("the stream has %d records of %d events", total, len(s.ids))
-		s.mu.Unlock()
+	if cheap != nil {
+		if owned := cheap.owned(); len(owned) > 0 {
+			s.violations = append(s.violations, fmt.Sprintf("I14: all workers have stopped, and %s", owned))
+		}
 	}
 	return s.check(t, clean, simBound)
 }
 
-var simKinds = []string{"clean", "reshard", "crash", "pause", "partition", "answers", "handlers", "storm"}
+// simKind says what goes wrong in a schedule.
+type simKind struct {
+	name    string
+	events  []string
+	trouble float64 // share of calls that meet with trouble
+	clean   bool    // nothing may be handled twice, and no lease be lost
+	slow    bool    // handlers take up to a second, and fail now and then
+	poison  bool    // an event always fails, so that one worker after the other stops
+}
 
-// simulate runs a schedule of a kind, decided by the seed.
-func simulate(t *testing.T, kind string, seed uint64) (violations []string, duplicates int) {
+// simSteady happens in every schedule: workers come and go, up to 5 at once.
+var simSteady = []string{"join", "join", "stop", "rest"}
+
+var simKinds = []simKind{
+	{name: "clean", clean: true},
+	{name: "reshard", events: []string{"split", "merge", "split under drain", "merge under drain"}, clean: true},
+	{name: "crash", events: []string{"crash", "crash", "crash", "split", "merge"}},
+	{name: "pause", events: []string{"pause", "pause", "pause", "split"}},
+	{name: "partition", events: []string{"cut DynamoDB", "cut DynamoDB", "cut Kinesis", "cut Kinesis policy", "split"}, slow: true},
+	{name: "answers", events: []string{"split", "merge", "split under drain", "cut Kinesis policy"}, trouble: 0.2, clean: true},
+	{name: "handlers", events: []string{"crash", "split under drain", "split under drain", "merge under drain"}, slow: true},
+	{name: "poison", events: []string{"split", "merge", "stop"}, poison: true},
+	{name: "clock", events: []string{"freeze", "expire", "expire", "split"}},
+	{name: "storm", events: []string{"crash", "crash", "pause", "pause", "cut DynamoDB", "cut DynamoDB", "cut Kinesis", "cut Kinesis policy", "freeze", "expire", "split", "merge",
+		"split under drain", "merge under drain"}, trouble: 0.1, slow: true},
+}
+
+// simulate runs one schedule: one worker at first, then ten times up to 16 events are published, up to 3 s pass, and one thing of the
+// kind happens. At the end two workers are left and nothing goes wrong any more, until everything is handled and shared evenly. plant,
+// if not nil, puts a bug into the world.
+func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*workerSim)) (violations []string, duplicates int) {
 	bubble(t, func(t *testing.T) {
-		s := newWorkerSim(t, seed)
-		defer s.Close()
-		is := func(kinds ...string) bool {
-			for _, k := range append(kinds, "storm") {
-				if k == kind {
-					return true
-				}
-			}
-			return false
+		s := newWorkerSim(t, seed, wire)
+		defer s.close()
+		if plant != nil {
+			plant(s)
 		}
-		if is("handlers") {
-			s.slow, s.failing = time.Second, 0.1
+		if kind.slow {
+			s.slow, s.failing, s.retry = time.Second, 0.2, outbox.Retry{BaseDelay: time.Second, MaxDelay: 4 * time.Second}
 		}
-		trouble := func(l *simLink) {
-			if is("answers") {
-				l.trouble = 0.05
-			}
+		if kind.poison {
+			s.poison, s.retry = "e9", outbox.Retry{MaxAttempts: simAttempts, MaxDelay: time.Second}
 		}
-		alive := []*simWorker{s.start1(trouble)}
-		pick := func() int { return int(s.float() * float64(len(alive))) }
+		rng := rand.New(rand.NewPCG(seed, 3))
+		upTo := func(d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d))) }
+		events := slices.Concat(simSteady, kind.events)
+		stopping := map[*simWorker]bool{}
+		stop := func(w *simWorker) {
+			stopping[w] = true
+			s.others.Go(func() { s.stop(w) })
+		}
+		s.join(kind.trouble)
 		goroutines, most := runtime.NumGoroutine(), 0
-		for range 12 {
-			s.publish(int(s.float() * 30))
-			time.Sleep(s.upTo(3 * time.Second))
-			switch n := pick(); int(s.float() * 7) {
-			case 0, 1:
-				if len(alive) < 5 {
-					alive = append(alive, s.start1(trouble))
+		for range 10 {
+			s.send(rng.IntN(16), rng)
+			time.Sleep(upTo(3 * time.Second))
+			living := s.living(stopping)
+			if len(living) == 0 { // they have met the poison
+				living = append(living, s.join(kind.trouble))
+			}
+			w := living[rng.IntN(len(living))]
+			event, pick, d := events[rng.IntN(len(events))], rng.IntN(1<<20), upTo(20*time.Second)
+			event, drains := strings.CutSuffix(event, " under drain")
+			drains = drains && len(living) > 1
+			stopsFirst := drains && rng.IntN(2) == 0
+			if stopsFirst {
+				stop(w)
+				time.Sleep(upTo(time.Second))
+			}
+			switch event {
+			case "join":
+				if len(living) < 5 {
+					s.join(kind.trouble)
 				}
-			case 2:
-				if len(alive) > 1 {
-					s.stop(alive[n])
-					alive = append(alive[:n], alive[n+1:]...)
+			case "stop":
+				if len(living) > 1 {
+					stop(w)
 				}
-			case 3:
-				if is("reshard") || kind == "clean" {
-					s.reshard(s.float() < 0.6)
+			case "split":
+				s.split(pick)
+			case "merge":
+				s.merge(pick)
+			case "crash":
+				w.die()
+				s.join(kind.trouble)
+			case "pause":
+				w.pause(d)
+			case "freeze": // to each process, its clock jumps
+				for _, w := range living {
+					w.pause(d)
 				}
-			case 4:
-				if is("crash", "handlers") {
-					alive[n].die()
-					alive[n] = s.start1(trouble)
+			case "expire":
+				if c, ok := s.simCloud.(*cheapCloud); ok {
+					c.expire(rng)
 				}
-			case 5:
-				if is("pause") {
-					w, d := alive[n], s.upTo(20*time.Second)
-					s.others.Go(func() { w.pause(d) })
-				}
-			case 6:
-				if is("partition") {
-					w, d, service := alive[n], s.upTo(15*time.Second), []string{"DynamoDB", "Kinesis"}[int(s.float()*2)]
-					w.setCut(service, true)
-					s.others.Go(func() { time.Sleep(d); w.setCut(service, false) })
-				}
+			case "cut DynamoDB", "cut Kinesis", "cut Kinesis policy":
+				w.partition(strings.TrimPrefix(event, "cut "), d)
+			}
+			if drains && !stopsFirst {
+				time.Sleep(upTo(2 * time.Second))
+				stop(w)
 			}
 			most = max(most, runtime.NumGoroutine()-goroutines)
 		}
-		for _, w := range s.workers {
-			w.mu.Lock()
-			w.trouble = 0
-			w.mu.Unlock()
+		s.heal()
+		time.Sleep(2 * time.Second)
+		for living := s.living(stopping); len(living) != 2; living = s.living(stopping) {
+			if len(living) < 2 {
+				s.join(0)
+			} else {
+				stop(living[0])
+			}
 		}
-		s.failing = 0
-		duplicates = s.settle(kind == "clean" || kind == "reshard")
-		if most > 400 { // 5 workers, up to 6 shards, and workers that drain
+		duplicates = s.settle(kind.clean, stopping)
+		if most > 600 { // 5 workers, up to 6 shards and their ends, and workers that drain
 			s.violations = append(s.violations, fmt.Sprintf("I11: %d goroutines", most))
+		}
+		for _, w := range s.workers {
+			if kind.clean && w.lost > 0 {
+				s.violations = append(s.violations, fmt.Sprintf("I12: %s has lost %d leases though it was well", w.name, w.lost))
+			}
 		}
 		violations = s.violations
 	})
 	return violations, duplicates
 }
 
+func simNumber(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return otherwise
+}
+
 // WORKER_SEEDS is how many seeds of each kind are run, WORKER_SEED the only one. WORKER_FIRST is where they begin. A seed decides the
 // schedule, not what the scheduler and random pauses make of it: a failure may need several runs to come back.
 func TestWorkerSimulation(t *testing.T) {
-	number := func(name string, otherwise int) int {
-		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-			return n
-		}
-		return otherwise
-	}
-	first, seeds := number("WORKER_FIRST", 1), number("WORKER_SEEDS", 4)
-	if one := number("WORKER_SEED", 0); one > 0 {
+	seeds := simNumber("WORKER_SEEDS", 40)
+	t.Run("cheap", func(t *testing.T) { runSeeds(t, seeds, false) })
+	t.Run("wire", func(t *testing.T) { runSeeds(t, simNumber("WORKER_WIRE_SEEDS", min(seeds, 2)), true) })
+}
+
+func runSeeds(t *testing.T, seeds int, wire bool) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	first := simNumber("WORKER_FIRST", 1)
+	if one := simNumber("WORKER_SEED", 0); one > 0 {
 		first, seeds = one, 1
 	}
 	for _, kind := range simKinds {
-		t.Run(kind, func(t *testing.T) {
+		t.Run(kind.name, func(t *testing.T) {
 			total := 0
 			for seed := first; seed < first+seeds; seed++ {
-				violations, duplicates := simulate(t, kind, uint64(seed))
+				violations, duplicates := simulate(t, kind, uint64(seed), wire, nil)
 				total += duplicates
 				if len(violations) > 0 {
-					require.Failf(t, "an invariant is broken", "WORKER_SEED=%d of kind %s:\n%s", seed, kind, strings.Join(violations[:min(6, len(violations))], "\n"))
+					require.Failf(t, "an invariant is broken", "WORKER_SEED=%d of kind %s:\n%s", seed, kind.name, strings.Join(violations[:min(6, len(violations))], "\n"))
 				}
 			}
 			t.Logf("%d seeds, %d records were handled twice", seeds, total)

@@ -82,7 +82,7 @@ func writerRows() []row {
 	ctx := context.Background()
 	in := prebuilt(w)
 	return []row{{
-		group: "Writer over the SDK's bare call, on loopback", name: "Put of a row and an event", target: "at most 4 % and 45 allocs more",
+		group: "Writer over the SDK's bare call, on loopback", name: "Put of a row and an event", target: "at most 4 % and 45 allocs more", slice: loopback,
 		sides: []side{
 			{"Put", 1, func() {
 				if err := w.Put(ctx, "orders", somePlaced, someEvent); err != nil {

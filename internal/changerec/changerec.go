@@ -3,7 +3,7 @@
 // soon as it knows that a record is no event.
 //
 // The pass only notes where values stand. What an event needs of them is unescaped once, afterwards: its short strings into
-// one allocation that they share, the payload into another.
+// memory that they share, the payload into other memory. Both may be shared with other events of a batch.
 //
 // It knows both envelopes and how attribute values look on the wire. It must not know handlers, delivery or the library's
 // own types.
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
 // Layout names the attributes of an event row. An empty name means that rows have no such attribute.
@@ -103,15 +104,17 @@ type record struct {
 	image                           [attributes]value
 	text                            []byte // what the payload stands for, if its kind is done
 	tried                           bool   // text has been allocated
+	slab                            *slab.Slab
 }
 
 // Decode reads one record into e. tables limits what counts as an event to the named tables; empty means any. Unless both
-// results are zero, e holds nothing of use. The event shares no memory with data.
+// results are zero, e holds nothing of use. The event shares no memory with data; its strings and payload are from s, which may
+// be nil.
 //
 // As with encoding/json into a map, of two members with the same name the later one counts. A record that is known not to
 // be an event is not read to its end, so what follows there is not checked.
-func Decode(e *Event, data []byte, layout *Layout, tables []string) (NotEvent, *Error) {
-	var r record
+func Decode(e *Event, data []byte, layout *Layout, tables []string, s *slab.Slab) (NotEvent, *Error) {
+	r := record{slab: s}
 	c := jsonscan.New(data)
 	if !c.Enter('{') {
 		c.Value()

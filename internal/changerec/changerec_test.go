@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
 var layout = &Layout{
@@ -25,7 +27,7 @@ func image(attributes string) string {
 
 func decode(t testing.TB, text string) Event {
 	var e Event
-	reason, err := Decode(&e, []byte(text), layout, nil)
+	reason, err := Decode(&e, []byte(text), layout, nil, nil)
 	require.Nil(t, err, text)
 	require.Zero(t, reason, text)
 	return e
@@ -77,7 +79,7 @@ func TestWhatIsNoEventStopsAtOnce(t *testing.T) {
 		`{"eventSourceARN":"arn:aws:dynamodb:r:1:table/other/stream/x","eventName":"INSERT","dynamodb":{}}`: OtherTable,
 	} {
 		var e Event
-		reason, err := Decode(&e, []byte(text), layout, []string{"events", "more"})
+		reason, err := Decode(&e, []byte(text), layout, []string{"events", "more"}, nil)
 		require.Nil(t, err, text)
 		require.Equal(t, want, reason, text)
 		require.NotEmpty(t, reason.Error())
@@ -121,7 +123,7 @@ func TestAllocations(t *testing.T) {
 		data := []byte(text)
 		require.Equal(t, want, testing.AllocsPerRun(100, func() {
 			e = Event{}
-			_, _ = Decode(&e, data, layout, []string{"events"})
+			_, _ = Decode(&e, data, layout, []string{"events"}, nil)
 		}), "%.100s", text)
 	}
 }
@@ -141,14 +143,24 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		before := bytes.Clone(data)
 		var got, want Event
-		reason, bad := Decode(&got, data, layout, []string{"events"})
+		reason, bad := Decode(&got, data, layout, []string{"events"}, nil)
 		require.Equal(t, before, data, "the input was changed")
+		shared := slab.New(1 << 20)
+		for range 2 { // the second one must not touch the first
+			var again Event
+			againReason, againBad := Decode(&again, data, layout, []string{"events"}, shared)
+			require.Equal(t, reason, againReason)
+			require.Equal(t, bad, againBad)
+			if bad == nil && reason == 0 {
+				require.Equal(t, got, again)
+			}
+		}
 		var spaced bytes.Buffer
 		if json.Indent(&spaced, data, "", " ") != nil {
 			require.True(t, bad != nil || reason != 0, "what is not JSON became an event")
 			return
 		}
-		otherReason, otherBad := Decode(&want, spaced.Bytes(), layout, []string{"events"})
+		otherReason, otherBad := Decode(&want, spaced.Bytes(), layout, []string{"events"}, nil)
 		require.Equal(t, otherReason, reason)
 		require.Equal(t, otherBad == nil, bad == nil)
 		if bad == nil && reason == 0 {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
 // piece is a string that goes into the one allocation which all strings of an event share.
@@ -15,8 +16,8 @@ type piece struct {
 	end    int    // where it ends in the joined string
 }
 
-// join puts the pieces one behind the other and notes where each ends.
-func join(pieces []piece) string {
+// join puts the pieces one behind the other and notes where each ends. Short ones share the memory of s with other events.
+func join(pieces []piece, s *slab.Slab) string {
 	var space [512]byte
 	joined := space[:0]
 	for i := range pieces {
@@ -35,7 +36,7 @@ func join(pieces []piece) string {
 		}
 		p.end = len(joined)
 	}
-	return string(joined)
+	return s.String(joined)
 }
 
 // joinLong is join for long strings. It allocates what they need and no more.
@@ -100,7 +101,7 @@ func (r *record) strings(e *Event, table piece, layout *Layout) *Error {
 		}
 	}
 
-	all, from := join(pieces), 0
+	all, from := join(pieces, r.slab), 0
 	cut := func(i int) (s string) {
 		s, from = all[from:pieces[i].end], pieces[i].end
 		return s

@@ -1,7 +1,6 @@
 package changerec
 
 import (
-	"bytes"
 	"encoding/base64"
 	"strconv"
 	"strings"
@@ -236,7 +235,7 @@ func (r *record) readPayload(c *jsonscan.Cursor) bool {
 		return false
 	}
 	r.tried = true
-	text, ok := at.StringWithin(make([]byte, 0, len(at.Rest())))
+	text, ok := at.StringWithin(r.slab.Room(len(at.Rest())))
 	if !ok || !at.Skip("}") {
 		return false
 	}
@@ -252,10 +251,7 @@ func (r *record) payload(where string) ([]byte, *Error) {
 	}
 	v := r.image[payload]
 	if v.kind == done {
-		if slack := cap(r.text) - len(r.text); slack > 512+len(r.text)/4 {
-			return bytes.Clone(r.text), nil
-		}
-		return r.text, nil
+		return r.slab.Keep(r.text), nil
 	}
 	kind, inner, err := v.typed(where)
 	switch {
@@ -268,15 +264,16 @@ func (r *record) payload(where string) ([]byte, *Error) {
 	case !jsonscan.IsString(inner):
 		return nil, errorf(where, "want a string in %s, have %s", kind, clip(inner))
 	case kind == str:
-		return jsonscan.Unquote(make([]byte, 0, jsonscan.UnquotedLen(inner)), inner), nil
+		return r.slab.Keep(jsonscan.Unquote(r.slab.Room(jsonscan.UnquotedLen(inner)), inner)), nil
 	case !utf8.Valid(inner): // and would take three times the room
 		return nil, errorf(where, "the content of B is not base64")
 	}
 	text := jsonscan.Text(inner)
-	decoded := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	size := base64.StdEncoding.DecodedLen(len(text))
+	decoded := r.slab.Room(size)[:size]
 	n, bad := base64.StdEncoding.Decode(decoded, text)
 	if bad != nil {
 		return nil, errorf(where, "the content of B is not base64")
 	}
-	return decoded[:n], nil
+	return r.slab.Keep(decoded[:n]), nil
 }

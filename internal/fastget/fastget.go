@@ -1,5 +1,5 @@
 // Package fastget reads the answers of Kinesis' GetRecords with a fraction of the work of the SDK's reader: the answer is
-// read once, and all the records' data go into one buffer. It is plugged into the SDK's client as its protocol.
+// read once, and all the records' data go into one buffer, which can be used again. It is plugged into the SDK's client as its protocol.
 //
 // What it does not know for certain it leaves to the protocol it wraps: every other operation, every error, every answer
 // that is not exactly as expected. So what comes out is what the SDK's own reader makes of it, always.
@@ -20,19 +20,23 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// Option makes a call of a Kinesis client read GetRecords fast. It leaves a protocol other than JSON 1.1, such as CBOR, alone.
-func Option(o *kinesis.Options) { o.Protocol = Wrap(o.Protocol) }
-
-// Wrap returns the protocol with a fast reader for GetRecords, or stock itself if it is not JSON 1.1.
-func Wrap(stock smithyhttp.ClientProtocol) smithyhttp.ClientProtocol {
-	if _, already := stock.(*protocol); already || stock == nil || stock.ID().Name != "awsJson1_1" {
+// Wrap returns the protocol with a fast reader for GetRecords, or stock itself if it is not JSON 1.1. The memory of the results is
+// a's; if a is nil, it is their own.
+func Wrap(stock smithyhttp.ClientProtocol, a *Answer) smithyhttp.ClientProtocol {
+	if stock == nil || stock.ID().Name != "awsJson1_1" {
 		return stock
 	}
-	return &protocol{stock}
+	if already, ok := stock.(*protocol); ok {
+		stock = already.ClientProtocol
+	}
+	return &protocol{stock, a}
 }
 
 // protocol is safe for concurrent use.
-type protocol struct{ smithyhttp.ClientProtocol }
+type protocol struct {
+	smithyhttp.ClientProtocol
+	answer *Answer
+}
 
 const (
 	// maxKept is the largest answer whose buffer is kept for the next one: what GetRecords returns at most, in base64, and the
@@ -71,8 +75,12 @@ func (p *protocol) DeserializeResponse(
 	var rest io.Reader = bytes.NewReader(nil)
 	if err != nil {
 		rest = failing{err}
-	} else if fields, ok := s.parse(s.body.Bytes()); ok && fields.fill(records, s.body.Bytes(), s.entries) {
-		return nil
+	} else if fields, ok := s.parse(s.body.Bytes()); ok {
+		m := p.answer.borrow()
+		if fields.fill(records, s.body.Bytes(), s.entries, m) {
+			p.answer.lend(m)
+			return nil
+		}
 	}
 	// The original stays as it is, for whoever closes it.
 	again, http := *resp, *resp.Response

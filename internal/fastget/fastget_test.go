@@ -3,6 +3,7 @@ package fastget
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -44,13 +45,16 @@ func response(status int, body io.Reader, length int64) *smithyhttp.Response {
 	return &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(body), ContentLength: length}}
 }
 
-// both reads an answer with both readers, requires the same result and returns it, and whether the fast one did it alone.
+// both reads an answer with both readers, requires the same result and returns it, and whether the fast one did it alone. The
+// memory of the results is used again.
 func both(t require.TestingT, status int, body string) (want kinesis.GetRecordsOutput, wantErr error, alone bool) {
 	wantErr = stock.DeserializeResponse(context.Background(), operation, kinesis.TypeRegistry, response(status, strings.NewReader(body), -1), &want)
+	var answer Answer
+	defer answer.Release()
 	for _, length := range []int64{-1, int64(len(body))} {
 		beneath := &counting{ClientProtocol: stock}
 		var got kinesis.GetRecordsOutput
-		gotErr := Wrap(beneath).DeserializeResponse(context.Background(), operation, kinesis.TypeRegistry, response(status, strings.NewReader(body), length), &got)
+		gotErr := Wrap(beneath, &answer).DeserializeResponse(context.Background(), operation, kinesis.TypeRegistry, response(status, strings.NewReader(body), length), &got)
 		require.Equal(t, want, got, "%q", body)
 		require.Equal(t, wantErr, gotErr, "%q", body)
 		alone = beneath.n == 0
@@ -143,7 +147,7 @@ func FuzzBothReadersAgree(f *testing.F) {
 
 func TestABrokenConnectionIsTheSDKsError(t *testing.T) {
 	reset := errors.New("connection reset by peer")
-	for _, protocol := range []smithyhttp.ClientProtocol{stock, Wrap(stock)} {
+	for _, protocol := range []smithyhttp.ClientProtocol{stock, Wrap(stock, nil)} {
 		var out kinesis.GetRecordsOutput
 		body := io.MultiReader(strings.NewReader(`{"Records":[]}`), iotest.ErrReader(reset))
 		err := protocol.DeserializeResponse(t.Context(), operation, kinesis.TypeRegistry, response(200, body, 100), &out)
@@ -161,10 +165,10 @@ func (cbor) ID() smithy.ShapeID {
 }
 
 func TestOtherProtocolsAreLeftAlone(t *testing.T) {
-	require.Equal(t, cbor{stock}, Wrap(cbor{stock}))
-	require.Nil(t, Wrap(nil))
-	once := Wrap(stock)
-	require.Same(t, once, Wrap(once))
+	require.Equal(t, cbor{stock}, Wrap(cbor{stock}, nil))
+	require.Nil(t, Wrap(nil, nil))
+	once := Wrap(stock, nil)
+	require.Equal(t, once, Wrap(once, nil), "not one within another")
 	require.Equal(t, stock.ID(), once.ID())
 }
 
@@ -172,7 +176,7 @@ func TestOtherProtocolsAreLeftAlone(t *testing.T) {
 func TestResultsDoNotShareMemory(t *testing.T) {
 	read := func(body string) *kinesis.GetRecordsOutput {
 		out := &kinesis.GetRecordsOutput{}
-		require.NoError(t, Wrap(stock).DeserializeResponse(t.Context(), operation, kinesis.TypeRegistry, response(200, strings.NewReader(body), -1), out))
+		require.NoError(t, Wrap(stock, nil).DeserializeResponse(t.Context(), operation, kinesis.TypeRegistry, response(200, strings.NewReader(body), -1), out))
 		return out
 	}
 	first := read(`{"Records":[{"Data":"YWFh","SequenceNumber":"1"},{"Data":"YmJi","SequenceNumber":"2"}]}`)
@@ -185,6 +189,56 @@ func TestResultsDoNotShareMemory(t *testing.T) {
 	require.Equal(t, "bbb", string(first.Records[1].Data))
 }
 
+// TestReleasedMemoryIsUsedAgain, and only that: what is lent, and what a request that was overtaken reads after the release, is
+// left alone.
+func TestReleasedMemoryIsUsedAgain(t *testing.T) {
+	read := func(a *Answer, letter string) *kinesis.GetRecordsOutput {
+		out := &kinesis.GetRecordsOutput{}
+		body := fmt.Sprintf(`{"Records":[{"Data":%q,"SequenceNumber":%q}]}`, strings.Repeat(letter, 4), letter)
+		require.NoError(t, Wrap(stock, a).DeserializeResponse(t.Context(), operation, kinesis.TypeRegistry, response(200, strings.NewReader(body), -1), out))
+		return out
+	}
+	check := func(out *kinesis.GetRecordsOutput, letter string) {
+		require.Equal(t, letter, *out.Records[0].SequenceNumber)
+		data, err := base64.StdEncoding.DecodeString(strings.Repeat(letter, 4))
+		require.NoError(t, err)
+		require.Equal(t, data, out.Records[0].Data)
+	}
+	var first, second Answer
+	lent, again := read(&first, "A"), read(&first, "B")
+	sequence := *lent.Records[0].SequenceNumber
+	kept := []*kinesis.GetRecordsOutput{read(&second, "C"), read(nil, "D")}
+	check(lent, "A")
+	check(again, "B")
+	first.Release()
+	first.Release()
+	require.Equal(t, "A", sequence, "the text of a string outlives its record")
+	require.Zero(t, lent.Records[0], "whoever looks at it nevertheless must not see another record")
+	kept = append(kept, read(&first, "E"))
+	first.Release()
+	for range 20 {
+		var more Answer
+		check(read(&more, "Z"), "Z")
+		more.Release()
+	}
+	for range 100 { // the answer to an overtaken request is still being read while the other one's memory goes back
+		var a, other Answer
+		overtaken := make(chan struct{})
+		go func() {
+			defer close(overtaken)
+			read(&a, "O")
+		}()
+		check(read(&a, "W"), "W")
+		a.Release()
+		check(read(&other, "X"), "X")
+		other.Release()
+		<-overtaken
+	}
+	for i, letter := range []string{"C", "D", "E"} {
+		check(kept[i], letter)
+	}
+}
+
 func TestThroughAClient(t *testing.T) {
 	a := outboxtest.Start(t)
 	_, err := a.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("s"), ShardCount: aws.Int32(1)})
@@ -193,7 +247,7 @@ func TestThroughAClient(t *testing.T) {
 		_, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: bytes.Repeat([]byte{byte(i)}, i)})
 		require.NoError(t, err)
 	}
-	fast := kinesis.NewFromConfig(a.Config(), Option)
+	fast := kinesis.NewFromConfig(a.Config(), new(Answer).Option)
 	it, err := fast.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{StreamName: aws.String("s"), ShardId: aws.String("shardId-000000000000"), ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
 	require.NoError(t, err)
 	in := &kinesis.GetRecordsInput{ShardIterator: it.ShardIterator}
@@ -201,7 +255,9 @@ func TestThroughAClient(t *testing.T) {
 	require.NoError(t, err)
 	for _, get := range []func() (*kinesis.GetRecordsOutput, error){
 		func() (*kinesis.GetRecordsOutput, error) { return fast.GetRecords(t.Context(), in) },
-		func() (*kinesis.GetRecordsOutput, error) { return a.Kinesis.GetRecords(t.Context(), in, Option) },
+		func() (*kinesis.GetRecordsOutput, error) {
+			return a.Kinesis.GetRecords(t.Context(), in, new(Answer).Option)
+		},
 	} {
 		got, err := get()
 		require.NoError(t, err)

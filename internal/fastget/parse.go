@@ -3,6 +3,7 @@ package fastget
 import (
 	"bytes"
 	"encoding/base64"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -243,12 +244,14 @@ func (a *answer) seconds() (ms int64, ok bool) {
 }
 
 // fill makes the output. All data share one buffer, all strings another one, and so on; a record that is kept keeps them all.
-// It is false, and out is as it was, if some data are no base64.
-func (f *fields) fill(out *kinesis.GetRecordsOutput, body []byte, entries []entry) bool {
-	records := make([]types.Record, len(entries)) // not nil: an empty list is not a missing one
-	data, at := make([]byte, f.data), 0
+// All but the strings' text is in m. It is false, and out is as it was, if some data are no base64.
+func (f *fields) fill(out *kinesis.GetRecordsOutput, body []byte, entries []entry, m *memory) bool {
+	m.records, m.data = resize(m.records, len(entries)), resize(m.data, f.data)
+	m.strings, m.times = resize(m.strings, 2*len(entries)+1), resize(m.times, len(entries))
+	records, data, at := m.records, m.data, 0
 	for i := range entries {
 		e := &entries[i]
+		records[i] = types.Record{}
 		if e.data == (span{}) {
 			continue
 		}
@@ -270,7 +273,6 @@ func (f *fields) fill(out *kinesis.GetRecordsOutput, body []byte, entries []entr
 	}
 	text.Write(f.next.of(body))
 	all := text.String()
-	texts, times := make([]string, 2*len(entries)+1), make([]time.Time, len(entries))
 	cut := func(s span, into *string) *string {
 		if s == (span{}) {
 			return nil
@@ -280,17 +282,17 @@ func (f *fields) fill(out *kinesis.GetRecordsOutput, body []byte, entries []entr
 	}
 	for i := range entries {
 		e, r := &entries[i], &records[i]
-		r.SequenceNumber = cut(e.sequence, &texts[2*i])
-		r.PartitionKey = cut(e.key, &texts[2*i+1])
+		r.SequenceNumber = cut(e.sequence, &m.strings[2*i])
+		r.PartitionKey = cut(e.key, &m.strings[2*i+1])
 		if e.timed {
-			times[i] = time.UnixMilli(e.arrived).UTC()
-			r.ApproximateArrivalTimestamp = &times[i]
+			m.times[i] = time.UnixMilli(e.arrived).UTC()
+			r.ApproximateArrivalTimestamp = &m.times[i]
 		}
 		r.EncryptionType = encryption(e.encryption.of(body))
 	}
-	out.NextShardIterator = cut(f.next, &texts[2*len(entries)])
+	out.NextShardIterator = cut(f.next, &m.strings[2*len(entries)])
 	if f.listed {
-		out.Records = records
+		out.Records = slices.Clip(records)
 	}
 	if f.timed {
 		out.MillisBehindLatest = &f.behind

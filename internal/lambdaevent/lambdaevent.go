@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
 // The event sources that are understood.
@@ -28,13 +29,19 @@ const (
 type Record struct {
 	SourceARN string
 	ShardID   string // empty for DynamoDB, which does not say
-	Data      []byte // the change record, until the next call of Next; nil with Err
+	Data      []byte // the change record, until the next call of Next; with Err what stands in its place
 	Err       error  // why the data cannot be had
 	number    []byte // as it stands in the invocation
 }
 
-// SequenceNumber returns the number by which a failure is reported. It is a string that is only made when it is asked for.
-func (r *Record) SequenceNumber() string { return jsonscan.String(r.number) }
+// SequenceNumber returns the number by which a failure is reported. It is a string that is only made when it is asked for, in
+// memory of s, which may be nil.
+func (r *Record) SequenceNumber(s *slab.Slab) string {
+	if s == nil {
+		return jsonscan.String(r.number)
+	}
+	return s.String(jsonscan.Text(r.number))
+}
 
 // Scanner reads the records of an invocation in one pass. A DynamoDB Streams record is its own change record; a Kinesis
 // record holds it in base64, for which the Scanner has one buffer.
@@ -323,7 +330,7 @@ func (s *Scanner) decode(d data) (decoded []byte, err error) {
 	case d.done:
 		return d.decoded, nil
 	case !jsonscan.IsString(d.raw):
-		return nil, errors.New("there is no data")
+		return d.raw, errors.New("there is no data")
 	}
 	// Some encoders escape the slash.
 	encoded := jsonscan.Text(d.raw)
@@ -331,7 +338,7 @@ func (s *Scanner) decode(d data) (decoded []byte, err error) {
 	n, err := base64.StdEncoding.Decode(s.buffer, encoded)
 	if err != nil {
 		// One bad record among good ones is not a bad invocation: it is left to whoever reports it.
-		return nil, fmt.Errorf("the data is not base64: %w", err)
+		return encoded, fmt.Errorf("the data is not base64: %w", err)
 	}
 	return s.buffer[:n], nil
 }

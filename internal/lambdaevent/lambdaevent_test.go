@@ -20,7 +20,7 @@ func read(payload string) (records []string, err error) {
 		if r.Err != nil {
 			data = "!" + r.Err.Error()
 		}
-		records = append(records, strings.Join([]string{r.SourceARN, r.ShardID, r.SequenceNumber(), data}, " "))
+		records = append(records, strings.Join([]string{r.SourceARN, r.ShardID, r.SequenceNumber(nil), data}, " "))
 	}
 	if s.Next(&r) {
 		return nil, fmt.Errorf("a record after the last one")

@@ -61,21 +61,37 @@ func (b *Batch) init(p *Pool, keys []uint64, r Runner) {
 
 // link connects the records of each key.
 func (b *Batch) link() {
-	for i := range b.cells {
+	for i, key := range b.keys {
 		c, at := &b.cells[i], int32(i)
 		c.next, c.head, c.tail = -1, at, at
-		if b.keys[i] == Free {
+		if key == Free {
 			continue
 		}
-		head := b.find(b.keys[i], i)
-		if head < 0 {
-			b.insert(at)
-			continue
+		if head := b.headOf(key, at); head != at {
+			c.head = head
+			b.cells[b.cells[head].tail].next = at
+			b.cells[head].tail = at
 		}
-		c.head = head
-		b.cells[b.cells[head].tail].next = at
-		b.cells[head].tail = at
 	}
+}
+
+// headOf returns the head of the key's lane, which is record i if none before it has the key.
+func (b *Batch) headOf(key uint64, i int32) int32 {
+	if b.table == nil {
+		if head := b.find(key, int(i)); head >= 0 {
+			return head
+		}
+		return i
+	}
+	mask := len(b.table) - 1
+	slot := b.slot(key)
+	for ; b.table[slot] != 0; slot = (slot + 1) & mask {
+		if head := b.table[slot] - 1; b.keys[head] == key {
+			return head
+		}
+	}
+	b.table[slot] = i + 1
+	return i
 }
 
 // find returns the head of the key's lane among the first n records, or -1.
@@ -95,17 +111,6 @@ func (b *Batch) find(key uint64, n int) int32 {
 		}
 	}
 	return -1
-}
-
-func (b *Batch) insert(head int32) {
-	if b.table == nil {
-		return
-	}
-	slot, mask := b.slot(b.keys[head]), len(b.table)-1
-	for b.table[slot] != 0 {
-		slot = (slot + 1) & mask
-	}
-	b.table[slot] = head + 1
 }
 
 func (b *Batch) slot(key uint64) int { return int(key * 0x9e3779b97f4a7c15 >> b.shift) }
@@ -189,15 +194,16 @@ func (b *Batch) drain(i int32) {
 
 // settle lets the next record of i's lane start, or gives the rest of the lane up. It returns how many records are settled.
 func (b *Batch) settle(i int32, goOn bool) int32 {
-	next := b.cells[i].next
-	if goOn && next >= 0 {
-		b.open(next)
-		return 1
+	c, n := &b.cells[i], int32(1)
+	if c.next >= 0 {
+		if goOn {
+			b.open(c.next)
+			return 1
+		}
+		n = int32(b.length(i))
 	}
-	n := int32(b.length(i))
-	head := b.cells[i].head
-	if b.keys[i] != Free && !b.cells[head].state.CompareAndSwap(going, finished) {
-		b.pool.handOver(b, head)
+	if b.keys[i] != Free && !b.cells[c.head].state.CompareAndSwap(going, finished) {
+		b.pool.handOver(b, c.head)
 	}
 	return n
 }

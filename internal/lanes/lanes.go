@@ -70,10 +70,15 @@ func (p *Pool) Start(b *Batch, keys []uint64, r Runner) {
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range b.cells {
-		if b.cells[i].head == int32(i) && !p.queue(b, int32(i)) {
-			b.open(int32(i))
+	alone := len(p.active) == 0
+	for word := range b.ready {
+		var open uint64 // nobody else sees b yet
+		for i := word * 64; i < min(word*64+64, len(b.cells)); i++ {
+			if b.cells[i].head == int32(i) && (alone || !p.queue(b, int32(i))) {
+				open |= 1 << (i % 64)
+			}
 		}
+		b.ready[word].Store(open)
 	}
 	p.active = append(p.active, b)
 	p.offer(b)

@@ -2,7 +2,9 @@ package shardreader
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -89,6 +91,9 @@ func (k *Kinesis) Iterator(ctx context.Context, shard string, from Position) (st
 
 const maxKinesisRecords = 10000
 
+// recordSlices are for the records of a batch.
+var recordSlices = sync.Pool{New: func() any { return new([]Record) }}
+
 // Get implements [Source].
 func (k *Kinesis) Get(ctx context.Context, iterator string, limit int) (Batch, error) {
 	in := &kinesis.GetRecordsInput{ShardIterator: &iterator}
@@ -97,14 +102,21 @@ func (k *Kinesis) Get(ctx context.Context, iterator string, limit int) (Batch, e
 		in.Limit = aws.Int32(int32(min(limit, maxKinesisRecords)))
 	}
 	opts := []func(*kinesis.Options){kinesisOnce}
+	var answer fastget.Answer
 	if !k.StockReader {
-		opts = append(opts, fastget.Option)
+		opts = append(opts, answer.Option)
 	}
 	out, err := k.Client.GetRecords(ctx, in, opts...)
 	if err != nil {
 		return Batch{}, err
 	}
-	b := Batch{Next: aws.ToString(out.NextShardIterator), Behind: -1, Records: make([]Record, len(out.Records))}
+	records := recordSlices.Get().(*[]Record)
+	*records = slices.Grow((*records)[:0], len(out.Records))[:len(out.Records)]
+	b := Batch{Next: aws.ToString(out.NextShardIterator), Behind: -1, Records: *records, release: func() {
+		answer.Release()
+		clear(*records)
+		recordSlices.Put(records)
+	}}
 	if out.MillisBehindLatest != nil {
 		b.Behind = time.Duration(*out.MillisBehindLatest) * time.Millisecond
 	}

@@ -70,7 +70,8 @@ type Trimmed struct {
 }
 
 // Read delivers the records of a shard in order from a position on. deliver gets the answers of the service, also those
-// without records, for what they say of Behind. The next one is fetched when deliver has returned, however long that takes.
+// without records, for what they say of Behind. The next one is fetched when deliver has returned, however long that takes, and
+// may be read into the same memory.
 //
 // Only at the end of the shard is the error nil, and children are the shards that go on from it: the listing may not know
 // them yet, and a stream that was disabled has none. Otherwise the error is ctx's cause when ctx has ended, a *[StopError], or
@@ -93,7 +94,9 @@ func (r *Reader) Read(ctx context.Context, shard string, from Position, deliver 
 			end = Position(batch.Records[last].SequenceNumber) // deliver may change the slice
 		}
 		ended, named := batch.Next == "", batch.Children
-		if err := deliver(batch); err != nil {
+		err = deliver(batch)
+		batch.done()
+		if err != nil {
 			return nil, err
 		}
 		if last >= 0 {
@@ -159,6 +162,7 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 		w.admit(&batch)
 		if had > 0 && len(batch.Records) == 0 && batch.Next != "" {
 			// All of it was known: no news, and the iterator must not grow old over its delivery, or it would be read for ever.
+			batch.done()
 			continue
 		}
 		// Near expiry the next iterator is one that shows a gap. Without news it would only show the same again.

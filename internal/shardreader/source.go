@@ -30,12 +30,21 @@ type Shard struct {
 
 // Batch is what one request read.
 type Batch struct {
-	Records []Record
+	Records []Record      // with their Data, until deliver returns; their strings for ever
 	Next    string        // the next iterator; "" at the end of the shard
 	Behind  time.Duration // how far the batch is from the tip of the shard; negative if unknown
 	Bytes   int           // what the service counts for the batch
 	// Children are the shards that go on from a shard that has ended, if the answer names them.
 	Children []Shard
+
+	release func() // takes the memory of Records back; nil if it is their own
+}
+
+// done says that nobody looks at the records any more.
+func (b *Batch) done() {
+	if b.release != nil {
+		b.release()
+	}
 }
 
 // Record is one record of a shard.

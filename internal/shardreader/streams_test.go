@@ -57,7 +57,7 @@ func ids(t *testing.T, s *seen) (out []string) {
 	t.Helper()
 	for _, data := range s.data {
 		var e changerec.Event
-		reason, malformed := changerec.Decode(&e, []byte(data), layout, []string{"events"})
+		reason, malformed := changerec.Decode(&e, []byte(data), layout, []string{"events"}, nil)
 		require.Nil(t, malformed, data)
 		require.Zero(t, reason, data)
 		require.Equal(t, "events", e.Table)
@@ -241,7 +241,7 @@ func TestStreamRecordsThatLackSomething(t *testing.T) {
 	// An event with a value of a kind that is not known is malformed, never smaller or skipped.
 	r := streamtypes.Record{EventName: "INSERT", Dynamodb: &streamtypes.StreamRecord{NewImage: map[string]streamtypes.AttributeValue{
 		"eventId": &streamtypes.UnknownUnionMember{Tag: "X"}, "type": &streamtypes.AttributeValueMemberS{Value: "T"}}}}
-	_, malformed := changerec.Decode(new(changerec.Event), appendStreamRecord(nil, &r, "arn"), layout, nil)
+	_, malformed := changerec.Decode(new(changerec.Event), appendStreamRecord(nil, &r, "arn"), layout, nil, nil)
 	require.NotNil(t, malformed)
 	require.Equal(t, "eventId", malformed.Where)
 }

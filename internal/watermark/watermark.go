@@ -18,8 +18,11 @@ type Slot uint64
 // Ring holds the records of a shard that have been fetched and that are not finished, or wait for an earlier one to be. Their
 // number is bounded. It is safe for concurrent use, but records must be added by one goroutine at a time.
 type Ring struct {
+	capacity uint64
+	created  time.Time
+
 	mu      sync.Mutex
-	slots   []slot // slot n is at n mod len
+	slots   []slot // slot n is at n mod len; they grow up to capacity when they are full
 	from    uint64 // the oldest unfinished record, or the next to be added
 	to      uint64 // the next to be added
 	last    string // the sequence number before from
@@ -28,9 +31,10 @@ type Ring struct {
 
 type slot struct {
 	sequence string
-	added    time.Time
-	done     bool
+	added    time.Duration // after the ring was created; -1 once the record is finished
 }
+
+const done = time.Duration(-1)
 
 type waiter struct {
 	finished uint64
@@ -50,50 +54,64 @@ type Mark struct {
 }
 
 // New returns an empty ring for up to capacity records, at least 1.
-func New(capacity int) *Ring { return &Ring{slots: make([]slot, max(capacity, 1))} }
+func New(capacity int) *Ring { return &Ring{capacity: uint64(max(capacity, 1)), created: time.Now()} }
 
 // Add puts records, given by their sequence numbers in order, into the ring: as many as there is room for, n of them, into
 // the slots from first on. While the ring is full, Add blocks until earlier records are finished or ctx ends, whose cause it
 // returns; then nothing was added. It waits for an eighth of the ring at once, so that it does not wake for every record.
 func (r *Ring) Add(ctx context.Context, sequences []string) (first Slot, n int, err error) {
-	capacity := uint64(len(r.slots))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(sequences) == 0 {
 		return Slot(r.to), 0, nil
 	}
-	if r.to-r.from == capacity {
-		want := min(uint64(len(sequences)), max(capacity/8, 1))
-		if err := r.wait(ctx, r.to-capacity+want); err != nil {
+	if r.to-r.from == r.capacity {
+		want := min(uint64(len(sequences)), max(r.capacity/8, 1))
+		if err := r.wait(ctx, r.to-r.capacity+want); err != nil {
 			return 0, 0, err
 		}
 	}
-	now := time.Now()
-	first, n = Slot(r.to), int(min(uint64(len(sequences)), capacity-(r.to-r.from)))
+	now := time.Since(r.created)
+	first, n = Slot(r.to), int(min(uint64(len(sequences)), r.capacity-(r.to-r.from)))
+	r.grow(r.to - r.from + uint64(n))
 	for _, sequence := range sequences[:n] {
-		r.slots[r.to%capacity] = slot{sequence: sequence, added: now}
+		*r.at(r.to) = slot{sequence: sequence, added: now}
 		r.to++
 	}
 	return first, n, nil
 }
 
+func (r *Ring) at(n uint64) *slot { return &r.slots[n%uint64(len(r.slots))] }
+
+// grow makes room for n records: for twice as many as there was room for, or more, so that it is seldom called. Most rings never
+// need what they may take.
+func (r *Ring) grow(n uint64) {
+	if n <= uint64(len(r.slots)) {
+		return
+	}
+	old := r.slots
+	r.slots = make([]slot, min(max(n, 2*uint64(len(old))), r.capacity))
+	for i := r.from; i < r.to; i++ {
+		*r.at(i) = old[i%uint64(len(old))]
+	}
+}
+
 // Done says that a record is finished. It panics if the slot was done before or holds no record, since a checkpoint would
 // then be past a record that is not finished.
 func (r *Ring) Done(s Slot) {
-	capacity := uint64(len(r.slots))
 	n := uint64(s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n < r.from || n >= r.to || r.slots[n%capacity].done {
+	if n < r.from || n >= r.to || r.at(n).added == done {
 		panic(fmt.Sprintf("outbox: slot %d is done twice or was never added; in use are %d to %d", n, r.from, r.to))
 	}
-	r.slots[n%capacity].done = true
+	r.at(n).added = done
 	if n != r.from {
 		return
 	}
-	for r.from < r.to && r.slots[r.from%capacity].done {
-		r.last = r.slots[r.from%capacity].sequence
-		r.slots[r.from%capacity] = slot{} // the ring must not keep a batch's memory alive
+	for r.from < r.to && r.at(r.from).added == done {
+		r.last = r.at(r.from).sequence
+		*r.at(r.from) = slot{} // the ring must not keep a batch's memory alive
 		r.from++
 	}
 	r.waiters = slices.DeleteFunc(r.waiters, func(w *waiter) bool {
@@ -111,7 +129,7 @@ func (r *Ring) Mark() Mark {
 	defer r.mu.Unlock()
 	m := Mark{Sequence: r.last, Finished: r.from, Above: int(r.to - r.from)}
 	if r.from < r.to {
-		m.Oldest = r.slots[r.from%uint64(len(r.slots))].added
+		m.Oldest = r.created.Add(r.at(r.from).added)
 	}
 	return m
 }

@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox/internal/lease"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
 // Client is what a Store needs. *dynamodb.Client satisfies it.
@@ -63,61 +63,24 @@ func New(client Client, table, group, stream string) (*Store, error) {
 	return &Store{client, table, group, stream}, nil
 }
 
-// Aliases of every attribute, since some names are reserved words of DynamoDB.
-var aliases = func() map[string]string {
-	m := map[string]string{}
-	for _, name := range []string{
-		"group", "id", "owner", "fence", "n", "checkpoint", "attempts", "want", "parents", "hashLo", "hashHi", "ttl", "beat", "draining", "dead",
-	} {
-		m["#"+name] = name
-	}
-	return m
-}()
-
-type item = map[string]types.AttributeValue
-
-func str(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
-func num(n int64) types.AttributeValue {
-	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
-}
-func yes(b bool) types.AttributeValue { return &types.AttributeValueMemberBOOL{Value: b} }
-
-func ttl(d time.Duration) types.AttributeValue { return num(time.Now().Add(d).Unix()) }
+func ttl(d time.Duration) types.AttributeValue { return rows.N(time.Now().Add(d).Unix()) }
 
 func (s *Store) leaseID(shard string) string   { return s.stream + "#L#" + shard }
 func (s *Store) workerID(worker string) string { return s.stream + "#W#" + worker }
 
-func (s *Store) key(id string) item { return item{"group": str(s.group), "id": str(id)} }
-
-// names returns the aliases that the expressions use: DynamoDB refuses others.
-func names(expressions ...string) map[string]string {
-	used := map[string]string{}
-	for _, e := range expressions {
-		for rest := e; ; {
-			at := strings.IndexByte(rest, '#')
-			if at < 0 {
-				break
-			}
-			end := at + 1
-			for end < len(rest) && (rest[end] >= 'a' && rest[end] <= 'z' || rest[end] >= 'A' && rest[end] <= 'Z') {
-				end++
-			}
-			used[rest[at:end]] = aliases[rest[at:end]]
-			rest = rest[end:]
-		}
-	}
-	return used
+func (s *Store) key(id string) rows.Item {
+	return rows.Item{"group": rows.S(s.group), "id": rows.S(id)}
 }
 
 // update is one conditional write. If its condition does not hold, judge gets the row, nil if there is none, and says whether
 // that is what the write wanted, done by an earlier copy of it.
-func (s *Store) update(ctx context.Context, id, condition, expression string, values item, judge func(item) bool) (item, error) {
+func (s *Store) update(ctx context.Context, id, condition, expression string, values rows.Item, judge func(rows.Item) bool) (rows.Item, error) {
 	out, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName:                           &s.table,
 		Key:                                 s.key(id),
 		ConditionExpression:                 &condition,
 		UpdateExpression:                    &expression,
-		ExpressionAttributeNames:            names(condition, expression),
+		ExpressionAttributeNames:            rows.Names(condition, expression),
 		ExpressionAttributeValues:           values,
 		ReturnValues:                        types.ReturnValueAllNew,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
@@ -151,23 +114,23 @@ func (s *Store) explain(id string, err error) error {
 func (s *Store) View(ctx context.Context) (lease.View, error) {
 	var v lease.View
 	const condition = "#group = :group AND begins_with(#id, :stream)"
-	var from item
+	var from rows.Item
 	for {
 		out, err := s.client.Query(ctx, &dynamodb.QueryInput{
 			TableName: &s.table, ConsistentRead: aws.Bool(true), ExclusiveStartKey: from,
 			KeyConditionExpression:    aws.String(condition),
-			ExpressionAttributeNames:  names(condition),
-			ExpressionAttributeValues: item{":group": str(s.group), ":stream": str(s.stream + "#")},
+			ExpressionAttributeNames:  rows.Names(condition),
+			ExpressionAttributeValues: rows.Item{":group": rows.S(s.group), ":stream": rows.S(s.stream + "#")},
 		})
 		if err != nil {
 			return lease.View{}, s.explain(s.stream+"#*", err)
 		}
 		for _, row := range out.Items {
-			id := text(row, "id")
+			id := rows.Text(row, "id")
 			if shard, ok := strings.CutPrefix(id, s.leaseID("")); ok {
 				v.Leases = append(v.Leases, readLease(shard, row))
 			} else if worker, ok := strings.CutPrefix(id, s.workerID("")); ok {
-				v.Workers = append(v.Workers, lease.Worker{ID: worker, Beat: number(row, "beat"), Dead: flag(row, "dead"), Draining: flag(row, "draining")})
+				v.Workers = append(v.Workers, lease.Worker{ID: worker, Beat: rows.Int(row, "beat"), Dead: rows.Flag(row, "dead"), Draining: rows.Flag(row, "draining")})
 			}
 		}
 		if from = out.LastEvaluatedKey; len(from) == 0 {
@@ -179,31 +142,31 @@ func (s *Store) View(ctx context.Context) (lease.View, error) {
 // Register implements lease.Store.
 func (s *Store) Register(ctx context.Context, worker string) error {
 	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#beat)", "SET #beat = :zero, #ttl = :ttl",
-		item{":zero": num(0), ":ttl": ttl(workerTTL)},
-		func(row item) bool { return number(row, "beat") == 0 && !flag(row, "dead") })
+		rows.Item{":zero": rows.N(0), ":ttl": ttl(workerTTL)},
+		func(row rows.Item) bool { return rows.Int(row, "beat") == 0 && !rows.Flag(row, "dead") })
 	return err
 }
 
 // Beat implements lease.Store.
 func (s *Store) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
 	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#dead) AND #beat < :beat", "SET #beat = :beat, #draining = :draining, #ttl = :ttl",
-		item{":beat": num(beat), ":draining": yes(draining), ":ttl": ttl(workerTTL)},
-		func(row item) bool { return row != nil && !flag(row, "dead") })
+		rows.Item{":beat": rows.N(beat), ":draining": rows.Bool(draining), ":ttl": ttl(workerTTL)},
+		func(row rows.Item) bool { return row != nil && !rows.Flag(row, "dead") })
 	return err
 }
 
 // MarkDead implements lease.Store.
 func (s *Store) MarkDead(ctx context.Context, worker string, seen int64) error {
 	_, err := s.update(ctx, s.workerID(worker), "#beat = :seen", "SET #dead = :yes, #ttl = :ttl",
-		item{":seen": num(seen), ":yes": yes(true), ":ttl": ttl(workerTTL)},
-		func(row item) bool { return row == nil || flag(row, "dead") })
+		rows.Item{":seen": rows.N(seen), ":yes": rows.Bool(true), ":ttl": ttl(workerTTL)},
+		func(row rows.Item) bool { return row == nil || rows.Flag(row, "dead") })
 	return err
 }
 
 // Retire implements lease.Store.
 func (s *Store) Retire(ctx context.Context, worker string) error {
 	_, err := s.update(ctx, s.workerID(worker), "attribute_exists(#beat)", "SET #dead = :yes, #ttl = :ttl",
-		item{":yes": yes(true), ":ttl": ttl(workerTTL)}, func(item) bool { return true })
+		rows.Item{":yes": rows.Bool(true), ":ttl": ttl(workerTTL)}, func(rows.Item) bool { return true })
 	return err
 }
 
@@ -212,7 +175,7 @@ func (s *Store) ForgetWorker(ctx context.Context, worker string) error {
 	const condition = "attribute_not_exists(#beat) OR #dead = :yes"
 	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 		TableName: &s.table, Key: s.key(s.workerID(worker)),
-		ConditionExpression: aws.String(condition), ExpressionAttributeNames: names(condition), ExpressionAttributeValues: item{":yes": yes(true)},
+		ConditionExpression: aws.String(condition), ExpressionAttributeNames: rows.Names(condition), ExpressionAttributeValues: rows.Item{":yes": rows.Bool(true)},
 	})
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
 		return lease.ErrRefused
@@ -226,14 +189,14 @@ func (s *Store) ForgetWorker(ctx context.Context, worker string) error {
 // Ensure implements lease.Store.
 func (s *Store) Ensure(ctx context.Context, shard lease.Shard, position string) error {
 	expression, values := create(shard, position)
-	_, err := s.update(ctx, s.leaseID(shard.ID), "attribute_not_exists(#checkpoint)", expression, values, func(item) bool { return true })
+	_, err := s.update(ctx, s.leaseID(shard.ID), "attribute_not_exists(#checkpoint)", expression, values, func(rows.Item) bool { return true })
 	return err
 }
 
 // create is the update that makes a lease's row unless it is there.
-func create(shard lease.Shard, position string) (string, item) {
+func create(shard lease.Shard, position string) (string, rows.Item) {
 	expression := "SET #checkpoint = if_not_exists(#checkpoint, :position), #fence = if_not_exists(#fence, :zero)"
-	values := item{":position": str(position), ":zero": num(0)}
+	values := rows.Item{":position": rows.S(position), ":zero": rows.N(0)}
 	if len(shard.Parents) > 0 {
 		expression += ", #parents = if_not_exists(#parents, :parents)"
 		parents := slices.Compact(slices.Sorted(slices.Values(shard.Parents)))
@@ -241,28 +204,28 @@ func create(shard lease.Shard, position string) (string, item) {
 	}
 	if shard.HashLo != "" || shard.HashHi != "" {
 		expression += ", #hashLo = if_not_exists(#hashLo, :lo), #hashHi = if_not_exists(#hashHi, :hi)"
-		values[":lo"], values[":hi"] = str(shard.HashLo), str(shard.HashHi)
+		values[":lo"], values[":hi"] = rows.S(shard.HashLo), rows.S(shard.HashHi)
 	}
 	return expression, values
 }
 
 // same is the condition that a lease is as the key says.
-func same(key lease.Key, values item) string {
-	values[":fence"] = num(key.Fence)
+func same(key lease.Key, values rows.Item) string {
+	values[":fence"] = rows.N(key.Fence)
 	if key.Owner == "" {
 		return "#fence = :fence AND attribute_not_exists(#owner)"
 	}
-	values[":owner"] = str(key.Owner)
+	values[":owner"] = rows.S(key.Owner)
 	return "#fence = :fence AND #owner = :owner"
 }
 
 // Claim implements lease.Store.
 func (s *Store) Claim(ctx context.Context, seen lease.Lease, worker string) (lease.Lease, error) {
-	values := item{":next": num(seen.Fence + 1), ":me": str(worker), ":end": str(lease.ShardEnd)}
+	values := rows.Item{":next": rows.N(seen.Fence + 1), ":me": rows.S(worker), ":end": rows.S(lease.ShardEnd)}
 	condition := same(seen.Key(), values) + " AND #checkpoint <> :end AND attribute_not_exists(#ttl)"
 	row, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #owner = :me, #fence = :next REMOVE #want, #n", values,
-		func(row item) bool {
-			return text(row, "owner") == worker && number(row, "fence") == seen.Fence+1 && row["ttl"] == nil
+		func(row rows.Item) bool {
+			return rows.Text(row, "owner") == worker && rows.Int(row, "fence") == seen.Fence+1 && row["ttl"] == nil
 		})
 	if err != nil {
 		return lease.Lease{}, err
@@ -275,16 +238,16 @@ func (s *Store) Want(ctx context.Context, seen lease.Lease, worker string) error
 	if seen.Owner == "" {
 		return lease.ErrRefused
 	}
-	values := item{":me": str(worker)}
+	values := rows.Item{":me": rows.S(worker)}
 	condition := same(seen.Key(), values)
 	if seen.Want == "" {
 		condition += " AND attribute_not_exists(#want)"
 	} else {
 		condition += " AND #want = :seen"
-		values[":seen"] = str(seen.Want)
+		values[":seen"] = rows.S(seen.Want)
 	}
-	_, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #want = :me", values, func(row item) bool {
-		return text(row, "owner") == seen.Owner && number(row, "fence") == seen.Fence && text(row, "want") == worker
+	_, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #want = :me", values, func(row rows.Item) bool {
+		return rows.Text(row, "owner") == seen.Owner && rows.Int(row, "fence") == seen.Fence && rows.Text(row, "want") == worker
 	})
 	return err
 }
@@ -294,20 +257,20 @@ func (s *Store) Save(ctx context.Context, key lease.Key, n int64, p lease.Progre
 	if key.Owner == "" {
 		return lease.ErrRefused
 	}
-	values := item{":n": num(n), ":checkpoint": str(p.Checkpoint)}
+	values := rows.Item{":n": rows.N(n), ":checkpoint": rows.S(p.Checkpoint)}
 	expression := "SET #checkpoint = :checkpoint, #n = :n"
 	if len(p.Attempts) == 0 {
 		expression += " REMOVE #attempts"
 	} else {
-		attempts := item{}
+		attempts := rows.Item{}
 		for record, n := range p.Attempts {
-			attempts[record] = num(int64(n))
+			attempts[record] = rows.N(int64(n))
 		}
 		expression += ", #attempts = :attempts"
 		values[":attempts"] = &types.AttributeValueMemberM{Value: attempts}
 	}
 	condition := same(key, values) + " AND (attribute_not_exists(#n) OR #n <= :n)"
-	_, err := s.update(ctx, s.leaseID(key.Shard), condition, expression, values, func(item) bool { return false })
+	_, err := s.update(ctx, s.leaseID(key.Shard), condition, expression, values, func(rows.Item) bool { return false })
 	return err
 }
 
@@ -317,13 +280,13 @@ func (s *Store) Release(ctx context.Context, key lease.Key, to string) error {
 		return lease.ErrRefused
 	}
 	fence, expression := key.Fence, "REMOVE #owner, #want, #n"
-	values := item{}
+	values := rows.Item{}
 	if to != "" {
 		fence, expression = key.Fence+1, "SET #owner = :to, #fence = :next REMOVE #want, #n"
-		values[":to"], values[":next"] = str(to), num(fence)
+		values[":to"], values[":next"] = rows.S(to), rows.N(fence)
 	}
-	_, err := s.update(ctx, s.leaseID(key.Shard), same(key, values), expression, values, func(row item) bool {
-		return row != nil && text(row, "owner") == to && number(row, "fence") == fence
+	_, err := s.update(ctx, s.leaseID(key.Shard), same(key, values), expression, values, func(row rows.Item) bool {
+		return row != nil && rows.Text(row, "owner") == to && rows.Int(row, "fence") == fence
 	})
 	return err
 }
@@ -333,25 +296,25 @@ func (s *Store) End(ctx context.Context, key lease.Key, children []lease.Shard) 
 	if key.Owner == "" {
 		return lease.ErrRefused
 	}
-	values := item{":end": str(lease.ShardEnd)}
+	values := rows.Item{":end": rows.S(lease.ShardEnd)}
 	condition, expression := same(key, values), "SET #checkpoint = :end REMOVE #owner, #want, #attempts"
 	in := &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{{Update: &types.Update{
 		TableName: &s.table, Key: s.key(s.leaseID(key.Shard)), ConditionExpression: &condition, UpdateExpression: &expression,
-		ExpressionAttributeNames: names(condition, expression), ExpressionAttributeValues: values,
+		ExpressionAttributeNames: rows.Names(condition, expression), ExpressionAttributeValues: values,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}}}}
 	for _, child := range children {
 		expression, values := create(child, lease.TrimHorizon)
 		in.TransactItems = append(in.TransactItems, types.TransactWriteItem{Update: &types.Update{
 			TableName: &s.table, Key: s.key(s.leaseID(child.ID)), UpdateExpression: &expression,
-			ExpressionAttributeNames: names(expression), ExpressionAttributeValues: values,
+			ExpressionAttributeNames: rows.Names(expression), ExpressionAttributeValues: values,
 		}})
 	}
 	_, err := s.client.TransactWriteItems(ctx, in)
 	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) && len(canceled.CancellationReasons) > 0 {
 		if reason := canceled.CancellationReasons[0]; aws.ToString(reason.Code) == "ConditionalCheckFailed" {
 			row := reason.Item
-			if row != nil && text(row, "checkpoint") == lease.ShardEnd && number(row, "fence") == key.Fence {
+			if row != nil && rows.Text(row, "checkpoint") == lease.ShardEnd && rows.Int(row, "fence") == key.Fence {
 				return nil
 			}
 			return lease.ErrRefused
@@ -365,23 +328,23 @@ func (s *Store) End(ctx context.Context, key lease.Key, children []lease.Shard) 
 
 // Gone implements lease.Store.
 func (s *Store) Gone(ctx context.Context, key lease.Key) error {
-	values := item{":ttl": ttl(shardTTL)}
+	values := rows.Item{":ttl": ttl(shardTTL)}
 	condition := same(key, values) + " AND attribute_not_exists(#ttl)"
-	_, err := s.update(ctx, s.leaseID(key.Shard), condition, "SET #ttl = :ttl REMOVE #owner, #want", values, func(row item) bool {
+	_, err := s.update(ctx, s.leaseID(key.Shard), condition, "SET #ttl = :ttl REMOVE #owner, #want", values, func(row rows.Item) bool {
 		return row == nil || row["ttl"] != nil
 	})
 	return err
 }
 
-func readLease(shard string, row item) lease.Lease {
+func readLease(shard string, row rows.Item) lease.Lease {
 	l := lease.Lease{
-		Shard:    lease.Shard{ID: shard, HashLo: text(row, "hashLo"), HashHi: text(row, "hashHi")},
-		Owner:    text(row, "owner"),
-		Fence:    number(row, "fence"),
-		N:        number(row, "n"),
-		Want:     text(row, "want"),
+		Shard:    lease.Shard{ID: shard, HashLo: rows.Text(row, "hashLo"), HashHi: rows.Text(row, "hashHi")},
+		Owner:    rows.Text(row, "owner"),
+		Fence:    rows.Int(row, "fence"),
+		N:        rows.Int(row, "n"),
+		Want:     rows.Text(row, "want"),
 		Gone:     row["ttl"] != nil,
-		Progress: lease.Progress{Checkpoint: text(row, "checkpoint")},
+		Progress: lease.Progress{Checkpoint: rows.Text(row, "checkpoint")},
 	}
 	if parents, ok := row["parents"].(*types.AttributeValueMemberSS); ok {
 		l.Parents = slices.Sorted(slices.Values(parents.Value))
@@ -389,29 +352,8 @@ func readLease(shard string, row item) lease.Lease {
 	if attempts, ok := row["attempts"].(*types.AttributeValueMemberM); ok {
 		l.Attempts = map[string]int{}
 		for record := range attempts.Value {
-			l.Attempts[record] = int(number(attempts.Value, record))
+			l.Attempts[record] = int(rows.Int(attempts.Value, record))
 		}
 	}
 	return l
-}
-
-func text(row item, name string) string {
-	if s, ok := row[name].(*types.AttributeValueMemberS); ok {
-		return s.Value
-	}
-	return ""
-}
-
-// number is 0 if the attribute is missing, or is none: only this package writes them.
-func number(row item, name string) int64 {
-	if n, ok := row[name].(*types.AttributeValueMemberN); ok {
-		v, _ := strconv.ParseInt(n.Value, 10, 64)
-		return v
-	}
-	return 0
-}
-
-func flag(row item, name string) bool {
-	b, ok := row[name].(*types.AttributeValueMemberBOOL)
-	return ok && b.Value
 }

@@ -1,0 +1,214 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/owntable"
+)
+
+// DeadLetterClient is what a DeadLetterTable needs of the SDK. *dynamodb.Client implements it. The methods from CreateTable on
+// are only used by Create.
+type DeadLetterClient interface {
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
+	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
+	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
+	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
+	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
+	CreateTable(context.Context, *dynamodb.CreateTableInput, ...func(*dynamodb.Options)) (*dynamodb.CreateTableOutput, error)
+	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
+	DescribeTimeToLive(context.Context, *dynamodb.DescribeTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error)
+	UpdateTimeToLive(context.Context, *dynamodb.UpdateTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateTimeToLiveOutput, error)
+}
+
+// DeadLetterTable keeps the events that a consumer could not handle, until they are redriven or discarded: in a DynamoDB table,
+// which many consumers may share. WithDeadLetters makes a Consumer use it. It is safe for concurrent use.
+type DeadLetterTable struct {
+	client DeadLetterClient
+	table  string
+	store  *deadletter.Store
+}
+
+// NewDeadLetterTable returns the dead letters of a consumer in a table. The consumer's name says whose handlers an event could
+// not be handled by, so that all instances of an application use the same one, and another application another one. It makes no
+// call. The name has 1 to 255 bytes and no '#'.
+func NewDeadLetterTable(client DeadLetterClient, table, consumer string) (*DeadLetterTable, error) {
+	store, err := deadletter.New(client, table, consumer)
+	if isNil(client) {
+		err = errors.Join(errors.New("the DynamoDB client is nil"), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("outbox: NewDeadLetterTable: %w", err)
+	}
+	return &DeadLetterTable{client: client, table: table, store: store}, nil
+}
+
+// Create creates the table, billed per request, with partition key "group" (S), sort key "id" (S) and time to live on
+// "expiresAt", unless it exists, and waits until it is active. Several processes may call it at once. A table of another form
+// is an error. Dead letters themselves have no time to live: nothing but Redrive and Discard removes them.
+func (t *DeadLetterTable) Create(ctx context.Context) error {
+	form := owntable.Form{What: "dead letter table", Partition: "group", Sort: "id", TTL: "expiresAt"}
+	if err := form.Create(ctx, t.client, t.table); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	return nil
+}
+
+// ErrNoDeadLetter says that there is no dead letter with an id: it never was one, or it has been redriven or discarded.
+var ErrNoDeadLetter = errors.New("no such dead letter")
+
+// DeadLetter is an event that could not be handled, or one that came after it.
+type DeadLetter struct {
+	// ID names the dead letter within its consumer: the aggregate's id, '#', and the event's.
+	ID string
+	// Record is the event with its payload, and where it was delivered from. It is empty but for the latter if the record could
+	// not be decoded.
+	Record Record
+	// Raw is the change record that could not be decoded; otherwise nil.
+	Raw []byte
+	// Error is the text of the last error, at most 2 KB of it. It is what the handler said: it may quote the payload.
+	Error string
+	// Attempts is how often a handler was called, redrives included; 0 for one that was parked.
+	Attempts int
+	// Parked says that no handler was called for the event, because an earlier one of its aggregate was a dead letter.
+	Parked bool
+	// StoredAt is when it became a dead letter.
+	StoredAt time.Time
+	// TriedAt is when a redrive last failed; zero if none did.
+	TriedAt time.Time
+}
+
+// DeadLetterFilter selects dead letters. Its zero value selects all; every field that is set must match.
+type DeadLetterFilter struct {
+	ID            string    // of the dead letter
+	Type          string    // of the event
+	AggregateID   string    // of the event
+	ErrorContains string    // part of the error's text, in this case
+	StoredBefore  time.Time // exclusive
+	StoredAfter   time.Time // inclusive
+}
+
+func (f *DeadLetterFilter) matches(l *deadletter.Letter) bool {
+	switch {
+	case f.ID != "" && l.ID != f.ID,
+		f.Type != "" && l.Event.Type != f.Type,
+		f.AggregateID != "" && l.Event.AggregateID != f.AggregateID,
+		!strings.Contains(l.Error, f.ErrorContains),
+		!f.StoredBefore.IsZero() && !l.StoredAt.Before(f.StoredBefore),
+		!f.StoredAfter.IsZero() && l.StoredAt.Before(f.StoredAfter):
+		return false
+	}
+	return true
+}
+
+// List runs through the dead letters that the filter selects: those of one aggregate in the order in which they are redriven
+// if the filter names it, otherwise in the order of their ids. It reads, and bills, all letters of the aggregate or of the
+// consumer, a page at a time. It ends with the first error.
+func (t *DeadLetterTable) List(ctx context.Context, filter DeadLetterFilter) iter.Seq2[DeadLetter, error] {
+	return func(yield func(DeadLetter, error) bool) {
+		for l, err := range t.letters(ctx, filter) {
+			if err != nil {
+				yield(DeadLetter{}, err)
+				return
+			}
+			if !yield(deadLetter(l), nil) {
+				return
+			}
+		}
+	}
+}
+
+func (t *DeadLetterTable) letters(ctx context.Context, filter DeadLetterFilter) iter.Seq2[*deadletter.Letter, error] {
+	return func(yield func(*deadletter.Letter, error) bool) {
+		if filter.ID != "" {
+			l, err := t.store.Get(ctx, filter.ID)
+			switch {
+			case errors.Is(err, deadletter.ErrMissing):
+			case err != nil:
+				yield(nil, fmt.Errorf("outbox: %w", err))
+			case filter.matches(&l):
+				yield(&l, nil)
+			}
+			return
+		}
+		lane := ""
+		if filter.AggregateID != "" {
+			lane = deadletter.Lane(filter.AggregateID)
+		}
+		for l, err := range t.store.Letters(ctx, lane) {
+			if err != nil {
+				yield(nil, fmt.Errorf("outbox: %w", err))
+				return
+			}
+			if filter.matches(&l) && !yield(&l, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Get returns a dead letter. The error matches ErrNoDeadLetter if there is none with the id.
+func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error) {
+	if id == "" {
+		return DeadLetter{}, fmt.Errorf("outbox: %w: the id is empty", ErrNoDeadLetter)
+	}
+	l, err := t.store.Get(ctx, id)
+	switch {
+	case errors.Is(err, deadletter.ErrMissing):
+		return DeadLetter{}, fmt.Errorf("outbox: %w: %q", ErrNoDeadLetter, shorten(id))
+	case err != nil:
+		return DeadLetter{}, fmt.Errorf("outbox: %w", err)
+	}
+	return deadLetter(&l), nil
+}
+
+// Discard removes a dead letter for good, without handling it. Those behind it stay; the last one of an aggregate takes the
+// parking with it. The error matches ErrNoDeadLetter if there is none with the id.
+func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
+	if _, err := t.Get(ctx, id); err != nil {
+		return err
+	}
+	l, err := t.store.Get(ctx, id)
+	if err == nil {
+		_, err = t.store.Remove(ctx, &l)
+	}
+	if lane := deadletter.LaneOf(id); err == nil && lane != "" {
+		_, err = t.store.Close(ctx, lane)
+	}
+	if err != nil && !errors.Is(err, deadletter.ErrMissing) {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	return nil
+}
+
+func deadLetter(l *deadletter.Letter) DeadLetter {
+	return DeadLetter{
+		ID: l.ID, Record: asRecord(&l.Event), Raw: l.Raw, Error: l.Error, Attempts: l.Attempts, Parked: l.Parked,
+		StoredAt: l.StoredAt, TriedAt: l.TriedAt,
+	}
+}
+
+func asRecord(e *deadletter.Event) Record {
+	return Record{
+		ID: e.ID, Type: e.Type, AggregateID: e.AggregateID, Sequence: e.Sequence, Time: e.Time, Headers: e.Headers,
+		ContentType: e.ContentType, Payload: e.Payload, Table: e.Table, ChangedAt: e.ChangedAt,
+		StreamARN: e.StreamARN, ShardID: e.ShardID, SequenceNumber: e.SequenceNumber,
+	}
+}
+
+func asEvent(r *Record) deadletter.Event {
+	return deadletter.Event{
+		ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
+		ContentType: r.ContentType, Payload: r.Payload, Table: r.Table, ChangedAt: r.ChangedAt,
+		StreamARN: r.StreamARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber,
+	}
+}

@@ -1,0 +1,234 @@
+// Package deadletter keeps the dead letters of consumers in a DynamoDB table. It knows the table's form and makes each change
+// of it safe to repeat; when an event becomes a dead letter, and who handles it again, is for others to say.
+//
+// # The table
+//
+// Partition key group (S), sort key id (S). A consumer has these groups:
+//
+//	<consumer>           dead letters: id is <lane>#<event>, see Letter
+//	<consumer>#lane      parked aggregates: id is <lane>; letters (N), and claim (S), claimUntil (N) while somebody redrives it
+//	<consumer>#part      what did not fit into a letter: id is <letter>#<number>; data (B)
+//	<consumer>#attempt   failed attempts at events that are no dead letters yet: id is <event>; n (N), expiresAt (N)
+//	<consumer>#request   redrives that were asked for: id is the letter's; requestedAt (N), expiresAt (N)
+//
+// A lane is an aggregate id, or empty for an event without one and for a record that could not be decoded; in keys '#' and '%'
+// are written %23 and %25, and what is too long ends in a hash. The letter and the count of its lane change in one transaction,
+// so a lane exists exactly while it has letters, or until somebody who redrives it has seen that there are none.
+package deadletter
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/seed-1b628d3f/outbox/internal/rows"
+)
+
+// Event is what a consumer was to handle.
+type Event struct {
+	ID, Type, AggregateID string
+	Sequence              int64
+	Time                  time.Time
+	Headers               map[string]string
+	ContentType           string
+	Payload               []byte
+	Table                 string
+	ChangedAt             time.Time
+	// Where it was delivered from.
+	StreamARN, ShardID, SequenceNumber string
+}
+
+// Letter is a dead letter.
+type Letter struct {
+	ID       string // of the row; Put sets it
+	Event    Event
+	Raw      []byte // of a record that could not be decoded; the Event is then empty but for where it came from
+	Error    string // why; at most maxError bytes
+	Attempts int
+	Parked   bool // it was stored behind others without having been handled
+	StoredAt time.Time
+	TriedAt  time.Time // the last redrive that failed
+	order    string    // among those of its aggregate
+	parts    int
+}
+
+const (
+	maxError = 2 << 10
+	maxKey   = 400 // bytes of an id in a key: two of them fit into the 1,024 of a sort key
+	maxBody  = 350 << 10
+)
+
+var escape = strings.NewReplacer("%", "%25", "#", "%23")
+
+// keyPart returns an id as it stands in a key.
+func keyPart(id string) string {
+	if part := escape.Replace(id); len(part) <= maxKey && utf8.ValidString(part) {
+		return part
+	}
+	head := escape.Replace(strings.ToValidUTF8(id, "?"))
+	return strings.ToValidUTF8(head[:min(len(head), maxKey-1-2*sha256.Size)], "") + "~" + hash(id)
+}
+
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// Lane returns the key of an aggregate's lane.
+func Lane(aggregateID string) string { return keyPart(aggregateID) }
+
+// LaneOf returns the lane that a letter's id names; empty if it has none.
+func LaneOf(id string) string {
+	lane, _, _ := strings.Cut(id, "#")
+	return lane
+}
+
+func (l *Letter) id() string {
+	switch {
+	case l.Raw != nil && l.Event.SequenceNumber != "":
+		return "##" + keyPart(l.Event.ShardID+":"+l.Event.SequenceNumber)
+	case l.Raw != nil:
+		return "##" + hash(string(l.Raw))
+	}
+	return Lane(l.Event.AggregateID) + "#" + keyPart(l.Event.ID)
+}
+
+// orderOf returns by what letters of an aggregate are sorted: their place in the stream, or the one they were stored in.
+func (s *Store) orderOf(l *Letter) string {
+	const digits = 60
+	n := l.Event.SequenceNumber
+	if n == "" || len(n) > digits || strings.Trim(n, "0123456789") != "" {
+		s.mu.Lock()
+		s.last = max(s.last+1, l.StoredAt.UnixNano())
+		n = fmt.Sprint(s.last)
+		s.mu.Unlock()
+	}
+	return strings.Repeat("0", digits-len(n)) + n
+}
+
+// body is what may be too large for one row.
+type body struct {
+	Headers map[string]string `json:"headers,omitempty"`
+	Payload []byte            `json:"payload"`
+	Raw     []byte            `json:"raw,omitempty"`
+}
+
+func (b *body) size() int {
+	n := len(b.Payload) + len(b.Raw)
+	for name, value := range b.Headers {
+		n += len(name) + len(value) + 4
+	}
+	return n
+}
+
+// row returns the letter's row, and what does not fit into it.
+func (l *Letter) row(group string) (rows.Item, [][]byte, error) {
+	e := &l.Event
+	row := rows.Item{
+		"group": rows.S(group), "id": rows.S(l.ID), "order": rows.S(l.order), "error": rows.S(l.Error),
+		"attempts": rows.N(int64(l.Attempts)), "storedAt": rows.Millis(l.StoredAt),
+	}
+	for name, value := range map[string]string{
+		"eventId": e.ID, "type": e.Type, "aggregateId": e.AggregateID, "contentType": e.ContentType, "table": e.Table,
+		"streamArn": e.StreamARN, "shardId": e.ShardID, "sequenceNumber": e.SequenceNumber,
+	} {
+		if value != "" {
+			row[name] = rows.S(value)
+		}
+	}
+	if l.Parked {
+		row["parked"] = rows.Bool(true)
+	}
+	if e.Sequence != 0 {
+		row["sequence"] = rows.N(e.Sequence)
+	}
+	if !e.Time.IsZero() {
+		row["timestamp"] = rows.Millis(e.Time)
+	}
+	if !e.ChangedAt.IsZero() {
+		row["changedAt"] = rows.N(e.ChangedAt.UnixMicro())
+	}
+	rest := body{e.Headers, e.Payload, l.Raw}
+	if rest.size()+len(e.ID)+len(e.AggregateID)+len(e.Type) <= maxBody {
+		rest.store(row, e.ContentType)
+		return row, nil, nil
+	}
+	data, err := json.Marshal(rest)
+	if err != nil {
+		return nil, nil, err
+	}
+	var parts [][]byte
+	for len(data) > 0 {
+		n := min(len(data), maxBody)
+		parts = append(parts, data[:n])
+		data = data[n:]
+	}
+	row["parts"] = rows.N(int64(len(parts)))
+	return row, parts, nil
+}
+
+func (b *body) store(row rows.Item, contentType string) {
+	if len(b.Headers) > 0 {
+		row["headers"] = rows.Headers(b.Headers)
+	}
+	switch {
+	case b.Payload == nil:
+	case contentType == "" && utf8.Valid(b.Payload):
+		row["payload"] = rows.S(string(b.Payload)) // readable in a console
+	default:
+		row["payload"] = rows.B(b.Payload)
+	}
+	if b.Raw != nil {
+		row["raw"] = rows.B(b.Raw)
+	}
+}
+
+// read reads a row, without its parts.
+func read(row rows.Item) Letter {
+	l := Letter{
+		ID: rows.Text(row, "id"), Error: rows.Text(row, "error"), Attempts: int(rows.Int(row, "attempts")), Parked: rows.Flag(row, "parked"),
+		StoredAt: rows.Time(row, "storedAt"), TriedAt: rows.Time(row, "triedAt"),
+		order: rows.Text(row, "order"), parts: int(rows.Int(row, "parts")),
+		Event: Event{
+			ID: rows.Text(row, "eventId"), Type: rows.Text(row, "type"), AggregateID: rows.Text(row, "aggregateId"),
+			Sequence: rows.Int(row, "sequence"), Time: rows.Time(row, "timestamp"), Headers: rows.ReadHeaders(row, "headers"),
+			ContentType: rows.Text(row, "contentType"), Payload: rows.Bytes(row, "payload"), Table: rows.Text(row, "table"),
+			StreamARN: rows.Text(row, "streamArn"), ShardID: rows.Text(row, "shardId"), SequenceNumber: rows.Text(row, "sequenceNumber"),
+		},
+		Raw: rows.Bytes(row, "raw"),
+	}
+	if row["changedAt"] != nil {
+		l.Event.ChangedAt = time.UnixMicro(rows.Int(row, "changedAt")).UTC()
+	}
+	if text, ok := row["payload"]; ok && l.Event.Payload == nil && text != nil {
+		l.Event.Payload = []byte(rows.Text(row, "payload"))
+	}
+	return l
+}
+
+// join puts the parts back.
+func (l *Letter) join(parts [][]byte) error {
+	var data []byte
+	for _, p := range parts {
+		data = append(data, p...)
+	}
+	var b body
+	if err := json.Unmarshal(data, &b); err != nil {
+		return errors.New("its parts cannot be read")
+	}
+	l.Event.Headers, l.Event.Payload, l.Raw = b.Headers, b.Payload, b.Raw
+	return nil
+}
+
+// cut shortens an error's text.
+func cut(text string) string {
+	if len(text) <= maxError {
+		return strings.ToValidUTF8(text, "?")
+	}
+	return strings.ToValidUTF8(text[:maxError], "") + "..."
+}

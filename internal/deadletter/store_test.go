@@ -1,0 +1,207 @@
+package deadletter_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/owntable"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+func newStore(t *testing.T) *deadletter.Store {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	s, err := deadletter.New(a.DynamoDB, "letters", "c")
+	require.NoError(t, err)
+	return s
+}
+
+// Everything of a letter comes back, whatever its size and whatever its ids.
+func TestLettersComeBackWhole(t *testing.T) {
+	s := newStore(t)
+	at := time.UnixMilli(1719347890250).UTC()
+	for name, l := range map[string]deadletter.Letter{
+		"all": {Event: deadletter.Event{ID: "e", Type: "T", AggregateID: "a", Sequence: 7, Time: at, Headers: map[string]string{"h": "v"},
+			Payload: []byte(`{}`), Table: "events", ChangedAt: at.Add(time.Microsecond), StreamARN: "arn", ShardID: "shard", SequenceNumber: "12"},
+			Error: "why", Attempts: 3, StoredAt: at},
+		"binary":          {Event: deadletter.Event{ID: "b", ContentType: "application/x-protobuf", Payload: []byte{0, 0xff}}, StoredAt: at},
+		"no payload":      {Event: deadletter.Event{ID: "n"}, StoredAt: at},
+		"empty payload":   {Event: deadletter.Event{ID: "m", ContentType: "x", Payload: []byte{}}, StoredAt: at},
+		"parked":          {Event: deadletter.Event{ID: "p", AggregateID: "a"}, Parked: true, StoredAt: at},
+		"raw":             {Event: deadletter.Event{ShardID: "shard", SequenceNumber: "13"}, Raw: []byte{1, 2, 0xfe}, StoredAt: at},
+		"raw, from where": {Raw: []byte("x"), StoredAt: at},
+		"large":           {Event: deadletter.Event{ID: "l", Payload: bytes.Repeat([]byte("x"), 399<<10), Headers: map[string]string{"h": strings.Repeat("v", 900)}}, StoredAt: at},
+		"large headers":   {Event: deadletter.Event{ID: "g", Headers: map[string]string{"h": strings.Repeat("v", 399<<10)}, Payload: []byte("1")}, StoredAt: at},
+		"large raw":       {Event: deadletter.Event{ShardID: "s", SequenceNumber: "9"}, Raw: bytes.Repeat([]byte{0xff, 1}, 5<<20), StoredAt: at},
+		"long ids": {Event: deadletter.Event{ID: strings.Repeat("é#", 700), AggregateID: strings.Repeat("#", 2000), Payload: []byte("1")},
+			StoredAt: at},
+		"no text":    {Event: deadletter.Event{ID: "t", Payload: []byte("\xff")}, StoredAt: at},
+		"long error": {Event: deadletter.Event{ID: "o"}, Error: strings.Repeat("é", 5000), StoredAt: at},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := l
+			require.NoError(t, s.Put(t.Context(), &l))
+			got, err := s.Get(t.Context(), l.ID)
+			require.NoError(t, err)
+			require.Equal(t, want.Event, got.Event)
+			require.Equal(t, want.Raw, got.Raw)
+			require.Equal(t, want.Attempts, got.Attempts)
+			require.Equal(t, want.Parked, got.Parked)
+			require.Equal(t, want.StoredAt, got.StoredAt)
+			require.LessOrEqual(t, len(got.Error), 2<<10+3)
+			require.True(t, strings.HasPrefix(want.Error, strings.TrimSuffix(got.Error, "...")))
+			removed, err := s.Remove(t.Context(), &got)
+			require.NoError(t, err)
+			require.True(t, removed)
+			removed, err = s.Remove(t.Context(), &got)
+			require.NoError(t, err)
+			require.False(t, removed)
+		})
+	}
+}
+
+// Different ids never share a row or a lane.
+func TestKeysAreDifferent(t *testing.T) {
+	s := newStore(t)
+	ids := []string{"a", "a#", "a%23", "#a", "a#b", "%", "", strings.Repeat("x", 400), strings.Repeat("x", 401), strings.Repeat("x", 402), strings.Repeat("x", 400) + "#"}
+	seen := map[string]bool{}
+	for _, aggregate := range ids {
+		for _, id := range ids {
+			if id == "" {
+				continue
+			}
+			l := deadletter.Letter{Event: deadletter.Event{ID: id, AggregateID: aggregate}, StoredAt: time.Now()}
+			require.NoError(t, s.Put(t.Context(), &l))
+			require.Falsef(t, seen[l.ID], "%q of %q", id, aggregate)
+			seen[l.ID] = true
+			require.Equal(t, deadletter.Lane(aggregate), deadletter.LaneOf(l.ID))
+			require.LessOrEqual(t, len(l.ID), 1000)
+		}
+	}
+	for _, aggregate := range ids[:6] {
+		n := 0
+		for l, err := range s.Letters(t.Context(), deadletter.Lane(aggregate)) {
+			require.NoError(t, err)
+			require.Equal(t, aggregate, l.Event.AggregateID)
+			n++
+		}
+		require.Equal(t, 10, n)
+	}
+}
+
+// The letters of a lane are in the order of the stream, however long its numbers are, and whenever they were stored.
+func TestLettersAreInTheOrderOfTheStream(t *testing.T) {
+	s := newStore(t)
+	for _, n := range []string{"100", "99", "49590338271490256608559692538361571095921575989136588898", "7"} {
+		l := deadletter.Letter{Event: deadletter.Event{ID: "e" + n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
+		require.NoError(t, s.Put(t.Context(), &l))
+	}
+	var order []string
+	for l, err := range s.Letters(t.Context(), "a") {
+		require.NoError(t, err)
+		order = append(order, l.Event.SequenceNumber)
+	}
+	require.Equal(t, []string{"7", "99", "100", "49590338271490256608559692538361571095921575989136588898"}, order)
+}
+
+func TestALaneIsThereWhileItHasLetters(t *testing.T) {
+	s := newStore(t)
+	var letters []deadletter.Letter
+	for i := range 3 {
+		l := deadletter.Letter{Event: deadletter.Event{ID: fmt.Sprint(i), AggregateID: "a#"}, StoredAt: time.Now()}
+		stored, err := s.PutBehind(t.Context(), &l)
+		require.NoError(t, err)
+		require.Equal(t, i > 0, stored, "there must be a first one")
+		require.NoError(t, s.Put(t.Context(), &l))
+		require.NoError(t, s.Put(t.Context(), &l), "twice counts once")
+		letters = append(letters, l)
+	}
+	parked, complete, err := s.Parked(t.Context(), 1)
+	require.NoError(t, err)
+	require.True(t, complete)
+	require.Equal(t, []string{"a#"}, parked)
+	parked, err = s.AreParked(t.Context(), []string{"b", "a#", "a"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a#"}, parked)
+	for i := range letters {
+		closed, err := s.Close(t.Context(), deadletter.Lane("a#"))
+		require.NoError(t, err)
+		require.False(t, closed)
+		_, err = s.Remove(t.Context(), &letters[i])
+		require.NoError(t, err)
+	}
+	closed, err := s.Close(t.Context(), deadletter.Lane("a#"))
+	require.NoError(t, err)
+	require.True(t, closed)
+	_, err = s.Claim(t.Context(), letters[0].ID, "me", time.Now().Add(time.Minute))
+	require.ErrorIs(t, err, deadletter.ErrMissing)
+}
+
+func TestAClaimHasOneHolder(t *testing.T) {
+	for _, aggregate := range []string{"a", ""} {
+		s := newStore(t)
+		l := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()}
+		require.NoError(t, s.Put(t.Context(), &l))
+		mine, err := s.Claim(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
+		require.NoError(t, err)
+		require.NotNil(t, mine)
+		yours, err := s.Claim(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
+		require.NoError(t, err)
+		require.Nil(t, yours)
+		kept, err := mine.Extend(t.Context(), time.Now().Add(-time.Second))
+		require.NoError(t, err)
+		require.True(t, kept)
+		yours, err = s.Claim(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
+		require.NoError(t, err)
+		require.NotNil(t, yours, "the first claim has ended")
+		kept, err = mine.Extend(t.Context(), time.Now().Add(time.Minute))
+		require.NoError(t, err)
+		require.False(t, kept)
+		require.NoError(t, mine.Release(t.Context()), "of somebody else's claim: nothing happens")
+		kept, err = yours.Extend(t.Context(), time.Now().Add(time.Minute))
+		require.NoError(t, err)
+		require.True(t, kept)
+		require.NoError(t, yours.Release(t.Context()))
+		mine, err = s.Claim(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
+		require.NoError(t, err)
+		require.NotNil(t, mine)
+	}
+}
+
+// A request that is made again while it is answered stays.
+func TestRequests(t *testing.T) {
+	s := newStore(t)
+	require.NoError(t, s.Ask(t.Context(), "a#"))
+	requests, err := s.Requests(t.Context(), 10)
+	require.NoError(t, err)
+	require.Len(t, requests, 1)
+	time.Sleep(2 * time.Millisecond)
+	require.NoError(t, s.Ask(t.Context(), "a#"))
+	require.NoError(t, s.Answered(t.Context(), requests[0]))
+	requests, err = s.Requests(t.Context(), 10)
+	require.NoError(t, err)
+	require.Len(t, requests, 1)
+	require.NoError(t, s.Answered(t.Context(), requests[0]))
+	requests, err = s.Requests(t.Context(), 10)
+	require.NoError(t, err)
+	require.Empty(t, requests)
+}
+
+func TestAttemptsAreCounted(t *testing.T) {
+	s := newStore(t)
+	for want := 1; want <= 3; want++ {
+		n, err := s.Attempt(t.Context(), "e#1")
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+	require.NoError(t, s.ForgetAttempts(t.Context(), "e#1"))
+	n, err := s.Attempt(t.Context(), "e#1")
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}

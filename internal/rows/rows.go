@@ -1,0 +1,108 @@
+// Package rows reads and writes the rows of this library's own tables: leases, dead letters. It knows attribute values and
+// nothing about what a row means.
+package rows
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// Item is a row, a key, or the values of an expression.
+type Item = map[string]types.AttributeValue
+
+// S returns a string, N a number, B bytes, Bool a boolean.
+
+func S(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+func N(n int64) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
+func B(b []byte) types.AttributeValue  { return &types.AttributeValueMemberB{Value: b} }
+func Bool(b bool) types.AttributeValue { return &types.AttributeValueMemberBOOL{Value: b} }
+
+// Text, Int, Bytes and Flag read an attribute. One that is missing, or of another type, reads as the zero value.
+
+func Text(row Item, name string) string {
+	if v, ok := row[name].(*types.AttributeValueMemberS); ok {
+		return v.Value
+	}
+	return ""
+}
+
+func Int(row Item, name string) int64 {
+	if v, ok := row[name].(*types.AttributeValueMemberN); ok {
+		n, _ := strconv.ParseInt(v.Value, 10, 64)
+		return n
+	}
+	return 0
+}
+
+func Bytes(row Item, name string) []byte {
+	if v, ok := row[name].(*types.AttributeValueMemberB); ok {
+		return v.Value
+	}
+	return nil
+}
+
+func Flag(row Item, name string) bool {
+	v, ok := row[name].(*types.AttributeValueMemberBOOL)
+	return ok && v.Value
+}
+
+// Millis stores a time in milliseconds, Time reads it. No attribute is the zero time.
+
+func Millis(t time.Time) types.AttributeValue { return N(t.UnixMilli()) }
+
+func Time(row Item, name string) time.Time {
+	if row[name] == nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(Int(row, name)).UTC()
+}
+
+// Names returns the aliases that the expressions use, #x for the attribute x: DynamoDB refuses others, and some names are its
+// reserved words.
+func Names(expressions ...string) map[string]string {
+	used := map[string]string{}
+	for _, e := range expressions {
+		for {
+			at := strings.IndexByte(e, '#')
+			if at < 0 {
+				break
+			}
+			end := at + 1
+			for end < len(e) && (e[end] >= 'a' && e[end] <= 'z' || e[end] >= 'A' && e[end] <= 'Z') {
+				end++
+			}
+			used[e[at:end]] = e[at+1 : end]
+			e = e[end:]
+		}
+	}
+	return used
+}
+
+// Headers stores a map of strings, and ReadHeaders reads it; nil for an empty one.
+
+func Headers(headers map[string]string) types.AttributeValue {
+	m := make(Item, len(headers))
+	for name, value := range headers {
+		m[name] = S(value)
+	}
+	return &types.AttributeValueMemberM{Value: m}
+}
+
+func ReadHeaders(row Item, name string) map[string]string {
+	m, ok := row[name].(*types.AttributeValueMemberM)
+	if !ok || len(m.Value) == 0 {
+		return nil
+	}
+	headers := make(map[string]string, len(m.Value))
+	for _, name := range slices.Sorted(maps.Keys(m.Value)) {
+		headers[name] = Text(m.Value, name)
+	}
+	return headers
+}

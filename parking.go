@@ -1,0 +1,292 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+)
+
+// DeadLetterOption configures WithDeadLetters.
+type DeadLetterOption func(*deadLetters) error
+
+// WithDeadLetters makes a Consumer keep what it cannot handle, and go on. An event becomes a dead letter when its handler
+// returns a Permanent error, when its attempts are spent (in a Worker those of WithHandlerRetry; in Invoke and Process those of
+// WithMaxAttempts), or when its record cannot be decoded. It is stored before the record counts as finished: if the table
+// cannot be written, the record stays unfinished, is delivered again, and that is no attempt.
+//
+// A dead letter parks its aggregate: later events of it are stored behind it without calling a handler, in order, until they
+// are redriven. Other aggregates go on. An aggregate that another process parks is noticed with the next batch of Invoke or
+// Process, and within a second, or when it takes over the shard, by a Worker. To know, each call of Invoke and Process with an
+// event that has an aggregate reads the table once, strongly consistent, and a Worker at most once a second for all its shards:
+// one read unit while few are parked. While the table cannot be read, nothing is handled.
+//
+// Default: no dead letters. In Lambda an event that cannot be handled is then delivered until the mapping's limits; a Worker's
+// Run ends.
+func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOption {
+	return consumerOption(func(c *consumerConfig) error {
+		if t == nil {
+			return errors.New("WithDeadLetters: the table is nil")
+		}
+		dead := &deadLetters{table: t, store: t.store, attempts: 10}
+		for i, opt := range opts {
+			if opt == nil {
+				return fmt.Errorf("WithDeadLetters: option %d is nil", i)
+			}
+			if err := opt(dead); err != nil {
+				return fmt.Errorf("WithDeadLetters: %w", err)
+			}
+		}
+		c.dead = dead
+		return nil
+	})
+}
+
+// LetLaterEventsPass lets the later events of a dead letter's aggregate reach their handlers, which gives up their order.
+// Default: they are parked.
+func LetLaterEventsPass() DeadLetterOption {
+	return func(d *deadLetters) error {
+		d.pass = true
+		return nil
+	}
+}
+
+// WithMaxAttempts sets how often an event is tried in Invoke and Process before it is a dead letter. The attempts are counted in
+// the dead letter table, one write for each failure, and forgotten after 14 days. An attempt that the invocation's deadline cuts
+// off counts; one that kills the process does not. Default 10; 1 to 1,000. Give the mapping of a Lambda function more attempts
+// than that. A Worker counts by WithHandlerRetry.
+func WithMaxAttempts(n int) DeadLetterOption {
+	return func(d *deadLetters) error {
+		if n < 1 || n > 1000 {
+			return fmt.Errorf("WithMaxAttempts: want 1 to 1,000, have %d", n)
+		}
+		d.attempts = n
+		return nil
+	}
+}
+
+// deadLetters is what a Consumer does with what it cannot handle.
+type deadLetters struct {
+	table    *DeadLetterTable
+	store    *deadletter.Store
+	pass     bool
+	attempts int
+	parked   parkedSet
+}
+
+// doomed says that a delivery is not to be handled, but to be stored as a dead letter.
+type doomed struct {
+	err      error
+	raw      []byte // of a record that could not be decoded
+	attempts int
+}
+
+// errNotStored is behind every error of the dead letter table. It is no attempt at the event.
+var errNotStored = errors.New("the dead letter table cannot be used")
+
+// storeTimeout bounds what one dead letter may take.
+const storeTimeout = 5 * time.Second
+
+// divert deals with a delivery that must not reach its handler, because it is doomed or its aggregate is parked, and reports
+// whether it was one.
+func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *delivery) bool {
+	dead := c.dead
+	if dead == nil {
+		return false
+	}
+	if d.doomed != nil {
+		d.err = c.bury(ctx, d)
+		d.finished = d.err == nil
+		return true
+	}
+	r := &d.record
+	if dead.pass || r.AggregateID == "" || !dead.parked.has(r.AggregateID) || !c.ours(r.Table) {
+		return false
+	}
+	if _, known := handlers[r.Type]; !known && !c.failUnknownTypes {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	l := deadletter.Letter{Event: asEvent(r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
+	stored, err := dead.store.PutBehind(ctx, &l)
+	switch {
+	case err != nil:
+		d.err = fmt.Errorf("outbox: %w: %w", errNotStored, err)
+		c.logger.ErrorContext(ctx, "outbox: an event cannot be parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "error", err)
+		return true
+	case !stored: // somebody has redriven the aggregate
+		dead.parked.remove(r.AggregateID)
+		return false
+	}
+	d.err, d.finished = nil, true
+	c.logger.WarnContext(ctx, "outbox: event parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID)
+	c.deadLettered(ctx, &l)
+	return true
+}
+
+// giveUpOn makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker.
+func (c *Consumer) giveUpOn(ctx context.Context, d *delivery) {
+	if c.dead == nil || !isAttempt(d.err) || errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	ctx = context.WithoutCancel(ctx) // the deadline leaves a margin
+	n := 1
+	if !errors.Is(d.err, ErrPermanent) && c.dead.attempts > 1 {
+		counting, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		var err error
+		if n, err = c.dead.store.Attempt(counting, d.record.ID); err != nil {
+			c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
+			return
+		}
+		if n < c.dead.attempts {
+			return
+		}
+	}
+	d.doomed = &doomed{err: d.err, attempts: n}
+	if err := c.bury(ctx, d); err != nil {
+		d.err = errors.Join(d.err, err)
+		return
+	}
+	d.err, d.finished = nil, true
+	if n > 1 {
+		forgetting, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		_ = c.dead.store.ForgetAttempts(forgetting, d.record.ID) // otherwise its time to live does
+	}
+}
+
+// isAttempt reports whether an error says that a handler has failed.
+func isAttempt(err error) bool { return !errors.Is(err, errNotStored) && !errors.Is(err, ErrClaimed) }
+
+// bury stores a doomed delivery. Its aggregate is parked afterwards.
+func (c *Consumer) bury(ctx context.Context, d *delivery) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	r := &d.record
+	l := deadletter.Letter{Event: asEvent(r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now()}
+	if err := c.dead.store.Put(ctx, &l); err != nil {
+		c.logger.ErrorContext(ctx, "outbox: a dead letter cannot be stored, the event stays unfinished", "event", r.ID, "type", r.Type,
+			"aggregate", r.AggregateID, "shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "error", err)
+		return fmt.Errorf("outbox: %w: %w", errNotStored, err)
+	}
+	if r.AggregateID != "" && !c.dead.pass {
+		c.dead.parked.add(r.AggregateID)
+	}
+	c.logger.ErrorContext(ctx, "outbox: dead letter", "deadLetter", l.ID, "event", r.ID, "type", r.Type, "aggregate", r.AggregateID,
+		"shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "attempts", l.Attempts, "error", d.doomed.err)
+	c.deadLettered(ctx, &l)
+	return nil
+}
+
+func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter) {
+	if hook := c.hooks.DeadLettered; hook != nil {
+		letter := deadLetter(l)
+		defer c.recoverHook(ctx, "DeadLettered", &letter.Record)
+		hook(ctx, letter)
+	}
+}
+
+// lookAtParked brings what is known of parked aggregates up to date, unless it is younger than maxAge.
+func (c *Consumer) lookAtParked(ctx context.Context, deliveries []delivery, maxAge time.Duration) error {
+	if c.dead == nil || c.dead.pass {
+		return nil
+	}
+	var ids []string
+	for i := range deliveries {
+		if id := deliveries[i].record.AggregateID; id != "" {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	if err := c.dead.parked.refresh(ctx, c.dead.store, ids, maxAge); err != nil {
+		return fmt.Errorf("outbox: %w: %w", errNotStored, err)
+	}
+	return nil
+}
+
+// maxParked is how many parked aggregates are read at once. If there are more, those of each batch are asked for.
+const maxParked = 1000
+
+// parkedSet is what a process knows of parked aggregates. It may hold one that is not parked any more: storing behind it finds
+// out. It lacks none that this process has parked, nor one that was parked before the last refresh began.
+type parkedSet struct {
+	refreshing sync.Mutex // held during a refresh
+
+	mu       sync.Mutex
+	ids      map[string]uint64 // in which generation it was parked here
+	now      uint64            // the generation: a refresh begins one
+	began    time.Time         // when the last refresh that succeeded began
+	complete bool              // it found all
+}
+
+func (p *parkedSet) has(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, parked := p.ids[id]
+	return parked
+}
+
+func (p *parkedSet) add(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addLocked([]string{id})
+}
+
+func (p *parkedSet) addLocked(ids []string) {
+	if p.ids == nil {
+		p.ids = make(map[string]uint64)
+	}
+	for _, id := range ids {
+		p.ids[id] = p.now
+	}
+}
+
+func (p *parkedSet) remove(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.ids, id)
+}
+
+type parkedStore interface {
+	Parked(ctx context.Context, limit int) (ids []string, complete bool, err error)
+	AreParked(ctx context.Context, ids []string) ([]string, error)
+}
+
+// refresh makes the set know which of the ids are parked.
+func (p *parkedSet) refresh(ctx context.Context, store parkedStore, ids []string, maxAge time.Duration) error {
+	oldest := time.Now().Add(-maxAge)
+	p.refreshing.Lock()
+	defer p.refreshing.Unlock()
+	p.mu.Lock()
+	fresh := p.complete && !p.began.Before(oldest)
+	p.now++
+	generation, began := p.now, time.Now()
+	p.mu.Unlock()
+	if fresh { // perhaps by somebody who was waited for
+		return nil
+	}
+	parked, complete, err := store.Parked(ctx, maxParked)
+	if err == nil && !complete {
+		parked, err = store.AreParked(ctx, slices.Compact(slices.Sorted(slices.Values(ids))))
+	}
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if complete { // otherwise what was known stays
+		maps.DeleteFunc(p.ids, func(_ string, since uint64) bool { return since < generation })
+	}
+	p.addLocked(parked)
+	p.began, p.complete = began, complete
+	return nil
+}

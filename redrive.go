@@ -1,0 +1,417 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+)
+
+// RedriveOptions say how dead letters are redriven.
+type RedriveOptions struct {
+	// PerSecond bounds how many are handled in a second. 0 means no bound.
+	PerSecond float64
+	// DryRun makes Redrive only count what it would handle.
+	DryRun bool
+	// Progress is called after each dead letter, with what has been done so far. Calls do not overlap. nil is not called.
+	Progress func(RedriveResult)
+}
+
+// RedriveResult counts dead letters.
+type RedriveResult struct {
+	Redriven int // handled and removed; in a dry run, those that would be tried
+	Failed   int // the handler failed again: they stay, with the new error, and those behind them stay too
+	Busy     int // aggregates, or letters without one, that somebody else redrives at the moment
+}
+
+// claimTime is how long a claim on an aggregate or a letter lasts, and so how long a handler may take in a redrive. It is
+// renewed before each letter. claimMargin is how much earlier the handler's context ends.
+const (
+	claimTime   = time.Minute
+	claimMargin = 2 * time.Second
+)
+
+// Redrive hands the dead letters that the filter selects to the handlers of c, and removes those that are handled. Of an
+// aggregate, the letters are handled in their order, the first one first, until one fails: all of them, unless the filter names
+// an ID, which makes it the last. Different aggregates are redriven at the same time, WithConcurrency of c at once. When the
+// last letter is gone, the aggregate is not parked any more; events that arrive meanwhile are handled behind the others.
+//
+// A letter whose handler fails stays, with the new error and one more attempt. So does one of which c has no handler, and a
+// record that still cannot be decoded. A handler has a minute for each letter. Letters are handled at least once: a crash
+// between the handler and the removal leads to one more time. Redrive may run several times at once, on different machines:
+// claims in the table keep two from handling the same aggregate.
+//
+// The error is about the table, or that ctx has ended; what the result counts is done all the same. Handlers that fail are no
+// error of Redrive.
+func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadLetterFilter, opts RedriveOptions) (RedriveResult, error) {
+	if c == nil {
+		return RedriveResult{}, errors.New("outbox: Redrive: the Consumer is nil")
+	}
+	if opts.PerSecond < 0 {
+		return RedriveResult{}, fmt.Errorf("outbox: Redrive: want at least 0 a second, have %g", opts.PerSecond)
+	}
+	r := t.redrive(ctx, ctx, c, opts)
+	seen := map[string]bool{}
+	for l, err := range t.letters(ctx, filter) {
+		if err != nil {
+			r.fail(err)
+			break
+		}
+		lane := deadletter.LaneOf(l.ID)
+		switch {
+		case lane == "" || filter.ID != "":
+			r.start(l.ID)
+		case !seen[lane]:
+			seen[lane] = true
+			r.start(lane + "#")
+		}
+		if r.over() {
+			break
+		}
+	}
+	if filter == (DeadLetterFilter{}) && !opts.DryRun { // lanes that lost their last letter in a crash
+		lanes, err := t.store.Lanes(ctx)
+		if err != nil {
+			r.fail(err)
+		}
+		for _, lane := range lanes {
+			if !seen[lane] && !r.over() {
+				r.start(lane + "#")
+			}
+		}
+	}
+	return r.wait()
+}
+
+// RequestRedrive asks whoever runs the consumer's handlers to redrive the dead letters that the filter selects, and returns how
+// many letters there are. A Worker whose Consumer has this table looks for requests every two seconds; elsewhere, call
+// RedriveRequested. A request is forgotten after 7 days.
+func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterFilter) (int, error) {
+	n, seen := 0, map[string]bool{}
+	for l, err := range t.letters(ctx, filter) {
+		if err != nil {
+			return n, err
+		}
+		id := l.ID
+		if lane := deadletter.LaneOf(id); lane != "" && filter.ID == "" {
+			id = lane + "#"
+		}
+		if !seen[id] {
+			seen[id] = true
+			if err := t.store.Ask(ctx, id); err != nil {
+				return n, fmt.Errorf("outbox: %w", err)
+			}
+		}
+		n++
+	}
+	return n, nil
+}
+
+// PendingRedrives returns how many requests are not answered yet, at most 1,000: each for one aggregate, or for one letter.
+func (t *DeadLetterTable) PendingRedrives(ctx context.Context) (int, error) {
+	requests, err := t.store.Requests(ctx, maxRequests)
+	if err != nil {
+		return 0, fmt.Errorf("outbox: %w", err)
+	}
+	return len(requests), nil
+}
+
+const maxRequests = 1000
+
+// RedriveRequested redrives what was asked for by RequestRedrive, at most 1,000 requests, as Redrive does. Call it where the
+// handlers are and no Worker runs, for example in a Lambda function on a schedule. Without requests it costs one read unit.
+func (t *DeadLetterTable) RedriveRequested(ctx context.Context, c *Consumer) (RedriveResult, error) {
+	if c == nil {
+		return RedriveResult{}, errors.New("outbox: RedriveRequested: the Consumer is nil")
+	}
+	return t.redriveRequested(ctx, ctx, c)
+}
+
+func (t *DeadLetterTable) redriveRequested(ctx, handlers context.Context, c *Consumer) (RedriveResult, error) {
+	requests, err := t.store.Requests(ctx, maxRequests)
+	if err != nil {
+		return RedriveResult{}, fmt.Errorf("outbox: %w", err)
+	}
+	r := t.redrive(ctx, handlers, c, RedriveOptions{})
+	for _, request := range requests {
+		if r.over() {
+			break
+		}
+		r.start(request.LetterID, func() {
+			if err := t.store.Answered(context.WithoutCancel(ctx), request); err != nil {
+				r.fail(fmt.Errorf("outbox: %w", err))
+			}
+		})
+	}
+	return r.wait()
+}
+
+// redriver is one redrive. When ctx ends, no other letter is begun; handlers is the context of those that run.
+type redriver struct {
+	t             *DeadLetterTable
+	c             *Consumer
+	ctx, handlers context.Context
+	opts          RedriveOptions
+	free          chan struct{} // a place for each aggregate at a time
+	running       sync.WaitGroup
+
+	mu     sync.Mutex
+	result RedriveResult
+	err    error
+	next   time.Time // when the next letter may begin
+}
+
+func (t *DeadLetterTable) redrive(ctx, handlers context.Context, c *Consumer, opts RedriveOptions) *redriver {
+	return &redriver{t: t, c: c, ctx: ctx, handlers: handlers, opts: opts, free: make(chan struct{}, c.concurrency)}
+}
+
+func (r *redriver) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+func (r *redriver) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err != nil || r.ctx.Err() != nil
+}
+
+func (r *redriver) wait() (RedriveResult, error) {
+	r.running.Wait()
+	if r.err == nil && r.ctx.Err() != nil {
+		r.err = fmt.Errorf("outbox: redrive stopped: %w", r.ctx.Err())
+	}
+	return r.result, r.err
+}
+
+func (r *redriver) count(add func(*RedriveResult)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	add(&r.result)
+	if r.opts.Progress != nil {
+		r.opts.Progress(r.result)
+	}
+}
+
+// start redrives a letter, or with "<lane>#" a whole lane, when there is a place. then are called if it was not busy.
+func (r *redriver) start(id string, then ...func()) {
+	select {
+	case r.free <- struct{}{}:
+	case <-r.ctx.Done():
+		return
+	}
+	r.running.Go(func() {
+		defer func() { <-r.free }()
+		done, err := r.lane(id)
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		for _, f := range then {
+			if done {
+				f()
+			}
+		}
+	})
+}
+
+// lane redrives the letters of a lane up to the one with the id, or the only one of a letter without a lane. It reports
+// whether nobody else was at it.
+func (r *redriver) lane(id string) (bool, error) {
+	store, lane := r.t.store, deadletter.LaneOf(id)
+	if r.opts.DryRun {
+		return true, r.each(lane, id, func(*deadletter.Letter) (bool, error) {
+			r.count(func(n *RedriveResult) { n.Redriven++ })
+			return true, nil
+		})
+	}
+	claim, err := store.Claim(r.ctx, id, ids.New(), time.Now().Add(claimTime))
+	switch {
+	case errors.Is(err, deadletter.ErrMissing): // somebody has redriven it
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("outbox: %w", err)
+	case claim == nil:
+		r.count(func(n *RedriveResult) { n.Busy++ })
+		return false, nil
+	}
+	defer func() {
+		if err := claim.Release(context.WithoutCancel(r.ctx)); err != nil {
+			r.c.logger.WarnContext(r.ctx, "outbox: a claim on dead letters is not released, it ends by itself", "deadLetter", id, "error", err)
+		}
+	}()
+	for {
+		letters, complete := 0, true
+		err := r.each(lane, id, func(l *deadletter.Letter) (goOn bool, err error) {
+			letters++
+			complete, err = r.letter(claim, l)
+			return complete, err
+		})
+		if err != nil || !complete || r.ctx.Err() != nil || lane == "" {
+			return true, err
+		}
+		closed, err := store.Close(r.ctx, lane)
+		if err != nil {
+			return true, fmt.Errorf("outbox: %w", err)
+		}
+		if closed || letters == 0 || id != lane+"#" {
+			return true, nil
+		}
+		// Letters have arrived meanwhile.
+	}
+}
+
+// each calls do for the letters of a lane, in order, up to the one with the id, or for that one alone, until it returns false.
+func (r *redriver) each(lane, id string, do func(*deadletter.Letter) (bool, error)) error {
+	if lane == "" {
+		l, err := r.t.store.Get(r.ctx, id)
+		switch {
+		case errors.Is(err, deadletter.ErrMissing):
+			return nil
+		case err != nil:
+			return fmt.Errorf("outbox: %w", err)
+		}
+		_, err = do(&l)
+		return err
+	}
+	for l, err := range r.t.store.Letters(r.ctx, lane) {
+		if err != nil {
+			return fmt.Errorf("outbox: %w", err)
+		}
+		if goOn, err := do(&l); !goOn || err != nil || l.ID == id {
+			return err
+		}
+	}
+	return nil
+}
+
+// letter hands one letter to its handler and removes it. False means that those behind it have to wait.
+func (r *redriver) letter(claim *deadletter.Claim, l *deadletter.Letter) (bool, error) {
+	if !r.pace() {
+		return false, nil
+	}
+	kept, err := claim.Extend(r.ctx, time.Now().Add(claimTime))
+	if err != nil {
+		return false, fmt.Errorf("outbox: %w", err)
+	}
+	if !kept {
+		r.count(func(n *RedriveResult) { n.Busy++ })
+		return false, nil
+	}
+	ctx, cancel := context.WithDeadline(r.handlers, claim.Until.Add(-claimMargin))
+	defer cancel()
+	handled := r.c.redrive(ctx, l)
+	after := context.WithoutCancel(r.handlers)
+	switch {
+	case handled == nil:
+		if _, err := r.t.store.Remove(after, l); err != nil {
+			return false, fmt.Errorf("outbox: %w", err)
+		}
+		r.count(func(n *RedriveResult) { n.Redriven++ })
+		return true, nil
+	case r.handlers.Err() != nil: // a cut off attempt is none
+		return false, nil
+	}
+	if isAttempt(handled) {
+		if err := r.t.store.Tried(after, l, handled.Error()); err != nil {
+			return false, fmt.Errorf("outbox: %w", err)
+		}
+	}
+	r.count(func(n *RedriveResult) { n.Failed++ })
+	return false, nil
+}
+
+// pace waits until the next letter may begin. False means that ctx has ended.
+func (r *redriver) pace() bool {
+	if r.opts.PerSecond == 0 {
+		return r.ctx.Err() == nil
+	}
+	r.mu.Lock()
+	at := r.next
+	if now := time.Now(); at.Before(now) {
+		at = now
+	}
+	r.next = at.Add(time.Duration(float64(time.Second) / r.opts.PerSecond))
+	r.mu.Unlock()
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
+	return r.ctx.Err() == nil
+}
+
+// redrive hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled.
+func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) error {
+	r := asRecord(&l.Event)
+	if l.Raw != nil {
+		from := r
+		reason, malformed := decodeRecord(&r, l.Raw, c.layout, c.tables, nil)
+		switch {
+		case malformed != nil:
+			return malformed
+		case reason != 0:
+			return reason
+		}
+		r.StreamARN, r.ShardID, r.SequenceNumber = from.StreamARN, from.ShardID, from.SequenceNumber
+	}
+	b := c.newBatch(ctx, 1, false)
+	b.redrive = true
+	if _, known := b.handlers[r.Type]; !known {
+		return fmt.Errorf("event type %q has no handler", r.Type)
+	}
+	if !c.ours(r.Table) {
+		return fmt.Errorf("table %q is not one of WithTables", r.Table)
+	}
+	b.deliveries[0].record = r
+	if err := b.run(); err != nil {
+		return err
+	}
+	if failed := b.result(ctx.Err()); failed != nil {
+		if len(failed.Failures) > 0 {
+			return failed.Failures[0].Err
+		}
+		return failed
+	}
+	return nil
+}
+
+// redriveEvery is how often a Worker looks for requests.
+const redriveEvery = 2 * time.Second
+
+// redriveRequested does what is asked for in the dead letter table until ctx ends. Then handlers that run have the drain
+// timeout.
+func (w *Worker) redriveRequested(ctx context.Context) {
+	dead := w.consumer.dead
+	if dead == nil {
+		return
+	}
+	handlers, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(w.drainTimeout, cancel) })
+	defer stop()
+	ticker := time.NewTicker(redriveEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		result, err := dead.table.redriveRequested(ctx, handlers, w.consumer)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			w.consumer.logger.WarnContext(ctx, "outbox: requested redrives are not complete", "error", err)
+		case result.Redriven+result.Failed > 0:
+			w.consumer.logger.InfoContext(ctx, "outbox: redriven on request", "redriven", result.Redriven, "failed", result.Failed)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/lanes"
+	"github.com/seed-1b628d3f/outbox/internal/watermark"
+)
+
+// shardBatch is a batch of a shard on its way through the handlers.
+type shardBatch struct {
+	s          *shardRun
+	handlers   map[string]Handler
+	deliveries []delivery
+	slots      []watermark.Slot
+	lanes      lanes.Batch
+}
+
+func (b *shardBatch) finished() bool {
+	select {
+	case <-b.lanes.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// Do makes one attempt at a record.
+func (b *shardBatch) Do(i int) lanes.Next {
+	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
+	s.mu.Lock()
+	failed := s.attempts[slot].n
+	giveUp := s.ctx.Err() != nil || slot >= s.poison || s.stopping && d.err != nil || s.blocked[d.record.AggregateID]
+	s.mu.Unlock()
+	if giveUp {
+		return b.giveUp(i)
+	}
+	returned := false
+	defer func() {
+		if !returned { // the handler has ended its goroutine, which cannot be waited for again
+			b.giveUp(i)
+			s.fail(slot, &HandlerError{Record: d.record, Err: errGoexit})
+		}
+	}()
+	c := s.w.consumer
+	diverted := c.divert(s.ctx, b.handlers, d)
+	if !diverted {
+		c.handle(b.handlers, d, i)
+	}
+	returned = true
+	switch {
+	case d.finished:
+		s.settle(slot)
+		return lanes.GoOn
+	case diverted || !isAttempt(d.err):
+		return b.later(i, waitDelay(d, s.w.retry))
+	}
+	return b.retry(i, slot, failed+1)
+}
+
+// giveUp leaves a record to the next owner of the shard, and with it what comes later of its aggregate, also in other batches.
+func (b *shardBatch) giveUp(i int) lanes.Next {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	return b.giveUpLocked(i)
+}
+
+func (b *shardBatch) giveUpLocked(i int) lanes.Next {
+	if id := b.deliveries[i].record.AggregateID; id != "" {
+		b.s.blocked[id] = true
+	}
+	return lanes.GiveUp
+}
+
+// settle says that a record is finished.
+func (s *shardRun) settle(slot watermark.Slot) {
+	s.mu.Lock()
+	if _, failed := s.attempts[slot]; failed {
+		delete(s.attempts, slot)
+		s.changed = true
+	}
+	s.mu.Unlock()
+	s.ring.Done(slot)
+}
+
+// retry counts a failed attempt and lets the record wait for its next one, unless there is none.
+func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
+	s, d := b.s, &b.deliveries[i]
+	s.mu.Lock()
+	if s.ctx.Err() != nil { // a cut off attempt is none
+		s.mu.Unlock()
+		return b.giveUp(i)
+	}
+	s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
+	s.mu.Unlock()
+	if n < s.w.retry.MaxAttempts && !errors.Is(d.err, ErrPermanent) {
+		return b.later(i, backoff.FullJitter{Base: s.w.retry.BaseDelay, Max: s.w.retry.MaxDelay}.Delay(n))
+	}
+	c := s.w.consumer
+	if c.dead == nil {
+		s.fail(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
+		return b.giveUp(i)
+	}
+	d.doomed = &doomed{err: d.err, attempts: n}
+	if d.err = c.bury(s.ctx, d); d.err != nil {
+		return b.later(i, waitDelay(d, s.w.retry))
+	}
+	d.finished = true
+	s.settle(slot)
+	return lanes.GoOn
+}
+
+// later lets a record wait, unless the shard is to be given up.
+func (b *shardBatch) later(i int, delay time.Duration) lanes.Next {
+	s := b.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping || s.ctx.Err() != nil {
+		return b.giveUpLocked(i)
+	}
+	waiting := s.asleep[b]
+	if waiting == nil {
+		waiting = &sleepers{}
+		s.asleep[b] = waiting
+	}
+	(*waiting)[i] = time.AfterFunc(delay, func() {
+		s.mu.Lock()
+		delete(*waiting, i)
+		if len(*waiting) == 0 {
+			delete(s.asleep, b)
+		}
+		s.mu.Unlock()
+		b.lanes.Resume(i)
+	})
+	return lanes.Later
+}
+
+// waitDelay returns how long to wait after something else than a handler has failed. For another's claim that is not longer than it
+// lasts, and less at first, since a claim mostly ends sooner.
+func waitDelay(d *delivery, r Retry) time.Duration {
+	d.waits++
+	delay := backoff.FullJitter{Base: r.BaseDelay, Max: r.MaxDelay}.Delay(d.waits)
+	if claimed := (*claimedError)(nil); errors.As(d.err, &claimed) {
+		delay = min(delay, max(time.Until(claimed.until), 0)+time.Millisecond) // a claim ends when its time has passed
+	}
+	return delay
+}

@@ -1,0 +1,131 @@
+package outbox_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// crashStories are short lives of a worker, the victim, in which everything happens that it can be killed at. The first one runs
+// alone, meets a split, gives half of its shards to a second worker, meets a merge, and is stopped while a shard is split. The second
+// one joins a fleet, and finishes the work of a worker that dies. The third one has failing handlers, and is stopped when it is alone.
+var crashStories = []struct {
+	name string
+	play func(s *workerSim, rng *rand.Rand, start func() *simWorker)
+}{
+	{"first", func(s *workerSim, rng *rand.Rand, start func() *simWorker) {
+		victim := start()
+		s.send(8, rng)
+		time.Sleep(1200 * time.Millisecond)
+		s.split(0)
+		s.send(5, rng)
+		time.Sleep(1500 * time.Millisecond)
+		s.join(0)
+		s.send(5, rng)
+		time.Sleep(1500 * time.Millisecond)
+		s.merge(1)
+		s.send(5, rng)
+		time.Sleep(2 * time.Second)
+		s.send(5, rng)
+		s.others.Go(func() { s.stop(victim) })
+		time.Sleep(50 * time.Millisecond)
+		s.split(1)
+		s.send(5, rng)
+		time.Sleep(2 * time.Second)
+		s.join(0)
+	}},
+	{"second", func(s *workerSim, rng *rand.Rand, start func() *simWorker) {
+		other := s.join(0)
+		s.send(5, rng)
+		time.Sleep(time.Second)
+		victim := start()
+		time.Sleep(1500 * time.Millisecond)
+		s.split(0)
+		s.send(5, rng)
+		time.Sleep(1500 * time.Millisecond)
+		other.die()
+		s.send(5, rng)
+		time.Sleep(10 * time.Second)
+		s.merge(0)
+		s.send(5, rng)
+		s.join(0)
+		time.Sleep(2 * time.Second)
+		s.send(5, rng)
+		s.others.Go(func() { s.stop(victim) })
+		time.Sleep(time.Second)
+		s.join(0)
+	}},
+	{"failing", func(s *workerSim, rng *rand.Rand, start func() *simWorker) {
+		s.slow, s.failing = 300*time.Millisecond, 0.2
+		victim := start()
+		s.send(10, rng)
+		time.Sleep(2 * time.Second)
+		s.merge(0)
+		s.send(10, rng)
+		time.Sleep(2 * time.Second)
+		s.others.Go(func() { s.stop(victim) })
+		time.Sleep(time.Second)
+		s.join(0)
+		s.join(0)
+	}},
+}
+
+// crashAt plays a story in which the victim dies at a point, and others take over; a process takes its place after a moment.
+func crashAt(t *testing.T, story int, at simPoint) (violations []string, happened bool, points map[string]int) {
+	bubble(t, func(t *testing.T) {
+		s := newWorkerSim(t, uint64(story), false)
+		defer s.close()
+		var victim *simWorker
+		crashStories[story].play(s, rand.New(rand.NewPCG(uint64(story), 5)), func() *simWorker {
+			victim = s.join(0, at)
+			return victim
+		})
+		happened = victim.killed()
+		stopping := map[*simWorker]bool{victim: true}
+		s.settle(crashStories[story].name == "first" && !happened, stopping)
+		violations, points = s.violations, victim.points
+	})
+	return violations, happened, points
+}
+
+// The place of each call of the lease table, of each effect of a handler and of each read of the stream is one to be killed at: before
+// and after. How many there are depends a little on chance: each is looked for until it has not come three times.
+// WORKER_CRASH_STEP is for runs that cannot afford all: every nth.
+func TestACrashOfAWorkerAtEveryBoundary(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	step := simNumber("WORKER_CRASH_STEP", 1)
+	for story := range crashStories {
+		t.Run(crashStories[story].name, func(t *testing.T) {
+			violations, _, points := crashAt(t, story, simPoint{})
+			require.Empty(t, violations)
+			ran, total := map[string]int{}, 0
+			for _, operation := range slices.Sorted(maps.Keys(points)) {
+				for _, after := range []bool{false, true} {
+					for n, missed := 1, 0; missed < 3; n += step {
+						at := simPoint{operation, n, after}
+						violations, happened, _ := crashAt(t, story, at)
+						require.Emptyf(t, violations, "killed at %+v:\n%s", at, strings.Join(violations, "\n"))
+						if !happened {
+							missed++
+							continue
+						}
+						ran[operation]++
+						total++
+					}
+				}
+			}
+			var list []string
+			for _, operation := range slices.Sorted(maps.Keys(ran)) {
+				list = append(list, fmt.Sprint(operation, " ", ran[operation]))
+			}
+			t.Logf("killed at %d boundaries: %s", total, strings.Join(list, ", "))
+		})
+	}
+}
