@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -17,6 +18,9 @@ const (
 	releaseTimeout  = time.Second
 	completeTimeout = 10 * time.Second // two retries of the SDK, with its longest delays
 )
+
+// errNotClaimed says that the inbox could not be asked, so that the handler did not run.
+var errNotClaimed = errors.New("the event could not be claimed")
 
 // guard wraps a plain handler as WithInbox says.
 func (c *Consumer) guard(eventType string, next Handler) Handler {
@@ -61,7 +65,7 @@ func (c *Consumer) claimed(ctx context.Context, r Record, e inbox.Event, next Ha
 		if !answered(err) {
 			c.release(outer, e, claim.Owner) // it may have been written all the same
 		}
-		return err
+		return fmt.Errorf("outbox: %w: %w", errNotClaimed, err)
 	}
 	succeeded := false
 	defer func() { // also when the handler panics or ends its goroutine

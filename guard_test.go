@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -516,5 +517,52 @@ func TestAnAbandonedClaimGivesWay(t *testing.T) {
 			require.NoError(t, c.Process(t.Context(), created(id)))
 			require.NotEmpty(t, text(w.mark(t, id), "handledAt"))
 		}
+	})
+}
+
+// forbidden may not write.
+type forbidden struct{ *dynamodb.Client }
+
+func (forbidden) PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	return nil, &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "no permission"}
+}
+
+// Where the handler did not run, nothing has failed that a dead letter could be about.
+func TestAnEventThatCannotBeClaimedIsNoDeadLetter(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		w := &inboxWorld{f.world}
+		require.NoError(t, w.inbox(t, w.DynamoDB).Create(t.Context()))
+		letters, err := outbox.NewDeadLetterTable(w.DynamoDB, "letters", "mails")
+		require.NoError(t, err)
+		require.NoError(t, letters.Create(t.Context()))
+		consumer := func(client outbox.InboxClient) *outbox.Consumer {
+			c := newConsumer(t, outbox.WithInbox(w.inbox(t, client)), outbox.WithDeadLetters(letters, outbox.WithMaxAttempts(1)))
+			outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.handled[e.ID]++
+				return nil
+			})
+			return c
+		}
+		_ = w.guard(t, &process{killAt: 2}, nothing).Process(t.Context(), created("1"))
+		for range 3 {
+			require.ErrorIs(t, consumer(w.DynamoDB).Process(t.Context(), created("1")), outbox.ErrClaimed)
+			require.ErrorContains(t, consumer(forbidden{w.DynamoDB}).Process(t.Context(), created("2")), "the event could not be claimed: inbox table inbox")
+		}
+		worker, err := outbox.NewWorker(f.Kinesis, "events", consumer(forbidden{w.DynamoDB}), f.leases, outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 1}))
+		require.NoError(t, err)
+		ids := f.put(t, "e", 1, 1)
+		running := run(t, worker)
+		time.Sleep(time.Minute)
+		require.NoError(t, running.stop())
+		for l, err := range letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+			t.Fatalf("a dead letter: %v, %v", l, err)
+		}
+		require.Empty(t, f.handled)
+		require.NoError(t, consumer(w.DynamoDB).Process(t.Context(), created("1"), created("2"), created(ids[0])))
+		require.Len(t, f.handled, 3)
 	})
 }

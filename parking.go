@@ -163,7 +163,9 @@ func (c *Consumer) giveUpOn(ctx context.Context, d *delivery) {
 }
 
 // isAttempt reports whether an error says that a handler has failed.
-func isAttempt(err error) bool { return !errors.Is(err, errNotStored) && !errors.Is(err, ErrClaimed) }
+func isAttempt(err error) bool {
+	return !errors.Is(err, errNotStored) && !errors.Is(err, errNotClaimed) && !errors.Is(err, ErrClaimed)
+}
 
 // bury stores a doomed delivery. Its aggregate is parked afterwards.
 func (c *Consumer) bury(ctx context.Context, d *delivery) error {
