@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/parked"
 )
 
 // DeadLetterOption configures WithDeadLetters.
@@ -33,7 +31,7 @@ func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOptio
 		if t == nil {
 			return errors.New("WithDeadLetters: the table is nil")
 		}
-		dead := &deadLetters{table: t, store: t.store, attempts: 10}
+		dead := &deadLetters{table: t, store: t.store, attempts: 10, parked: parked.New()}
 		for i, opt := range opts {
 			if opt == nil {
 				return fmt.Errorf("WithDeadLetters: option %d is nil", i)
@@ -76,7 +74,7 @@ type deadLetters struct {
 	store    *deadletter.Store
 	pass     bool
 	attempts int
-	parked   parkedSet
+	parked   *parked.Set
 }
 
 // doomed says that a delivery is not to be handled, but to be stored as a dead letter.
@@ -105,7 +103,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		return true
 	}
 	r := &d.record
-	if dead.pass || r.AggregateID == "" || !dead.parked.has(r.AggregateID) || !c.ours(r.Table) {
+	if dead.pass || r.AggregateID == "" || !dead.parked.Has(r.AggregateID) || !c.ours(r.Table) {
 		return false
 	}
 	if _, known := handlers[r.Type]; !known && !c.failUnknownTypes {
@@ -121,7 +119,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		c.logger.ErrorContext(ctx, "outbox: an event cannot be parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "error", err)
 		return true
 	case !stored: // somebody has redriven the aggregate
-		dead.parked.remove(r.AggregateID)
+		dead.parked.Remove(r.AggregateID)
 		return false
 	}
 	d.err, d.finished = nil, true
@@ -179,7 +177,7 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 		return fmt.Errorf("outbox: %w: %w", errNotStored, err)
 	}
 	if r.AggregateID != "" && !c.dead.pass {
-		c.dead.parked.add(r.AggregateID)
+		c.dead.parked.Add(r.AggregateID)
 	}
 	c.logger.ErrorContext(ctx, "outbox: dead letter", "deadLetter", l.ID, "event", r.ID, "type", r.Type, "aggregate", r.AggregateID,
 		"shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "attempts", l.Attempts, "error", d.doomed.err)
@@ -209,86 +207,8 @@ func (c *Consumer) lookAtParked(ctx context.Context, deliveries []delivery, maxA
 	if len(ids) == 0 {
 		return nil
 	}
-	if err := c.dead.parked.refresh(ctx, c.dead.store, ids, maxAge); err != nil {
+	if err := c.dead.parked.Refresh(ctx, c.dead.store, ids, maxAge); err != nil {
 		return fmt.Errorf("outbox: %w: %w", errNotStored, err)
 	}
-	return nil
-}
-
-// maxParked is how many parked aggregates are read at once. If there are more, those of each batch are asked for.
-const maxParked = 1000
-
-// parkedSet is what a process knows of parked aggregates. It may hold one that is not parked any more: storing behind it finds
-// out. It lacks none that this process has parked, nor one that was parked before the last refresh began.
-type parkedSet struct {
-	refreshing sync.Mutex // held during a refresh
-
-	mu       sync.Mutex
-	ids      map[string]uint64 // in which generation it was parked here
-	now      uint64            // the generation: a refresh begins one
-	began    time.Time         // when the last refresh that succeeded began
-	complete bool              // it found all
-}
-
-func (p *parkedSet) has(id string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, parked := p.ids[id]
-	return parked
-}
-
-func (p *parkedSet) add(id string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.addLocked([]string{id})
-}
-
-func (p *parkedSet) addLocked(ids []string) {
-	if p.ids == nil {
-		p.ids = make(map[string]uint64)
-	}
-	for _, id := range ids {
-		p.ids[id] = p.now
-	}
-}
-
-func (p *parkedSet) remove(id string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.ids, id)
-}
-
-type parkedStore interface {
-	Parked(ctx context.Context, limit int) (ids []string, complete bool, err error)
-	AreParked(ctx context.Context, ids []string) ([]string, error)
-}
-
-// refresh makes the set know which of the ids are parked.
-func (p *parkedSet) refresh(ctx context.Context, store parkedStore, ids []string, maxAge time.Duration) error {
-	oldest := time.Now().Add(-maxAge)
-	p.refreshing.Lock()
-	defer p.refreshing.Unlock()
-	p.mu.Lock()
-	fresh := p.complete && !p.began.Before(oldest)
-	p.now++
-	generation, began := p.now, time.Now()
-	p.mu.Unlock()
-	if fresh { // perhaps by somebody who was waited for
-		return nil
-	}
-	parked, complete, err := store.Parked(ctx, maxParked)
-	if err == nil && !complete {
-		parked, err = store.AreParked(ctx, slices.Compact(slices.Sorted(slices.Values(ids))))
-	}
-	if err != nil {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if complete { // otherwise what was known stays
-		maps.DeleteFunc(p.ids, func(_ string, since uint64) bool { return since < generation })
-	}
-	p.addLocked(parked)
-	p.began, p.complete = began, complete
 	return nil
 }
