@@ -132,8 +132,8 @@ type IndexProgress struct {
 	Waited time.Duration
 }
 
-// indexPause is how often CreateIndex looks.
-const indexPause = 2 * time.Second
+// CreateIndex looks again after pauses that grow from the first to the second.
+const firstPause, longestPause = 250 * time.Millisecond, 5 * time.Second
 
 // CreateIndex makes a global secondary index on the events table, unless it has one that serves, and waits until it is ACTIVE,
 // which takes minutes to hours for a large table; a call that ended with ctx can be made again and goes on waiting. progress may
@@ -167,7 +167,7 @@ func (e *Events) createIndex(ctx context.Context, by Index, progress func(IndexP
 		return errors.New("the table lacks the attribute, or the one for the time (WithAttributes)")
 	}
 	started, asked := time.Now(), false
-	for {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		d, err := e.describe(ctx)
 		if err != nil {
 			return err
@@ -196,7 +196,7 @@ func (e *Events) createIndex(ctx context.Context, by Index, progress func(IndexP
 		if p.Status == string(types.IndexStatusActive) {
 			return nil
 		}
-		if err := backoff.Wait(ctx, indexPause); err != nil {
+		if err := backoff.Wait(ctx, pause); err != nil {
 			return fmt.Errorf("it is %s, and DynamoDB goes on with it: %w", p.Status, err)
 		}
 	}

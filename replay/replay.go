@@ -152,7 +152,7 @@ func (e *Events) check(q Query) error {
 	case q.ID != "" && (q.AggregateID != "" || q.Type != "" || ranged):
 		errs = append(errs, errors.New("an ID stands alone, without AggregateID, Type, From and To"))
 	case !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To):
-		errs = append(errs, fmt.Errorf("From (%s) must be before To (%s)", q.From.Format(time.RFC3339Nano), q.To.Format(time.RFC3339Nano)))
+		errs = append(errs, fmt.Errorf("its From (%s) must be before To (%s)", q.From.Format(time.RFC3339Nano), q.To.Format(time.RFC3339Nano)))
 	}
 	if q.AggregateID != "" && e.names.AggregateID == outbox.NoAttribute {
 		errs = append(errs, errors.New("the table has no attribute for AggregateID (WithAttributes)"))

@@ -56,14 +56,14 @@ func model(events []outbox.Record, q replay.Query) []string {
 func TestQueriesFindWhatMatchesInOrder(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(1, 2))
-	events := random(rng, 150)
+	events := random(rng, 120)
 	w.put(t, events...)
 	w.row(t, item{"eventId": attrS("foreign"), "aggregateId": attrS("a"), "timestamp": attrN("5")}) // no event
 	var queries []replay.Query
 	for _, aggregate := range []string{"", "a", "7", "none"} {
 		for _, eventType := range []string{"", "PAID"} {
-			for _, from := range []time.Time{{}, at(10), at(10).Add(-time.Microsecond), at(10).Add(time.Microsecond), at(1000)} {
-				for _, to := range []time.Time{{}, at(11), at(30), at(30).Add(time.Microsecond), at(2000)} {
+			for _, from := range []time.Time{{}, at(10), at(10).Add(-time.Microsecond), at(10).Add(time.Microsecond)} {
+				for _, to := range []time.Time{{}, at(11), at(30).Add(time.Microsecond)} {
 					q := replay.Query{AggregateID: aggregate, Type: eventType, From: from, To: to}
 					if q != (replay.Query{}) && (to.IsZero() || from.Before(to)) {
 						queries = append(queries, q)
@@ -73,35 +73,31 @@ func TestQueriesFindWhatMatchesInOrder(t *testing.T) {
 		}
 	}
 	queries = append(queries, replay.Query{ID: events[7].ID})
-	nonEmpty := 0
-	check := func(with string) {
+	nonEmpty, queried := 0, 0
+	check := func(with ...replay.Index) {
 		for _, q := range queries {
+			w.client.scans.Store(0)
+			w.client.queries.Store(0)
 			got, err := ids(t, w.events, q)
-			require.NoError(t, err, "%s: %+v", with, q)
-			require.Equal(t, model(events, q), got, "%s: %+v", with, q)
+			require.NoError(t, err, "%v: %+v", with, q)
+			require.Equal(t, model(events, q), got, "%v: %+v", with, q)
 			if len(got) > 1 {
 				nonEmpty++
 			}
+			// A query that names what an index has does not scan.
+			indexed := q.Type != "" && slices.Contains(with, replay.ByType) || q.AggregateID != "" && slices.Contains(with, replay.ByAggregate)
+			require.True(t, !indexed || w.client.scans.Load() == 0, "%v: %+v", with, q)
+			require.True(t, indexed || w.client.queries.Load() == 0, "%v: %+v", with, q)
+			queried += int(w.client.queries.Load())
 		}
 	}
-	check("scan")
-	require.Zero(t, w.client.queries.Load())
-	for _, by := range []replay.Index{replay.ByType, replay.ByAggregate} {
-		require.NoError(t, w.events.CreateIndex(t.Context(), by, nil))
-		w.client.scans.Store(0)
-		w.client.queries.Store(0)
-		check("index by " + string(by))
-		for _, q := range queries { // a query that names what an index has does not scan
-			w.client.scans.Store(0)
-			_, err := ids(t, w.events, q)
-			require.NoError(t, err)
-			indexed := q.From.Equal(at(10).Add(time.Microsecond)) && q.To.Equal(at(11)) || // no millisecond
-				q.ID != "" || q.Type != "" || by == replay.ByAggregate && q.AggregateID != ""
-			require.Equal(t, indexed, w.client.scans.Load() == 0, "%+v", q)
-		}
-	}
-	require.NotZero(t, w.client.queries.Load())
-	require.Greater(t, nonEmpty, 100)
+	check()
+	require.NoError(t, w.events.CreateIndex(t.Context(), replay.ByType, nil))
+	check(replay.ByType)
+	require.NoError(t, w.events.CreateIndex(t.Context(), replay.ByAggregate, nil))
+	check(replay.ByType, replay.ByAggregate)
+	require.Greater(t, queried, 50)
+	require.Greater(t, nonEmpty, 90)
 }
 
 // The rows come as they are stored, and name their table.

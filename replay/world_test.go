@@ -162,3 +162,23 @@ func newConsumer(t testing.TB, handle func(context.Context, outbox.Event[noted])
 
 // unreached is a handler that must not be reached.
 func unreached(context.Context, outbox.Event[noted]) error { panic("nothing should have been handled") }
+
+type dynamodbTable = dynamodb.DescribeTableOutput
+
+func describe(table string) *dynamodb.DescribeTableInput {
+	return &dynamodb.DescribeTableInput{TableName: &table}
+}
+
+func (w *world) addIndex(t testing.TB, index types.CreateGlobalSecondaryIndexAction) {
+	var attributes []types.AttributeDefinition
+	for _, k := range index.KeySchema {
+		kind := types.ScalarAttributeTypeS
+		if *k.AttributeName == "timestamp" {
+			kind = types.ScalarAttributeTypeN
+		}
+		attributes = append(attributes, types.AttributeDefinition{AttributeName: k.AttributeName, AttributeType: kind})
+	}
+	_, err := w.DynamoDB.UpdateTable(t.Context(), &dynamodb.UpdateTableInput{TableName: aws.String("events"), AttributeDefinitions: attributes,
+		GlobalSecondaryIndexUpdates: []types.GlobalSecondaryIndexUpdate{{Create: &index}}})
+	require.NoError(t, err)
+}
