@@ -199,6 +199,7 @@ func TestRowsInOtherForms(t *testing.T) {
 	put("number", attrN(fmt.Sprint(at(1).UnixMilli())), attrN("7"))
 	put("text", attrS(at(0).Format(time.RFC3339Nano)), attrS("7"))
 	put("early", attrS(at(-1000).Format(time.RFC3339Nano)), attrS("7"))
+	put("late", attrS(at(5).Format(time.RFC3339Nano)), attrS("7"))
 	put("other", attrN(fmt.Sprint(at(1).UnixMilli())), attrN("70"))
 	got, err := ids(t, e, replay.Query{AggregateID: "7", From: at(0), To: at(5)})
 	require.NoError(t, err)

@@ -254,9 +254,6 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 
 // pass fetches and handles one batch. It returns how many records handle was given, and the keys of those that are not done.
 func (e *Events) pass(ctx context.Context, some []key, copies *copies, r *Result, handle func(context.Context, []outbox.Record) ([]int, error)) (n int, left []key, err error) {
-	if err := ctx.Err(); err != nil {
-		return 0, some, err
-	}
 	rows, err := e.fetch(ctx, some)
 	if err != nil {
 		return 0, some, err
@@ -302,7 +299,7 @@ func rest(q Query, left []key) Query {
 			earliest = k.at
 		}
 	}
-	if earliest.After(q.From) {
+	if !earliest.IsZero() {
 		q.From = earliest
 	}
 	return q

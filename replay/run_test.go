@@ -117,6 +117,26 @@ func TestAFailureSaysWhereToGoOn(t *testing.T) {
 	}
 }
 
+// Sequences that are against the times put the earliest event that is left behind later ones.
+func TestWhereToGoOnIsTheEarliestOfWhatIsLeft(t *testing.T) {
+	w := newWorld(t)
+	for i := range 4 {
+		r := event(fmt.Sprint(i), "a", 10-i)
+		r.Sequence = int64(1 + i)
+		w.put(t, r)
+	}
+	broken := errors.New("broken")
+	one := replay.Options{PerSecond: 1.9} // one at a time
+	result, err := w.events.To(t.Context(), replay.Query{AggregateID: "a"}, processor(func(records ...outbox.Record) error {
+		if records[0].ID == "1" {
+			return broken
+		}
+		return nil
+	}), one)
+	require.ErrorIs(t, err, broken)
+	require.Equal(t, replay.Result{Found: 4, Done: 1, Next: replay.Query{AggregateID: "a", From: at(7)}}, result)
+}
+
 // What a Processor of the caller's own says counts; an error that names nothing leaves the whole batch undone.
 func TestAnErrorThatNamesNothingLeavesTheBatchUndone(t *testing.T) {
 	w := newWorld(t)

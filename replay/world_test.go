@@ -2,6 +2,7 @@ package replay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -34,6 +35,9 @@ type counting struct {
 
 func (c *counting) Scan(ctx context.Context, in *dynamodb.ScanInput, opts ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
 	c.scans.Add(1)
+	if !aws.ToBool(in.ConsistentRead) {
+		return nil, errors.New("not strongly consistent")
+	}
 	return c.Client.Scan(ctx, in, opts...)
 }
 
@@ -44,6 +48,9 @@ func (c *counting) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...f
 
 func (c *counting) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
 	c.gets.Add(1)
+	if !aws.ToBool(in.RequestItems["events"].ConsistentRead) && in.RequestItems["events"].Keys != nil {
+		return nil, errors.New("not strongly consistent")
+	}
 	if c.get != nil {
 		if out, err := c.get(in); out != nil || err != nil {
 			return out, err
