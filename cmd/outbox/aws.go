@@ -29,16 +29,15 @@ type alarmsClient interface {
 
 // connect reads the SDK's configuration. It makes no call.
 func (a *app) connect(ctx context.Context) (*clients, error) {
-	var opts []func(*config.LoadOptions) error
-	if a.httpClient != nil {
-		opts = append(opts, config.WithHTTPClient(a.httpClient))
-	}
-	cfg, err := config.LoadDefaultConfig(ctx, opts...)
+	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the AWS configuration: %w", err)
 	}
 	if cfg.Region == "" {
 		return nil, errors.New("no AWS region is configured: set AWS_REGION")
+	}
+	if a.httpClient != nil {
+		cfg.HTTPClient = a.httpClient
 	}
 	a.aws = &clients{
 		where: cfg.Region, dynamodb: dynamodb.NewFromConfig(cfg), kinesis: kinesis.NewFromConfig(cfg), lambda: lambda.NewFromConfig(cfg), alarms: a.alarms,
