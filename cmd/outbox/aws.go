@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/smithy-go/logging"
 )
 
 // clients are those of the services that the commands use.
@@ -36,6 +37,7 @@ func (a *app) connect(ctx context.Context) (*clients, error) {
 	if cfg.Region == "" {
 		return nil, errors.New("no AWS region is configured: set AWS_REGION")
 	}
+	cfg.Logger = logging.Nop{} // what matters is told as an error
 	if a.httpClient != nil {
 		cfg.HTTPClient = a.httpClient
 	}

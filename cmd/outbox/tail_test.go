@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -68,6 +69,7 @@ func TestTailFollowsTheStream(t *testing.T) {
 	w.CreateOutbox(t, "events", "events", 1)
 	w.put(t, "before", 1)
 	require.NoError(t, w.Drain(t.Context()))
+	time.Sleep(5 * time.Millisecond) // "now" is a millisecond
 	ctx, interrupt := context.WithCancel(t.Context())
 	var out, errs syncBuffer
 	code := make(chan int, 1)

@@ -32,6 +32,7 @@ type world struct {
 
 	mu       sync.Mutex
 	refused  map[string]bool // operations
+	broken   string          // an operation that fails
 	recovery bool
 	mappings string // what Lambda answers
 	alarms   []*cloudwatch.DescribeAlarmsOutput
@@ -64,7 +65,7 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 		operation = "ListEventSourceMappings"
 	}
 	w.mu.Lock()
-	refused, recovery, mappings := w.refused[operation], w.recovery, w.mappings
+	refused, recovery, mappings, broken := w.refused[operation], w.recovery, w.mappings, operation != "" && operation == w.broken
 	if operation == "UpdateContinuousBackups" && !refused {
 		w.recovery = true
 	}
@@ -78,6 +79,8 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 	switch {
 	case refused:
 		answer(400, `{"__type":"com.amazon.coral.service#AccessDeniedException","message":"User is not authorized"}`)
+	case broken:
+		answer(400, `{"__type":"com.amazon.coral.service#InternalServerError","message":"broken"}`)
 	case operation == "ListEventSourceMappings":
 		answer(200, mappings)
 	case strings.HasSuffix(operation, "ContinuousBackups"):
