@@ -178,6 +178,16 @@ func TestDecodeItemOfATableWithoutSomeAttributes(t *testing.T) {
 	require.ErrorContains(t, err, "option 0 is nil")
 }
 
+func TestARecordSharesNoMemoryWithItsItem(t *testing.T) {
+	payload := []byte("payload")
+	item := storedRow(t, outbox.Record{ID: "1", Type: "T", ContentType: "text/plain", Payload: payload})
+	item["payload"] = &types.AttributeValueMemberB{Value: payload}
+	r, err := outbox.DecodeItem(item)
+	require.NoError(t, err)
+	payload[0] = 'X'
+	require.Equal(t, "payload", string(r.Payload))
+}
+
 // A Record that was read is written as it is, also by a Writer with another codec; a repeat is a repeat.
 func TestARecordIsWrittenAsItIs(t *testing.T) {
 	aws := outboxtest.Start(t)

@@ -205,8 +205,11 @@ func TestRowsInOtherForms(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"text", "number"}, got)
 
-	_, err = replay.New(w.client, "events")
+	w.CreateTable(t, "sorted", "eventId", "other")
+	sorted, err := replay.New(w.client, "sorted")
 	require.NoError(t, err)
+	_, err = ids(t, sorted, replay.Query{Type: "NOTED"})
+	require.ErrorContains(t, err, "table sorted is no events table")
 	wrong, err := replay.New(w.client, "old")
 	require.NoError(t, err)
 	_, err = ids(t, wrong, replay.Query{Type: "NOTED"})

@@ -190,7 +190,7 @@ func (k *creator) until(ctx context.Context, what string, done func() (bool, err
 			return nil
 		}
 		if bar == nil {
-			bar = k.app.bar("waiting for "+what, -1)
+			bar = k.bar("waiting for "+what, -1)
 		}
 		bar.set(0)
 		select {
@@ -416,7 +416,7 @@ func (k *creator) index(ctx context.Context, table string, by replay.Index) erro
 		if p.Status != string(dynamodbtypes.IndexStatusActive) {
 			result.Action = "created"
 			if bar == nil {
-				bar = k.app.bar("waiting for index "+by.Name(), -1)
+				bar = k.bar("waiting for index "+by.Name(), -1)
 			}
 			bar.set(0)
 		}

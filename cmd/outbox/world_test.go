@@ -197,7 +197,7 @@ func (w *world) events(t testing.TB) int {
 }
 
 // refusal is CloudWatch's AccessDenied.
-type refusal struct{ error }
+type refusal struct{}
 
 func (*refusal) ErrorCode() string    { return "AccessDenied" }
 func (*refusal) ErrorMessage() string { return "User is not authorized" }
