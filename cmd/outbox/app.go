@@ -73,7 +73,7 @@ func (a *app) command() *cobra.Command {
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.AddCommand(a.createCommand(), a.tailCommand(), a.replayCommand(), a.statusCommand(), a.doctorCommand())
+	root.AddCommand(a.createCommand(), a.tailCommand(), a.replayCommand(), a.statusCommand(), a.doctorCommand(), a.deadCommand())
 	return root
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 // statusFlags are those of the command status.
 type statusFlags struct {
 	stream, leases, group string
+	deadLetters, consumer string
 	maxLag                time.Duration
 }
 
@@ -55,6 +57,8 @@ With --max-lag it exits with 1 when a shard lags more, for a probe.`,
 	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream, named as the workers name it")
 	flags.StringVar(&f.leases, "leases", "leases", "lease table")
 	flags.StringVar(&f.group, "group", "", "group of workers")
+	flags.StringVar(&f.deadLetters, "dead-letters", "", "dead letter table, to count what is in it")
+	flags.StringVar(&f.consumer, "consumer", "", "consumer whose dead letters they are (default: the group)")
 	flags.DurationVar(&f.maxLag, "max-lag", 0, "exit with 1 if a shard lags more")
 	return cmd
 }
@@ -95,6 +99,15 @@ type groupStatus struct {
 	Oldest string         `json:"oldestShard,omitempty"` // the shard with that lag
 	Late   bool           `json:"late"`                  // more than --max-lag
 	Shards []*shardStatus `json:"shards"`
+	// Dead is there with --dead-letters.
+	Dead *deadStatus `json:"deadLetters,omitempty"`
+}
+
+// deadStatus counts dead letters.
+type deadStatus struct {
+	Letters int       `json:"letters"`
+	Parked  int       `json:"parked"` // of them, those that wait behind another
+	Oldest  time.Time `json:"oldest,omitzero"`
 }
 
 func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
@@ -123,6 +136,11 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 			s.Lag, s.Oldest = shard.Lag, shard.Shard
 		}
 	}
+	if f.deadLetters != "" {
+		if s.Dead, err = countDead(ctx, c, f); err != nil {
+			return err
+		}
+	}
 	s.Late = f.maxLag > 0 && time.Duration(s.Lag) > f.maxLag
 	if a.json() {
 		err = a.printJSON(s)
@@ -133,6 +151,27 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 		return errFound
 	}
 	return err
+}
+
+// countDead counts the dead letters of the consumer.
+func countDead(ctx context.Context, c *clients, f statusFlags) (*deadStatus, error) {
+	table, err := outbox.NewDeadLetterTable(c.dynamodb, f.deadLetters, cmp.Or(f.consumer, f.group))
+	if err != nil {
+		return nil, err
+	}
+	var d deadStatus
+	for l, err := range table.List(ctx, outbox.DeadLetterFilter{}) {
+		if err != nil {
+			return nil, err
+		}
+		if d.Letters++; l.Parked {
+			d.Parked++
+		}
+		if d.Oldest.IsZero() || l.StoredAt.Before(d.Oldest) {
+			d.Oldest = l.StoredAt
+		}
+	}
+	return &d, nil
 }
 
 // join puts together what the stream and the lease table say, in the order of the shards.
@@ -300,6 +339,11 @@ func (a *app) printStatus(s *groupStatus) error {
 		text = "the oldest unhandled record is " + p.bold(age(time.Duration(s.Lag))) + " old, in " + s.Oldest
 	}
 	fmt.Fprintf(a.out, "; %s\n", text)
+	if d := s.Dead; d != nil && d.Letters == 0 {
+		fmt.Fprintln(a.out, "no dead letters")
+	} else if d != nil {
+		fmt.Fprintf(a.out, "%s, %d of them wait behind another; the oldest is %s old\n", p.red(fmt.Sprintf("%d dead letters", d.Letters)), d.Parked, age(a.now().Sub(d.Oldest)))
+	}
 	if s.Late {
 		fmt.Fprintln(a.out, p.red("that is more than --max-lag"))
 	}

@@ -34,6 +34,7 @@ type statusJSON struct {
 	LagSeconds                 float64
 	Late                       bool
 	Shards                     []shardJSON
+	DeadLetters                *deadStatus
 }
 
 // A worker in the middle of its work: what it has finished, what it has not, and for how long that waits.
