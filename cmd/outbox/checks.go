@@ -29,7 +29,7 @@ func (x *examination) checkStream(ctx context.Context) {
 	x.retention = time.Duration(aws.ToInt32(d.RetentionPeriodHours)) * time.Hour
 	switch d.StreamStatus {
 	case kinesistypes.StreamStatusActive, kinesistypes.StreamStatusUpdating:
-		x.add(gradeOK, "stream", x.stream, fmt.Sprintf("%s, %d open shards", d.StreamStatus, aws.ToInt32(d.OpenShardCount)), "")
+		x.add(gradeOK, "stream", x.stream, fmt.Sprintf("%s, %s", d.StreamStatus, count(int(aws.ToInt32(d.OpenShardCount)), "open shard")), "")
 	default:
 		x.add(gradeProblem, "stream", x.stream, "it is "+string(d.StreamStatus), "wait until it is ACTIVE")
 	}
@@ -135,10 +135,10 @@ func (x *examination) checkLifetime(ctx context.Context) {
 			}
 		}
 		if n == 0 {
-			x.add(gradeOK, "lifetime of rows", x.table, fmt.Sprintf("none of %d rows expires", len(out.Items)), "")
+			x.add(gradeOK, "lifetime of rows", x.table, fmt.Sprintf("none of %s expires", count(len(out.Items), "row")), "")
 			return
 		}
-		how = fmt.Sprintf("by the shortest of %d rows", n)
+		how = "by the shortest of " + count(n, "row")
 	}
 	text := fmt.Sprintf("rows live for %s (%s)", age(lifetime), how)
 	switch {

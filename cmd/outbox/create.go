@@ -328,7 +328,7 @@ func (k *creator) stream(ctx context.Context, f createFlags) (arn string, err er
 			result.Action = "changed"
 		}
 	}
-	result.Detail = fmt.Sprintf("%d shards, keeps %d h", aws.ToInt32(d.OpenShardCount), max(hours, aws.ToInt32(d.RetentionPeriodHours)))
+	result.Detail = fmt.Sprintf("%s, keeps %d h", count(int(aws.ToInt32(d.OpenShardCount)), "shard"), max(hours, aws.ToInt32(d.RetentionPeriodHours)))
 	k.add(result)
 	return aws.ToString(d.StreamARN), nil
 }

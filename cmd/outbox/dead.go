@@ -137,7 +137,7 @@ func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *de
 			}
 			continue
 		}
-		state := p.red(fmt.Sprintf("failed %d times", l.Attempts)) + "  " + firstOf(printable(l.Error), 120)
+		state := p.red("failed "+count(l.Attempts, "time")) + "  " + firstOf(printable(l.Error), 120)
 		switch {
 		case l.Parked:
 			parked++
@@ -148,7 +148,7 @@ func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *de
 		fmt.Fprintf(a.out, "%s  %s  %s  %s\n", p.faint(l.StoredAt.UTC().Format(time.RFC3339)), p.bold(printable(l.ID)), p.green(printable(l.Record.Type)), state)
 	}
 	if !a.json() {
-		fmt.Fprintf(a.out, "%d dead letters, %d of them wait behind another\n", n, parked)
+		fmt.Fprintf(a.out, "%s, %d of them behind another\n", count(n, "dead letter"), parked)
 	}
 	return nil
 }
@@ -252,7 +252,7 @@ func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f 
 	}
 	result := redriven{Asked: len(before)}
 	if len(before) > 0 {
-		if err := a.confirm(ctx, fmt.Sprintf("Have %d dead letters of %s handled once more?", len(before), f.consumer)); err != nil {
+		if err := a.confirm(ctx, fmt.Sprintf("Have %s of %s handled once more?", count(len(before), "dead letter"), f.consumer)); err != nil {
 			return err
 		}
 		if _, err := table.RequestRedrive(ctx, f.filter); err != nil {
@@ -267,7 +267,7 @@ func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f 
 	if a.json() {
 		err = a.printJSON(result)
 	} else {
-		fmt.Fprintf(a.out, "%d dead letters asked for, %d are gone, %d are left\n", result.Asked, result.Gone, result.Left)
+		fmt.Fprintf(a.out, "%s asked for, %d gone, %d left\n", count(result.Asked, "dead letter"), result.Gone, result.Left)
 		if result.Pending && !f.noWait {
 			fmt.Fprintln(a.out, "no worker has answered: does one run, with this table and this consumer?")
 		}
@@ -343,7 +343,7 @@ func (a *app) deadDiscard(ctx context.Context, table *outbox.DeadLetterTable, f 
 	}
 	discarded := 0
 	if len(letters) > 0 {
-		if err := a.confirm(ctx, fmt.Sprintf("Remove %d dead letters of %s for good?", len(letters), f.consumer)); err != nil {
+		if err := a.confirm(ctx, fmt.Sprintf("Remove %s of %s for good?", count(len(letters), "dead letter"), f.consumer)); err != nil {
 			return err
 		}
 		bar := a.bar("discarding", len(letters))
@@ -360,6 +360,6 @@ func (a *app) deadDiscard(ctx context.Context, table *outbox.DeadLetterTable, f 
 	if a.json() {
 		return errors.Join(err, a.printJSON(map[string]int{"discarded": discarded}))
 	}
-	fmt.Fprintf(a.out, "%d dead letters discarded\n", discarded)
+	fmt.Fprintf(a.out, "%s discarded\n", count(discarded, "dead letter"))
 	return err
 }

@@ -81,10 +81,10 @@ func TestDeadLettersAreListedAndShown(t *testing.T) {
 	require.Nil(t, d.letters(t, "--id", "a#a-001")[0].Event.Payload)
 
 	text := d.ok(t, "dead", "list", "--consumer", "mails")
-	require.Contains(t, text, `a#a-000  ORDER_CREATED  failed 1 times  mail server says no to a-000\u001b[2J`)
+	require.Contains(t, text, `a#a-000  ORDER_CREATED  failed 1 time  mail server says no to a-000\u001b[2J`)
 	require.Contains(t, text, "a#a-001  ORDER_CREATED  waits behind another\n")
 	require.Contains(t, text, "cannot be decoded  outbox: malformed change record")
-	require.Contains(t, text, "5 dead letters, 2 of them wait behind another\n")
+	require.Contains(t, text, "5 dead letters, 2 of them behind another\n")
 	require.NotContains(t, text, "coffees")
 	require.Empty(t, lines[letterJSON](t, d.ok(t, "dead", "list", "--consumer", "others", "-o", "json")))
 
@@ -110,7 +110,7 @@ func TestDeadLettersAreListedAndShown(t *testing.T) {
 	require.Equal(t, 5, s.DeadLetters.Letters)
 	require.Equal(t, 2, s.DeadLetters.Parked)
 	require.NotZero(t, s.DeadLetters.Oldest)
-	require.Contains(t, d.ok(t, "status", "--group", "g", "--consumer", "mails", "--dead-letters", "dead-letters"), "5 dead letters, 2 of them wait behind another; the oldest is")
+	require.Contains(t, d.ok(t, "status", "--group", "g", "--consumer", "mails", "--dead-letters", "dead-letters"), "5 dead letters, 2 of them behind another; the oldest is")
 	require.Contains(t, d.ok(t, "status", "--group", "g", "--dead-letters", "dead-letters"), "no dead letters\n")
 }
 
@@ -135,12 +135,12 @@ func TestDeadLettersAreRedriven(t *testing.T) {
 
 	d.healed.Store(true)
 	require.Equal(t, redriven{Asked: 1, Gone: 1}, decode[redriven](t, d.ok(t, append(redrive, "--type", "ORDER_CREATED", "--error", "b-000", "--yes")...)))
-	require.Equal(t, "3 dead letters asked for, 3 are gone, 0 are left\n", d.ok(t, "dead", "redrive", "--consumer", "mails", "--aggregate", "a", "--yes"))
+	require.Equal(t, "3 dead letters asked for, 3 gone, 0 left\n", d.ok(t, "dead", "redrive", "--consumer", "mails", "--aggregate", "a", "--yes"))
 	require.Equal(t, redriven{}, decode[redriven](t, d.ok(t, append(redrive, "--aggregate", "a")...)), "there is nothing to ask about")
 	stop()
 	r = d.run(t, "dead", "redrive", "--consumer", "mails", "--all", "--yes", "--wait", "10ms")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.out, "1 dead letters asked for, 0 are gone, 1 are left\nno worker has answered")
+	require.Contains(t, r.out, "1 dead letter asked for, 0 gone, 1 left\nno worker has answered")
 	require.Equal(t, redriven{Asked: 1, Left: 1, Pending: true}, decode[redriven](t, d.ok(t, append(redrive, "--all", "--yes", "--no-wait")...)))
 }
 
@@ -149,7 +149,7 @@ func TestDeadLettersAreDiscarded(t *testing.T) {
 	r := d.run(t, "dead", "discard", "--consumer", "mails", "--all")
 	require.Equal(t, exitUnconfirmed, r.code)
 	require.Len(t, d.letters(t), 5)
-	require.Equal(t, "1 dead letters discarded\n", d.ok(t, "dead", "discard", "--consumer", "mails", "--id", "a#a-000", "--yes"))
+	require.Equal(t, "1 dead letter discarded\n", d.ok(t, "dead", "discard", "--consumer", "mails", "--id", "a#a-000", "--yes"))
 	require.Len(t, d.letters(t), 4)
 	require.Equal(t, "0 dead letters discarded\n", d.ok(t, "dead", "discard", "--consumer", "mails", "--id", "a#a-000", "--yes"))
 	require.Equal(t, map[string]int{"discarded": 4}, decode[map[string]int](t, d.ok(t, "dead", "discard", "--consumer", "mails", "--all", "-y", "-o", "json")))

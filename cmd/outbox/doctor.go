@@ -108,17 +108,17 @@ func (a *app) doctor(ctx context.Context, c *clients, f doctorFlags) error {
 		}
 	}
 	bar.done()
-	count := map[string]int{}
+	grades := map[string]int{}
 	for _, one := range x.findings {
-		count[one.Grade]++
+		grades[one.Grade]++
 	}
-	wrong := count[gradeProblem] > 0 || f.strict && count[gradeWarning]+count[gradeUnknown] > 0
+	wrong := grades[gradeProblem] > 0 || f.strict && grades[gradeWarning]+grades[gradeUnknown] > 0
 	var err error
 	if a.json() {
 		err = a.printJSON(map[string]any{"findings": x.findings, "wrong": wrong})
 	} else {
 		x.print()
-		fmt.Fprintf(a.out, "\n%d ok, %d warnings, %d unknown, %d problems\n", count[gradeOK], count[gradeWarning], count[gradeUnknown], count[gradeProblem])
+		fmt.Fprintf(a.out, "\n%d ok, %s, %d unknown, %s\n", grades[gradeOK], count(grades[gradeWarning], "warning"), grades[gradeUnknown], count(grades[gradeProblem], "problem"))
 	}
 	if err == nil && wrong {
 		return errFound

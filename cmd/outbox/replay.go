@@ -133,7 +133,7 @@ func (a *app) replay(ctx context.Context, c *clients, f replayFlags) error {
 	if a.json() {
 		return a.printJSON(replayed{DryRun: true, Found: found})
 	}
-	fmt.Fprintf(a.out, "%d events found\n", found)
+	fmt.Fprintf(a.out, "%s found\n", count(found, "event"))
 	return nil
 }
 
@@ -154,7 +154,7 @@ func (a *app) list(ctx context.Context, events *replay.Events, f replayFlags) er
 		}
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d rows could not be read", bad)
+		return fmt.Errorf("%s could not be read", count(bad, "row"))
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func (a *app) writeAgain(ctx context.Context, c *clients, events *replay.Events,
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(ctx, fmt.Sprintf("Write up to %d events again to table %s in %s, as run %s?", found, f.table, a.where(), f.run)); err != nil {
+		if err := a.confirm(ctx, fmt.Sprintf("Write up to %s again to table %s in %s, as run %s?", count(found, "event"), f.table, a.where(), f.run)); err != nil {
 			return err
 		}
 	}
@@ -218,7 +218,7 @@ func (a *app) writeAgain(ctx context.Context, c *clients, events *replay.Events,
 	if a.json() {
 		return errors.Join(failed, a.printJSON(result))
 	}
-	fmt.Fprintf(a.out, "%d events found, %d written again, %d written before by this run", result.Found, result.Written, result.Repeated)
+	fmt.Fprintf(a.out, "%s found, %d written again, %d written before by this run", count(result.Found, "event"), result.Written, result.Repeated)
 	if result.Copies > 0 {
 		fmt.Fprintf(a.out, ", %d left out as copies", result.Copies)
 	}

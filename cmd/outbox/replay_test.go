@@ -53,7 +53,7 @@ func TestReplayListsEventsInOrder(t *testing.T) {
 	require.Equal(t, 1, r.code)
 	require.Len(t, lines[eventJSON](t, r.out), 7)
 	require.Contains(t, r.err, `event "bad" of table events`)
-	require.Contains(t, r.err, "1 rows could not be read")
+	require.Contains(t, r.err, "1 row could not be read")
 }
 
 // Nothing is written without a yes; a run that is repeated writes nothing twice.

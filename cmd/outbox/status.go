@@ -330,7 +330,7 @@ func (a *app) printStatus(s *groupStatus) error {
 		return err
 	}
 	p := a.paint(a.out)
-	fmt.Fprintf(a.out, "\n%d shards, %d owners", len(s.Shards), len(s.Owners))
+	fmt.Fprintf(a.out, "\n%s, %s", count(len(s.Shards), "shard"), count(len(s.Owners), "owner"))
 	for _, owner := range slices.Sorted(maps.Keys(s.Owners)) {
 		fmt.Fprintf(a.out, ", %s has %d", owner, s.Owners[owner])
 	}
@@ -342,7 +342,7 @@ func (a *app) printStatus(s *groupStatus) error {
 	if d := s.Dead; d != nil && d.Letters == 0 {
 		fmt.Fprintln(a.out, "no dead letters")
 	} else if d != nil {
-		fmt.Fprintf(a.out, "%s, %d of them wait behind another; the oldest is %s old\n", p.red(fmt.Sprintf("%d dead letters", d.Letters)), d.Parked, age(a.now().Sub(d.Oldest)))
+		fmt.Fprintf(a.out, "%s, %d of them behind another; the oldest is %s old\n", p.red(count(d.Letters, "dead letter")), d.Parked, age(a.now().Sub(d.Oldest)))
 	}
 	if s.Late {
 		fmt.Fprintln(a.out, p.red("that is more than --max-lag"))

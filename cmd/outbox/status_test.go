@@ -101,7 +101,7 @@ func TestStatusOfAWorker(t *testing.T) {
 	text := w.ok(t, "status", "--group", "mails")
 	require.Contains(t, text, "shardId-000000000001  reading")
 	require.Contains(t, text, "ORDER_CREATED a-00")
-	require.Contains(t, text, "2 shards, 1 owners")
+	require.Contains(t, text, "2 shards, 1 owner")
 	require.Contains(t, text, "the oldest unhandled record is")
 	r = w.run(t, "status", "--group", "mails", "--max-lag", "1ms")
 	require.Equal(t, 1, r.code)

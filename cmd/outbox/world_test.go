@@ -36,7 +36,8 @@ type world struct {
 	recovery bool
 	mappings string // what Lambda answers
 	alarms   []*cloudwatch.DescribeAlarmsOutput
-	asked    int // for alarms
+	command  string              // that runs
+	calls    map[string][]string // the operations that each command has called
 }
 
 func newWorld(t testing.TB, opts ...outboxtest.Option) *world {
@@ -64,6 +65,7 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 	if strings.HasPrefix(in.URL.Path, "/2015-03-31/event-source-mappings") {
 		operation = "ListEventSourceMappings"
 	}
+	w.note(operation)
 	w.mu.Lock()
 	refused, recovery, mappings, broken := w.refused[operation], w.recovery, w.mappings, operation != "" && operation == w.broken
 	if operation == "UpdateContinuousBackups" && !refused {
@@ -102,7 +104,6 @@ func (w *world) DescribeAlarms(_ context.Context, in *cloudwatch.DescribeAlarmsI
 	if in.NextToken != nil {
 		fmt.Sscan(*in.NextToken, &page)
 	}
-	w.asked++
 	if page >= len(w.alarms) {
 		return &cloudwatch.DescribeAlarmsOutput{}, nil
 	}
@@ -144,6 +145,12 @@ func (w *world) run(t testing.TB, args ...string) result {
 
 func (w *world) runWith(ctx context.Context, args ...string) result {
 	var out, err bytes.Buffer
+	w.mu.Lock()
+	w.command = strings.Join(args[:min(len(args), 1)], "")
+	if w.command == "dead" && len(args) > 1 {
+		w.command += " " + args[1]
+	}
+	w.mu.Unlock()
 	code := w.app(strings.NewReader("y\n"), &out, &err).run(ctx, args)
 	return result{code, out.String(), err.String()}
 }
