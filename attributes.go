@@ -86,6 +86,8 @@ func (a *Attributes) unstorable(r *Record) string {
 		return "sequence"
 	case len(r.Headers) > 0 && a.Headers == NoAttribute:
 		return "headers"
+	case r.ContentType != "" && a.ContentType == NoAttribute:
+		return "content type"
 	}
 	return ""
 }

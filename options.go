@@ -21,7 +21,7 @@ type ConsumerOption interface {
 	applyConsumer(*consumerConfig) error
 }
 
-// RecordOption configures DecodeRecord.
+// RecordOption configures DecodeRecord and DecodeItem.
 type RecordOption interface{ applyRecord(*recordConfig) error }
 
 // SharedOption configures everything that deals with event rows. Give all of them the same.

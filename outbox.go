@@ -76,7 +76,8 @@ func NewEvent[T Payload](aggregateID string, data T) Event[T] {
 	}
 }
 
-// AnyEvent is an Event of any payload type, or a pointer to one. To pass several, make a []AnyEvent of them.
+// AnyEvent is an Event of any payload type, a [Record] that is written as it is, or a pointer to one of them. To pass several,
+// make a []AnyEvent of them.
 type AnyEvent interface {
 	record(namedCodec) (Record, error)
 }

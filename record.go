@@ -16,6 +16,9 @@ var ErrNotEvent = errors.New("not an event")
 // Record is an event with its payload encoded, and where it came from: as a handler's middleware and the hooks see it. A
 // Record shares no memory with the bytes that it was decoded from, but it may share some with records that arrived together
 // with it: to keep a little of one for long, copy that. Its Payload and Headers must not be changed.
+//
+// A Record can be written, too: a Writer takes it as an event, with the payload and the content type as they are, whatever its
+// codec. Where it came from is not written. A Record without a payload is ErrInvalidEvent.
 type Record struct {
 	// ID, Type, AggregateID, Sequence, Time and Headers are those of the [Event].
 	ID          string
@@ -45,21 +48,27 @@ type Record struct {
 	Fence int64
 }
 
-// DecodeError says why a change record could not be read: it is cut off, has a value of the wrong type, and so on. It never
-// quotes the record's content.
+// DecodeError says why a change record or an event row could not be read: it is cut off, has a value of the wrong type, and so
+// on. It never quotes the content.
 type DecodeError struct {
 	// Where is the member or attribute at fault; empty if the text as a whole is.
 	Where string
 	// Reason says what was wanted and what is there.
 	Reason string
+
+	row bool // it is about an event row
 }
 
 // Error names the place and the reason.
 func (e *DecodeError) Error() string {
-	if e.Where == "" {
-		return "outbox: malformed change record: " + e.Reason
+	what := "outbox: malformed change record: "
+	if e.row {
+		what = "outbox: malformed event row: "
 	}
-	return "outbox: malformed change record: " + e.Where + ": " + e.Reason
+	if e.Where == "" {
+		return what + e.Reason
+	}
+	return what + e.Where + ": " + e.Reason
 }
 
 // notEventError makes the reason of a skip readable and still matches ErrNotEvent. It is a small number, which makes an error

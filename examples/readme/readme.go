@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/replay"
 )
 
 type OrderCreated struct {
@@ -215,6 +216,24 @@ func runWorker(ctx context.Context, client *dynamodb.Client, stream *kinesis.Cli
 	return worker.Run(ctx) // until ctx ends, and no handler runs any more
 }
 
+// handleAgain is for the day after an outage.
+func handleAgain(ctx context.Context, client *dynamodb.Client, consumer *outbox.Consumer, writer *outbox.Writer, from, to time.Time) error {
+	events, err := replay.New(client, "events")
+	if err != nil {
+		return err
+	}
+	outage := replay.Query{Type: "ORDER_CREATED", From: from, To: to}
+	result, err := events.To(ctx, outage, consumer, replay.Options{PerSecond: 100})
+	if err != nil {
+		return fmt.Errorf("%d of %d handled, go on with %+v: %w", result.Done, result.Found, result.Next, err)
+	}
+	result, err = events.Again(ctx, outage, writer, "outage-31-jan", replay.Options{})
+	if err != nil {
+		return fmt.Errorf("%d of %d written, call again: %w", result.Done, result.Found, err)
+	}
+	return nil
+}
+
 func main() {
 	consumer, err := newConsumer(logMailer{})
 	if err != nil {
@@ -223,4 +242,4 @@ func main() {
 	lambda.Start(consumer)
 }
 
-var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker} // what a service does, not this function
+var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker, handleAgain} // what a service does, not this function

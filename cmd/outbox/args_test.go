@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Arguments that are wrong are refused before anything is asked of AWS, in one line that says what is wanted.
+func TestWrongArguments(t *testing.T) {
+	w := newWorld(t)
+	w.refuse() // nothing is there either
+	for args, want := range map[string]string{
+		"":                         "a command is missing: see outbox --help",
+		"frobnicate":               `unknown command "frobnicate"`,
+		"--output":                 "flag needs an argument",
+		"create extra":             `unknown command "extra" for "outbox create"`,
+		"create --output yaml":     `--output: want text or json, have "yaml"`,
+		"create --bogus":           "unknown flag: --bogus",
+		"create --shards 0":        "--shards: want 1 to 10000, have 0",
+		"create --shards many":     `invalid argument "many"`,
+		"create --retention 1h":    "--retention: want full hours from 24h to 8760h, have 1h",
+		"create --retention 24h1m": "--retention: want full hours",
+		"create --table=":          "--table and --stream must not be empty",
+		"create --index sequence":  `--index: want aggregate or type, have "sequence"`,
+		"create --leases events":   `two tables are both named "events"`,
+		"create --timeout 0s":      "--timeout: want more than 0",
+		"tail --from yesterday":    `--from: "yesterday" is no time: want RFC 3339`,
+		"tail --from -1h":          `--from: "-1h" is no time`,
+		"tail --count -1":          "--for and --count: want 0 or more",
+		"tail --stream=":           "--stream must not be empty",
+		"replay":                   "which events? Give --id, or any of --aggregate, --type, --from and --to",
+		"replay --id 1 --type T":   "--id stands alone",
+		"replay --type T --from 2026-02-01 --to 2026-01-01": "--from (2026-02-01T00:00:00Z) must be before --to (2026-01-01T00:00:00Z)",
+		"replay --type T --to 31.1.2026":                    `--to: "31.1.2026" is no time`,
+		"replay --type T --again":                           "--again needs --run",
+		"replay --type T --again --run a/b":                 "--again needs --run",
+		"replay --type T --run a":                           "--run, --rate, --ttl and --yes are for --again",
+		"replay --type T --again --run a --rate -1":         "--rate: want 0 or more",
+		"replay --type T --again --run a --ttl 1h":          "--ttl: want at least 24h",
+		"replay --type T --max 0":                           "--max: want 1 or more",
+		"replay --type T --table=":                          "--table must not be empty",
+		"status":                                            "--group is missing",
+		"status --group g --leases=":                        "--stream and --leases must not be empty",
+		"status --group g --max-lag -1s":                    "--max-lag: want 0 or more",
+		"doctor --stream=":                                  "--table and --stream must not be empty",
+		"doctor --ttl -1s":                                  "--ttl: want 0 or more",
+	} {
+		r := w.run(t, strings.Fields(args)...)
+		require.Equal(t, exitUsage, r.code, args)
+		require.Empty(t, r.out, args)
+		require.True(t, strings.HasPrefix(r.err, "outbox: "), r.err)
+		require.Contains(t, r.err, want, args)
+		require.Equal(t, 1, strings.Count(r.err, "\n"), "one line: %s", r.err)
+	}
+}
+
+func TestHelpListsTheExitCodes(t *testing.T) {
+	w := newWorld(t)
+	help := w.ok(t, "--help")
+	for _, want := range []string{"create", "doctor", "replay", "status", "tail", "  3    not confirmed", "  130  interrupted", "AWS_ENDPOINT_URL", "NO_COLOR"} {
+		require.Contains(t, help, want)
+	}
+	for _, command := range []string{"create", "doctor", "replay", "status", "tail"} {
+		require.Contains(t, w.ok(t, command, "--help"), "Examples:\n  outbox "+command)
+	}
+	require.Contains(t, w.ok(t, "--version"), "outbox version ")
+	require.Contains(t, w.ok(t, "completion", "bash"), "bash completion")
+}
+
+// What is missing in the configuration is said, and nothing is traced.
+func TestConfigurationThatIsMissing(t *testing.T) {
+	w := newWorld(t)
+	t.Setenv("AWS_REGION", "")
+	require.Equal(t, result{exitFailed, "", "outbox: no AWS region is configured: set AWS_REGION\n"}, w.run(t, "status", "--group", "g"))
+	t.Setenv("AWS_REGION", "eu-west-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	require.Equal(t, result{exitFailed, "", "outbox: no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (aws sso login)\n"},
+		w.run(t, "status", "--group", "g"))
+	t.Setenv("AWS_PROFILE", "nobody")
+	r := w.run(t, "status", "--group", "g")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.err, "outbox: the AWS configuration: failed to get shared config profile, nobody")
+	t.Setenv("AWS_PROFILE", "")
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+	r = w.run(t, "replay", "--id", "1")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.err, "connection refused")
+}
+
+func TestAnInterruptedCommand(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, args := range []string{"doctor", "create", "status --group g", "replay --type T", "replay --type T --again --run r --yes", "tail"} {
+		r := w.runWith(ctx, strings.Fields(args)...)
+		require.Equal(t, result{exitInterrupted, r.out, "outbox: interrupted\n"}, r, args)
+	}
+}
+
+func TestMoments(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	a := &app{now: func() time.Time { return now }}
+	for text, want := range map[string]time.Time{
+		"": {}, "2026-01-02T03:04:05Z": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), "2026-01-02T03:04:05.678+01:00": time.Date(2026, 1, 2, 2, 4, 5, 678e6, time.UTC),
+		"2026-01-02": time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), "2026-01-02T03:04": time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC),
+		"90m": now.Add(-90 * time.Minute), "3d": now.Add(-72 * time.Hour), "0s": now,
+	} {
+		got, err := a.moment("from", text)
+		require.NoError(t, err, text)
+		require.True(t, want.Equal(got), "%s: %s", text, got)
+	}
+	for _, text := range []string{"d", "-3d", "3x", "2026-13-01", "now"} {
+		_, err := a.moment("from", text)
+		require.ErrorContains(t, err, "--from: ", text)
+	}
+}
+
+func TestAges(t *testing.T) {
+	for want, d := range map[string]time.Duration{"0s": 0, "15ms": 15 * time.Millisecond, "4m12s": 4*time.Minute + 12*time.Second + 300*time.Millisecond, "26h5m": 26*time.Hour + 5*time.Minute + 2*time.Second, "72h0m": 72 * time.Hour} {
+		require.Equal(t, want, age(d))
+	}
+}
+
+func TestErrorsThatAreNotOfAWSStayAsTheyAre(t *testing.T) {
+	a := newApp(nil, nil, nil)
+	require.Equal(t, "plain", a.explain(errors.New("plain")))
+	require.Empty(t, a.explain(nil))
+	require.Empty(t, a.explain(errFound))
+	require.Equal(t, "no Region", a.where())
+}

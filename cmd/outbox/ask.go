@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// confirm asks at the terminal whether to go on. Without a terminal only --yes is a yes.
+func (a *app) confirm(ctx context.Context, question string) error {
+	if a.yes {
+		return nil
+	}
+	if !terminal(a.in) || !terminal(a.err) {
+		return fmt.Errorf("%w; there is no terminal to ask at: give --yes", errUnconfirmed)
+	}
+	fmt.Fprint(a.err, a.paint(a.err).bold(question)+" [y/N] ")
+	answer := make(chan string, 1)
+	go func() { // reading cannot be cancelled; the process ends soon in any case
+		line, _ := bufio.NewReader(a.in).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(a.err)
+		return ctx.Err()
+	case text := <-answer:
+		if text == "y" || text == "yes" {
+			return nil
+		}
+	}
+	return errUnconfirmed
+}
+
+// progress is a bar at the terminal, or nothing where there is none.
+type progress struct{ bar *progressbar.ProgressBar }
+
+// bar shows how far something is. A negative total is unknown, and shows that it goes on.
+func (a *app) bar(what string, total int) *progress {
+	if !terminal(a.err) {
+		return &progress{}
+	}
+	options := []progressbar.Option{
+		progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
+		progressbar.OptionThrottle(65 * time.Millisecond), progressbar.OptionSetWidth(30), progressbar.OptionEnableColorCodes(bool(a.paint(a.err))),
+	}
+	if total < 0 {
+		options = append(options, progressbar.OptionSpinnerType(14), progressbar.OptionSetElapsedTime(true))
+	} else {
+		options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetPredictTime(true))
+	}
+	bar := progressbar.NewOptions(total, options...)
+	_ = bar.RenderBlank()
+	return &progress{bar}
+}
+
+func (p *progress) set(n int) {
+	if p.bar != nil {
+		_ = p.bar.Set(n)
+	}
+}
+
+// done takes the bar away.
+func (p *progress) done() {
+	if p.bar != nil {
+		_ = p.bar.Exit()
+		_ = p.bar.Clear()
+	}
+}

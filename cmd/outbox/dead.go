@@ -1,0 +1,365 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// deadFlags are those of the commands about dead letters.
+type deadFlags struct {
+	table, consumer           string
+	id, eventType, aggregate  string
+	errorText                 string
+	storedAfter, storedBefore string
+	all, payload, noWait      bool
+	wait                      time.Duration
+
+	filter outbox.DeadLetterFilter
+}
+
+// check reads the filter. A command that changes something wants one, or --all.
+func (f *deadFlags) check(a *app, changes bool) (err error) {
+	switch {
+	case f.table == "":
+		return errors.New("--table must not be empty")
+	case f.consumer == "":
+		return errors.New("--consumer is missing: the name that the dead letter table was given (NewDeadLetterTable)")
+	case f.wait < 0:
+		return fmt.Errorf("--wait: want 0 or more, have %s", f.wait)
+	}
+	f.filter = outbox.DeadLetterFilter{ID: f.id, Type: f.eventType, AggregateID: f.aggregate, ErrorContains: f.errorText}
+	if f.filter.StoredAfter, err = a.moment("stored-after", f.storedAfter); err != nil {
+		return err
+	}
+	if f.filter.StoredBefore, err = a.moment("stored-before", f.storedBefore); err != nil {
+		return err
+	}
+	empty := f.filter == outbox.DeadLetterFilter{}
+	if changes && empty != f.all {
+		return errors.New("which dead letters? Give --id, --type, --aggregate, --error, --stored-after or --stored-before, or --all alone")
+	}
+	return nil
+}
+
+func (a *app) deadCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use: "dead", Short: "List, show, redrive and discard dead letters",
+		Long: `dead is about the events that a consumer could not handle, and those that wait
+behind them. Their texts of errors are what the handlers said, and may quote payloads.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("a command is missing: list, show, redrive or discard")
+		},
+	}
+	root.AddCommand(a.deadListCommand(), a.deadShowCommand(), a.deadRedriveCommand(), a.deadDiscardCommand())
+	return root
+}
+
+// deadCommandOf builds a command with the flags that all have.
+func (a *app) deadCommandOf(cmd *cobra.Command, f *deadFlags, changes, filtered bool, do func(context.Context, *outbox.DeadLetterTable, *deadFlags) error) *cobra.Command {
+	cmd.RunE = a.action(func() error { return f.check(a, changes) }, func(ctx context.Context, c *clients) error {
+		table, err := outbox.NewDeadLetterTable(c.dynamodb, f.table, f.consumer)
+		if err != nil {
+			return err
+		}
+		return do(ctx, table, f)
+	})
+	flags := cmd.Flags()
+	flags.StringVar(&f.table, "table", "dead-letters", "dead letter table")
+	flags.StringVar(&f.consumer, "consumer", "", "consumer whose dead letters they are")
+	if filtered {
+		flags.StringVar(&f.id, "id", "", "the dead letter with this id")
+		flags.StringVar(&f.eventType, "type", "", "events of this type")
+		flags.StringVar(&f.aggregate, "aggregate", "", "events of this aggregate")
+		flags.StringVar(&f.errorText, "error", "", "whose error contains this text")
+		flags.StringVar(&f.storedAfter, "stored-after", "", "that became dead letters at or after this time, or since so long ago")
+		flags.StringVar(&f.storedBefore, "stored-before", "", "that became dead letters before this time, or so long ago")
+	}
+	if changes {
+		flags.BoolVar(&f.all, "all", false, "all dead letters of the consumer")
+		flags.BoolVarP(&a.yes, "yes", "y", false, "do not ask")
+	}
+	return cmd
+}
+
+// letterJSON is a dead letter as the commands print it.
+type letterJSON struct {
+	ID       string    `json:"id"`
+	Event    eventJSON `json:"event"`
+	Error    string    `json:"error,omitempty"`
+	Attempts int       `json:"attempts"`
+	Parked   bool      `json:"parked"`
+	StoredAt time.Time `json:"storedAt,omitzero"`
+	TriedAt  time.Time `json:"triedAt,omitzero"`
+	Raw      []byte    `json:"rawBase64,omitempty"` // with --payload, of a record that could not be decoded
+}
+
+func letterAsJSON(l outbox.DeadLetter, private bool) letterJSON {
+	out := letterJSON{ID: l.ID, Event: asJSON(l.Record, private && l.Raw == nil), Error: l.Error, Attempts: l.Attempts, Parked: l.Parked, StoredAt: l.StoredAt, TriedAt: l.TriedAt}
+	if private {
+		out.Raw = l.Raw
+	}
+	return out
+}
+
+func (a *app) deadListCommand() *cobra.Command {
+	var f deadFlags
+	cmd := a.deadCommandOf(&cobra.Command{
+		Use: "list", Short: "List dead letters",
+		Example: `  outbox dead list --consumer confirmations
+  outbox dead list --consumer confirmations --type ORDER_CREATED --stored-after 3d -o json | jq .id`,
+		Args: cobra.NoArgs,
+	}, &f, false, true, a.deadList)
+	cmd.Flags().BoolVar(&f.payload, "payload", false, "show payloads and headers, too (with -o json)")
+	return cmd
+}
+
+func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
+	lines := json.NewEncoder(a.out)
+	lines.SetEscapeHTML(false)
+	p := a.paint(a.out)
+	n, parked := 0, 0
+	for l, err := range table.List(ctx, f.filter) {
+		if err != nil {
+			return err
+		}
+		n++
+		if a.json() {
+			if err := lines.Encode(letterAsJSON(l, f.payload)); err != nil {
+				return err
+			}
+			continue
+		}
+		state := p.red("failed "+count(l.Attempts, "time")) + "  " + firstOf(printable(l.Error), 120)
+		switch {
+		case l.Parked:
+			parked++
+			state = p.yellow("waits behind another")
+		case l.Raw != nil:
+			state = p.red("cannot be decoded") + "  " + firstOf(printable(l.Error), 120)
+		}
+		fmt.Fprintf(a.out, "%s  %s  %s  %s\n", p.faint(l.StoredAt.UTC().Format(time.RFC3339)), p.bold(printable(l.ID)), p.green(printable(l.Record.Type)), state)
+	}
+	if !a.json() {
+		fmt.Fprintf(a.out, "%s, %d of them behind another\n", count(n, "dead letter"), parked)
+	}
+	return nil
+}
+
+// firstOf cuts a text that is long.
+func firstOf(text string, most int) string {
+	runes := []rune(text)
+	if len(runes) <= most {
+		return text
+	}
+	return string(runes[:most]) + "..."
+}
+
+func (a *app) deadShowCommand() *cobra.Command {
+	var f deadFlags
+	var id string
+	cmd := a.deadCommandOf(&cobra.Command{
+		Use: "show ID", Short: "Show one dead letter",
+		Example: `  outbox dead show --consumer confirmations order-42#01J1A2B3C4D5E6F7G8H9JKMNPQ`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] == "" {
+				return errors.New("want one id, as dead list shows it")
+			}
+			id = args[0]
+			return nil
+		},
+	}, &f, false, false, func(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
+		return a.deadShow(ctx, table, id, f.payload)
+	})
+	cmd.Flags().BoolVar(&f.payload, "payload", false, "show payload and headers, too")
+	return cmd
+}
+
+func (a *app) deadShow(ctx context.Context, table *outbox.DeadLetterTable, id string, private bool) error {
+	l, err := table.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		return a.printJSON(letterAsJSON(l, private))
+	}
+	rows := [][]string{{"id", printable(l.ID)}, {"stored", l.StoredAt.UTC().Format(time.RFC3339)}, {"attempts", fmt.Sprint(l.Attempts)}}
+	if l.Parked {
+		rows = append(rows, []string{"parked", "it waits behind another dead letter of its aggregate"})
+	}
+	if !l.TriedAt.IsZero() {
+		rows = append(rows, []string{"redrive failed", l.TriedAt.UTC().Format(time.RFC3339)})
+	}
+	if l.Record.ShardID != "" {
+		rows = append(rows, []string{"record", l.Record.ShardID + " " + l.Record.SequenceNumber})
+	}
+	if l.Error != "" {
+		rows = append(rows, []string{"error", printable(l.Error)})
+	}
+	if err := a.columns(rows); err != nil {
+		return err
+	}
+	if l.Raw == nil {
+		return a.printEvent(l.Record, false, private)
+	}
+	text := fmt.Sprintf("%d bytes that cannot be decoded", len(l.Raw))
+	if private {
+		text = printable(string(l.Raw))
+	}
+	_, err = fmt.Fprintln(a.out, text)
+	return err
+}
+
+func (a *app) deadRedriveCommand() *cobra.Command {
+	var f deadFlags
+	cmd := a.deadCommandOf(&cobra.Command{
+		Use: "redrive", Short: "Ask the consumer to handle dead letters once more",
+		Long: `redrive asks the workers of the consumer to hand dead letters to their handlers
+once more, and watches until they have. Of an aggregate all are redriven, in order,
+until one fails; with --id, those up to it.
+
+A worker looks for such requests every two seconds. In Lambda nobody does, unless
+the function calls RedriveRequested. It exits with 1 if letters stay.`,
+		Example: `  outbox dead redrive --consumer confirmations --type ORDER_CREATED
+  outbox dead redrive --consumer confirmations --all --yes --no-wait`,
+		Args: cobra.NoArgs,
+	}, &f, true, true, a.deadRedrive)
+	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "only ask")
+	cmd.Flags().DurationVar(&f.wait, "wait", 10*time.Minute, "how long to watch")
+	return cmd
+}
+
+// redriven is the result of redrive.
+type redriven struct {
+	Asked int `json:"asked"`
+	// Gone letters were handled, or discarded meanwhile. Left ones failed again, or nobody has come to them.
+	Gone    int  `json:"gone"`
+	Left    int  `json:"left"`
+	Pending bool `json:"pending"` // the request is not answered yet
+}
+
+func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
+	before, err := selected(ctx, table, f.filter)
+	if err != nil {
+		return err
+	}
+	result := redriven{Asked: len(before)}
+	if len(before) > 0 {
+		if err := a.confirm(ctx, fmt.Sprintf("Have %s of %s handled once more?", count(len(before), "dead letter"), f.consumer)); err != nil {
+			return err
+		}
+		if _, err := table.RequestRedrive(ctx, f.filter); err != nil {
+			return err
+		}
+		if result.Left, result.Pending = len(before), true; !f.noWait {
+			if err := a.watch(ctx, table, f, before, &result); err != nil {
+				return err
+			}
+		}
+	}
+	if a.json() {
+		err = a.printJSON(result)
+	} else {
+		fmt.Fprintf(a.out, "%s asked for, %d gone, %d left\n", count(result.Asked, "dead letter"), result.Gone, result.Left)
+		if result.Pending && !f.noWait {
+			fmt.Fprintln(a.out, "no worker has answered: does one run, with this table and this consumer?")
+		}
+	}
+	if err == nil && result.Left > 0 && !f.noWait {
+		return errFound
+	}
+	return err
+}
+
+// selected returns the ids of the letters that a filter selects.
+func selected(ctx context.Context, table *outbox.DeadLetterTable, filter outbox.DeadLetterFilter) (map[string]bool, error) {
+	ids := map[string]bool{}
+	for l, err := range table.List(ctx, filter) {
+		if err != nil {
+			return nil, err
+		}
+		ids[l.ID] = true
+	}
+	return ids, nil
+}
+
+// watch looks until all letters are gone, the request is answered, or the time is over.
+func (a *app) watch(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags, before map[string]bool, result *redriven) error {
+	bar := a.bar("redriving", len(before))
+	defer bar.done()
+	pause := 200 * time.Millisecond
+	for deadline := a.now().Add(f.wait); ; pause = min(2*pause, 3*time.Second) {
+		pending, err := table.PendingRedrives(ctx) // before the letters: what it says is done shows in them
+		if err != nil {
+			return err
+		}
+		filter := f.filter
+		filter.ErrorContains = "" // a letter that fails again has another error
+		left, err := selected(ctx, table, filter)
+		if err != nil {
+			return err
+		}
+		result.Left = 0
+		for id := range before {
+			if left[id] {
+				result.Left++
+			}
+		}
+		result.Gone, result.Pending = len(before)-result.Left, pending > 0
+		bar.set(result.Gone)
+		if result.Left == 0 || pending == 0 || a.now().After(deadline) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (a *app) deadDiscardCommand() *cobra.Command {
+	var f deadFlags
+	return a.deadCommandOf(&cobra.Command{
+		Use: "discard", Short: "Remove dead letters for good, without handling them",
+		Long: `discard removes dead letters for good. The events stay in the events table as long
+as it keeps them. Letters that wait behind a discarded one stay.`,
+		Example: `  outbox dead discard --consumer confirmations --id order-42#01J1A2B3C4D5E6F7G8H9JKMNPQ`,
+		Args:    cobra.NoArgs,
+	}, &f, true, true, a.deadDiscard)
+}
+
+func (a *app) deadDiscard(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
+	letters, err := selected(ctx, table, f.filter)
+	if err != nil {
+		return err
+	}
+	discarded := 0
+	if len(letters) > 0 {
+		if err := a.confirm(ctx, fmt.Sprintf("Remove %s of %s for good?", count(len(letters), "dead letter"), f.consumer)); err != nil {
+			return err
+		}
+		bar := a.bar("discarding", len(letters))
+		for id := range letters {
+			if err = table.Discard(ctx, id); err != nil && !errors.Is(err, outbox.ErrNoDeadLetter) {
+				break
+			}
+			err = nil
+			discarded++
+			bar.set(discarded)
+		}
+		bar.done()
+	}
+	if a.json() {
+		return errors.Join(err, a.printJSON(map[string]int{"discarded": discarded}))
+	}
+	fmt.Fprintf(a.out, "%s discarded\n", count(discarded, "dead letter"))
+	return err
+}

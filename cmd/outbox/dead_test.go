@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// dead is a world with a worker that has made dead letters: of aggregate a one that failed and two behind it, of b one, and a record
+// that cannot be decoded.
+type dead struct {
+	*world
+	healed atomic.Bool
+	worker *outbox.Worker
+}
+
+func newDead(t *testing.T) *dead {
+	d := &dead{world: newWorld(t)}
+	d.CreateOutbox(t, "events", "events", 1)
+	letters, err := outbox.NewDeadLetterTable(d.dynamodb, "dead-letters", "mails")
+	require.NoError(t, err)
+	d.ok(t, "create", "--dead-letters", "dead-letters")
+	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithDeadLetters(letters))
+	require.NoError(t, err)
+	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[orderCreated]) error {
+		if d.healed.Load() || e.ID == "a-001" || e.ID == "a-002" {
+			return nil
+		}
+		return outbox.Permanent(errors.New("mail server says no to " + e.ID + "\x1b[2J"))
+	})
+	d.worker, err = outbox.NewWorker(d.kinesis, "events", consumer, &outbox.MemoryLeases{})
+	require.NoError(t, err)
+	d.put(t, "a", 3)
+	d.put(t, "b", 1)
+	require.NoError(t, d.Drain(t.Context()))
+	_, err = d.kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: ptr("events"), PartitionKey: ptr("k"), Data: []byte(`{"broken`)})
+	require.NoError(t, err)
+	stop := d.work(t)
+	for deadline := time.Now().Add(30 * time.Second); len(d.letters(t)) < 5; time.Sleep(20 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), d.letters(t))
+	}
+	stop()
+	return d
+}
+
+// work runs the worker until the returned function is called.
+func (d *dead) work(t *testing.T) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.worker.Run(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(t, <-ended)
+	}
+}
+
+func (d *dead) letters(t *testing.T, args ...string) []letterJSON {
+	return lines[letterJSON](t, d.ok(t, append([]string{"dead", "list", "--consumer", "mails", "-o", "json"}, args...)...))
+}
+
+func TestDeadLettersAreListedAndShown(t *testing.T) {
+	d := newDead(t)
+	for args, want := range map[string]int{"": 5, "--type ORDER_CREATED": 4, "--aggregate a": 3, "--error says": 2, "--error to|b-000": 0, "--stored-after 1h": 5, "--stored-before 1h": 0, "--id a#a-000": 1} {
+		require.Len(t, d.letters(t, strings.Fields(args)...), want, args)
+	}
+	first := d.letters(t, "--id", "a#a-000", "--payload")[0]
+	require.Equal(t, "ORDER_CREATED", first.Event.Type)
+	require.JSONEq(t, `{"secret":"two coffees"}`, string(first.Event.Payload))
+	require.Equal(t, 1, first.Attempts)
+	require.False(t, first.Parked)
+	require.True(t, d.letters(t, "--id", "a#a-001")[0].Parked)
+	require.Nil(t, d.letters(t, "--id", "a#a-001")[0].Event.Payload)
+
+	text := d.ok(t, "dead", "list", "--consumer", "mails")
+	require.Contains(t, text, `a#a-000  ORDER_CREATED  failed 1 time  mail server says no to a-000\u001b[2J`)
+	require.Contains(t, text, "a#a-001  ORDER_CREATED  waits behind another\n")
+	require.Contains(t, text, "cannot be decoded  outbox: malformed change record")
+	require.Contains(t, text, "5 dead letters, 2 of them behind another\n")
+	require.NotContains(t, text, "coffees")
+	require.Empty(t, lines[letterJSON](t, d.ok(t, "dead", "list", "--consumer", "others", "-o", "json")))
+
+	shown := decode[letterJSON](t, d.ok(t, "dead", "show", "--consumer", "mails", "a#a-000", "-o", "json"))
+	require.Equal(t, first.StoredAt, shown.StoredAt)
+	require.Nil(t, shown.Event.Payload)
+	text = d.ok(t, "dead", "show", "--consumer", "mails", "a#a-001", "--payload")
+	require.Contains(t, text, "it waits behind another dead letter")
+	require.Contains(t, text, "\n    {\"secret\":\"two coffees\"}\n")
+	for _, l := range d.letters(t, "--payload") {
+		if l.Raw == nil {
+			continue
+		}
+		require.Equal(t, `{"broken`, string(l.Raw))
+		require.Contains(t, d.ok(t, "dead", "show", "--consumer", "mails", l.ID), "8 bytes that cannot be decoded\n")
+		require.Contains(t, d.ok(t, "dead", "show", "--consumer", "mails", l.ID, "--payload"), "{\"broken\n")
+	}
+	r := d.run(t, "dead", "show", "--consumer", "mails", "missing")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.err, "no such dead letter")
+
+	s := decode[statusJSON](t, d.ok(t, "status", "--group", "mails", "--dead-letters", "dead-letters", "-o", "json"))
+	require.Equal(t, 5, s.DeadLetters.Letters)
+	require.Equal(t, 2, s.DeadLetters.Parked)
+	require.NotZero(t, s.DeadLetters.Oldest)
+	require.Contains(t, d.ok(t, "status", "--group", "g", "--consumer", "mails", "--dead-letters", "dead-letters"), "5 dead letters, 2 of them behind another; the oldest is")
+	require.Contains(t, d.ok(t, "status", "--group", "g", "--dead-letters", "dead-letters"), "no dead letters\n")
+}
+
+// A worker that is healed handles what it is asked for, in order, and the command sees it through.
+func TestDeadLettersAreRedriven(t *testing.T) {
+	d := newDead(t)
+	redrive := []string{"dead", "redrive", "--consumer", "mails", "-o", "json"}
+	r := d.run(t, append(redrive, "--all")...)
+	require.Equal(t, exitUnconfirmed, r.code)
+	require.Len(t, d.letters(t), 5)
+
+	r = d.run(t, append(redrive, "--aggregate", "a", "--yes", "--wait", "300ms")...) // no worker runs
+	require.Equal(t, exitFailed, r.code)
+	require.Equal(t, redriven{Asked: 3, Left: 3, Pending: true}, decode[redriven](t, r.out))
+	require.Empty(t, r.err)
+	stop := d.work(t)
+	r = d.run(t, append(redrive, "--aggregate", "a", "--yes")...) // it fails again
+	require.Equal(t, exitFailed, r.code)
+	require.Equal(t, redriven{Asked: 3, Left: 3}, decode[redriven](t, r.out))
+	require.GreaterOrEqual(t, d.letters(t, "--id", "a#a-000")[0].Attempts, 2)
+	require.Contains(t, d.ok(t, "dead", "show", "--consumer", "mails", "a#a-000"), "redrive failed  20")
+
+	d.healed.Store(true)
+	require.Equal(t, redriven{Asked: 1, Gone: 1}, decode[redriven](t, d.ok(t, append(redrive, "--type", "ORDER_CREATED", "--error", "b-000", "--yes")...)))
+	require.Equal(t, "3 dead letters asked for, 3 gone, 0 left\n", d.ok(t, "dead", "redrive", "--consumer", "mails", "--aggregate", "a", "--yes"))
+	require.Equal(t, redriven{}, decode[redriven](t, d.ok(t, append(redrive, "--aggregate", "a")...)), "there is nothing to ask about")
+	stop()
+	r = d.run(t, "dead", "redrive", "--consumer", "mails", "--all", "--yes", "--wait", "10ms")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "1 dead letter asked for, 0 gone, 1 left\nno worker has answered")
+	require.Equal(t, redriven{Asked: 1, Left: 1, Pending: true}, decode[redriven](t, d.ok(t, append(redrive, "--all", "--yes", "--no-wait")...)))
+}
+
+func TestDeadLettersAreDiscarded(t *testing.T) {
+	d := newDead(t)
+	r := d.run(t, "dead", "discard", "--consumer", "mails", "--all")
+	require.Equal(t, exitUnconfirmed, r.code)
+	require.Len(t, d.letters(t), 5)
+	require.Equal(t, "1 dead letter discarded\n", d.ok(t, "dead", "discard", "--consumer", "mails", "--id", "a#a-000", "--yes"))
+	require.Len(t, d.letters(t), 4)
+	require.Equal(t, "0 dead letters discarded\n", d.ok(t, "dead", "discard", "--consumer", "mails", "--id", "a#a-000", "--yes"))
+	require.Equal(t, map[string]int{"discarded": 4}, decode[map[string]int](t, d.ok(t, "dead", "discard", "--consumer", "mails", "--all", "-y", "-o", "json")))
+	require.Empty(t, d.letters(t))
+	require.Equal(t, 4, d.events(t), "the events stay")
+}
+
+func TestDeadLettersOfWhatIsNotThere(t *testing.T) {
+	w := newWorld(t)
+	for _, args := range []string{"list", "redrive --all --yes", "discard --all --yes", "show 1"} {
+		r := w.run(t, append([]string{"dead"}, append(strings.Fields(args), "--consumer", "mails")...)...)
+		require.Equal(t, exitFailed, r.code, args)
+		require.Contains(t, r.err, "ResourceNotFoundException", args)
+		require.Contains(t, r.err, "(looked in us-east-1 at", args)
+	}
+	for args, want := range map[string]string{
+		"dead": "a command is missing: list, show, redrive or discard", "dead list": "--consumer is missing", "dead list --consumer m --table=": "--table must not be empty",
+		"dead redrive --consumer m": "which dead letters?", "dead discard --consumer m": "which dead letters?", "dead discard --consumer m --all --type T": "which dead letters?",
+		"dead show --consumer m": "want one id", "dead list --consumer m --stored-after x": `--stored-after: "x" is no time`, "dead list --consumer m --stored-before x": `--stored-before: "x" is no time`,
+		"dead redrive --consumer m --all --wait -1s": "--wait: want 0 or more",
+	} {
+		r := w.run(t, strings.Fields(args)...)
+		require.Equal(t, exitUsage, r.code, args)
+		require.Contains(t, r.err, want, args)
+	}
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/smithy-go"
+	"github.com/spf13/cobra"
+)
+
+// doctorFlags are those of the command doctor.
+type doctorFlags struct {
+	table, stream, leases, inbox, deadLetters string
+	functions                                 []string
+	ttl                                       time.Duration
+	noAlarms, strict                          bool
+}
+
+func (f *doctorFlags) check() error {
+	switch {
+	case f.table == "" || f.stream == "":
+		return errors.New("--table and --stream must not be empty")
+	case f.ttl < 0:
+		return fmt.Errorf("--ttl: want 0 or more, have %s", f.ttl)
+	}
+	return nil
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	var f doctorFlags
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Check the configuration, and say what to do",
+		Long: `doctor looks at the tables, the stream, the destination, the alarms and the event
+source mappings, and says for each finding what to do:
+
+  problem  events are lost, late or not handled, or will be
+  warning  it works, but something that production should have is missing
+  unknown  it could not be looked at; a refused permission is named
+
+It changes nothing. It exits with 1 if there is a problem, with --strict also for
+warnings and unknowns.`,
+		Example: `  outbox doctor
+  outbox doctor --ttl 720h --leases leases --function mailer -o json`,
+		Args: cobra.NoArgs,
+		RunE: a.action(f.check, func(ctx context.Context, c *clients) error { return a.doctor(ctx, c, f) }),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.table, "table", "events", "events table")
+	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream")
+	flags.StringVar(&f.leases, "leases", "", "lease table of workers, if there are any")
+	flags.StringVar(&f.inbox, "inbox", "", "inbox table, if there is one")
+	flags.StringVar(&f.deadLetters, "dead-letters", "", "dead letter table, if there is one")
+	flags.StringSliceVar(&f.functions, "function", nil, "Lambda function that reads the stream; may be repeated")
+	flags.DurationVar(&f.ttl, "ttl", 0, "what the service gives WithTTL (default: measured at some rows)")
+	flags.BoolVar(&f.noAlarms, "no-alarms", false, "do not look for alarms in CloudWatch")
+	flags.BoolVar(&f.strict, "strict", false, "exit with 1 for warnings and unknowns, too")
+	return cmd
+}
+
+// The grades of a finding.
+const (
+	gradeOK      = "ok"
+	gradeWarning = "warning"
+	gradeUnknown = "unknown"
+	gradeProblem = "problem"
+)
+
+// finding is what one check found.
+type finding struct {
+	Grade    string `json:"grade"`
+	Check    string `json:"check"`
+	Resource string `json:"resource"`
+	Finding  string `json:"finding"`
+	// Do says what to do, unless all is well.
+	Do string `json:"do,omitempty"`
+}
+
+// examination collects the findings.
+type examination struct {
+	*app
+	c *clients
+	doctorFlags
+	findings []finding
+	// retention is that of the stream, once it is known.
+	retention time.Duration
+	streamARN string
+}
+
+func (a *app) doctor(ctx context.Context, c *clients, f doctorFlags) error {
+	x := &examination{app: a, c: c, doctorFlags: f}
+	steps := []struct {
+		what string
+		do   func(context.Context)
+	}{
+		{"stream", x.checkStream}, {"events table", x.checkEvents}, {"destination", x.checkDestination}, {"other tables", x.checkTables},
+		{"functions", x.checkFunctions}, {"alarms", x.checkAlarms},
+	}
+	bar := a.bar("looking", len(steps))
+	for i, step := range steps {
+		step.do(ctx)
+		bar.set(i + 1)
+		if err := ctx.Err(); err != nil {
+			bar.done()
+			return err
+		}
+	}
+	bar.done()
+	grades := map[string]int{}
+	for _, one := range x.findings {
+		grades[one.Grade]++
+	}
+	wrong := grades[gradeProblem] > 0 || f.strict && grades[gradeWarning]+grades[gradeUnknown] > 0
+	var err error
+	if a.json() {
+		err = a.printJSON(map[string]any{"findings": x.findings, "wrong": wrong})
+	} else {
+		x.print()
+		fmt.Fprintf(a.out, "\n%d ok, %s, %d unknown, %s\n", grades[gradeOK], count(grades[gradeWarning], "warning"), grades[gradeUnknown], count(grades[gradeProblem], "problem"))
+	}
+	if err == nil && wrong {
+		return errFound
+	}
+	return err
+}
+
+func (x *examination) print() {
+	p := x.paint(x.out)
+	paints := map[string]func(string) string{gradeOK: p.green, gradeWarning: p.yellow, gradeUnknown: p.yellow, gradeProblem: p.red}
+	for _, f := range x.findings {
+		fmt.Fprintf(x.out, "%s %s %s: %s\n", paints[f.Grade](fmt.Sprintf("%-8s", f.Grade)), f.Check, p.bold(f.Resource), printable(f.Finding))
+		if f.Do != "" {
+			fmt.Fprintf(x.out, "         %s %s\n", p.faint("do:"), f.Do)
+		}
+	}
+}
+
+func (x *examination) add(grade, check, resource, found, do string) {
+	x.findings = append(x.findings, finding{Grade: grade, Check: check, Resource: resource, Finding: found, Do: do})
+}
+
+// failed makes a finding of a call that failed: a permission that is missing is named, and a resource that is missing is a problem.
+// grade is what it means that nothing is known.
+func (x *examination) failed(grade, check, resource, action string, err error) {
+	code := ""
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		code = api.ErrorCode()
+	}
+	switch {
+	case strings.Contains(code, "AccessDenied") || code == "UnauthorizedOperation":
+		x.add(grade, check, resource, action+" is refused", "allow "+action+" for whoever runs doctor, or look by other means")
+	case code == "ResourceNotFoundException":
+		x.add(gradeProblem, check, resource, "it does not exist in "+x.where(), "create it (outbox create), or correct the name or the Region")
+	default:
+		x.add(grade, check, resource, action+" failed: "+x.explain(err), "")
+	}
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	cloudwatchtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+type doctorJSON struct {
+	Findings []finding
+	Wrong    bool
+}
+
+const mapping = `{"EventSourceMappings":[{"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/else","State":"Disabled"},
+ {"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/events","State":%q,"FunctionResponseTypes":[%s],"BisectBatchOnFunctionError":%t,
+  "MaximumRetryAttempts":%d,"MaximumRecordAgeInSeconds":-1,"DestinationConfig":{"OnFailure":{%s}}}]}`
+
+func alarm(namespace, name, dimension, value string) cloudwatchtypes.MetricAlarm {
+	return cloudwatchtypes.MetricAlarm{Namespace: &namespace, MetricName: &name, Dimensions: []cloudwatchtypes.Dimension{{Name: &dimension, Value: &value}}}
+}
+
+// healthy is a world in which nothing is wrong.
+func healthy(t *testing.T) *world {
+	w := newWorld(t)
+	w.ok(t, "create", "--retention", "72h", "--pitr", "--inbox", "inbox", "--dead-letters", "dead")
+	writer, err := outbox.NewWriter(w.dynamodb, "events", outbox.WithTTL(30*24*time.Hour))
+	require.NoError(t, err)
+	require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("a", orderCreated{})))
+	w.mappings = fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn:aws:sqs:us-east-1:000000000000:failed"`)
+	age := alarm("AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", "events")
+	inExpression := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{}, {MetricStat: &cloudwatchtypes.MetricStat{
+		Metric: &cloudwatchtypes.Metric{Namespace: age.Namespace, MetricName: age.MetricName, Dimensions: age.Dimensions}}}}}
+	w.alarms = []*cloudwatch.DescribeAlarmsOutput{
+		{MetricAlarms: []cloudwatchtypes.MetricAlarm{alarm("AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", "events"), alarm("AWS/Lambda", "Errors", "FunctionName", "mailer")}},
+		{MetricAlarms: []cloudwatchtypes.MetricAlarm{inExpression, alarm("AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", "events"), alarm("AWS/Lambda", "IteratorAge", "FunctionName", "mailer")}},
+	}
+	return w
+}
+
+var everything = []string{"doctor", "-o", "json", "--leases", "leases", "--inbox", "inbox", "--dead-letters", "dead", "--function", "arn:aws:lambda:us-east-1:000000000000:function:mailer"}
+
+func TestDoctorFindsNothingWhereNothingIsWrong(t *testing.T) {
+	w := healthy(t)
+	got := decode[doctorJSON](t, w.ok(t, append(everything, "--strict")...))
+	require.False(t, got.Wrong)
+	for _, f := range got.Findings {
+		require.Equal(t, gradeOK, f.Grade, "%+v", f)
+		require.Empty(t, f.Do)
+	}
+	require.Len(t, got.Findings, 21)
+	text := w.ok(t, "doctor", "--no-alarms")
+	require.Contains(t, text, "ok       events table events: ACTIVE, with the right keys\n")
+	require.Contains(t, text, "\n9 ok, 0 warnings, 0 unknown, 0 problems\n")
+	require.NotContains(t, text, "alarm")
+}
+
+// Each thing that can be wrong is found, with its grade; what is a problem makes the exit code 1.
+func TestDoctorFindsWhatIsWrong(t *testing.T) {
+	for want, change := range map[string]func(t *testing.T, w *world){
+		"problem|events table|it does not exist in us-east-1": func(t *testing.T, w *world) {
+			_, err := w.dynamodb.DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: ptr("events")})
+			require.NoError(t, err)
+		},
+		"problem|stream|it does not exist in us-east-1": func(t *testing.T, w *world) {
+			_, err := w.kinesis.DeleteStream(t.Context(), &kinesis.DeleteStreamInput{StreamName: ptr("events")})
+			require.NoError(t, err)
+		},
+		"problem|lease table|its partition key is \"eventId\"": func(t *testing.T, w *world) {
+			w.recreate(t, "leases", "eventId", "id")
+		},
+		"problem|inbox table|its sort key is \"\", not \"consumer\"": func(t *testing.T, w *world) { w.recreate(t, "inbox", "eventId") },
+		"warning|time to live|it is off":                             func(t *testing.T, w *world) { w.recreate(t, "dead", "group", "id") },
+		"problem|time to live|it is on the attribute \"else\"": func(t *testing.T, w *world) {
+			w.recreate(t, "inbox", "eventId", "consumer")
+			_, err := w.dynamodb.UpdateTimeToLive(t.Context(), &dynamodb.UpdateTimeToLiveInput{TableName: ptr("inbox"),
+				TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: ptr("else"), Enabled: ptr(true)}})
+			require.NoError(t, err)
+		},
+		"problem|destination|it is DISABLED": func(t *testing.T, w *world) {
+			_, err := w.dynamodb.DisableKinesisStreamingDestination(t.Context(), &dynamodb.DisableKinesisStreamingDestinationInput{TableName: ptr("events"), StreamArn: ptr("arn:aws:kinesis:us-east-1:000000000000:stream/events")})
+			require.NoError(t, err)
+		},
+		"problem|destination|there is none to events: nothing reaches the stream": func(t *testing.T, w *world) { w.recreate(t, "events", "eventId") },
+		"problem|destination|it has one to arn:aws:kinesis:us-east-1:000000000000:stream/else": func(t *testing.T, w *world) {
+			w.recreate(t, "events", "eventId")
+			w.ok(t, "create", "--stream", "else")
+		},
+		"warning|precision|MILLISECOND": func(t *testing.T, w *world) {
+			_, err := w.dynamodb.UpdateKinesisStreamingDestination(t.Context(), &dynamodb.UpdateKinesisStreamingDestinationInput{TableName: ptr("events"), StreamArn: ptr("arn:aws:kinesis:us-east-1:000000000000:stream/events"),
+				UpdateKinesisStreamingConfiguration: &types.UpdateKinesisStreamingConfiguration{ApproximateCreationDateTimePrecision: types.ApproximateCreationDateTimePrecisionMillisecond}})
+			require.NoError(t, err)
+		},
+		"warning|retention|records are kept for 24h0m": func(t *testing.T, w *world) {
+			_, err := w.kinesis.DecreaseStreamRetentionPeriod(t.Context(), &kinesis.DecreaseStreamRetentionPeriodInput{StreamName: ptr("events"), RetentionPeriodHours: ptr(int32(24))})
+			require.NoError(t, err)
+		},
+		"problem|lifetime of rows|what was missed cannot be replayed": func(t *testing.T, w *world) {
+			writer, err := outbox.NewWriter(w.dynamodb, "events", outbox.WithTTL(48*time.Hour))
+			require.NoError(t, err)
+			require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("a", orderCreated{})))
+		},
+		"warning|point-in-time recovery|it is off":                                                  func(t *testing.T, w *world) { w.recovery = false },
+		"warning|alarm|none on AWS/Kinesis GetRecords.IteratorAgeMilliseconds":                      func(t *testing.T, w *world) { w.alarms = w.alarms[:1] },
+		"warning|alarm|none on AWS/DynamoDB FailedToReplicateRecordCount":                           func(t *testing.T, w *world) { w.alarms = w.alarms[1:] },
+		"problem|function|no event source mapping reads events":                                     func(t *testing.T, w *world) { w.mappings = `{"EventSourceMappings":[]}` },
+		"problem|event source mapping|it has no ReportBatchItemFailures":                            w2(fmt.Sprintf(mapping, "Enabled", "", true, -1, `"Destination":"arn"`)),
+		"problem|event source mapping|it is Disabled":                                               w2(fmt.Sprintf(mapping, "Disabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn"`)),
+		"problem|event source mapping|it gives records up, and has no on-failure destination":       w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, 3, ``)),
+		"warning|event source mapping|it has no on-failure destination: a record that always fails": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, ``)),
+		"warning|event source mapping|it does not bisect":                                           w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, false, -1, `"Destination":"arn"`)),
+		"unknown|alarms|cloudwatch:DescribeAlarms is refused":                                       refusing("DescribeAlarms"),
+		"unknown|function|lambda:ListEventSourceMappings is refused":                                refusing("ListEventSourceMappings"),
+		"unknown|point-in-time recovery|dynamodb:DescribeContinuousBackups is refused":              refusing("DescribeContinuousBackups"),
+		"unknown|time to live|dynamodb:DescribeTimeToLive is refused":                               refusing("DescribeTimeToLive"),
+		"unknown|lifetime of rows|dynamodb:Scan is refused":                                         refusing("Scan"),
+		"problem|events table|dynamodb:DescribeTable is refused":                                    refusing("DescribeTable"),
+		"problem|stream|kinesis:DescribeStreamSummary is refused":                                   refusing("DescribeStreamSummary"),
+		"problem|destination|dynamodb:DescribeKinesisStreamingDestination is refused":               refusing("DescribeKinesisStreamingDestination"),
+		"unknown|point-in-time recovery|dynamodb:DescribeContinuousBackups failed: ":                func(t *testing.T, w *world) { w.broken = "DescribeContinuousBackups" },
+	} {
+		w := healthy(t)
+		change(t, w)
+		r := w.run(t, everything...)
+		require.Empty(t, r.err, want)
+		got := decode[doctorJSON](t, r.out)
+		part := strings.SplitN(want, "|", 3)
+		found := false
+		for _, f := range got.Findings {
+			found = found || f.Grade == part[0] && f.Check == part[1] && strings.Contains(f.Finding, part[2])
+		}
+		require.True(t, found, "%s is not among %+v", want, got.Findings)
+		require.Equal(t, part[0] == gradeProblem, got.Wrong, want)
+		require.Equal(t, part[0] == gradeProblem, r.code == exitFailed, want)
+		if part[0] != gradeProblem {
+			require.Equal(t, exitFailed, w.run(t, append(everything, "--strict")...).code, want)
+		}
+	}
+}
+
+func w2(mappings string) func(*testing.T, *world) {
+	return func(_ *testing.T, w *world) { w.mappings = mappings }
+}
+
+func refusing(operation string) func(*testing.T, *world) {
+	return func(_ *testing.T, w *world) { w.refuse(operation) }
+}
+
+// recreate replaces a table.
+func (w *world) recreate(t *testing.T, table string, keys ...string) {
+	_, err := w.dynamodb.DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: &table})
+	require.NoError(t, err)
+	w.CreateTable(t, table, keys[0], keys[1:]...)
+}
+
+// --ttl replaces the measuring, and makes a time to live that is off a problem.
+func TestDoctorComparesTheGivenTTL(t *testing.T) {
+	w := healthy(t)
+	require.Equal(t, exitOK, w.run(t, "doctor", "--ttl", "73h").code)
+	r := w.run(t, "doctor", "--ttl", "72h")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "rows live for 72h0m (by --ttl), and the stream keeps records for 72h0m")
+	require.Contains(t, r.out, "do: give WithTTL more than the retention")
+	require.Empty(t, r.err)
+	w.recreate(t, "events", "eventId")
+	w.ok(t, "create", "--no-ttl")
+	require.Contains(t, w.run(t, "doctor", "--ttl", "720h").out, "problem  time to live events: it is off, although rows are written with one")
+	require.Contains(t, w.run(t, "doctor").out, "none of 0 rows expires")
+}
+
+// What changes while doctor looks, and what is not ACTIVE yet.
+func TestDoctorOfWhatIsBeingMade(t *testing.T) {
+	w := newWorld(t, outboxtest.WithDelays(time.Hour))
+	_, err := w.kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: ptr("events"), ShardCount: ptr(int32(1))})
+	require.NoError(t, err)
+	r := w.run(t, "doctor", "-o", "json")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "it is CREATING")
+}

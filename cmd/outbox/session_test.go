@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+const docs = "../../docs/cli.md"
+
+// session is what happens between the commands of the docs.
+type session struct {
+	*world
+	down bool // the mail server, for order-2
+	stop func()
+}
+
+// The session in docs/cli.md prints today what it says there, numbers and times aside; UPDATE_DOCS=1 writes it anew. The table of
+// permissions there has an action for every call that was made.
+func TestTheSessionOfTheDocs(t *testing.T) {
+	page, err := os.ReadFile(docs)
+	require.NoError(t, err)
+	before, rest, ok := strings.Cut(string(page), "```console\n")
+	require.True(t, ok)
+	recorded, after, ok := strings.Cut(rest, "```\n")
+	require.True(t, ok)
+
+	s := &session{world: newWorld(t), stop: func() {}}
+	var got strings.Builder
+	commands := 0
+	for line := range strings.Lines(recorded) {
+		switch {
+		case strings.HasPrefix(line, "# "):
+			s.happens(t, strings.TrimSpace(line[2:]))
+		case strings.HasPrefix(line, "$ outbox "):
+			commands++
+		default:
+			continue
+		}
+		got.WriteString(line)
+		if args, isCommand := strings.CutPrefix(line, "$ outbox "); isCommand {
+			r := s.run(t, strings.Fields(args)...)
+			got.WriteString(r.out + r.err)
+			if r.code != 0 {
+				fmt.Fprintf(&got, "(exit code %d)\n", r.code)
+			}
+		}
+	}
+	s.stop()
+	require.Greater(t, commands, 10)
+	text := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).ReplaceAllString(got.String(), "http://127.0.0.1:4566")
+	if os.Getenv("UPDATE_DOCS") != "" {
+		require.NoError(t, os.WriteFile(docs, []byte(before+"```console\n"+text+"```\n"+after), 0o644))
+		recorded = text
+	}
+	require.Equal(t, shape(recorded), shape(text), "run it with UPDATE_DOCS=1, and look at the difference")
+	checkPermissions(t, after, s.called())
+}
+
+// shape is what a text has besides numbers, names of workers and the width of columns.
+func shape(text string) string {
+	for _, step := range [][2]string{{`[0-9a-f]{8,}`, "0"}, {`[0-9][0-9:.,TZ-]*`, "0"}, {`0(ms|m|h|s)(0(ms|m|h|s))*`, "0s"}, {`[ \t]+`, " "}, {` \n`, "\n"}} {
+		text = regexp.MustCompile(step[0]).ReplaceAllString(text, step[1])
+	}
+	return text
+}
+
+// happens does what a comment of the session says.
+func (s *session) happens(t *testing.T, what string) {
+	s.stop()
+	s.stop = func() {}
+	switch what {
+	case "the service writes events of two orders":
+		s.put(t, "order-1", 3)
+		s.put(t, "order-2", 2)
+		require.NoError(t, s.Drain(t.Context()))
+	case "a worker reads them, while the mail server is down for order-2":
+		s.down = true
+		s.worker(t)
+		for deadline := time.Now().Add(20 * time.Second); strings.Count(s.ok(t, "dead", "list", "--consumer", "confirmations", "-o", "json"), "\n") < 2; time.Sleep(20 * time.Millisecond) {
+			require.True(t, time.Now().Before(deadline))
+		}
+		// So that the checkpoint is stored.
+		s.stop()
+		s.stop = func() {}
+	case "the mail server is back, and a worker runs":
+		s.down = false
+		s.worker(t)
+	default:
+		t.Fatalf("the session says what nobody knows to do: %s", what)
+	}
+}
+
+func (s *session) worker(t *testing.T) {
+	letters, err := outbox.NewDeadLetterTable(s.dynamodb, "dead-letters", "confirmations")
+	require.NoError(t, err)
+	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithDeadLetters(letters))
+	require.NoError(t, err)
+	down := s.down
+	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[orderCreated]) error {
+		if down && e.AggregateID == "order-2" {
+			return outbox.Permanent(errors.New("the mail server is down"))
+		}
+		return nil
+	})
+	leases, err := outbox.NewLeaseTable(s.dynamodb, "leases", "confirmations")
+	require.NoError(t, err)
+	worker, err := outbox.NewWorker(s.kinesis, "events", consumer, leases)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(ctx) }()
+	s.stop = func() {
+		cancel()
+		require.NoError(t, <-ended)
+	}
+}
+
+// note keeps which operations the commands call.
+func (w *world) note(operation string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if operation != "" && w.command != "" && !slices.Contains(w.calls[w.command], operation) {
+		if w.calls == nil {
+			w.calls = map[string][]string{}
+		}
+		w.calls[w.command] = append(w.calls[w.command], operation)
+	}
+}
+
+// called returns the operations of each command, as the table of permissions calls it.
+func (w *world) called() map[string][]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls
+}
+
+// checkPermissions looks for each operation in the command's row.
+func checkPermissions(t *testing.T, page string, called map[string][]string) {
+	require.Len(t, called, 7, "create, tail, replay, status, dead list, dead redrive, doctor")
+	for command, operations := range called {
+		row := ""
+		for line := range strings.Lines(page) {
+			if strings.HasPrefix(line, "| `"+command+"`") {
+				row = line
+			}
+		}
+		require.NotEmpty(t, row, command)
+		for _, operation := range operations {
+			if operation == "TransactWriteItems" {
+				operation = "PutItem"
+			}
+			require.Regexp(t, "[`:]"+operation+"`", row, command)
+		}
+	}
+}

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/spf13/cobra"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/shardreader"
+)
+
+// statusFlags are those of the command status.
+type statusFlags struct {
+	stream, leases, group string
+	deadLetters, consumer string
+	maxLag                time.Duration
+}
+
+func (f *statusFlags) check() error {
+	switch {
+	case f.stream == "" || f.leases == "":
+		return errors.New("--stream and --leases must not be empty")
+	case f.group == "":
+		return errors.New("--group is missing: the name that the workers were given (NewLeaseTable)")
+	case f.maxLag < 0:
+		return fmt.Errorf("--max-lag: want 0 or more, have %s", f.maxLag)
+	}
+	return nil
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	var f statusFlags
+	cmd := &cobra.Command{
+		Use: "status", Short: "Say who reads which shard, and how far behind",
+		Long: `status shows, for a group of workers, every shard of the stream: its owner and
+fence, its checkpoint, and its lag, which is the age of the next record that is not
+finished. To find it, status reads one record behind each checkpoint, which counts
+for the limit of 5 reads a second of the shard.
+
+With --max-lag it exits with 1 when a shard lags more, for a probe.`,
+		Example: `  outbox status --group confirmations
+  outbox status --group confirmations --max-lag 5m -o json`,
+		Args: cobra.NoArgs,
+		RunE: a.action(f.check, func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) }),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream, named as the workers name it")
+	flags.StringVar(&f.leases, "leases", "leases", "lease table")
+	flags.StringVar(&f.group, "group", "", "group of workers")
+	flags.StringVar(&f.deadLetters, "dead-letters", "", "dead letter table, to count what is in it")
+	flags.StringVar(&f.consumer, "consumer", "", "consumer whose dead letters they are (default: the group)")
+	flags.DurationVar(&f.maxLag, "max-lag", 0, "exit with 1 if a shard lags more")
+	return cmd
+}
+
+// shardStatus is how far a shard is.
+type shardStatus struct {
+	Shard      string `json:"shard"`
+	State      string `json:"state"` // reading, unowned, dead owner, not begun, waiting for its parents, finished, lost
+	Owner      string `json:"owner,omitempty"`
+	OwnerState string `json:"ownerState,omitempty"`
+	WantedBy   string `json:"wantedBy,omitempty"`
+	Fence      int64  `json:"fence,omitempty"`
+	Checkpoint string `json:"checkpoint,omitempty"`
+	// Lag is the age of the next record that is not finished, 0 if there is none; it is unknown without LagKnown.
+	Lag          seconds        `json:"lagSeconds"`
+	LagKnown     bool           `json:"lagKnown"`
+	MillisBehind int64          `json:"millisBehindLatest"`
+	Next         *eventJSON     `json:"next,omitempty"` // the event of that record, if it is one
+	Attempts     map[string]int `json:"attempts,omitempty"`
+
+	start kinesis.GetShardIteratorInput
+}
+
+// seconds is a duration in JSON.
+type seconds time.Duration
+
+// MarshalJSON writes full milliseconds.
+func (s seconds) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, "%.3f", time.Duration(s).Seconds()), nil
+}
+
+// groupStatus is the whole of it.
+type groupStatus struct {
+	Stream string         `json:"stream"`
+	Group  string         `json:"group"`
+	Owners map[string]int `json:"owners"` // how many shards each has
+	Lag    seconds        `json:"lagSeconds"`
+	Oldest string         `json:"oldestShard,omitempty"` // the shard with that lag
+	Late   bool           `json:"late"`                  // more than --max-lag
+	Shards []*shardStatus `json:"shards"`
+	// Dead is there with --dead-letters.
+	Dead *deadStatus `json:"deadLetters,omitempty"`
+}
+
+// deadStatus counts dead letters.
+type deadStatus struct {
+	Letters int       `json:"letters"`
+	Parked  int       `json:"parked"` // of them, those that wait behind another
+	Oldest  time.Time `json:"oldest,omitzero"`
+}
+
+func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
+	table, err := outbox.NewLeaseTable(c.dynamodb, f.leases, f.group)
+	if err != nil {
+		return err
+	}
+	leases, err := table.Leases(ctx, f.stream)
+	if err != nil {
+		return err
+	}
+	source := &shardreader.Kinesis{Client: c.kinesis, Stream: f.stream}
+	listed, err := source.Shards(ctx)
+	if err != nil {
+		return fmt.Errorf("list the shards of stream %s: %w", f.stream, err)
+	}
+	s := &groupStatus{Stream: f.stream, Group: f.group, Owners: map[string]int{}, Shards: join(listed, leases)}
+	if err := a.measure(ctx, c, f.stream, s.Shards); err != nil {
+		return err
+	}
+	for _, shard := range s.Shards {
+		if shard.Owner != "" {
+			s.Owners[shard.Owner]++
+		}
+		if shard.Lag > s.Lag {
+			s.Lag, s.Oldest = shard.Lag, shard.Shard
+		}
+	}
+	if f.deadLetters != "" {
+		if s.Dead, err = countDead(ctx, c, f); err != nil {
+			return err
+		}
+	}
+	s.Late = f.maxLag > 0 && time.Duration(s.Lag) > f.maxLag
+	if a.json() {
+		err = a.printJSON(s)
+	} else {
+		err = a.printStatus(s)
+	}
+	if err == nil && s.Late {
+		return errFound
+	}
+	return err
+}
+
+// countDead counts the dead letters of the consumer.
+func countDead(ctx context.Context, c *clients, f statusFlags) (*deadStatus, error) {
+	table, err := outbox.NewDeadLetterTable(c.dynamodb, f.deadLetters, cmp.Or(f.consumer, f.group))
+	if err != nil {
+		return nil, err
+	}
+	var d deadStatus
+	for l, err := range table.List(ctx, outbox.DeadLetterFilter{}) {
+		if err != nil {
+			return nil, err
+		}
+		if d.Letters++; l.Parked {
+			d.Parked++
+		}
+		if d.Oldest.IsZero() || l.StoredAt.Before(d.Oldest) {
+			d.Oldest = l.StoredAt
+		}
+	}
+	return &d, nil
+}
+
+// join puts together what the stream and the lease table say, in the order of the shards.
+func join(listed []shardreader.Shard, leases []outbox.LeaseStatus) []*shardStatus {
+	byID, ended := map[string]*outbox.LeaseStatus{}, map[string]bool{}
+	for i, l := range leases {
+		byID[l.Shard] = &leases[i]
+		ended[l.Shard] = l.Ended || l.Forgotten
+	}
+	there := map[string]bool{}
+	for _, s := range listed {
+		there[s.ID] = true
+	}
+	var shards []*shardStatus
+	for _, l := range leases {
+		if !there[l.Shard] && !l.Ended {
+			shards = append(shards, &shardStatus{Shard: l.Shard, State: "lost", Fence: l.Fence, Checkpoint: l.Checkpoint})
+		}
+	}
+	for _, s := range listed {
+		l := byID[s.ID]
+		if l == nil {
+			l = &outbox.LeaseStatus{Shard: s.ID}
+		}
+		waits := slices.ContainsFunc(s.Parents, func(parent string) bool { return there[parent] && !ended[parent] })
+		shards = append(shards, statusOf(l, byID[s.ID] != nil, waits))
+	}
+	return shards
+}
+
+func statusOf(l *outbox.LeaseStatus, begun, waits bool) *shardStatus {
+	s := &shardStatus{Shard: l.Shard, State: "reading", Owner: l.Owner, OwnerState: string(l.OwnerState), WantedBy: l.WantedBy, Fence: l.Fence,
+		Checkpoint: l.Checkpoint, Attempts: l.Attempts}
+	s.start.ShardId, s.start.ShardIteratorType = &s.Shard, kinesistypes.ShardIteratorTypeTrimHorizon
+	switch {
+	case l.Checkpoint != "":
+		s.start.ShardIteratorType, s.start.StartingSequenceNumber = kinesistypes.ShardIteratorTypeAfterSequenceNumber, &l.Checkpoint
+	case !l.StartsAt.IsZero():
+		s.start.ShardIteratorType, s.start.Timestamp = kinesistypes.ShardIteratorTypeAtTimestamp, &l.StartsAt
+	}
+	switch {
+	case l.Ended:
+		s.State = "finished"
+	case waits:
+		s.State = "waiting for its parents"
+	case !begun:
+		s.State = "not begun"
+	case l.Owner == "":
+		s.State = "unowned"
+	case l.OwnerState == outbox.OwnerDead:
+		s.State = "dead owner"
+	}
+	return s
+}
+
+// maxReads is how many reads may pass empty stretches of a shard on the way to its next record.
+const maxReads = 5
+
+// measure looks for the next record of every shard, a few shards at a time.
+func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*shardStatus) error {
+	bar := a.bar("reading", len(shards))
+	defer bar.done()
+	var (
+		mu    sync.Mutex
+		done  int
+		errs  []error
+		wg    sync.WaitGroup
+		slots = make(chan struct{}, 8)
+	)
+	for _, s := range shards {
+		if s.State == "finished" || s.State == "lost" {
+			continue
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			err := a.lag(ctx, c, stream, s)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, fmt.Errorf("shard %s of stream %s: %w", s.Shard, stream, err))
+			}
+			done++
+			bar.set(done)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// lag finds the age of a shard's next record.
+func (a *app) lag(ctx context.Context, c *clients, stream string, s *shardStatus) error {
+	in := s.start
+	in.StreamName, in.StreamARN = streamName(stream)
+	iterator, err := c.kinesis.GetShardIterator(ctx, &in)
+	if err != nil {
+		return err
+	}
+	next := iterator.ShardIterator
+	for range maxReads {
+		get := &kinesis.GetRecordsInput{ShardIterator: next, Limit: aws.Int32(1)}
+		_, get.StreamARN = streamName(stream)
+		out, err := c.kinesis.GetRecords(ctx, get)
+		if err != nil {
+			return err
+		}
+		if len(out.Records) > 0 {
+			r := out.Records[0]
+			s.Lag, s.LagKnown = seconds(max(0, a.now().Sub(aws.ToTime(r.ApproximateArrivalTimestamp)))), true
+			s.MillisBehind = aws.ToInt64(out.MillisBehindLatest)
+			if event, err := outbox.DecodeRecord(r.Data); err == nil {
+				e := asJSON(event, false)
+				e.SequenceNumber = aws.ToString(r.SequenceNumber)
+				s.Next = &e
+			}
+			return nil
+		}
+		s.MillisBehind = aws.ToInt64(out.MillisBehindLatest)
+		if s.MillisBehind == 0 || out.NextShardIterator == nil {
+			s.LagKnown = true // there is nothing
+			return nil
+		}
+		next = out.NextShardIterator
+	}
+	return nil
+}
+
+// streamName is a stream's name, or its ARN.
+func streamName(stream string) (name, arn *string) {
+	if len(stream) > 4 && stream[:4] == "arn:" {
+		return nil, &stream
+	}
+	return &stream, nil
+}
+
+func (a *app) printStatus(s *groupStatus) error {
+	rows := [][]string{{"SHARD", "STATE", "OWNER", "FENCE", "LAG", "NEXT", "CHECKPOINT"}}
+	for _, shard := range s.Shards {
+		lag, next := "unknown", ""
+		switch {
+		case shard.State == "finished" || shard.State == "lost":
+			lag = "-"
+		case shard.LagKnown:
+			lag = age(time.Duration(shard.Lag))
+		}
+		if shard.Next != nil {
+			next = printable(shard.Next.Type + " " + shard.Next.ID)
+		}
+		owner := shard.Owner
+		if shard.OwnerState == string(outbox.OwnerDraining) {
+			owner += " (draining)"
+		}
+		rows = append(rows, []string{shard.Shard, shard.State, owner, fmt.Sprint(shard.Fence), lag, next, shard.Checkpoint})
+	}
+	if err := a.columns(rows); err != nil {
+		return err
+	}
+	p := a.paint(a.out)
+	fmt.Fprintf(a.out, "\n%s, %s", count(len(s.Shards), "shard"), count(len(s.Owners), "owner"))
+	for _, owner := range slices.Sorted(maps.Keys(s.Owners)) {
+		fmt.Fprintf(a.out, ", %s has %d", owner, s.Owners[owner])
+	}
+	text := p.green("nothing is waiting")
+	if s.Oldest != "" {
+		text = "the oldest unhandled record is " + p.bold(age(time.Duration(s.Lag))) + " old, in " + s.Oldest
+	}
+	fmt.Fprintf(a.out, "; %s\n", text)
+	if d := s.Dead; d != nil && d.Letters == 0 {
+		fmt.Fprintln(a.out, "no dead letters")
+	} else if d != nil {
+		fmt.Fprintf(a.out, "%s, %d of them behind another; the oldest is %s old\n", p.red(count(d.Letters, "dead letter")), d.Parked, age(a.now().Sub(d.Oldest)))
+	}
+	if s.Late {
+		fmt.Fprintln(a.out, p.red("that is more than --max-lag"))
+	}
+	return nil
+}

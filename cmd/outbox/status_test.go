@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+type orderCreated struct{}
+
+func (orderCreated) EventType() string { return "ORDER_CREATED" }
+
+// shardJSON is what status prints of a shard.
+type shardJSON struct {
+	Shard, State, Owner, OwnerState, WantedBy, Checkpoint string
+	Fence, MillisBehindLatest                             int64
+	LagSeconds                                            float64
+	LagKnown                                              bool
+	Next                                                  *eventJSON
+	Attempts                                              map[string]int
+}
+
+type statusJSON struct {
+	Stream, Group, OldestShard string
+	Owners                     map[string]int
+	LagSeconds                 float64
+	Late                       bool
+	Shards                     []shardJSON
+	DeadLetters                *deadStatus
+}
+
+// A worker in the middle of its work: what it has finished, what it has not, and for how long that waits.
+func TestStatusOfAWorker(t *testing.T) {
+	w := newWorld(t)
+	w.CreateOutbox(t, "events", "events", 2)
+	leases, err := outbox.NewLeaseTable(w.dynamodb, "leases", "mails")
+	require.NoError(t, err)
+	require.NoError(t, leases.Create(t.Context()))
+	status := func(args ...string) (statusJSON, result) {
+		r := w.run(t, append([]string{"status", "--group", "mails", "-o", "json"}, args...)...)
+		require.Empty(t, r.err)
+		return decode[statusJSON](t, r.out), r
+	}
+	s, _ := status()
+	require.Equal(t, "not begun", s.Shards[0].State)
+	require.Len(t, s.Shards, 2)
+
+	w.put(t, "a", 6)
+	require.NoError(t, w.Drain(t.Context()))
+	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	blocked := make(chan struct{})
+	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+		if e.ID == "a-005" || e.ID == "a-004" {
+			select {
+			case <-blocked:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}
+		return nil
+	})
+	worker, err := outbox.NewWorker(w.kinesis, "events", consumer, leases)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- worker.Run(ctx) }()
+	t.Cleanup(stop)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		s, _ = status()
+		if s.Shards[0].Owner != "" && s.Shards[1].Owner != "" && s.Shards[0].LagKnown && s.Shards[1].LagKnown && s.OldestShard != "" {
+			break
+		}
+		require.True(t, time.Now().Before(deadline), "%+v", s)
+	}
+	require.Len(t, s.Owners, 1)
+	for _, shard := range s.Shards {
+		require.Equal(t, "reading", shard.State)
+		require.Equal(t, "registered", shard.OwnerState)
+		require.Equal(t, 2, s.Owners[shard.Owner])
+		require.Positive(t, shard.Fence)
+		if shard.LagSeconds > 0 {
+			require.Equal(t, "ORDER_CREATED", shard.Next.Type)
+			require.Nil(t, shard.Next.Payload)
+		}
+	}
+	require.Positive(t, s.LagSeconds)
+	late, r := status("--max-lag", "1ms")
+	require.Equal(t, 1, r.code)
+	require.True(t, late.Late)
+	_, r = status("--max-lag", "1h")
+	require.Zero(t, r.code)
+	text := w.ok(t, "status", "--group", "mails")
+	require.Contains(t, text, "shardId-000000000001  reading")
+	require.Contains(t, text, "ORDER_CREATED a-00")
+	require.Contains(t, text, "2 shards, 1 owner")
+	require.Contains(t, text, "the oldest unhandled record is")
+	r = w.run(t, "status", "--group", "mails", "--max-lag", "1ms")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.out, "that is more than --max-lag")
+	require.Empty(t, r.err)
+
+	close(blocked)
+	stop()
+	require.NoError(t, <-ran)
+	s, _ = status()
+	for _, shard := range s.Shards {
+		require.Equal(t, "unowned", shard.State)
+	}
+	require.Empty(t, s.Owners)
+}
+
+// Every state that a shard can be in.
+func TestStatusOfEveryKindOfShard(t *testing.T) {
+	w := newWorld(t)
+	w.CreateOutbox(t, "events", "events", 3)
+	w.CreateTable(t, "leases", "group", "id")
+	_, err := w.kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: ptr("events"), ShardToSplit: ptr("shardId-000000000000"),
+		NewStartingHashKey: ptr("28356863910078205288614550619314017621")})
+	require.NoError(t, err)
+	put := func(shard, owner, checkpoint string) {
+		item := map[string]types.AttributeValue{"group": &types.AttributeValueMemberS{Value: "g"}, "id": &types.AttributeValueMemberS{Value: "events#L#" + shard},
+			"fence": &types.AttributeValueMemberN{Value: "3"}, "checkpoint": &types.AttributeValueMemberS{Value: checkpoint}}
+		if owner != "" {
+			item["owner"] = &types.AttributeValueMemberS{Value: owner}
+		}
+		_, err := w.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: ptr("leases"), Item: item})
+		require.NoError(t, err)
+	}
+	put("shardId-000000000000", "", "TRIM_HORIZON")
+	put("shardId-000000000001", "gone", "AT_TIMESTAMP#2026-01-02T03:04:05Z")
+	put("shardId-000000000002", "", "SHARD_END")
+	put("shardId-000000000999", "", "42")
+	states := func() map[string]string {
+		states := map[string]string{}
+		for _, s := range decode[statusJSON](t, w.ok(t, "status", "--group", "g", "-o", "json")).Shards {
+			states[s.Shard[len(s.Shard)-3:]] = s.State
+		}
+		return states
+	}
+	require.Equal(t, map[string]string{"000": "unowned", "001": "dead owner", "002": "finished", "003": "waiting for its parents", "004": "waiting for its parents", "999": "lost"}, states())
+	put("shardId-000000000000", "", "SHARD_END")
+	require.Equal(t, "not begun", states()["003"])
+	require.Contains(t, w.ok(t, "status", "--group", "g"), "shardId-000000000999  lost")
+}
+
+func TestStatusOfWhatIsNotThere(t *testing.T) {
+	w := newWorld(t)
+	r := w.run(t, "status", "--group", "g")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.err, "lease table leases, group g")
+	require.Contains(t, r.err, "(looked in us-east-1 at http://127.0.0.1:")
+	w.CreateTable(t, "leases", "group", "id")
+	r = w.run(t, "status", "--group", "g")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.err, "list the shards of stream events: ResourceNotFoundException")
+	r = w.run(t, "status", "--group", "a#b")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.err, "must not be empty nor contain '#'")
+	w.CreateOutbox(t, "events", "events", 1)
+	w.refuse("GetShardIterator")
+	r = w.run(t, "status", "--group", "g")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.err, "shard shardId-000000000000 of stream events: AccessDeniedException")
+}

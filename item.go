@@ -1,0 +1,210 @@
+package outbox
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/changerec"
+)
+
+// DecodeItem reads an event row as it is stored in the events table, for those who query the table instead of a stream. It is
+// the inverse of what a Writer stores and takes the same forms that DecodeRecord takes; attributes of an existing table are
+// named with WithAttributes. The Record shares no memory with item. What an item does not say stays empty: the Table, ChangedAt,
+// and where the record was delivered from. Without a time attribute the Time is zero.
+//
+// The error matches ErrNotEvent for an item without an id or a type, and is a *DecodeError for a row that cannot be read.
+func DecodeItem(item map[string]types.AttributeValue, opts ...RecordOption) (Record, error) {
+	layout := defaultLayout
+	if len(opts) > 0 {
+		var err error
+		if layout, err = layoutOf(opts); err != nil {
+			return Record{}, fmt.Errorf("outbox: DecodeItem: %w", err)
+		}
+	}
+	if item[layout.ID] == nil || item[layout.Type] == nil {
+		return Record{}, notEventError(changerec.NoAttributes)
+	}
+	d := itemDecoder{item: item}
+	r := Record{
+		ID:          d.text(layout.ID, false),
+		Type:        d.text(layout.Type, false),
+		AggregateID: d.text(layout.AggregateID, true),
+		ContentType: d.text(layout.ContentType, false),
+		Headers:     d.headers(layout.Headers),
+		Time:        d.time(layout.Time),
+		Sequence:    d.integer(layout.Sequence),
+		Payload:     d.payload(layout.Payload),
+	}
+	switch {
+	case d.err != nil:
+		return Record{}, d.err
+	case r.ID == "":
+		d.fail(layout.ID, "empty: an event needs an id")
+	case r.Type == "":
+		d.fail(layout.Type, "empty: an event needs a type")
+	}
+	if d.err != nil {
+		return Record{}, d.err
+	}
+	return r, nil
+}
+
+// itemDecoder reads the attributes of one item and keeps the first thing that is wrong with them.
+type itemDecoder struct {
+	item map[string]types.AttributeValue
+	err  error
+}
+
+func (d *itemDecoder) fail(where, reason string) {
+	if d.err == nil {
+		d.err = &DecodeError{Where: where, Reason: reason, row: true}
+	}
+}
+
+// get returns an attribute, or nil if the layout does not have it, the item does not have it, or it is a NULL.
+func (d *itemDecoder) get(name string) types.AttributeValue {
+	if name == "" {
+		return nil
+	}
+	if null, ok := d.item[name].(*types.AttributeValueMemberNULL); ok && null != nil {
+		return nil
+	}
+	return d.item[name]
+}
+
+// text reads an S. An aggregate may also be identified by a number.
+func (d *itemDecoder) text(name string, numberToo bool) string {
+	v := d.get(name)
+	if s, ok := v.(*types.AttributeValueMemberS); ok {
+		return s.Value
+	}
+	if n, ok := v.(*types.AttributeValueMemberN); ok && numberToo {
+		return n.Value
+	}
+	if v != nil {
+		d.fail(name, "want type S, have "+kindOf(v))
+	}
+	return ""
+}
+
+func (d *itemDecoder) headers(name string) map[string]string {
+	v := d.get(name)
+	if v == nil {
+		return nil
+	}
+	m, ok := v.(*types.AttributeValueMemberM)
+	if !ok {
+		d.fail(name, "want type M, have "+kindOf(v))
+		return nil
+	}
+	headers := make(map[string]string, len(m.Value))
+	for header, value := range m.Value {
+		s, ok := value.(*types.AttributeValueMemberS)
+		if !ok {
+			d.fail(name, "want type S for every value")
+			return nil
+		}
+		headers[header] = s.Value
+	}
+	return headers
+}
+
+// time reads milliseconds since the epoch as an N (a fraction is cut off), or an S in RFC 3339.
+func (d *itemDecoder) time(name string) time.Time {
+	if name == "" {
+		return time.Time{}
+	}
+	switch v := d.get(name).(type) {
+	case nil:
+		d.fail(name, "missing: an event needs a time")
+	case *types.AttributeValueMemberN:
+		whole, fraction, _ := strings.Cut(v.Value, ".")
+		ms, err := strconv.ParseInt(whole, 10, 64)
+		if err == nil && strings.Trim(fraction, "0123456789") == "" {
+			return time.UnixMilli(ms).UTC()
+		}
+		d.fail(name, "want milliseconds since the epoch")
+	case *types.AttributeValueMemberS:
+		if t, err := time.Parse(time.RFC3339Nano, v.Value); err == nil {
+			return t.UTC()
+		}
+		d.fail(name, "want milliseconds since the epoch or a time in RFC 3339")
+	default:
+		d.fail(name, "want type N, have "+kindOf(v))
+	}
+	return time.Time{}
+}
+
+func (d *itemDecoder) integer(name string) int64 {
+	switch v := d.get(name).(type) {
+	case nil:
+	case *types.AttributeValueMemberN:
+		if n, err := strconv.ParseInt(v.Value, 10, 64); err == nil {
+			return n
+		}
+		d.fail(name, "want a whole number of at most 64 bits")
+	default:
+		d.fail(name, "want type N, have "+kindOf(v))
+	}
+	return 0
+}
+
+func (d *itemDecoder) payload(name string) []byte {
+	if name == "" {
+		return nil
+	}
+	switch v := d.get(name).(type) {
+	case nil:
+		d.fail(name, "missing: an event needs a payload")
+	case *types.AttributeValueMemberS:
+		return []byte(v.Value)
+	case *types.AttributeValueMemberB:
+		return append([]byte{}, v.Value...)
+	default:
+		d.fail(name, "want type S or B, have "+kindOf(v))
+	}
+	return nil
+}
+
+// kindOf names an attribute value's type without its content.
+func kindOf(v types.AttributeValue) string {
+	switch v.(type) {
+	case *types.AttributeValueMemberS:
+		return "S"
+	case *types.AttributeValueMemberN:
+		return "N"
+	case *types.AttributeValueMemberB:
+		return "B"
+	case *types.AttributeValueMemberBOOL:
+		return "BOOL"
+	case *types.AttributeValueMemberNULL:
+		return "NULL"
+	case *types.AttributeValueMemberM:
+		return "M"
+	case *types.AttributeValueMemberL:
+		return "L"
+	case *types.AttributeValueMemberSS:
+		return "SS"
+	case *types.AttributeValueMemberNS:
+		return "NS"
+	case *types.AttributeValueMemberBS:
+		return "BS"
+	}
+	return "an unknown type"
+}
+
+// record makes a Record an AnyEvent: what is written is what the Record says, its payload in the encoding that it has already.
+func (r Record) record(namedCodec) (Record, error) {
+	event := Record{ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
+		ContentType: r.ContentType, Payload: bytes.Clone(r.Payload)}
+	if r.Payload == nil {
+		return event, errors.New("it has no payload: its table has no attribute for it, or nobody has set it")
+	}
+	return event, nil
+}

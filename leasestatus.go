@@ -1,0 +1,96 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/lease"
+)
+
+// LeaseStatus says who reads a shard, and how far it is, as the lease table has it.
+type LeaseStatus struct {
+	// Shard is the shard's id, Parents are the shards that it goes on from.
+	Shard   string
+	Parents []string
+	// Owner is the worker that reads the shard; empty if none does. OwnerState says what the table knows about it: whether a
+	// worker that is registered still runs shows only after some time, when its lease is taken.
+	Owner      string
+	OwnerState OwnerState
+	// WantedBy is the worker that has asked the owner for the shard; empty if none has.
+	WantedBy string
+	// Fence steps with every new owner (see Record.Fence).
+	Fence int64
+	// Checkpoint is the sequence number of the record up to which everything is finished. Empty if nothing is yet; then StartsAt is
+	// the time from which the shard is read, and zero means from its oldest record.
+	Checkpoint string
+	StartsAt   time.Time
+	// Ended says that the shard was closed and everything of it is finished.
+	Ended bool
+	// Forgotten says that the stream does not have the shard any more. Unless it has Ended, records were lost.
+	Forgotten bool
+	// Attempts counts the failed attempts at records above the checkpoint, by sequence number.
+	Attempts map[string]int
+}
+
+// OwnerState is what the lease table knows about the owner of a shard.
+type OwnerState string
+
+// The states of an owner.
+const (
+	OwnerRegistered OwnerState = "registered" // it has announced itself, and nobody has found it dead
+	OwnerDraining   OwnerState = "draining"   // it is stopping
+	OwnerDead       OwnerState = "dead"       // its heartbeats have stopped; the shard is about to be taken
+)
+
+// Leases returns the leases that the group has of a stream, by name or ARN as its workers name it, in the order of the shards'
+// ids. It only reads, and is meant for people and for monitoring. A stream of which no worker of the group has read anything
+// has none.
+func (t *LeaseTable) Leases(ctx context.Context, stream string) ([]LeaseStatus, error) {
+	store, err := t.store(stream)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: Leases: %w", err)
+	}
+	view, err := store.View(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	states := make(map[string]OwnerState, len(view.Workers))
+	for _, w := range view.Workers {
+		switch {
+		case w.Dead:
+			states[w.ID] = OwnerDead
+		case w.Draining:
+			states[w.ID] = OwnerDraining
+		default:
+			states[w.ID] = OwnerRegistered
+		}
+	}
+	statuses := make([]LeaseStatus, 0, len(view.Leases))
+	for _, l := range view.Leases {
+		statuses = append(statuses, leaseStatus(l, states))
+	}
+	slices.SortFunc(statuses, func(a, b LeaseStatus) int { return strings.Compare(a.Shard, b.Shard) })
+	return statuses, nil
+}
+
+func leaseStatus(l lease.Lease, states map[string]OwnerState) LeaseStatus {
+	s := LeaseStatus{Shard: l.ID, Parents: l.Parents, Owner: l.Owner, WantedBy: l.Want, Fence: l.Fence, Forgotten: l.Gone, Attempts: maps.Clone(l.Attempts)}
+	if s.Owner != "" {
+		if s.OwnerState = states[s.Owner]; s.OwnerState == "" {
+			s.OwnerState = OwnerDead // its row is gone
+		}
+	}
+	switch at, isTime := lease.ParseAt(l.Checkpoint); {
+	case l.Checkpoint == lease.ShardEnd:
+		s.Ended = true
+	case isTime:
+		s.StartsAt = at
+	case l.Checkpoint != lease.TrimHorizon:
+		s.Checkpoint = l.Checkpoint
+	}
+	return s
+}

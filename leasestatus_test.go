@@ -1,0 +1,97 @@
+package outbox_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// What a worker has stored is what Leases tells, while it runs and afterwards.
+func TestLeasesTellWhoReadsAndHowFar(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		table := f.leases.(*outbox.LeaseTable)
+		none, err := table.Leases(t.Context(), "events")
+		require.NoError(t, err)
+		require.Empty(t, none)
+
+		w := f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
+		f.await(t, "everything handled", time.Minute, f.all(f.put(t, "a", 5, 4)))
+		leases, err := table.Leases(t.Context(), "events")
+		require.NoError(t, err)
+		require.Len(t, leases, 2)
+		for i, l := range leases {
+			require.Equal(t, []string{"shardId-000000000000", "shardId-000000000001"}[i], l.Shard)
+			require.NotEmpty(t, l.Owner)
+			require.Equal(t, outbox.OwnerRegistered, l.OwnerState)
+			require.Equal(t, int64(1), l.Fence)
+		}
+		require.NoError(t, w.stop())
+		after, err := table.Leases(t.Context(), "events")
+		require.NoError(t, err)
+		require.Len(t, after, 2)
+		for _, l := range after {
+			require.Empty(t, l.Owner)
+			require.Empty(t, l.OwnerState)
+			require.Len(t, l.Checkpoint, 56)
+			require.False(t, l.Ended)
+		}
+		other, err := table.Leases(t.Context(), "other")
+		require.NoError(t, err)
+		require.Empty(t, other)
+	})
+}
+
+// Every form of a row.
+func TestLeasesReadsEveryRow(t *testing.T) {
+	f := newFleet(t)
+	put := func(id string, more attributeValues) {
+		item := attributeValues{"group": attrS("mails"), "id": attrS("events#" + id), "fence": attrN("3")}
+		for name, value := range more {
+			item[name] = value
+		}
+		_, err := f.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("leases"), Item: item})
+		require.NoError(t, err)
+	}
+	yes := &types.AttributeValueMemberBOOL{Value: true}
+	put("L#a", attributeValues{"checkpoint": attrS("SHARD_END"), "ttl": attrN("1")})
+	put("L#b", attributeValues{"checkpoint": attrS("AT_TIMESTAMP#2026-01-02T03:04:05Z"), "owner": attrS("dead"), "want": attrS("ok"),
+		"parents": &types.AttributeValueMemberSS{Value: []string{"a"}}})
+	put("L#c", attributeValues{"checkpoint": attrS("TRIM_HORIZON"), "owner": attrS("draining")})
+	put("L#d", attributeValues{"checkpoint": attrS("42"), "owner": attrS("gone"),
+		"attempts": &types.AttributeValueMemberM{Value: attributeValues{"43": attrN("7")}}})
+	put("L#e", attributeValues{"checkpoint": attrS("42"), "owner": attrS("ok")})
+	put("W#dead", attributeValues{"beat": attrN("1"), "dead": yes})
+	put("W#draining", attributeValues{"beat": attrN("1"), "draining": yes})
+	put("W#ok", attributeValues{"beat": attrN("1")})
+
+	got, err := f.leases.(*outbox.LeaseTable).Leases(t.Context(), "events")
+	require.NoError(t, err)
+	require.Equal(t, []outbox.LeaseStatus{
+		{Shard: "a", Fence: 3, Ended: true, Forgotten: true},
+		{Shard: "b", Fence: 3, Parents: []string{"a"}, Owner: "dead", OwnerState: outbox.OwnerDead, WantedBy: "ok", StartsAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+		{Shard: "c", Fence: 3, Owner: "draining", OwnerState: outbox.OwnerDraining},
+		{Shard: "d", Fence: 3, Owner: "gone", OwnerState: outbox.OwnerDead, Checkpoint: "42", Attempts: map[string]int{"43": 7}},
+		{Shard: "e", Fence: 3, Owner: "ok", OwnerState: outbox.OwnerRegistered, Checkpoint: "42"},
+	}, got)
+}
+
+func TestLeasesOfWhatIsNotThere(t *testing.T) {
+	f := newFleet(t)
+	_, err := f.leases.(*outbox.LeaseTable).Leases(t.Context(), "a#b")
+	require.ErrorContains(t, err, "must not be empty nor contain '#'")
+	missing, err := outbox.NewLeaseTable(f.DynamoDB, "missing", "mails")
+	require.NoError(t, err)
+	_, err = missing.Leases(t.Context(), "events")
+	require.ErrorContains(t, err, "lease table missing, group mails")
+	var notFound *types.ResourceNotFoundException
+	require.ErrorAs(t, err, &notFound)
+}

@@ -1,0 +1,95 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+)
+
+// maxBatch is how many items a BatchGetItem takes.
+const maxBatch = 100
+
+// maxRounds is how many answers in a row may bring nothing.
+const maxRounds = 10
+
+var jitter = backoff.FullJitter{Base: 50 * time.Millisecond, Max: 5 * time.Second}
+
+// row is an event as it was fetched.
+type row struct {
+	key    key
+	record outbox.Record // with err, only its ID
+	err    error         // a *outbox.DecodeError
+	gone   bool          // deleted since it was found
+}
+
+// fetch reads up to maxBatch rows, in the order of their keys. Keys that DynamoDB leaves unprocessed, since the answer would be
+// larger than 16 MB or the table is throttled, are asked for again.
+func (e *Events) fetch(ctx context.Context, keys []key) ([]row, error) {
+	items := make(map[string]item, len(keys))
+	request := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
+	for _, k := range keys {
+		request.Keys = append(request.Keys, item{e.names.ID: &types.AttributeValueMemberS{Value: k.id}})
+	}
+	for failures := 0; ; {
+		out, err := e.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{e.table: request}})
+		if err != nil {
+			return nil, fmt.Errorf("fetch events of table %s: %w", e.table, err)
+		}
+		for _, stored := range out.Responses { // of the one table, under its name or its ARN
+			for _, i := range stored {
+				if id, ok := i[e.names.ID].(*types.AttributeValueMemberS); ok {
+					items[id.Value] = i
+				}
+			}
+		}
+		left := 0
+		for _, u := range out.UnprocessedKeys {
+			left, request.Keys = len(u.Keys), u.Keys
+		}
+		if left == 0 {
+			break
+		}
+		failures++
+		if countItems(out.Responses) > 0 {
+			failures = 1
+		}
+		if failures > maxRounds {
+			return nil, fmt.Errorf("fetch events of table %s: %d keys are still unprocessed after %d attempts: it is throttled, replay later or slower", e.table, left, maxRounds)
+		}
+		if err := backoff.Wait(ctx, jitter.Delay(failures)); err != nil {
+			return nil, fmt.Errorf("fetch events of table %s: %w", e.table, err)
+		}
+	}
+	rows := make([]row, len(keys))
+	for i, k := range keys {
+		rows[i] = e.decode(k, items[k.id])
+	}
+	return rows, nil
+}
+
+func countItems(responses map[string][]item) int {
+	n := 0
+	for _, items := range responses {
+		n += len(items)
+	}
+	return n
+}
+
+func (e *Events) decode(k key, stored item) row {
+	if stored == nil {
+		return row{key: k, gone: true}
+	}
+	r, err := outbox.DecodeItem(stored, e.layout)
+	if err != nil {
+		return row{key: k, record: outbox.Record{ID: k.id}, err: fmt.Errorf("event %q of table %s: %w", k.id, e.table, err)}
+	}
+	r.Table = e.tableName()
+	return row{key: k, record: r}
+}

@@ -1,0 +1,271 @@
+package replay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+type item = map[string]types.AttributeValue
+
+// key is what a search keeps of a row.
+type key struct {
+	id, aggregate string
+	at            time.Time // zero if the row does not say
+	sequence      int64
+}
+
+// find returns the keys of all events that match, in order. progress may be nil.
+func (e *Events) find(ctx context.Context, q Query, progress func(searched, found int)) ([]key, error) {
+	if err := e.check(q); err != nil {
+		return nil, err
+	}
+	if q.ID != "" {
+		return []key{{id: q.ID}}, nil
+	}
+	if !q.From.IsZero() && !q.To.IsZero() && ceilMillis(q.From) == ceilMillis(q.To) {
+		return nil, nil // there is no millisecond in it, and DynamoDB refuses a range that is upside down
+	}
+	indexes, err := e.describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next := e.scan(q)
+	if index, ok := e.indexFor(q, indexes); ok {
+		next = e.query(q, index)
+	}
+	var found []key
+	searched := 0
+	for more := true; more; {
+		var p page
+		if p, more, err = next(ctx); err != nil {
+			return nil, fmt.Errorf("search table %s: %w", e.table, err)
+		}
+		searched += p.searched
+		for _, row := range p.items {
+			if k, ok := e.keyOf(row, q); ok {
+				found = append(found, k)
+			}
+		}
+		if len(found) > e.max {
+			return nil, fmt.Errorf("more than %d events match: %w", e.max, ErrTooMany)
+		}
+		if progress != nil {
+			progress(searched, len(found))
+		}
+	}
+	inOrder(found)
+	return found, nil
+}
+
+// keyOf reads what a search returned of a row. ok is false if it is no event, or none that matches. A row that cannot be read is
+// kept: that it cannot be will show, and be told, when it is fetched.
+func (e *Events) keyOf(row item, q Query) (k key, ok bool) {
+	r, err := outbox.DecodeItem(row, e.keys)
+	if errors.Is(err, outbox.ErrNotEvent) {
+		return key{}, false
+	}
+	if err != nil {
+		id, ok := row[e.names.ID].(*types.AttributeValueMemberS)
+		if !ok {
+			return key{}, false // it is the table's key, and so always of its type
+		}
+		return key{id: id.Value}, true
+	}
+	if !r.Time.IsZero() && (!q.From.IsZero() && r.Time.Before(q.From) || !q.To.IsZero() && !r.Time.Before(q.To)) {
+		return key{}, false // times that are not numbers are not compared by DynamoDB
+	}
+	return key{id: r.ID, aggregate: r.AggregateID, at: r.Time, sequence: r.Sequence}, true
+}
+
+// inOrder sorts by time and id, and then each aggregate's events that have a sequence by it, among the places that they have.
+func inOrder(keys []key) {
+	slices.SortFunc(keys, func(a, b key) int {
+		return cmp.Or(a.at.Compare(b.at), strings.Compare(a.id, b.id))
+	})
+	places := map[string][]int{}
+	for i, k := range keys {
+		if k.aggregate != "" && k.sequence != 0 {
+			places[k.aggregate] = append(places[k.aggregate], i)
+		}
+	}
+	for _, at := range places {
+		events := make([]key, len(at))
+		for i, place := range at {
+			events[i] = keys[place]
+		}
+		slices.SortStableFunc(events, func(a, b key) int { return cmp.Compare(a.sequence, b.sequence) })
+		for i, place := range at {
+			keys[place] = events[i]
+		}
+	}
+}
+
+// page is one answer of a search.
+type page struct {
+	items    []item
+	searched int // how many rows were looked at
+}
+
+// pages returns the next page, and whether there is another one.
+type pages func(context.Context) (p page, more bool, err error)
+
+// scan reads the whole table.
+func (e *Events) scan(q Query) pages {
+	x := e.expressions()
+	conditions := []string{"attribute_exists(" + x.name(e.names.Type) + ")"}
+	if q.AggregateID != "" {
+		conditions = append(conditions, x.aggregate(q.AggregateID))
+	}
+	if q.Type != "" {
+		conditions = append(conditions, x.name(e.names.Type)+" = "+x.value(&types.AttributeValueMemberS{Value: q.Type}))
+	}
+	if between := x.between(q); between != "" {
+		// What is no number is not left out unseen: DynamoDB cannot compare it, but keyOf can, or fetching will tell.
+		number := x.value(&types.AttributeValueMemberS{Value: "N"})
+		conditions = append(conditions, "(NOT attribute_type("+x.name(e.names.Time)+", "+number+") OR "+between+")")
+	}
+	in := &dynamodb.ScanInput{
+		TableName: &e.table, ConsistentRead: aws.Bool(true), ProjectionExpression: aws.String(x.projection()),
+		FilterExpression: aws.String(strings.Join(conditions, " AND ")), ExpressionAttributeNames: x.names, ExpressionAttributeValues: x.valuesOrNil(),
+	}
+	return func(ctx context.Context) (page, bool, error) {
+		out, err := e.client.Scan(ctx, in)
+		if err != nil {
+			return page{}, false, err
+		}
+		in.ExclusiveStartKey = out.LastEvaluatedKey
+		return page{out.Items, int(out.ScannedCount)}, len(out.LastEvaluatedKey) > 0, nil
+	}
+}
+
+// query reads an index, in which the query's AggregateID or Type is the partition key and the time is the sort key.
+func (e *Events) query(q Query, index usable) pages {
+	x := e.expressions()
+	condition := x.name(index.partition) + " = "
+	filter := ""
+	if index.by == ByAggregate {
+		condition += x.value(&types.AttributeValueMemberS{Value: q.AggregateID})
+		if q.Type != "" {
+			filter = x.name(e.names.Type) + " = " + x.value(&types.AttributeValueMemberS{Value: q.Type})
+		}
+	} else {
+		condition += x.value(&types.AttributeValueMemberS{Value: q.Type})
+		if q.AggregateID != "" {
+			filter = x.aggregate(q.AggregateID)
+		}
+	}
+	if between := x.between(q); between != "" {
+		condition += " AND " + between
+	}
+	in := &dynamodb.QueryInput{
+		TableName: &e.table, IndexName: &index.name, KeyConditionExpression: &condition, ProjectionExpression: aws.String(x.projection()),
+		ExpressionAttributeNames: x.names, ExpressionAttributeValues: x.values,
+	}
+	if filter != "" {
+		in.FilterExpression = &filter
+	}
+	return func(ctx context.Context) (page, bool, error) {
+		out, err := e.client.Query(ctx, in)
+		if err != nil {
+			return page{}, false, err
+		}
+		in.ExclusiveStartKey = out.LastEvaluatedKey
+		return page{out.Items, int(out.ScannedCount)}, len(out.LastEvaluatedKey) > 0, nil
+	}
+}
+
+// expressions collects the names and values of a request's expressions.
+type expressions struct {
+	e      *Events
+	names  map[string]string
+	values item
+}
+
+func (e *Events) expressions() *expressions {
+	return &expressions{e: e, names: map[string]string{}, values: item{}}
+}
+
+// name returns an alias: some attributes have reserved words as names.
+func (x *expressions) name(attribute string) string {
+	for alias, name := range x.names {
+		if name == attribute {
+			return alias
+		}
+	}
+	alias := "#n" + strconv.Itoa(len(x.names))
+	x.names[alias] = attribute
+	return alias
+}
+
+func (x *expressions) value(v types.AttributeValue) string {
+	alias := ":v" + strconv.Itoa(len(x.values))
+	x.values[alias] = v
+	return alias
+}
+
+func (x *expressions) valuesOrNil() item {
+	if len(x.values) == 0 {
+		return nil
+	}
+	return x.values
+}
+
+// aggregate compares an aggregate's id, which may be stored as a number.
+func (x *expressions) aggregate(id string) string {
+	name := x.name(x.e.names.AggregateID)
+	condition := name + " = " + x.value(&types.AttributeValueMemberS{Value: id})
+	if n, err := strconv.ParseInt(id, 10, 64); err == nil && strconv.FormatInt(n, 10) == id {
+		condition = "(" + condition + " OR " + name + " = " + x.value(&types.AttributeValueMemberN{Value: id}) + ")"
+	}
+	return condition
+}
+
+// between compares the time, or is empty if the query has no bound.
+func (x *expressions) between(q Query) string {
+	if q.From.IsZero() && q.To.IsZero() {
+		return ""
+	}
+	name := x.name(x.e.names.Time)
+	bound := func(t time.Time, less int64) string {
+		return x.value(&types.AttributeValueMemberN{Value: strconv.FormatInt(ceilMillis(t)-less, 10)})
+	}
+	switch {
+	case q.To.IsZero():
+		return name + " >= " + bound(q.From, 0)
+	case q.From.IsZero():
+		return name + " < " + bound(q.To, 0)
+	}
+	return name + " BETWEEN " + bound(q.From, 0) + " AND " + bound(q.To, 1)
+}
+
+// ceilMillis is the first full millisecond at or after t.
+func ceilMillis(t time.Time) int64 {
+	ms := t.UnixMilli()
+	if time.UnixMilli(ms).Before(t) {
+		ms++
+	}
+	return ms
+}
+
+// projection asks for what keyOf reads.
+func (x *expressions) projection() string {
+	var names []string
+	for _, name := range []string{x.e.names.ID, x.e.names.Type, x.e.names.Time, x.e.names.AggregateID, x.e.names.Sequence} {
+		if name != outbox.NoAttribute {
+			names = append(names, x.name(name))
+		}
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,306 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+)
+
+// Processor is what To hands events to. *outbox.Consumer is one. Of an error that is no *outbox.ProcessError nothing is known, and
+// the whole batch counts as not handled.
+type Processor interface {
+	Process(ctx context.Context, records ...outbox.Record) error
+}
+
+// Options are those of To and Again. The zero value is all of it, at full speed.
+type Options struct {
+	// DryRun only searches: the Result says how many events were found, and nothing is handled or written.
+	DryRun bool
+	// PerSecond bounds how many events are handled or written a second, on average; 0 is no bound.
+	PerSecond float64
+	// Progress is called on the way, never twice at a time. It must not block.
+	Progress func(Progress)
+}
+
+// Progress says how far a replay is.
+type Progress struct {
+	// Searched is how many rows were looked at, Found how many events match. While Searching, both still grow.
+	Searching       bool
+	Searched, Found int
+	// Passed is how many of the found events are done with: handled, written, or left out.
+	Passed int
+}
+
+// Result says what a replay did, also when it failed.
+type Result struct {
+	// Found is how many rows the query found.
+	Found int
+	// Done is how many events were handled, or written; with an error, up to it.
+	Done int
+	// Copies is how many were left out because they are copies that Again wrote of events that are there, too. Gone is how many rows
+	// were deleted between the search and the fetching.
+	Copies, Gone int
+	// Next, after an error, is the query to go on with: it begins at the earliest event that is not done. Some events that are done
+	// may be among its own. It is zero if nothing is left.
+	Next Query
+}
+
+// To hands the events that match the query to a Consumer, in order and in batches, and returns when all are handled. The next batch
+// begins when the one before is finished, so the events of one aggregate keep their order.
+//
+// A handler sees an event as if it came from the stream, with the same ID. A Consumer with an inbox passes over what it has handled
+// before: to have events handled again, give it another name. Types without a handler are skipped, as ever.
+//
+// The replay ends at the first batch with a failure; what can be handled of it is. The Result says where to go on. To repeat a
+// replay is as safe as it is that an event is delivered twice. The error is the Consumer's, DynamoDB's, or ctx's; before anything
+// was handled it may be ErrTooMany or ErrNotFound.
+func (e *Events) To(ctx context.Context, q Query, consumer Processor, o Options) (Result, error) {
+	if consumer == nil {
+		return Result{}, errors.New("replay: To: the Consumer is nil")
+	}
+	return e.run(ctx, "To", q, o, func(ctx context.Context, records []outbox.Record) ([]int, error) {
+		err := consumer.Process(ctx, records...)
+		var failed *outbox.ProcessError
+		switch {
+		case err == nil:
+			return nil, nil
+		case errors.As(err, &failed):
+			return failed.Unfinished, err
+		}
+		return everything(records), err
+	})
+}
+
+var runName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// Again writes the events that match the query once more, as new events, so that they reach every consumer through the stream. A
+// copy has the type, aggregate, sequence, time, headers and payload of the original, the header replayOf with the original's id,
+// and an id of its own: the original's, then "#replay#", then the name of the run, which has 1 to 64 letters, digits, '.', '_' and
+// '-'.
+//
+// The name makes it safe to repeat: a run that failed or is repeated by mistake writes only what is missing, for as long as the
+// rows are kept. A new name writes everything once more. A copy is not copied itself if its original is there.
+//
+// Each event is a transaction of its own, which costs two write units for each started KB. The events of one aggregate are written in order,
+// up to ten aggregates at a time. The Writer must have the table and the attributes of these events; its codec does not matter.
+//
+// It ends at the first batch with a failure, as To does. The error is a *outbox.TransactionError if a write failed.
+func (e *Events) Again(ctx context.Context, q Query, writer *outbox.Writer, run string, o Options) (Result, error) {
+	if writer == nil {
+		return Result{}, errors.New("replay: Again: the Writer is nil")
+	}
+	if !runName.MatchString(run) {
+		return Result{}, fmt.Errorf("replay: Again: the name of the run is %q: want 1 to 64 letters, digits, '.', '_' and '-'", run)
+	}
+	return e.run(ctx, "Again", q, o, func(ctx context.Context, records []outbox.Record) ([]int, error) {
+		return eachAggregate(records, func(r outbox.Record) error {
+			return writer.Transact(ctx, nil, copyOf(r, run))
+		})
+	})
+}
+
+// copyOf returns the event to write.
+func copyOf(r outbox.Record, run string) outbox.Record {
+	original := originalOf(&r)
+	headers := make(map[string]string, len(r.Headers)+1)
+	maps.Copy(headers, r.Headers)
+	headers[HeaderReplayOf] = original
+	r.ID, r.Headers = original+"#replay#"+run, headers
+	return r
+}
+
+// concurrency is how many aggregates Again writes at a time.
+const concurrency = 10
+
+// eachAggregate calls write for the records, in order within each aggregate. After a failure it begins nothing more. It returns the
+// indexes of those that were not written, and why.
+func eachAggregate(records []outbox.Record, write func(outbox.Record) error) (unfinished []int, err error) {
+	var groups [][]int
+	groupOf := map[string]int{}
+	for i, r := range records {
+		g, known := groupOf[r.AggregateID]
+		if !known || r.AggregateID == "" {
+			g = len(groups)
+			groups = append(groups, nil)
+			groupOf[r.AggregateID] = g
+		}
+		groups[g] = append(groups[g], i)
+	}
+	var (
+		mu     sync.Mutex
+		next   int
+		failed []error
+		done   = make([]bool, len(records))
+		wg     sync.WaitGroup
+	)
+	take := func() []int {
+		mu.Lock()
+		defer mu.Unlock()
+		if next == len(groups) || len(failed) > 0 {
+			return nil
+		}
+		next++
+		return groups[next-1]
+	}
+	finish := func(i int, err error) (goOn bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			failed = append(failed, err)
+		}
+		done[i] = err == nil
+		return len(failed) == 0
+	}
+	for range min(concurrency, len(groups)) {
+		wg.Go(func() {
+			for group := take(); group != nil; group = take() {
+				for _, i := range group {
+					if !finish(i, write(records[i])) {
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i := range done {
+		if !done[i] {
+			unfinished = append(unfinished, i)
+		}
+	}
+	return unfinished, errors.Join(failed...)
+}
+
+func everything(records []outbox.Record) []int {
+	all := make([]int, len(records))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// run searches, and passes what it finds to handle, which returns the indexes of the records that are not done; with an error, at
+// least one.
+func (e *Events) run(ctx context.Context, what string, q Query, o Options, handle func(context.Context, []outbox.Record) ([]int, error)) (Result, error) {
+	fail := func(r Result, err error) (Result, error) { return r, fmt.Errorf("replay: %s: %w", what, err) }
+	if !(o.PerSecond >= 0) || math.IsInf(o.PerSecond, 0) {
+		return fail(Result{}, fmt.Errorf("PerSecond: want 0 or more, have %v", o.PerSecond))
+	}
+	var p Progress
+	tell := func() {
+		if o.Progress != nil {
+			o.Progress(p)
+		}
+	}
+	found, err := e.find(ctx, q, func(searched, found int) {
+		p = Progress{Searching: true, Searched: searched, Found: found}
+		tell()
+	})
+	if err != nil {
+		return fail(Result{Next: q}, err)
+	}
+	p.Searching, p.Found = false, len(found)
+	tell()
+	r := Result{Found: len(found)}
+	if o.DryRun {
+		if q.ID == "" {
+			return r, nil
+		}
+		switch rows, err := e.fetch(ctx, found); { // an id was not searched for
+		case err != nil:
+			return fail(Result{Next: q}, err)
+		case rows[0].gone:
+			return fail(Result{}, e.notFound(q.ID))
+		}
+		return r, nil
+	}
+	size := maxBatch
+	if o.PerSecond > 0 {
+		size = int(min(maxBatch, max(1, o.PerSecond))) // no more than a second's worth at once
+	}
+	copies, started, paced := newCopies(found), time.Now(), 0
+	for from := 0; from < len(found); from += size {
+		some := found[from:min(from+size, len(found))]
+		if o.PerSecond > 0 {
+			due := started.Add(time.Duration(float64(paced) / o.PerSecond * float64(time.Second)))
+			if err := backoff.Wait(ctx, time.Until(due)); err != nil {
+				r.Next = rest(q, found[from:])
+				return fail(r, err)
+			}
+		}
+		n, left, err := e.pass(ctx, some, copies, &r, handle)
+		paced += n
+		if err != nil {
+			r.Next = rest(q, slices.Concat(left, found[from+len(some):]))
+			return fail(r, err)
+		}
+		if r.Gone > 0 && q.ID != "" {
+			return fail(Result{}, e.notFound(q.ID))
+		}
+		p.Passed += len(some)
+		tell()
+	}
+	return r, nil
+}
+
+// pass fetches and handles one batch. It returns how many records handle was given, and the keys of those that are not done.
+func (e *Events) pass(ctx context.Context, some []key, copies *copies, r *Result, handle func(context.Context, []outbox.Record) ([]int, error)) (n int, left []key, err error) {
+	rows, err := e.fetch(ctx, some)
+	if err != nil {
+		return 0, some, err
+	}
+	var records []outbox.Record
+	var keys []key
+	var unreadable error
+	for i, row := range rows {
+		switch {
+		case row.err != nil:
+			unreadable, left = row.err, some[i:]
+		case row.gone:
+			r.Gone++
+		case copies.leaveOut(&row.record):
+			r.Copies++
+		default:
+			records, keys = append(records, row.record), append(keys, row.key)
+		}
+		if unreadable != nil {
+			break // what comes behind it waits
+		}
+	}
+	if len(records) == 0 {
+		return 0, left, unreadable
+	}
+	unfinished, err := handle(ctx, records)
+	r.Done += len(records) - len(unfinished)
+	all := make([]key, 0, len(unfinished)+len(left))
+	for _, i := range unfinished {
+		all = append(all, keys[i])
+	}
+	return len(records), append(all, left...), errors.Join(err, unreadable)
+}
+
+// rest is the query that finds what is left of another one, and little else.
+func rest(q Query, left []key) Query {
+	var earliest time.Time
+	for _, k := range left {
+		if k.at.IsZero() {
+			return q // it has no time to begin at
+		}
+		if earliest.IsZero() || k.at.Before(earliest) {
+			earliest = k.at
+		}
+	}
+	if !earliest.IsZero() {
+		q.From = earliest
+	}
+	return q
+}

@@ -1,0 +1,510 @@
+package replay_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+	"github.com/seed-1b628d3f/outbox/replay"
+)
+
+// seen notes what handlers are given.
+type seen struct {
+	mu    sync.Mutex
+	order map[string][]string // by aggregate
+	n     map[string]int
+}
+
+func (s *seen) note(aggregate, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.order == nil {
+		s.order, s.n = map[string][]string{}, map[string]int{}
+	}
+	s.order[aggregate] = append(s.order[aggregate], id)
+	s.n[id]++
+}
+
+// many puts n events for each of the aggregates, in turn, and returns their ids by aggregate.
+func (w *world) many(t testing.TB, n int, aggregates ...string) map[string][]string {
+	ids := map[string][]string{}
+	for i := range n {
+		for _, a := range aggregates {
+			r := event(fmt.Sprintf("%s-%03d", a, i), a, i)
+			w.put(t, r)
+			ids[a] = append(ids[a], r.ID)
+		}
+	}
+	return ids
+}
+
+func TestToHandlesEveryEventInItsAggregatesOrder(t *testing.T) {
+	w := newWorld(t)
+	want := w.many(t, 60, "a", "b", "c", "d")
+	w.many(t, 1, "other")
+	var s seen
+	c := newConsumer(t, func(ctx context.Context, e outbox.Event[noted]) error {
+		r, ok := outbox.RecordFromContext(ctx)
+		if !ok || r.Table != "events" || e.Data.N != 1 {
+			return fmt.Errorf("not as stored: %+v", r)
+		}
+		s.note(e.AggregateID, e.ID)
+		return nil
+	})
+	var steps []replay.Progress
+	result, err := w.events.To(t.Context(), replay.Query{Type: "NOTED", From: at(1)}, c, replay.Options{Progress: func(p replay.Progress) { steps = append(steps, p) }})
+	require.NoError(t, err)
+	for a := range want {
+		want[a] = want[a][1:] // From
+	}
+	require.Equal(t, replay.Result{Found: 236, Done: 236}, result)
+	require.Equal(t, want, s.order)
+	require.Equal(t, []replay.Progress{
+		{Searching: true, Searched: 241, Found: 236}, {Searched: 241, Found: 236},
+		{Searched: 241, Found: 236, Passed: 100}, {Searched: 241, Found: 236, Passed: 200}, {Searched: 241, Found: 236, Passed: 236},
+	}, steps)
+}
+
+// Whichever event fails: what is done is done, and the query of the result finds everything else, and no more than a few others.
+func TestAFailureSaysWhereToGoOn(t *testing.T) {
+	w := newWorld(t)
+	all := w.many(t, 60, "a", "b", "c", "d")
+	for bad := range 60 {
+		if bad > 3 && bad%10 != 0 && bad < 57 {
+			continue // the edges, and some in between
+		}
+		var s seen
+		failing := true
+		poison := fmt.Sprintf("b-%03d", bad)
+		c := newConsumer(t, func(_ context.Context, e outbox.Event[noted]) error {
+			if failing && e.ID == poison {
+				return errors.New("not today")
+			}
+			s.note(e.AggregateID, e.ID)
+			return nil
+		})
+		q := replay.Query{Type: "NOTED", To: at(60)}
+		result, err := w.events.To(t.Context(), q, c, replay.Options{})
+		var failed *outbox.ProcessError
+		require.ErrorAs(t, err, &failed)
+		require.ErrorContains(t, err, "replay: To: ")
+		require.Equal(t, len(s.n), result.Done)
+		require.Equal(t, all["b"][:bad], append([]string{}, s.order["b"]...), "nothing overtakes what failed")
+		require.Equal(t, replay.Query{Type: "NOTED", From: at(bad), To: at(60)}, result.Next)
+
+		failing = false
+		again, err := w.events.To(t.Context(), result.Next, c, replay.Options{})
+		require.NoError(t, err)
+		require.Zero(t, again.Next)
+		require.Len(t, s.n, 240)
+		require.Equal(t, 240-4*bad, again.Done)
+		for id, n := range s.n {
+			require.LessOrEqual(t, n, 2, id)
+		}
+	}
+}
+
+// Sequences that are against the times put the earliest event that is left behind later ones.
+func TestWhereToGoOnIsTheEarliestOfWhatIsLeft(t *testing.T) {
+	w := newWorld(t)
+	for i := range 4 {
+		r := event(fmt.Sprint(i), "a", 10-i)
+		r.Sequence = int64(1 + i)
+		w.put(t, r)
+	}
+	broken := errors.New("broken")
+	one := replay.Options{PerSecond: 1.9} // one at a time
+	result, err := w.events.To(t.Context(), replay.Query{AggregateID: "a"}, processor(func(records ...outbox.Record) error {
+		if records[0].ID == "1" {
+			return broken
+		}
+		return nil
+	}), one)
+	require.ErrorIs(t, err, broken)
+	require.Equal(t, replay.Result{Found: 4, Done: 1, Next: replay.Query{AggregateID: "a", From: at(7)}}, result)
+}
+
+// What a Processor of the caller's own says counts; an error that names nothing leaves the whole batch undone.
+func TestAnErrorThatNamesNothingLeavesTheBatchUndone(t *testing.T) {
+	w := newWorld(t)
+	w.many(t, 120, "a")
+	broken := errors.New("broken")
+	calls := 0
+	result, err := w.events.To(t.Context(), replay.Query{AggregateID: "a"}, processor(func(records ...outbox.Record) error {
+		if calls++; calls == 2 {
+			return broken
+		}
+		return nil
+	}), replay.Options{})
+	require.ErrorIs(t, err, broken)
+	require.Equal(t, replay.Result{Found: 120, Done: 100, Next: replay.Query{AggregateID: "a", From: at(100)}}, result)
+}
+
+type processor func(...outbox.Record) error
+
+func (p processor) Process(_ context.Context, records ...outbox.Record) error { return p(records...) }
+
+// A row that cannot be read ends the replay, after what is before it.
+func TestARowThatCannotBeReadEndsAReplay(t *testing.T) {
+	w := newWorld(t)
+	w.many(t, 3, "a")
+	w.row(t, item{"eventId": attrS("a-001x"), "type": attrS("NOTED"), "aggregateId": attrS("a"), "timestamp": attrN(fmt.Sprint(at(1).UnixMilli())), "payload": attrN("1")})
+	var s seen
+	c := newConsumer(t, func(_ context.Context, e outbox.Event[noted]) error { s.note("a", e.ID); return nil })
+	result, err := w.events.To(t.Context(), replay.Query{AggregateID: "a"}, c, replay.Options{})
+	var malformed *outbox.DecodeError
+	require.ErrorAs(t, err, &malformed)
+	require.ErrorContains(t, err, `event "a-001x"`)
+	require.Equal(t, replay.Result{Found: 4, Done: 2, Next: replay.Query{AggregateID: "a", From: at(1)}}, result)
+	require.Equal(t, []string{"a-000", "a-001"}, s.order["a"])
+
+	result, err = w.events.To(t.Context(), replay.Query{ID: "a-001x"}, c, replay.Options{})
+	require.ErrorAs(t, err, &malformed)
+	require.Equal(t, replay.Result{Found: 1, Next: replay.Query{ID: "a-001x"}}, result)
+}
+
+func TestACanceledReplayStops(t *testing.T) {
+	w := newWorld(t)
+	w.many(t, 150, "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	result, err := w.events.To(ctx, replay.Query{AggregateID: "a"}, processor(func(records ...outbox.Record) error {
+		n += len(records)
+		cancel()
+		return nil
+	}), replay.Options{})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, 100, n)
+	require.Equal(t, replay.Result{Found: 150, Done: 100, Next: replay.Query{AggregateID: "a", From: at(100)}}, result)
+}
+
+func TestADryRunHandlesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.many(t, 5, "a")
+	for q, want := range map[replay.Query]int{{AggregateID: "a"}: 5, {ID: "a-001"}: 1, {Type: "NONE"}: 0} {
+		result, err := w.events.To(t.Context(), q, newConsumer(t, unreached), replay.Options{DryRun: true})
+		require.NoError(t, err)
+		require.Equal(t, replay.Result{Found: want}, result)
+		result, err = w.events.Again(t.Context(), q, w.writer, "run", replay.Options{DryRun: true})
+		require.NoError(t, err)
+		require.Equal(t, replay.Result{Found: want}, result)
+	}
+	require.Len(t, w.all(t), 5)
+}
+
+// With a rate nothing comes earlier than it allows, and not much later.
+func TestARateIsKept(t *testing.T) {
+	for _, rate := range []float64{0.5, 1, 7, 40, 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			defer w.Close()
+			w.many(t, 130, "a")
+			started, n := time.Now(), 0
+			result, err := w.events.To(t.Context(), replay.Query{AggregateID: "a"}, processor(func(records ...outbox.Record) error {
+				require.LessOrEqual(t, float64(n), rate*time.Since(started).Seconds()+1e-3)
+				require.LessOrEqual(t, len(records), int(max(1, rate)))
+				n += len(records)
+				return nil
+			}), replay.Options{PerSecond: rate})
+			require.NoError(t, err)
+			require.Equal(t, 130, result.Done)
+			require.InDelta(t, 130/rate, time.Since(started).Seconds(), max(1, 1/rate)+0.1)
+		})
+	}
+	w := newWorld(t)
+	w.many(t, 3, "a")
+	for _, rate := range []float64{-1, math.NaN(), math.Inf(1)} {
+		_, err := w.events.To(t.Context(), replay.Query{AggregateID: "a"}, newConsumer(t, unreached), replay.Options{PerSecond: rate})
+		require.ErrorContains(t, err, "PerSecond: want 0 or more")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	result, err := w.events.To(ctx, replay.Query{AggregateID: "a"}, processor(func(...outbox.Record) error { return nil }), replay.Options{PerSecond: 0.01})
+	require.Error(t, err, "there is no time for the second one")
+	require.Equal(t, replay.Result{Found: 3, Done: 1, Next: replay.Query{AggregateID: "a", From: at(1)}}, result)
+}
+
+func TestArgumentsOfAReplay(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.events.To(t.Context(), replay.Query{ID: "1"}, nil, replay.Options{})
+	require.ErrorContains(t, err, "the Consumer is nil")
+	_, err = w.events.Again(t.Context(), replay.Query{ID: "1"}, nil, "run", replay.Options{})
+	require.ErrorContains(t, err, "the Writer is nil")
+	for _, run := range []string{"", "a b", "a#b", "é", strings.Repeat("x", 65)} {
+		_, err = w.events.Again(t.Context(), replay.Query{ID: "1"}, w.writer, run, replay.Options{})
+		require.ErrorContains(t, err, "the name of the run is")
+	}
+}
+
+// The copies reach a consumer through the stream, with everything that the originals had, and a repeat of the run adds nothing.
+func TestAgainWritesCopiesThatReachEveryConsumer(t *testing.T) {
+	w := newWorld(t)
+	want := w.many(t, 25, "a", "b")
+	full := outbox.Record{ID: "full", Type: "NOTED", AggregateID: "c", Sequence: 9, Time: at(7), Headers: map[string]string{"trace": "x"},
+		ContentType: "application/json", Payload: []byte(` {"n" : 1} `)}
+	alone := event("alone", "", 8)
+	w.put(t, full, alone)
+	require.NoError(t, w.Drain(t.Context()))
+	var mu sync.Mutex
+	delivered := map[string]outbox.Record{}
+	_, err := w.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, newConsumer(t, func(ctx context.Context, e outbox.Event[noted]) error {
+		mu.Lock()
+		defer mu.Unlock()
+		delivered[e.ID], _ = outbox.RecordFromContext(ctx)
+		return nil
+	}).Invoke)
+	require.NoError(t, err)
+	require.NoError(t, w.Drain(t.Context()))
+	require.Len(t, delivered, 52)
+
+	q := replay.Query{Type: "NOTED"}
+	for range 3 { // the second and third time it finds the copies, too
+		result, err := w.events.Again(t.Context(), q, w.writer, "run-1", replay.Options{})
+		require.NoError(t, err)
+		require.Equal(t, 52, result.Done)
+		require.Equal(t, result.Found-52, result.Copies)
+		require.NoError(t, w.Drain(t.Context()))
+		require.Len(t, w.all(t), 104)
+		require.Len(t, delivered, 104)
+	}
+	copied := delivered["full#replay#run-1"]
+	require.Equal(t, map[string]string{"trace": "x", "replayOf": "full"}, copied.Headers)
+	stored, original := w.all(t)["full#replay#run-1"], full
+	require.Equal(t, copied.Headers, stored.Headers)
+	stored.ID, stored.Headers = full.ID, full.Headers
+	require.Equal(t, original, stored)
+
+	// Another run copies the originals only; what reads the table sees no event twice.
+	result, err := w.events.Again(t.Context(), replay.Query{AggregateID: "a"}, w.writer, "run-2", replay.Options{PerSecond: 1000})
+	require.NoError(t, err)
+	require.Equal(t, replay.Result{Found: 50, Done: 25, Copies: 25}, result)
+	got, err := ids(t, w.events, replay.Query{AggregateID: "a"})
+	require.NoError(t, err)
+	require.Equal(t, want["a"], got)
+
+	// When the original is gone, one copy stands for it, and is known under the original's name.
+	w.remove(t, "a-003")
+	got, err = ids(t, w.events, replay.Query{AggregateID: "a"})
+	require.NoError(t, err)
+	require.Equal(t, "a-003#replay#run-1", got[3])
+	require.Len(t, got, 25)
+	result, err = w.events.Again(t.Context(), replay.Query{ID: "a-003#replay#run-2"}, w.writer, "run-3", replay.Options{})
+	require.NoError(t, err)
+	require.Equal(t, 1, result.Done)
+	require.Equal(t, "a-003", w.all(t)["a-003#replay#run-3"].Headers[replay.HeaderReplayOf])
+}
+
+// A run that was cut off anywhere, with answers lost on the way, is repeated until it succeeds: every copy is there once.
+func TestARunThatFailedIsRepeated(t *testing.T) {
+	synctest.Test(t, runThatFailed)
+}
+
+func runThatFailed(t *testing.T) {
+	w := newWorld(t)
+	defer w.Close()
+	w.many(t, 30, "a", "b", "c", "d", "e")
+	failures := 0
+	for calls := range 60 {
+		require.NoError(t, w.SetFaults(
+			outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: "TransactWriteItems", Calls: series(5*calls, 40)},
+			outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "TransactWriteItems", Probability: 0.1}))
+		result, err := w.events.Again(t.Context(), replay.Query{Type: "NOTED"}, w.writer, "run", replay.Options{})
+		if err == nil {
+			require.Equal(t, 150, result.Done)
+			break
+		}
+		failures++
+		require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
+		require.Less(t, result.Done, 150)
+		require.Equal(t, "NOTED", result.Next.Type)
+	}
+	w.StopFaults()
+	result, err := w.events.Again(t.Context(), replay.Query{Type: "NOTED"}, w.writer, "run", replay.Options{})
+	require.NoError(t, err)
+	require.Equal(t, 150, result.Done)
+	require.Positive(t, failures)
+	events := w.all(t)
+	require.Len(t, events, 300)
+	for id := range events {
+		if !strings.Contains(id, "#") {
+			require.Contains(t, events, id+"#replay#run")
+		}
+	}
+}
+
+func series(from, n int) []int {
+	calls := make([]int, n)
+	for i := range calls {
+		calls[i] = from + i + 1
+	}
+	return calls
+}
+
+// Of one aggregate nothing is written behind what failed.
+func TestAgainKeepsTheOrderOfAnAggregate(t *testing.T) {
+	w := newWorld(t)
+	want := w.many(t, 20, "a", "b", "c")
+	// The copy of a-007 cannot be written: its id is taken.
+	w.put(t, event("a-007#replay#run", "else", -5))
+	result, err := w.events.Again(t.Context(), replay.Query{Type: "NOTED", From: at(0)}, w.writer, "run", replay.Options{})
+	require.ErrorIs(t, err, outbox.ErrEventConflict)
+	require.False(t, result.Next.From.After(at(7)), result.Next.From)
+	events := w.all(t)
+	for i, id := range want["a"] {
+		_, there := events[id+"#replay#run"]
+		require.Equal(t, i <= 7, there, id)
+	}
+
+	// Through a stream, in order as far as they were written in order.
+	order := map[string][]string{}
+	c := newConsumer(t, func(_ context.Context, e outbox.Event[noted]) error {
+		order["a"] = append(order["a"], e.ID)
+		return nil
+	})
+	_, err = w.events.To(t.Context(), replay.Query{AggregateID: "a"}, c, replay.Options{})
+	require.NoError(t, err)
+	require.Equal(t, want["a"], order["a"])
+}
+
+func TestCreateIndex(t *testing.T) {
+	synctest.Test(t, createIndex)
+}
+
+func createIndex(t *testing.T) {
+	w := newWorld(t)
+	defer w.Close()
+	w.many(t, 3, "a")
+	for _, by := range []replay.Index{replay.ByAggregate, replay.ByType} {
+		for range 2 { // the second time it is there
+			var steps []replay.IndexProgress
+			require.NoError(t, w.events.CreateIndex(t.Context(), by, func(p replay.IndexProgress) { steps = append(steps, p) }))
+			require.Equal(t, "ACTIVE", steps[len(steps)-1].Status)
+		}
+	}
+	out, err := w.client.DescribeTable(t.Context(), describe("events"))
+	require.NoError(t, err)
+	require.Len(t, out.Table.GlobalSecondaryIndexes, 2)
+	for _, index := range out.Table.GlobalSecondaryIndexes {
+		require.Equal(t, types.ProjectionTypeInclude, index.Projection.ProjectionType)
+		require.Contains(t, index.Projection.NonKeyAttributes, "sequence")
+		require.NotContains(t, index.Projection.NonKeyAttributes, "payload")
+	}
+	require.ErrorContains(t, w.events.CreateIndex(t.Context(), "else", nil), "want aggregate or type")
+	few, err := replay.New(w.DynamoDB, "events", replay.WithAttributes(outbox.Attributes{AggregateID: outbox.NoAttribute}))
+	require.NoError(t, err)
+	require.ErrorContains(t, few.CreateIndex(t.Context(), replay.ByAggregate, nil), "the table lacks the attribute")
+	missing, err := replay.New(w.DynamoDB, "missing")
+	require.NoError(t, err)
+	var notFound *types.ResourceNotFoundException
+	require.ErrorAs(t, missing.CreateIndex(t.Context(), replay.ByType, nil), &notFound)
+}
+
+// A table with provisioned capacity gives its index the same.
+func TestCreateIndexOfAProvisionedTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.Close()
+		_, err := w.DynamoDB.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+			TableName:             aws.String("provisioned"),
+			AttributeDefinitions:  []types.AttributeDefinition{{AttributeName: aws.String("eventId"), AttributeType: types.ScalarAttributeTypeS}},
+			KeySchema:             []types.KeySchemaElement{{AttributeName: aws.String("eventId"), KeyType: types.KeyTypeHash}},
+			ProvisionedThroughput: &types.ProvisionedThroughput{ReadCapacityUnits: aws.Int64(3), WriteCapacityUnits: aws.Int64(4)},
+		})
+		require.NoError(t, err)
+		e, err := replay.New(w.DynamoDB, "provisioned")
+		require.NoError(t, err)
+		require.NoError(t, e.CreateIndex(t.Context(), replay.ByType, nil))
+		out, err := w.client.DescribeTable(t.Context(), describe("provisioned"))
+		require.NoError(t, err)
+		p := out.Table.GlobalSecondaryIndexes[0].ProvisionedThroughput
+		require.Equal(t, []int64{3, 4}, []int64{*p.ReadCapacityUnits, *p.WriteCapacityUnits})
+	})
+}
+
+// It waits while DynamoDB fills the index, which is not used until then; a context that ends only ends the waiting.
+func TestCreateIndexWaitsUntilItIsActive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.Close()
+		w.many(t, 3, "a")
+		creating := 7
+		w.client.describe = func(out *dynamodbTable) {
+			for i := range out.Table.GlobalSecondaryIndexes {
+				if creating > 0 {
+					out.Table.GlobalSecondaryIndexes[i].IndexStatus = types.IndexStatusCreating
+				}
+			}
+			creating--
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		err := w.events.CreateIndex(ctx, replay.ByType, nil)
+		require.ErrorContains(t, err, "replay: index of table events by type: it is CREATING, and DynamoDB goes on with it")
+
+		_, err = ids(t, w.events, replay.Query{Type: "NOTED"})
+		require.NoError(t, err)
+		require.Zero(t, w.client.queries.Load())
+		var steps []string
+		require.NoError(t, w.events.CreateIndex(t.Context(), replay.ByType, func(p replay.IndexProgress) { steps = append(steps, p.Status) }))
+		require.Equal(t, "CREATING", steps[0])
+		require.Equal(t, "ACTIVE", steps[len(steps)-1])
+		_, err = ids(t, w.events, replay.Query{Type: "NOTED"})
+		require.NoError(t, err)
+		require.Equal(t, int64(1), w.client.queries.Load())
+	})
+}
+
+// An index of others serves if it has what is needed, and is left alone if not.
+func TestIndexesOfOthers(t *testing.T) {
+	synctest.Test(t, indexesOfOthers)
+}
+
+func indexesOfOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		index  types.CreateGlobalSecondaryIndexAction
+		serves bool
+	}{
+		"all attributes": {gsi("mine", "aggregateId", "timestamp", types.ProjectionTypeAll), true},
+		"keys only":      {gsi("mine", "aggregateId", "timestamp", types.ProjectionTypeKeysOnly), false},
+		"no sort key":    {gsi("mine", "aggregateId", "", types.ProjectionTypeAll), false},
+		"another key":    {gsi("mine", "tenant", "timestamp", types.ProjectionTypeAll), false},
+	} {
+		w := newWorld(t)
+		defer w.Close()
+		w.many(t, 2, "a")
+		w.addIndex(t, c.index)
+		got, err := ids(t, w.events, replay.Query{AggregateID: "a"})
+		require.NoError(t, err)
+		require.Len(t, got, 2)
+		require.Equal(t, c.serves, w.client.queries.Load() == 1, name)
+		require.NoError(t, w.events.CreateIndex(t.Context(), replay.ByAggregate, nil))
+		out, err := w.client.DescribeTable(t.Context(), describe("events"))
+		require.NoError(t, err)
+		require.Equal(t, c.serves, len(out.Table.GlobalSecondaryIndexes) == 1, name)
+	}
+	w := newWorld(t)
+	defer w.Close()
+	w.addIndex(t, gsi("outbox-by-aggregate", "aggregateId", "", types.ProjectionTypeAll))
+	require.ErrorContains(t, w.events.CreateIndex(t.Context(), replay.ByAggregate, nil), "there is an index outbox-by-aggregate with other keys or attributes")
+}
+
+func gsi(name, partition, sort string, projection types.ProjectionType) types.CreateGlobalSecondaryIndexAction {
+	keys := []types.KeySchemaElement{{AttributeName: &partition, KeyType: types.KeyTypeHash}}
+	if sort != "" {
+		keys = append(keys, types.KeySchemaElement{AttributeName: &sort, KeyType: types.KeyTypeRange})
+	}
+	return types.CreateGlobalSecondaryIndexAction{IndexName: aws.String(name), KeySchema: keys, Projection: &types.Projection{ProjectionType: projection}}
+}
