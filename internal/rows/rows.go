@@ -15,17 +15,21 @@ import (
 // Item is a row, a key, or the values of an expression.
 type Item = map[string]types.AttributeValue
 
-// S returns a string, N a number, B bytes, Bool a boolean.
-
+// S returns a string attribute.
 func S(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+
+// N returns a number attribute.
 func N(n int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
-func B(b []byte) types.AttributeValue  { return &types.AttributeValueMemberB{Value: b} }
+
+// B returns a binary attribute.
+func B(b []byte) types.AttributeValue { return &types.AttributeValueMemberB{Value: b} }
+
+// Bool returns a boolean attribute.
 func Bool(b bool) types.AttributeValue { return &types.AttributeValueMemberBOOL{Value: b} }
 
-// Text, Int, Bytes and Flag read an attribute. One that is missing, or of another type, reads as the zero value.
-
+// Text reads a string attribute. Here as below, one that is missing or of another type reads as the zero value.
 func Text(row Item, name string) string {
 	if v, ok := row[name].(*types.AttributeValueMemberS); ok {
 		return v.Value
@@ -33,6 +37,7 @@ func Text(row Item, name string) string {
 	return ""
 }
 
+// Int reads a number attribute.
 func Int(row Item, name string) int64 {
 	if v, ok := row[name].(*types.AttributeValueMemberN); ok {
 		n, _ := strconv.ParseInt(v.Value, 10, 64)
@@ -41,6 +46,7 @@ func Int(row Item, name string) int64 {
 	return 0
 }
 
+// Bytes reads a binary attribute.
 func Bytes(row Item, name string) []byte {
 	if v, ok := row[name].(*types.AttributeValueMemberB); ok {
 		return v.Value
@@ -48,15 +54,16 @@ func Bytes(row Item, name string) []byte {
 	return nil
 }
 
+// Flag reads a boolean attribute.
 func Flag(row Item, name string) bool {
 	v, ok := row[name].(*types.AttributeValueMemberBOOL)
 	return ok && v.Value
 }
 
-// Millis stores a time in milliseconds, Time reads it. No attribute is the zero time.
-
+// Millis returns a time in milliseconds.
 func Millis(t time.Time) types.AttributeValue { return N(t.UnixMilli()) }
 
+// Time reads a time in milliseconds.
 func Time(row Item, name string) time.Time {
 	if row[name] == nil {
 		return time.Time{}
@@ -85,8 +92,7 @@ func Names(expressions ...string) map[string]string {
 	return used
 }
 
-// Headers stores a map of strings, and ReadHeaders reads it; nil for an empty one.
-
+// Headers returns a map of strings.
 func Headers(headers map[string]string) types.AttributeValue {
 	m := make(Item, len(headers))
 	for name, value := range headers {
@@ -95,6 +101,7 @@ func Headers(headers map[string]string) types.AttributeValue {
 	return &types.AttributeValueMemberM{Value: m}
 }
 
+// ReadHeaders reads a map of strings; an empty one is nil.
 func ReadHeaders(row Item, name string) map[string]string {
 	m, ok := row[name].(*types.AttributeValueMemberM)
 	if !ok || len(m.Value) == 0 {
