@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -28,6 +27,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/owntable"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
 // Client is what a Table needs. *dynamodb.Client satisfies it.
@@ -127,28 +127,23 @@ type Table struct {
 }
 
 // Item is a row.
-type Item = map[string]types.AttributeValue
+type Item = rows.Item
 
 // Create makes the table of the inboxes. See owntable.
 func Create(ctx context.Context, client owntable.Creator, table string) error {
 	return owntable.Form{What: "inbox table", Partition: KeyID, Sort: KeyConsumer, TTL: "expiresAt"}.Create(ctx, client, table)
 }
 
-func str(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
-func num(n int64) types.AttributeValue {
-	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
-}
-
-func (t *Table) key(id string) Item { return Item{KeyID: str(id), KeyConsumer: str(t.Consumer)} }
+func (t *Table) key(id string) Item { return Item{KeyID: rows.S(id), KeyConsumer: rows.S(t.Consumer)} }
 
 // Key returns the key of a row.
 func Key(row Item) Item { return Item{KeyID: row[KeyID], KeyConsumer: row[KeyConsumer]} }
 
 func (t *Table) row(e Event, now time.Time) Item {
 	row := t.key(e.ID)
-	row["type"], row["expiresAt"] = str(e.Type), num(now.Add(t.TTL).Unix())
+	row["type"], row["expiresAt"] = rows.S(e.Type), rows.N(now.Add(t.TTL).Unix())
 	if e.AggregateID != "" {
-		row["aggregateId"] = str(e.AggregateID)
+		row["aggregateId"] = rows.S(e.AggregateID)
 	}
 	return row
 }
@@ -157,7 +152,7 @@ func (t *Table) row(e Event, now time.Time) Item {
 // the event is marked, or claimed at the time now. Judge says which.
 func (t *Table) Mark(e Event, now time.Time) *types.Put {
 	row := t.row(e, now)
-	row["handledAt"] = num(now.UnixMilli())
+	row["handledAt"] = rows.Millis(now)
 	return t.put(e, row, now, "")
 }
 
@@ -165,7 +160,7 @@ func (t *Table) Mark(e Event, now time.Time) *types.Put {
 // gives way.
 func (t *Table) put(e Event, row Item, now time.Time, orIf string) *types.Put {
 	names := map[string]string{"#id": KeyID, "#type": "type", "#aggregate": "aggregateId", "#handled": "handledAt", "#until": "claimedUntil"}
-	values := Item{":type": row["type"], ":now": num(now.UnixMilli())}
+	values := Item{":type": row["type"], ":now": rows.Millis(now)}
 	aggregate := "attribute_not_exists(#aggregate)"
 	if e.AggregateID != "" {
 		aggregate, values[":aggregate"] = "#aggregate = :aggregate", row["aggregateId"]
@@ -184,13 +179,13 @@ func Judge(row Item, e Event, now time.Time) error {
 	if len(row) == 0 {
 		return nil
 	}
-	if have := (Event{e.ID, text(row, "type"), text(row, "aggregateId")}); have != e {
+	if have := (Event{e.ID, rows.Text(row, "type"), rows.Text(row, "aggregateId")}); have != e {
 		return &OtherEventError{Want: e, Have: have}
 	}
 	if row["handledAt"] != nil {
 		return ErrHandled
 	}
-	if until := time.UnixMilli(number(row, "claimedUntil")); !until.Before(now.Truncate(time.Millisecond)) {
+	if until := rows.Time(row, "claimedUntil"); !until.Before(now.Truncate(time.Millisecond)) {
 		return &ClaimedError{e.ID, until}
 	}
 	return nil
@@ -241,10 +236,10 @@ func (t *Table) write(ctx context.Context, e Event, put *types.Put) (refused boo
 // answer was lost, is the caller's.
 func (t *Table) Claim(ctx context.Context, e Event, c Claim, now time.Time) error {
 	row := t.row(e, now)
-	row["owner"], row["claimedUntil"] = str(c.Owner), num(c.Until.UnixMilli())
+	row["owner"], row["claimedUntil"] = rows.S(c.Owner), rows.Millis(c.Until)
 	orIf := ""
 	if c.Fence > 0 {
-		row["shard"], row["fence"] = str(c.Shard), num(c.Fence)
+		row["shard"], row["fence"] = rows.S(c.Shard), rows.N(c.Fence)
 		orIf = " OR (#shard = :shard AND #fence < :fence)"
 	}
 	put := t.put(e, row, now, orIf)
@@ -256,7 +251,7 @@ func (t *Table) Claim(ctx context.Context, e Event, c Claim, now time.Time) erro
 	if !refused || err != nil {
 		return err
 	}
-	if text(there, "owner") == c.Owner && there["handledAt"] == nil {
+	if rows.Text(there, "owner") == c.Owner && there["handledAt"] == nil {
 		return nil
 	}
 	return Blocked(there, e, now)
@@ -270,7 +265,7 @@ func (t *Table) Complete(ctx context.Context, e Event, owner string, now time.Ti
 			ConditionExpression:       aws.String("#owner = :owner"),
 			UpdateExpression:          aws.String("SET #handled = :now, #expires = :expires REMOVE #until, #shard, #fence"),
 			ExpressionAttributeNames:  map[string]string{"#owner": "owner", "#handled": "handledAt", "#expires": "expiresAt", "#until": "claimedUntil", "#shard": "shard", "#fence": "fence"},
-			ExpressionAttributeValues: Item{":owner": str(owner), ":now": num(now.UnixMilli()), ":expires": num(now.Add(t.TTL).Unix())},
+			ExpressionAttributeValues: Item{":owner": rows.S(owner), ":now": rows.Millis(now), ":expires": rows.N(now.Add(t.TTL).Unix())},
 		})
 		return err
 	})
@@ -284,7 +279,7 @@ func (t *Table) Release(ctx context.Context, e Event, owner string) error {
 			TableName: &t.Name, Key: t.key(e.ID),
 			ConditionExpression:       aws.String("#owner = :owner AND attribute_not_exists(#handled)"),
 			ExpressionAttributeNames:  map[string]string{"#owner": "owner", "#handled": "handledAt"},
-			ExpressionAttributeValues: Item{":owner": str(owner)},
+			ExpressionAttributeValues: Item{":owner": rows.S(owner)},
 		})
 		return err
 	})
@@ -338,20 +333,4 @@ func (t *Table) repeat(ctx context.Context, call func() error) error {
 
 func (t *Table) explain(id string, err error) error {
 	return fmt.Errorf("inbox table %s, consumer %s, event %q: %w", t.Name, t.Consumer, shorten(id), err)
-}
-
-func text(row Item, name string) string {
-	if s, ok := row[name].(*types.AttributeValueMemberS); ok {
-		return s.Value
-	}
-	return ""
-}
-
-// number is 0 if the attribute is missing, or is none.
-func number(row Item, name string) int64 {
-	if n, ok := row[name].(*types.AttributeValueMemberN); ok {
-		v, _ := strconv.ParseInt(n.Value, 10, 64)
-		return v
-	}
-	return 0
 }

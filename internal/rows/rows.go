@@ -1,4 +1,4 @@
-// Package rows reads and writes the rows of this library's own tables: leases, dead letters. It knows attribute values and
+// Package rows reads and writes the rows of this library's own tables: leases, dead letters, the inbox. It knows attribute values and
 // nothing about what a row means.
 package rows
 
