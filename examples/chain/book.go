@@ -21,12 +21,14 @@ type place struct{ stream, shard, sequence string }
 // book is what the workers say they did, those that were killed included. It is safe for concurrent use.
 type book struct {
 	mu          sync.Mutex
-	handled     map[[2]string]int // successful deliveries, by reader and event id
-	settled     map[[2]any]bool   // by reader and place: handled, or a dead letter
-	deadLetters int
+	handled     map[[2]string]int  // successful deliveries, by reader and event id
+	settled     map[[2]any]bool    // by reader and place: handled, or a dead letter
+	deadLetters map[[2]string]bool // by reader and id
 }
 
-func newBook() *book { return &book{handled: make(map[[2]string]int), settled: make(map[[2]any]bool)} }
+func newBook() *book {
+	return &book{handled: make(map[[2]string]int), settled: make(map[[2]any]bool), deadLetters: make(map[[2]string]bool)}
+}
 
 // hooks write into the book.
 func (b *book) hooks(reader string) outbox.ConsumerHooks {
@@ -45,7 +47,7 @@ func (b *book) hooks(reader string) outbox.ConsumerHooks {
 		DeadLettered: func(_ context.Context, l outbox.DeadLetter) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			b.deadLetters++
+			b.deadLetters[[2]string{reader, l.ID}] = true
 			settle(&l.Record)
 		},
 	}

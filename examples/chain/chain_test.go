@@ -47,7 +47,7 @@ func storm(t *testing.T, seed uint64, change ...func(*settings)) (reported *repo
 	loud := slog.Default()
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // hundreds of failures that are meant
 	defer slog.SetDefault(loud)
-	set, parseErr := parse([]string{"-seed", fmt.Sprint(seed), "-orders", "40", "-storm", "6s"})
+	set, parseErr := parse([]string{"-seed", fmt.Sprint(seed), "-orders", "40", "-storm", "6s", "-redrive-in-storm"})
 	require.NoError(t, parseErr)
 	for _, f := range change {
 		f(&set)

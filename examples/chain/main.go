@@ -38,6 +38,7 @@ type settings struct {
 	size     int           // how many orders
 	storms   time.Duration // how long they take
 	patience time.Duration // for what is under way after the storm
+	early    bool          // dead letters are redriven in the storm, too
 	verbose  bool
 	prefix   string // of the tables and streams
 
@@ -52,6 +53,7 @@ func parse(args []string) (settings, error) {
 	flags.IntVar(&s.size, "orders", 100, "how many orders are placed")
 	flags.DurationVar(&s.storms, "storm", 8*time.Second, "how long that takes")
 	flags.DurationVar(&s.patience, "patience", 2*time.Minute, "how long to wait for the last order after that")
+	flags.BoolVar(&s.early, "redrive-in-storm", false, "redrive dead letters in the storm, too; those of a worker that is killed then wait for a minute")
 	flags.BoolVar(&s.verbose, "v", false, "log what the services say")
 	if err := flags.Parse(args); err != nil {
 		return s, err
