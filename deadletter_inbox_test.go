@@ -1,0 +1,257 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// annex is an inboxWorld with a dead letter table. Its handlers refuse all events for good until it is repaired.
+type annex struct {
+	*inboxWorld
+	letters  *outbox.DeadLetterTable
+	repaired bool
+	runs     int // of handlers
+}
+
+var errNoStock = errors.New("out of stock")
+
+func newAnnex(t *testing.T) *annex {
+	a := &annex{inboxWorld: newInboxWorld(t)}
+	a.letters = a.lettersOf(t, a.DynamoDB)
+	require.NoError(t, a.letters.Create(t.Context()))
+	return a
+}
+
+func (a *annex) lettersOf(t *testing.T, client outbox.DeadLetterClient) *outbox.DeadLetterTable {
+	letters, err := outbox.NewDeadLetterTable(client, "letters", "mails")
+	require.NoError(t, err)
+	return letters
+}
+
+func (a *annex) run() error {
+	if a.runs++; a.repaired {
+		return nil
+	}
+	return outbox.Permanent(errNoStock)
+}
+
+// consumer is that of another process each time: its Inbox remembers nothing.
+func (a *annex) consumer(t *testing.T, tx bool, opts ...outbox.ConsumerOption) *outbox.Consumer {
+	c := newConsumer(t, append(opts, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters))...)
+	if tx {
+		outbox.HandleTx(c, a.writer, func(_ context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
+			return outbox.Effects{Writes: []types.TransactWriteItem{count(e.ID)}, Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{OrderID: e.ID})}}, a.run()
+		})
+	} else {
+		outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return a.run() })
+	}
+	return c
+}
+
+// eachKind runs a test for HandleTx and for a guarded handler.
+func eachKind(t *testing.T, f func(t *testing.T, a *annex, tx bool)) {
+	for _, tx := range []bool{true, false} {
+		t.Run(map[bool]string{true: "HandleTx", false: "guarded"}[tx], func(t *testing.T) { f(t, newAnnex(t), tx) })
+	}
+}
+
+// requireEffects checks how often the effects of event "1" were committed.
+func (a *annex) requireEffects(t *testing.T, n int) {
+	t.Helper()
+	want := map[int]string{0: "", 1: "1"}[n]
+	require.Equal(t, want, text(a.row(t, "orders", "orderId", "1"), "commits"))
+	require.Len(t, a.all(t, "events"), n)
+}
+
+// A delivery that meets the claim of another one is no attempt, in Process and in Invoke.
+func TestWaitingForAClaimIsNoAttempt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a := newAnnex(t)
+		defer a.Close()
+		started := make(chan struct{})
+		first := a.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error {
+			close(started)
+			time.Sleep(10 * time.Second)
+			return errNoStock
+		})
+		done := make(chan error)
+		go func() { done <- first.Process(t.Context(), created("1")) }()
+		<-started
+		runs := 0
+		second := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithMaxAttempts(1)))
+		outbox.Handle(second, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil })
+		many := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithMaxAttempts(2)))
+		outbox.Handle(many, nothing)
+		for range 3 {
+			require.ErrorIs(t, second.Process(t.Context(), created("1")), outbox.ErrClaimed)
+			require.ErrorIs(t, many.Process(t.Context(), created("1")), outbox.ErrClaimed)
+			got, err := second.Invoke(t.Context(), kinesisEvent(orderChange("1")))
+			require.NoError(t, err)
+			require.Equal(t, unfinished("s0"), string(got))
+		}
+		require.Empty(t, a.all(t, "letters"), "neither letters nor counted attempts")
+		require.ErrorIs(t, <-done, errNoStock)
+		require.NoError(t, second.Process(t.Context(), created("1")))
+		require.Equal(t, 1, runs)
+	})
+}
+
+// orderChange is the change record of created(id).
+func orderChange(id string) string {
+	return fmt.Sprintf(`{"eventName":"INSERT","tableName":"events","dynamodb":{"NewImage":{"eventId":{"S":%q},"type":{"S":"ORDER_CREATED"},`+
+		`"aggregateId":{"S":%q},"timestamp":{"N":"1719347890250"},"payload":{"S":"{\"orderId\":\"x\"}"}}}}`, id, "order-"+id)
+}
+
+// What a handler refuses for good is a dead letter after one attempt, and has neither effects nor a mark: nothing but a redrive gives
+// it them.
+func TestADeadLetterIsNotMarkedAsHandled(t *testing.T) {
+	eachKind(t, func(t *testing.T, a *annex, tx bool) {
+		require.NoError(t, a.consumer(t, tx).Process(t.Context(), created("1")))
+		l, err := a.letters.Get(t.Context(), "order-1#1")
+		require.NoError(t, err)
+		require.Equal(t, 1, l.Attempts)
+		require.Contains(t, l.Error, "out of stock")
+		require.False(t, l.Parked)
+		require.Nil(t, a.mark(t, "1"))
+		a.requireEffects(t, 0)
+
+		// A second delivery waits behind it, and is the same letter.
+		require.NoError(t, a.consumer(t, tx).Process(t.Context(), created("1")))
+		require.Equal(t, 1, a.runs)
+		a.repaired = true
+		done, err := a.letters.Redrive(t.Context(), a.consumer(t, tx), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+		require.NoError(t, err)
+		require.Equal(t, outbox.RedriveResult{Redriven: 1}, done)
+		require.Equal(t, 2, a.runs)
+		require.NotEmpty(t, text(a.mark(t, "1"), "handledAt"))
+		require.NoError(t, a.consumer(t, tx).Process(t.Context(), created("1")))
+		if tx {
+			a.requireEffects(t, 1)
+		} else {
+			require.Equal(t, 2, a.runs)
+		}
+		require.Empty(t, a.all(t, "letters"))
+	})
+}
+
+// A redrive that crashes before it removes the letter, and is made again, has no second effect.
+func TestARepeatedRedriveHasNoSecondEffect(t *testing.T) {
+	eachKind(t, func(t *testing.T, a *annex, tx bool) {
+		require.NoError(t, a.consumer(t, tx).Process(t.Context(), created("1")))
+		a.repaired, a.runs = true, 0
+		client := &refusing{DeadLetterClient: a.DynamoDB, operation: "TransactWriteItems"} // which removes letters
+		client.refuse.Store(true)
+		for range 3 {
+			done, err := a.lettersOf(t, client).Redrive(t.Context(), a.consumer(t, tx), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+			require.ErrorContains(t, err, "remove order-1#1")
+			require.Zero(t, done)
+			_, err = a.letters.Get(t.Context(), "order-1#1")
+			require.NoError(t, err)
+		}
+		done, err := a.letters.Redrive(t.Context(), a.consumer(t, tx), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+		require.NoError(t, err)
+		require.Equal(t, outbox.RedriveResult{Redriven: 1}, done)
+		require.Empty(t, a.all(t, "letters"))
+		if tx {
+			a.requireEffects(t, 1)
+		} else {
+			require.Equal(t, 1, a.runs)
+		}
+	})
+}
+
+// A redrive that meets a claim on the event leaves the letter as it is.
+func TestARedriveDoesNotCountWaitingForAClaim(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a := newAnnex(t)
+		defer a.Close()
+		require.NoError(t, a.consumer(t, false).Process(t.Context(), created("1")))
+		before, err := a.letters.Get(t.Context(), "order-1#1")
+		require.NoError(t, err)
+		a.repaired = true
+		started := make(chan struct{})
+		busy := a.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error {
+			close(started)
+			time.Sleep(10 * time.Second)
+			return nil
+		})
+		done := make(chan error)
+		go func() { done <- busy.Process(t.Context(), created("1")) }()
+		<-started
+		result, err := a.letters.Redrive(t.Context(), a.consumer(t, false), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+		require.NoError(t, err)
+		require.Equal(t, outbox.RedriveResult{Failed: 1}, result)
+		after, err := a.letters.Get(t.Context(), "order-1#1")
+		require.NoError(t, err)
+		require.Equal(t, before, after)
+		require.NoError(t, <-done)
+		result, err = a.letters.Redrive(t.Context(), a.consumer(t, false), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+		require.NoError(t, err)
+		require.Equal(t, outbox.RedriveResult{Redriven: 1}, result)
+		require.Equal(t, 1, a.runs, "the one that was refused")
+	})
+}
+
+// Effects that cannot be committed are failures like any other: counted, and then a dead letter.
+func TestEffectsThatCannotBeCommittedBecomeADeadLetter(t *testing.T) {
+	a := newAnnex(t)
+	require.NoError(t, a.writer.Put(t.Context(), "orders", order{"taken"}, event("taken")))
+	for attempt := 1; attempt <= 3; attempt++ {
+		c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithMaxAttempts(3)))
+		outbox.HandleTx(c, a.writer, always(outbox.Effects{Writes: []types.TransactWriteItem{putNew("taken")}}))
+		err := c.Process(t.Context(), created("1"))
+		if attempt < 3 {
+			require.ErrorIs(t, err, outbox.ErrConditionFailed)
+			continue
+		}
+		require.NoError(t, err)
+	}
+	l, err := a.letters.Get(t.Context(), "order-1#1")
+	require.NoError(t, err)
+	require.Equal(t, 3, l.Attempts)
+	require.Contains(t, l.Error, "condition")
+	require.Nil(t, a.mark(t, "1"))
+}
+
+// Middleware sees redriven events like delivered ones, with their record in the context, and may refuse them.
+func TestMiddlewareSeesRedrivenEvents(t *testing.T) {
+	eachKind(t, func(t *testing.T, a *annex, tx bool) {
+		refuse := false
+		var seen []string
+		c := a.consumer(t, tx, outbox.WithMiddleware(func(next outbox.Handler) outbox.Handler {
+			return func(ctx context.Context, r outbox.Record) error {
+				inContext, ok := outbox.RecordFromContext(ctx)
+				require.True(t, ok)
+				require.Equal(t, r, inContext)
+				if refuse {
+					return errors.New("not now")
+				}
+				err := next(ctx, r)
+				seen = append(seen, fmt.Sprint(r.ID, r.ShardID, r.SequenceNumber, errors.Is(err, errNoStock)))
+				return err
+			}
+		}))
+		r := created("1")
+		r.ShardID, r.SequenceNumber = "shard", "7"
+		require.NoError(t, c.Process(t.Context(), r))
+		a.repaired, refuse = true, true
+		done, err := a.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+		require.NoError(t, err)
+		require.Equal(t, outbox.RedriveResult{Failed: 1}, done)
+		require.Equal(t, 1, a.runs)
+		refuse = false
+		done, err = a.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+		require.NoError(t, err)
+		require.Equal(t, outbox.RedriveResult{Redriven: 1}, done)
+		require.Equal(t, []string{"1shard7true", "1shard7false"}, seen)
+		require.Equal(t, 2, a.runs)
+	})
+}
