@@ -20,6 +20,7 @@ import (
 type dead struct {
 	*world
 	healed atomic.Bool
+	other  atomic.Bool // the handler fails with another error
 	worker *outbox.Worker
 }
 
@@ -34,6 +35,9 @@ func newDead(t *testing.T) *dead {
 	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[orderCreated]) error {
 		if d.healed.Load() || e.ID == "a-001" || e.ID == "a-002" {
 			return nil
+		}
+		if d.other.Load() {
+			return outbox.Permanent(errors.New("something else"))
 		}
 		return outbox.Permanent(errors.New("mail server says no to " + e.ID + "\x1b[2J"))
 	})
@@ -94,14 +98,17 @@ func TestDeadLettersAreListedAndShown(t *testing.T) {
 	text = d.ok(t, "dead", "show", "--consumer", "mails", "a#a-001", "--payload")
 	require.Contains(t, text, "it waits behind another dead letter")
 	require.Contains(t, text, "\n    {\"secret\":\"two coffees\"}\n")
+	undecodable := 0
 	for _, l := range d.letters(t, "--payload") {
 		if l.Raw == nil {
 			continue
 		}
+		undecodable++
 		require.Equal(t, `{"broken`, string(l.Raw))
 		require.Contains(t, d.ok(t, "dead", "show", "--consumer", "mails", l.ID), "8 bytes that cannot be decoded\n")
 		require.Contains(t, d.ok(t, "dead", "show", "--consumer", "mails", l.ID, "--payload"), "{\"broken\n")
 	}
+	require.Equal(t, 1, undecodable)
 	r := d.run(t, "dead", "show", "--consumer", "mails", "missing")
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.err, "no such dead letter")
@@ -132,6 +139,10 @@ func TestDeadLettersAreRedriven(t *testing.T) {
 	require.Equal(t, redriven{Asked: 3, Left: 3}, decode[redriven](t, r.out))
 	require.GreaterOrEqual(t, d.letters(t, "--id", "a#a-000")[0].Attempts, 2)
 	require.Contains(t, d.ok(t, "dead", "show", "--consumer", "mails", "a#a-000"), "redrive failed  20")
+
+	d.other.Store(true)
+	r = d.run(t, append(redrive, "--error", "to a-000", "--yes")...)
+	require.Equal(t, redriven{Asked: 1, Left: 1}, decode[redriven](t, r.out), "it has another error now, and is still there")
 
 	d.healed.Store(true)
 	require.Equal(t, redriven{Asked: 1, Gone: 1}, decode[redriven](t, d.ok(t, append(redrive, "--type", "ORDER_CREATED", "--error", "b-000", "--yes")...)))
