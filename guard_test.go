@@ -285,7 +285,6 @@ func TestALaterFenceTakesAClaimOver(t *testing.T) {
 		w := &inboxWorld{f.world}
 		require.NoError(t, w.inbox(t, w.DynamoDB).Create(t.Context()))
 		f.oneShard(t)
-		ids := f.put(t, "e", 1, 1)
 		// The first worker is cut off within its handler, which does not notice.
 		var mu sync.Mutex
 		runs := map[string]time.Time{}
@@ -312,6 +311,13 @@ func TestALaterFenceTakesAClaimOver(t *testing.T) {
 			require.NoError(t, err)
 			return run(t, worker)
 		}
+		others := &outbox.MemoryLeases{}
+		for range 3 { // their fences get higher
+			w := worker(&process{}, "of other leases", others, 0)
+			time.Sleep(5 * time.Second)
+			require.NoError(t, w.stop())
+		}
+		ids := f.put(t, "e", 1, 1)
 		p := &process{}
 		first := worker(p, "first", nil, 10*time.Minute)
 		time.Sleep(5 * time.Second)
@@ -327,7 +333,7 @@ func TestALaterFenceTakesAClaimOver(t *testing.T) {
 		p.mu.Unlock()
 		died := time.Now()
 
-		foreign := worker(&process{}, "of other leases", &outbox.MemoryLeases{}, 0)
+		foreign := worker(&process{}, "of other leases", others, 0)
 		time.Sleep(30 * time.Second)
 		second := worker(&process{}, "second", nil, 0)
 		f.await(t, "handled by the second", time.Minute, func() bool { return ran("second") })
@@ -565,4 +571,28 @@ func TestAnEventThatCannotBeClaimedIsNoDeadLetter(t *testing.T) {
 		require.NoError(t, consumer(w.DynamoDB).Process(t.Context(), created("1"), created("2"), created(ids[0])))
 		require.Len(t, f.handled, 3)
 	})
+}
+
+// A delivery whose context ends during the handler is completed or given back all the same; so is a claim of which nobody knows.
+func TestAClaimEndsThoughTheDeliveryWasCancelled(t *testing.T) {
+	w := newInboxWorld(t)
+	for id, result := range map[string]error{"good": nil, "bad": errors.New("down")} {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := &process{}
+		err := w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { cancel(); return result }).Process(ctx, created(id))
+		if result == nil {
+			require.NoError(t, err)
+			require.NotEmpty(t, text(w.mark(t, id), "handledAt"))
+		} else {
+			require.ErrorIs(t, err, result)
+			require.Nil(t, w.mark(t, id))
+		}
+	}
+	p := &process{fates: map[int]string{1: "answer lost"}}
+	c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.client(p, false))))
+	outbox.Handle(c, nothing)
+	require.ErrorContains(t, c.Process(t.Context(), created("lost")), "the event could not be claimed")
+	require.Equal(t, []string{"PutItem", "DeleteItem"}, p.calls())
+	require.Nil(t, w.mark(t, "lost"))
+	require.NoError(t, c.Process(t.Context(), created("lost")))
 }
