@@ -209,7 +209,7 @@ func (s *workerSim) stop(w *simWorker) {
 	if limit := simDrain + 2*time.Second + w.pausedSince(start); took > limit {
 		s.violate("I14: Run of %s returned after %v", w.name, took)
 	}
-	if poison := (*outbox.HandlerError)(nil); w.err != nil && !w.killed() && !(s.poison != "" && errors.As(w.err, &poison)) {
+	if poison := (*outbox.HandlerError)(nil); w.err != nil && !w.killed() && (s.poison == "" || !errors.As(w.err, &poison)) {
 		s.violate("Run of %s: %v", w.name, w.err)
 	}
 	for key, r := range s.running {
