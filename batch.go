@@ -17,8 +17,9 @@ type batch struct {
 	c          *Consumer
 	handlers   map[string]Handler
 	ctx        context.Context
-	failFast   bool // after a failure start nothing new, of any aggregate
-	redrive    bool // the records are dead letters: they are not parked, and not stored again
+	outer      context.Context // what ctx was made of, for bookkeeping after it has ended
+	failFast   bool            // after a failure start nothing new, of any aggregate
+	redrive    bool            // the records are dead letters: they are not parked, and not stored again
 	hasFailed  atomic.Bool
 	deliveries []delivery
 	keys       []uint64
@@ -61,7 +62,7 @@ func RecordFromContext(ctx context.Context) (r Record, ok bool) {
 
 // newBatch returns a batch of n empty deliveries.
 func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
-	b := &batch{c: c, handlers: *c.handlers.Load(), ctx: ctx, failFast: failFast}
+	b := &batch{c: c, handlers: *c.handlers.Load(), ctx: ctx, outer: ctx, failFast: failFast}
 	switch n {
 	case 0:
 	case 1:
@@ -109,7 +110,7 @@ func (b *batch) Do(i int) lanes.Next {
 	} else if !b.c.divert(b.ctx, b.handlers, d) {
 		b.c.handle(b.handlers, d, i)
 		if !d.finished {
-			b.c.giveUpOn(b.ctx, d)
+			b.c.giveUpOn(b.ctx, b.outer, d)
 		}
 	}
 	if d.finished {

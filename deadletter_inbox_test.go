@@ -188,7 +188,7 @@ func TestARedriveDoesNotCountWaitingForAClaim(t *testing.T) {
 		<-started
 		result, err := a.letters.Redrive(t.Context(), a.consumer(t, false), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 		require.NoError(t, err)
-		require.Equal(t, outbox.RedriveResult{Failed: 1}, result)
+		require.Equal(t, outbox.RedriveResult{Busy: 1}, result)
 		after, err := a.letters.Get(t.Context(), "order-1#1")
 		require.NoError(t, err)
 		require.Equal(t, before, after)

@@ -137,7 +137,7 @@ func (i *Inbox) commit(ctx context.Context, w *Writer, e inbox.Event, effects Ef
 // unlessHandled returns err unless the event was handled: then the failure comes from what was done before, and is none.
 func (i *Inbox) unlessHandled(ctx context.Context, e inbox.Event, err error) error {
 	if ctx.Err() != nil {
-		return err // whoever delivers the event again will know
+		return &undecidedError{err, ctx.Err()} // whoever delivers the event again will know
 	}
 	looked := i.table.Look(ctx, e, time.Now())
 	switch {

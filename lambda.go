@@ -23,9 +23,11 @@ import (
 //
 // See https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html.
 func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	outer := ctx
 	ctx, cancel := c.beforeDeadline(ctx)
 	defer cancel()
 	b := c.newBatch(ctx, 0, true)
+	b.outer = outer
 	rest, err := b.decode(payload)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: Invoke: the payload is no event of Kinesis or DynamoDB Streams: %w", err)

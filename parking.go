@@ -130,12 +130,15 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	return true
 }
 
-// giveUpOn makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker.
-func (c *Consumer) giveUpOn(ctx context.Context, d *delivery) {
+// giveUpOn makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker. In Lambda, outer is
+// the invocation's context, which ends after ctx.
+func (c *Consumer) giveUpOn(ctx, outer context.Context, d *delivery) {
 	if c.dead == nil || !isAttempt(d.err) || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	ctx = context.WithoutCancel(ctx) // the deadline leaves a margin
+	if ctx = outer; outer.Err() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
 	n := 1
 	if !errors.Is(d.err, ErrPermanent) && c.dead.attempts > 1 {
 		counting, cancel := context.WithTimeout(ctx, storeTimeout)

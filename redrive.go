@@ -24,7 +24,7 @@ type RedriveOptions struct {
 type RedriveResult struct {
 	Redriven int // handled and removed; in a dry run, those that would be tried
 	Failed   int // the handler failed again: they stay, with the new error, and those behind them stay too
-	Busy     int // aggregates, or letters without one, that somebody else redrives at the moment
+	Busy     int // aggregates, or letters without one, that were left as they are: somebody else redrives them, or could not be tried
 }
 
 // claimTime is how long a claim on an aggregate or a letter lasts, and so how long a handler may take in a redrive. It is
@@ -141,7 +141,9 @@ func (t *DeadLetterTable) redriveRequested(ctx, handlers context.Context, c *Con
 			break
 		}
 		r.start(request.LetterID, func() {
-			if err := t.store.Answered(context.WithoutCancel(ctx), request); err != nil {
+			ctx, cancel := detached(ctx)
+			defer cancel()
+			if err := t.store.Answered(ctx, request); err != nil {
 				r.fail(fmt.Errorf("outbox: %w", err))
 			}
 		})
@@ -199,7 +201,8 @@ func (r *redriver) count(add func(*RedriveResult)) {
 	}
 }
 
-// start redrives a letter, or with "<lane>#" a whole lane, when there is a place. then are called if it was not busy.
+// start redrives a letter, or with "<lane>#" a whole lane, when there is a place. then are called if that is done, by whomever, or
+// ended with a handler that failed; not if it was cut short.
 func (r *redriver) start(id string, then ...func()) {
 	select {
 	case r.free <- struct{}{}:
@@ -221,15 +224,25 @@ func (r *redriver) start(id string, then ...func()) {
 	})
 }
 
+// outcome is what became of a letter.
+type outcome int
+
+const (
+	handled  outcome = iota // or gone
+	failed                  // the handler was called, and it stays
+	cutShort                // no handler was called, or it was cut off
+)
+
 // lane redrives the letters of a lane up to the one with the id, or the only one of a letter without a lane. It reports
-// whether nobody else was at it.
-func (r *redriver) lane(id string) (bool, error) {
+// whether there is no need to do it again.
+func (r *redriver) lane(id string) (answered bool, err error) {
 	store, lane := r.t.store, deadletter.LaneOf(id)
 	if r.opts.DryRun {
-		return true, r.each(lane, id, func(*deadletter.Letter) (bool, error) {
+		_, _, err := r.each(lane, id, func(*deadletter.Letter) (outcome, error) {
 			r.count(func(n *RedriveResult) { n.Redriven++ })
-			return true, nil
+			return handled, nil
 		})
+		return true, err
 	}
 	claim, err := store.Claim(r.ctx, id, ids.New(), time.Now().Add(claimTime))
 	switch {
@@ -242,23 +255,20 @@ func (r *redriver) lane(id string) (bool, error) {
 		return false, nil
 	}
 	defer func() {
-		if err := claim.Release(context.WithoutCancel(r.ctx)); err != nil {
+		ctx, cancel := detached(r.ctx)
+		defer cancel()
+		if err := claim.Release(ctx); err != nil {
 			r.c.logger.WarnContext(r.ctx, "outbox: a claim on dead letters is not released, it ends by itself", "deadLetter", id, "error", err)
 		}
 	}()
 	for {
-		letters, complete := 0, true
-		err := r.each(lane, id, func(l *deadletter.Letter) (goOn bool, err error) {
-			letters++
-			complete, err = r.letter(claim, l)
-			return complete, err
-		})
-		if err != nil || !complete || r.ctx.Err() != nil || lane == "" {
-			return true, err
+		letters, last, err := r.each(lane, id, func(l *deadletter.Letter) (outcome, error) { return r.letter(claim, l) })
+		if err != nil || last != handled || lane == "" {
+			return last != cutShort, err
 		}
 		closed, err := store.Close(r.ctx, lane)
 		if err != nil {
-			return true, fmt.Errorf("outbox: %w", err)
+			return false, fmt.Errorf("outbox: %w", err)
 		}
 		if closed || letters == 0 || id != lane+"#" {
 			return true, nil
@@ -267,64 +277,91 @@ func (r *redriver) lane(id string) (bool, error) {
 	}
 }
 
-// each calls do for the letters of a lane, in order, up to the one with the id, or for that one alone, until it returns false.
-func (r *redriver) each(lane, id string, do func(*deadletter.Letter) (bool, error)) error {
-	if lane == "" {
+// detached is for what has to be done even when ctx has ended.
+func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+}
+
+// each calls do for the letters of a lane, in order, up to the one with the id, or for that one alone, until one is not handled. It
+// returns how many there were, and what became of the last one. If the letter with the id is gone, there are none.
+func (r *redriver) each(lane, id string, do func(*deadletter.Letter) (outcome, error)) (n int, last outcome, err error) {
+	var until *deadletter.Letter
+	if lane == "" || id != lane+"#" {
 		l, err := r.t.store.Get(r.ctx, id)
 		switch {
 		case errors.Is(err, deadletter.ErrMissing):
-			return nil
+			return 0, handled, nil
 		case err != nil:
-			return fmt.Errorf("outbox: %w", err)
+			return 0, cutShort, fmt.Errorf("outbox: %w", err)
 		}
-		_, err = do(&l)
-		return err
+		until = &l
+	}
+	if lane == "" {
+		last, err := do(until)
+		return 1, last, err
 	}
 	for l, err := range r.t.store.Letters(r.ctx, lane) {
 		if err != nil {
-			return fmt.Errorf("outbox: %w", err)
+			return n, cutShort, fmt.Errorf("outbox: %w", err)
 		}
-		if goOn, err := do(&l); !goOn || err != nil || l.ID == id {
-			return err
+		if until != nil && l.After(until) {
+			break
+		}
+		n++
+		if last, err := do(&l); err != nil || last != handled {
+			return n, last, err
 		}
 	}
-	return nil
+	return n, handled, nil
 }
 
-// letter hands one letter to its handler and removes it. False means that those behind it have to wait.
-func (r *redriver) letter(claim *deadletter.Claim, l *deadletter.Letter) (bool, error) {
+// letter hands one letter to its handler and removes it, if it is still there.
+func (r *redriver) letter(claim *deadletter.Claim, l *deadletter.Letter) (outcome, error) {
 	if !r.pace() {
-		return false, nil
+		return cutShort, nil
 	}
 	kept, err := claim.Extend(r.ctx, time.Now().Add(claimTime))
-	if err != nil {
-		return false, fmt.Errorf("outbox: %w", err)
-	}
-	if !kept {
+	switch {
+	case errors.Is(err, deadletter.ErrMissing): // the last letters were discarded
+		return handled, nil
+	case err != nil:
+		return cutShort, fmt.Errorf("outbox: %w", err)
+	case !kept:
 		r.count(func(n *RedriveResult) { n.Busy++ })
-		return false, nil
+		return cutShort, nil
+	}
+	// It was read before the claim was renewed.
+	switch now, err := r.t.store.Get(r.ctx, l.ID); {
+	case errors.Is(err, deadletter.ErrMissing):
+		return handled, nil
+	case err != nil:
+		return cutShort, fmt.Errorf("outbox: %w", err)
+	default:
+		l = &now
 	}
 	ctx, cancel := context.WithDeadline(r.handlers, claim.Until.Add(-claimMargin))
 	defer cancel()
-	handled := r.c.redrive(ctx, l)
-	after := context.WithoutCancel(r.handlers)
+	started, failure := r.c.redrive(ctx, l)
+	after, cancelAfter := detached(r.handlers)
+	defer cancelAfter()
 	switch {
-	case handled == nil:
+	case failure == nil:
 		if _, err := r.t.store.Remove(after, l); err != nil {
-			return false, fmt.Errorf("outbox: %w", err)
+			return cutShort, fmt.Errorf("outbox: %w", err)
 		}
 		r.count(func(n *RedriveResult) { n.Redriven++ })
-		return true, nil
+		return handled, nil
 	case r.handlers.Err() != nil: // a cut off attempt is none
-		return false, nil
+		return cutShort, nil
+	case !started || !isAttempt(failure):
+		r.count(func(n *RedriveResult) { n.Busy++ })
+		return cutShort, nil
 	}
-	if isAttempt(handled) {
-		if err := r.t.store.Tried(after, l, handled.Error()); err != nil {
-			return false, fmt.Errorf("outbox: %w", err)
-		}
+	if err := r.t.store.Tried(after, l, failure.Error()); err != nil {
+		return cutShort, fmt.Errorf("outbox: %w", err)
 	}
 	r.count(func(n *RedriveResult) { n.Failed++ })
-	return false, nil
+	return failed, nil
 }
 
 // pace waits until the next letter may begin. False means that ctx has ended.
@@ -348,39 +385,41 @@ func (r *redriver) pace() bool {
 	return r.ctx.Err() == nil
 }
 
-// redrive hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled.
-func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) error {
+// redrive hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled. started
+// is false if there was no place for the handler in time.
+func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) (started bool, err error) {
 	r := asRecord(&l.Event)
 	if l.Raw != nil {
 		from := r
 		reason, malformed := decodeRecord(&r, l.Raw, c.layout, c.tables, nil)
 		switch {
 		case malformed != nil:
-			return malformed
+			return true, malformed
 		case reason != 0:
-			return reason
+			return true, reason
 		}
 		r.StreamARN, r.ShardID, r.SequenceNumber = from.StreamARN, from.ShardID, from.SequenceNumber
 	}
 	b := c.newBatch(ctx, 1, false)
 	b.redrive = true
 	if _, known := b.handlers[r.Type]; !known {
-		return fmt.Errorf("event type %q has no handler", r.Type)
+		return true, fmt.Errorf("event type %q has no handler", r.Type)
 	}
 	if !c.ours(r.Table) {
-		return fmt.Errorf("table %q is not one of WithTables", r.Table)
+		return true, fmt.Errorf("table %q is not one of WithTables", r.Table)
 	}
 	b.deliveries[0].record = r
 	if err := b.run(); err != nil {
-		return err
+		return false, err
 	}
-	if failed := b.result(ctx.Err()); failed != nil {
-		if len(failed.Failures) > 0 {
-			return failed.Failures[0].Err
-		}
-		return failed
+	switch unfinished := b.result(ctx.Err()); {
+	case unfinished == nil:
+		return true, nil
+	case len(unfinished.Failures) > 0:
+		return true, unfinished.Failures[0].Err
+	default:
+		return false, unfinished
 	}
-	return nil
 }
 
 // redriveEvery is how often a Worker looks for requests.

@@ -349,3 +349,119 @@ func TestAWorkerRedrivesOnRequest(t *testing.T) {
 		require.Empty(t, scan.Items)
 	})
 }
+
+// A redrive that was asked for and is cut short stays asked for.
+func TestARequestOutlivesARedriveThatIsCutShort(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t)
+		defer o.Close()
+		o.bury(t, 1, 4)
+		o.repair()
+		_, err := o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		c := newConsumer(t)
+		outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { cancel(); return nil })
+		_, err = o.letters.RedriveRequested(ctx, c)
+		require.ErrorIs(t, err, context.Canceled)
+		pending, err := o.letters.PendingRedrives(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, pending)
+		_, err = o.letters.RedriveRequested(t.Context(), o.consumer(t))
+		require.NoError(t, err)
+		require.Empty(t, rowsOf(t, o, "letters"))
+	})
+}
+
+// A letter that is gone takes nobody along, whoever removed it and whenever.
+func TestARedriveOfALetterThatIsGone(t *testing.T) {
+	o := newOffice(t)
+	o.bury(t, 1, 4)
+	o.repair()
+	_, err := o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{ID: "agg0#0-1"})
+	require.NoError(t, err)
+	require.NoError(t, o.letters.Discard(t.Context(), "agg0#0-1"))
+	done, err := o.letters.RedriveRequested(t.Context(), o.consumer(t))
+	require.NoError(t, err)
+	require.Zero(t, done)
+	pending, err := o.letters.PendingRedrives(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, pending)
+
+	c := newConsumer(t) // its first handler discards the next letter
+	outbox.HandleType(c, "T", func(ctx context.Context, e outbox.Event[struct{}]) error {
+		if e.ID == "poison0-0" {
+			require.NoError(t, o.letters.Discard(ctx, "agg0#0-2"))
+		}
+		return o.handle(ctx, e)
+	})
+	done, err = o.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+	require.NoError(t, err)
+	require.Equal(t, outbox.RedriveResult{Redriven: 2}, done)
+	require.Equal(t, []string{"poison0-0", "0-3"}, o.handled)
+}
+
+// A redrive whose claim ran out while it waited for its pace, and that another one has overtaken, ends there.
+func TestAClaimThatRanOutIsNotTakenAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t)
+		defer o.Close()
+		o.bury(t, 1, 4)
+		o.repair()
+		slow := make(chan outbox.RedriveResult)
+		go func() {
+			done, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{PerSecond: 1.0 / 66})
+			require.NoError(t, err)
+			slow <- done
+		}()
+		time.Sleep(63 * time.Second)
+		done, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{ID: "agg0#0-2"}, outbox.RedriveOptions{})
+		require.NoError(t, err)
+		require.Equal(t, outbox.RedriveResult{Redriven: 2}, done)
+		require.Equal(t, outbox.RedriveResult{Redriven: 1, Busy: 1}, <-slow)
+		require.Equal(t, []string{"poison0-0", "0-1", "0-2"}, o.handled)
+	})
+}
+
+// A letter whose handler finds no place in time was not tried.
+func TestALetterThatIsNotStartedIsNoAttempt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t)
+		defer o.Close()
+		o.bury(t, 1, 1)
+		o.repair()
+		c := newConsumer(t, outbox.WithConcurrency(1))
+		outbox.HandleType(c, "T", o.handle)
+		outbox.HandleType(c, "SLOW", func(context.Context, outbox.Event[struct{}]) error { time.Sleep(2 * time.Minute); return nil })
+		slow := make(chan error)
+		go func() { slow <- c.Process(t.Context(), outbox.Record{ID: "s", Type: "SLOW"}) }()
+		time.Sleep(time.Second)
+		done, err := o.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+		require.NoError(t, err)
+		require.Equal(t, outbox.RedriveResult{Busy: 1}, done)
+		l, err := o.letters.Get(t.Context(), "agg0#poison0-0")
+		require.NoError(t, err)
+		require.Equal(t, 1, l.Attempts)
+		require.Equal(t, "the printer is on fire", l.Error)
+		require.NoError(t, <-slow)
+	})
+}
+
+// Two events with one id, of two types or tables, are two dead letters.
+func TestTheSameIDOfAnotherEventIsAnotherDeadLetter(t *testing.T) {
+	o := newOffice(t)
+	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)))
+	for _, eventType := range []string{"T", "U"} {
+		outbox.HandleType(c, eventType, func(context.Context, outbox.Event[struct{}]) error { return errors.New("no") })
+	}
+	large := []byte(`{"x":"` + strings.Repeat("x", 380<<10) + `"}`)
+	for range 2 {
+		for _, r := range []outbox.Record{
+			{ID: "1", Type: "T", AggregateID: "a", Table: "x"}, {ID: "1", Type: "U", AggregateID: "a", Table: "x"}, {ID: "1", Type: "T", AggregateID: "a", Table: "y"},
+			{ID: "2", Type: "T", Payload: large}, {ID: "2", Type: "U", Payload: large[:len(large)-1]},
+		} {
+			require.NoError(t, c.Process(t.Context(), r))
+		}
+	}
+	require.Len(t, o.ids(t), 5)
+}

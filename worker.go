@@ -102,10 +102,11 @@ func newWorker(caller string, noClient bool, stream string, c *Consumer, leases 
 // timeout, stores the checkpoints, and releases its leases, so that other workers go on at once and handle nothing twice. It
 // returns only when no handler runs: nil, or an error if it stopped by itself.
 //
-// It stops by itself, in the same good order, for an event that cannot be handled: a handler returned a Permanent error, failed
-// too often (WithHandlerRetry) or ended its goroutine, or a record cannot be decoded. Nothing from that record on is started in
-// its shard, and what is finished without a gap before it is stored. The error, a *HandlerError, says which record it is; the
-// next Run meets it again. Nothing is skipped. If several shards meet such a record at once, the others are in the log.
+// Without WithDeadLetters it stops by itself, in the same good order, for an event that cannot be handled: a handler returned a
+// Permanent error, failed too often (WithHandlerRetry) or ended its goroutine, or a record cannot be decoded. Nothing from that
+// record on is started in its shard, and what is finished without a gap before it is stored. The error, a *HandlerError, says
+// which record it is; the next Run meets it again. Nothing is skipped. If several shards meet such a record at once, the others
+// are in the log.
 //
 // Throttling, outages of the stream or the lease table, and lost leases do not end Run: it goes on when they end. A missing
 // lease table ends it at the start. Run must not be called again while it runs.

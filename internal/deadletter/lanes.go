@@ -86,18 +86,22 @@ func (s *Store) Claim(ctx context.Context, letterID, token string, until time.Ti
 	if lane := LaneOf(letterID); lane != "" {
 		c.key = key(s.lanes(), lane)
 	}
-	ok, err := c.Extend(ctx, until)
+	const free = "attribute_exists(#id) AND (attribute_not_exists(#claim) OR #claim = :me OR #claimUntil < :now)"
+	ok, err := c.take(ctx, free, rows.Item{":now": rows.Millis(time.Now())}, until)
 	if !ok {
 		return nil, err
 	}
 	return c, nil
 }
 
-// Extend makes the claim last longer. False means that somebody else has it.
+// Extend makes the claim last longer. False means that it is lost: it had ended, and somebody else has or had it.
 func (c *Claim) Extend(ctx context.Context, until time.Time) (bool, error) {
-	const condition = "attribute_exists(#id) AND (attribute_not_exists(#claim) OR #claim = :me OR #claimUntil < :now)"
-	ok, err := c.update(ctx, condition, "SET #claim = :me, #claimUntil = :until",
-		rows.Item{":now": rows.Millis(time.Now()), ":until": rows.Millis(until)})
+	return c.take(ctx, "#claim = :me", rows.Item{}, until)
+}
+
+func (c *Claim) take(ctx context.Context, condition string, values rows.Item, until time.Time) (bool, error) {
+	values[":until"] = rows.Millis(until)
+	ok, err := c.update(ctx, condition, "SET #claim = :me, #claimUntil = :until", values)
 	if ok {
 		c.Until = until
 	}

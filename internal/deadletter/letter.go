@@ -17,6 +17,7 @@
 package deadletter
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -109,6 +110,11 @@ func (s *Store) orderOf(l *Letter) string {
 		s.mu.Unlock()
 	}
 	return strings.Repeat("0", digits-len(n)) + n
+}
+
+// After reports whether l comes after other in their lane.
+func (l *Letter) After(other *Letter) bool {
+	return cmp.Or(strings.Compare(l.order, other.order), strings.Compare(l.ID, other.ID)) > 0
 }
 
 // body is what may be too large for one row.

@@ -88,6 +88,12 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (bool, error) {
 	if err != nil {
 		return false, s.failed("store "+l.ID, err)
 	}
+	if len(parts) > 0 { // they must not replace those of a letter that is there
+		if there, err := s.there(ctx, l); there || err != nil {
+			return there, err
+		}
+		row["id"] = rows.S(l.ID)
+	}
 	for i, data := range parts {
 		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,
 			Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(partID(l.ID, i)), "data": rows.B(data)}})
@@ -95,18 +101,58 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (bool, error) {
 			return false, s.failed("store a part of "+l.ID, err)
 		}
 	}
-	const isNew = "attribute_not_exists(#id)"
+	for {
+		stored, isNew, err := s.insert(ctx, l, row, behind)
+		if err != nil || isNew || !stored {
+			return stored, err
+		}
+		id := l.ID
+		if there, err := s.there(ctx, l); there || err != nil {
+			return there, err
+		}
+		if l.ID == id {
+			continue // it was removed meanwhile
+		}
+		row["id"] = rows.S(l.ID)
+	}
+}
+
+// there reports whether the letter's event is one already. If another event with its id is, the letter gets another key.
+func (s *Store) there(ctx context.Context, l *Letter) (bool, error) {
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.letters(), l.ID), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return false, s.failed("read "+l.ID, err)
+	}
+	if out.Item == nil {
+		return false, nil
+	}
+	have := read(out.Item)
+	if have.Event.Type == l.Event.Type && have.Event.Table == l.Event.Table {
+		return true, nil
+	}
+	other := l.id() + "~" + hash(l.Event.Type + "\x00" + l.Event.Table)[:16]
+	if l.ID == other {
+		return true, nil
+	}
+	l.ID = other
+	return s.there(ctx, l)
+}
+
+// insert stores a letter's row. stored is false if it was to stand behind others and there are none; isNew is false if a letter with
+// its key is there.
+func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind bool) (stored, isNew bool, err error) {
+	const free = "attribute_not_exists(#id)"
 	lane := LaneOf(l.ID)
 	if lane == "" {
 		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: row,
-			ConditionExpression: aws.String(isNew), ExpressionAttributeNames: rows.Names(isNew)})
+			ConditionExpression: aws.String(free), ExpressionAttributeNames: rows.Names(free)})
 		if conditionFailed(err) {
-			return true, nil
+			return true, false, nil
 		}
 		if err != nil {
-			return false, s.failed("store "+l.ID, err)
+			return false, false, s.failed("store "+l.ID, err)
 		}
-		return true, nil
+		return true, true, nil
 	}
 	const count = "SET #aggregateId = :aggregate ADD #letters :one"
 	update := &types.Update{TableName: &s.table, Key: key(s.lanes(), lane), UpdateExpression: aws.String(count),
@@ -117,14 +163,14 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (bool, error) {
 		update.ConditionExpression, update.ExpressionAttributeNames = aws.String(parked), rows.Names(count, parked)
 	}
 	at, err := s.transact(ctx, types.TransactWriteItem{Put: &types.Put{TableName: &s.table, Item: row,
-		ConditionExpression: aws.String(isNew), ExpressionAttributeNames: rows.Names(isNew)}}, types.TransactWriteItem{Update: update})
+		ConditionExpression: aws.String(free), ExpressionAttributeNames: rows.Names(free)}}, types.TransactWriteItem{Update: update})
 	switch {
 	case err != nil:
-		return false, s.failed("store "+l.ID, err)
+		return false, false, s.failed("store "+l.ID, err)
 	case at == 1:
-		return false, nil
+		return false, false, nil
 	}
-	return true, nil
+	return true, at < 0, nil
 }
 
 func partID(letter string, i int) string { return fmt.Sprintf("%s#%04d", letter, i) }
