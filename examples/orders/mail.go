@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
 // Mail is a confirmation that was sent.
@@ -27,8 +27,8 @@ type mailbox struct {
 	sent  map[string]bool
 }
 
-// Confirm sends the confirmation of an order.
-func (m *mailbox) Confirm(ctx context.Context, key string, order OrderCreated) error {
+// Confirm implements service.Mailer.
+func (m *mailbox) Confirm(ctx context.Context, key string, order service.OrderCreated) error {
 	if m.takes > 0 {
 		sleep(ctx, m.takes)
 		if ctx.Err() != nil {
@@ -66,11 +66,4 @@ func (m *mailbox) all() []Mail {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]Mail{}, m.mails...) // never nil, so that no mail is [] in JSON
-}
-
-// confirmOrders registers the handler that confirms every new order.
-func confirmOrders(consumer *outbox.Consumer, mailer *mailbox) {
-	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderCreated]) error {
-		return mailer.Confirm(ctx, e.ID, e.Data)
-	})
 }

@@ -5,6 +5,8 @@
 // SDK's configuration names (credentials, region, AWS_ENDPOINT_URL), and -role api and -role worker make processes of their
 // own of its two halves: any number of workers share the stream through a lease table. The command localaws serves an AWS to
 // all of them.
+//
+// What runs on AWS is not this program but those in cmd, which are made of the same package service. README.md says how.
 package main
 
 import (
@@ -24,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
 func main() {
@@ -49,7 +52,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	confirmOrders(consumer, mails)
+	service.ConfirmOrders(consumer, mails)
 	switch {
 	case !set.aws:
 		return runEmbedded(ctx, set, consumer, mails, out)
@@ -176,14 +179,16 @@ func serveAPI(ctx context.Context, set settings, aws cloud, listener net.Listene
 	return serve(ctx, listener, handler)
 }
 
-// newAPI builds the HTTP side.
+// newAPI builds the HTTP side, with the confirmations of this process at /mails, if wanted.
 func newAPI(client *dynamodb.Client, mails *mailbox, showMails bool) (http.Handler, error) {
-	writer, err := outbox.NewWriter(client, eventsTable, outbox.WithHeaders(traceHeaders), outbox.WithTTL(eventsKept))
-	if err != nil {
-		return nil, err
+	handler, err := service.NewAPI(client, service.Config{OrdersTable: ordersTable, EventsTable: eventsTable})
+	if err != nil || !showMails {
+		return handler, err
 	}
-	a := &api{orders: client, writer: writer, mails: mails}
-	return a.routes(showMails), nil
+	mux := http.NewServeMux()
+	mux.Handle("/", handler)
+	mux.HandleFunc("GET /mails", func(w http.ResponseWriter, _ *http.Request) { service.Answer(w, http.StatusOK, mails.all()) })
+	return mux, nil
 }
 
 // serve answers requests until ctx ends, and then lets the ones under way finish.
