@@ -158,7 +158,7 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 // a handler: like http.ServeMux, at start and not at the first event.
 //
 // h gets a context that carries the record (RecordFromContext) and ends when the call of Process or Invoke must end. If it
-// returns an error or panics, the event counts as not handled. It may be called again for the same event.
+// returns an error or panics, the event counts as not handled. It may be called again for the same event; see WithInbox and HandleTx.
 func Handle[T Payload](c *Consumer, h func(context.Context, Event[T]) error) {
 	HandleType(c, typeNamedBy[T]("Handle"), h)
 }

@@ -415,3 +415,26 @@ func rowsOf(t *testing.T, o *office, table string) []string {
 	}
 	return ids
 }
+
+// An outage of the inbox is no attempt at the events: they are not dead letters when it ends.
+func TestAnOutageOfTheInboxMakesNoDeadLetters(t *testing.T) {
+	o := newOffice(t)
+	inbox, err := outbox.NewInbox(o.DynamoDB, "inbox", "mails")
+	require.NoError(t, err)
+	require.NoError(t, inbox.Create(t.Context()))
+	writer, err := outbox.NewWriter(o.DynamoDB, "events")
+	require.NoError(t, err)
+	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithInbox(inbox))
+	outbox.HandleType(c, "T", o.handle)
+	outbox.HandleTxType(c, writer, "U", func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) { return outbox.Effects{}, nil })
+	guarded, transactional := rec("1", "a"), rec("2", "b")
+	transactional.Type = "U"
+	for _, r := range []outbox.Record{guarded, transactional} {
+		require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: "PutItem", Probability: 1}))
+		require.Error(t, c.Process(t.Context(), r))
+		o.StopFaults()
+		require.Empty(t, o.ids(t))
+		require.NoError(t, c.Process(t.Context(), r))
+	}
+	require.Equal(t, []string{"1"}, o.handled)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -61,7 +62,7 @@ func (c *Consumer) claimed(ctx context.Context, r Record, e inbox.Event, next Ha
 		if !answered(err) {
 			c.release(outer, e, claim.Owner) // it may have been written all the same
 		}
-		return err
+		return &tableError{fmt.Errorf("outbox: the event could not be claimed: %w", err)}
 	}
 	succeeded := false
 	defer func() { // also when the handler panics or ends its goroutine

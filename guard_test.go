@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -132,12 +133,14 @@ func TestAClaimedEventWaits(t *testing.T) {
 		w := newInboxWorld(t)
 		defer w.Close()
 		started, finish := make(chan struct{}), make(chan struct{})
+		end := sync.OnceFunc(func() { close(finish) })
+		defer end()
 		slow := w.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error {
 			close(started)
 			<-finish
 			return nil
 		})
-		done := make(chan error)
+		done := make(chan error, 1)
 		go func() { done <- slow.Process(t.Context(), created("1")) }()
 		<-started
 		time.Sleep(10 * time.Second)
@@ -154,7 +157,11 @@ func TestAClaimedEventWaits(t *testing.T) {
 		for _, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{count("1")}}} {
 			require.ErrorIs(t, w.tx(t, &process{}, always(effects)).Process(t.Context(), created("1")), outbox.ErrClaimed, "HandleTx heeds a claim")
 		}
-		close(finish)
+		failing := w.tx(t, &process{}, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
+			return outbox.Effects{}, errors.New("down")
+		})
+		require.ErrorContains(t, failing.Process(t.Context(), created("1")), "down", "a claim is no mark")
+		end()
 		require.NoError(t, <-done)
 		require.NoError(t, other.Process(t.Context(), created("1")))
 		w.requireRows(t, 0, 0)
@@ -308,7 +315,13 @@ func TestALaterFenceTakesAClaimOver(t *testing.T) {
 		p := &process{}
 		first := worker(p, "first", nil, 10*time.Minute)
 		time.Sleep(5 * time.Second)
-		require.Contains(t, runs, "first")
+		ran := func(name string) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			_, ok := runs[name]
+			return ok
+		}
+		require.True(t, ran("first"))
 		p.mu.Lock()
 		p.dead = true
 		p.mu.Unlock()
@@ -317,17 +330,14 @@ func TestALaterFenceTakesAClaimOver(t *testing.T) {
 		foreign := worker(&process{}, "of other leases", &outbox.MemoryLeases{}, 0)
 		time.Sleep(30 * time.Second)
 		second := worker(&process{}, "second", nil, 0)
-		f.await(t, "handled by the second", time.Minute, func() bool {
-			mu.Lock()
-			defer mu.Unlock()
-			_, ok := runs["second"]
-			return ok
-		})
-		require.NotContains(t, runs, "of other leases", "fences of other leases are other numbers")
+		f.await(t, "handled by the second", time.Minute, func() bool { return ran("second") })
+		require.False(t, ran("of other leases"), "fences of other leases are other numbers")
+		mu.Lock()
 		require.Less(t, runs["second"].Sub(died), 2*time.Minute)
 		require.Equal(t, text(claims["first"], "shard"), text(claims["second"], "shard"))
 		require.Contains(t, text(claims["second"], "shard"), "leases#mails#events#shardId-")
 		require.Less(t, text(claims["first"], "fence"), text(claims["second"], "fence"))
+		mu.Unlock()
 		f.await(t, "marked", time.Minute, func() bool { return text(w.mark(t, ids[0]), "handledAt") != "" })
 		require.NoError(t, second.stop())
 		require.NoError(t, foreign.stop())
@@ -507,5 +517,52 @@ func TestAnAbandonedClaimGivesWay(t *testing.T) {
 			require.NoError(t, c.Process(t.Context(), created(id)))
 			require.NotEmpty(t, text(w.mark(t, id), "handledAt"))
 		}
+	})
+}
+
+// forbidden may not write.
+type forbidden struct{ *dynamodb.Client }
+
+func (forbidden) PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	return nil, &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "no permission"}
+}
+
+// Where the handler did not run, nothing has failed that a dead letter could be about.
+func TestAnEventThatCannotBeClaimedIsNoDeadLetter(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		w := &inboxWorld{f.world}
+		require.NoError(t, w.inbox(t, w.DynamoDB).Create(t.Context()))
+		letters, err := outbox.NewDeadLetterTable(w.DynamoDB, "letters", "mails")
+		require.NoError(t, err)
+		require.NoError(t, letters.Create(t.Context()))
+		consumer := func(client outbox.InboxClient) *outbox.Consumer {
+			c := newConsumer(t, outbox.WithInbox(w.inbox(t, client)), outbox.WithDeadLetters(letters, outbox.WithMaxAttempts(1)))
+			outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.handled[e.ID]++
+				return nil
+			})
+			return c
+		}
+		_ = w.guard(t, &process{killAt: 2}, nothing).Process(t.Context(), created("1"))
+		for range 3 {
+			require.ErrorIs(t, consumer(w.DynamoDB).Process(t.Context(), created("1")), outbox.ErrClaimed)
+			require.ErrorContains(t, consumer(forbidden{w.DynamoDB}).Process(t.Context(), created("2")), "the event could not be claimed: inbox table inbox")
+		}
+		worker, err := outbox.NewWorker(f.Kinesis, "events", consumer(forbidden{w.DynamoDB}), f.leases, outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 1}))
+		require.NoError(t, err)
+		ids := f.put(t, "e", 1, 1)
+		running := run(t, worker)
+		time.Sleep(time.Minute)
+		require.NoError(t, running.stop())
+		for l, err := range letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+			t.Fatalf("a dead letter: %v, %v", l, err)
+		}
+		require.Empty(t, f.handled)
+		require.NoError(t, consumer(w.DynamoDB).Process(t.Context(), created("1"), created("2"), created(ids[0])))
+		require.Len(t, f.handled, 3)
 	})
 }

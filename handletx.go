@@ -28,8 +28,8 @@ type Effects struct {
 // as another run of it.
 //
 // A delivery of an event that was handled before is a success without effects, even if h or a condition of its Writes fails this time:
-// after such an error the mark is looked at, with one consistent read. If that read fails, too, the error has both. An event that this
-// process has handled costs neither a run of h nor a call. Without writes and events, the mark alone is written, with one conditional
+// after such an error the mark is looked at, with one consistent read. If that read fails, too, the error matches both, and is not
+// permanent. An event that this process has handled costs neither a run of h nor a call. Without writes and events, the mark alone is written, with one conditional
 // write.
 //
 // A condition of h's Writes that fails although the event was not handled is the delivery's error (ErrConditionFailed), like everything
@@ -91,7 +91,10 @@ func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (
 		}
 	case len(effects.Writes)+len(effects.Events) == 0:
 		if err := i.table.MarkAlone(ctx, e, time.Now()); err != nil && !errors.Is(err, inbox.ErrHandled) {
-			return inboxError(err)
+			if err := inboxError(err); errors.Is(err, ErrClaimed) || errors.Is(err, ErrPermanent) {
+				return err
+			}
+			return &tableError{err}
 		}
 	default:
 		if err := i.commit(ctx, w, e, effects); err != nil {
@@ -149,5 +152,21 @@ func (i *Inbox) unlessHandled(ctx context.Context, e inbox.Event, err error) err
 	if other := inboxError(looked); errors.Is(other, ErrPermanent) {
 		return errors.Join(other, err)
 	}
-	return errors.Join(err, fmt.Errorf("outbox: whether the event was handled before is not known: %w", looked))
+	return &undecidedError{err, looked}
+}
+
+// undecidedError is a failure that may come from what was done before. It matches what both errors do, except that it is not permanent:
+// another look may find the mark.
+type undecidedError struct{ err, looked error }
+
+func (e *undecidedError) Error() string {
+	return fmt.Sprintf("%v; outbox: whether the event was handled before is not known: %v", e.err, e.looked)
+}
+
+func (e *undecidedError) Is(target error) bool {
+	return target != ErrPermanent && (errors.Is(e.err, target) || errors.Is(e.looked, target))
+}
+
+func (e *undecidedError) As(target any) bool {
+	return errors.As(e.err, target) || errors.As(e.looked, target)
 }

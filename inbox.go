@@ -143,7 +143,8 @@ func WithInboxCache(events int) InboxOption {
 // A guarded handler runs after a claim on its event was written, and the claim becomes the mark "handled" when it returns nil. An event
 // that is marked is finished without a run. While another delivery has the claim, the delivery fails with ErrClaimed: a Worker tries
 // again when the claim has ended, and does not count it as an attempt. When the handler fails, panics or ends its goroutine, the claim
-// is given back, and the next delivery runs it again.
+// is given back, and the next delivery runs it again. If no claim can be written, the delivery fails without a run, which is no attempt
+// either.
 //
 // A crash between the effect and the mark leads to one more run; pass e.ID to the provider as its idempotency key. The same holds when
 // the mark cannot be written after the effect (logged as a warning), and when a handler ignores the end of its context and outlives its

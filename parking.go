@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/parked"
 )
 
 // DeadLetterOption configures WithDeadLetters.
@@ -33,7 +31,7 @@ func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOptio
 		if t == nil {
 			return errors.New("WithDeadLetters: the table is nil")
 		}
-		dead := &deadLetters{table: t, store: t.store, attempts: 10}
+		dead := &deadLetters{table: t, store: t.store, attempts: 10, parked: parked.New()}
 		for i, opt := range opts {
 			if opt == nil {
 				return fmt.Errorf("WithDeadLetters: option %d is nil", i)
@@ -76,7 +74,7 @@ type deadLetters struct {
 	store    *deadletter.Store
 	pass     bool
 	attempts int
-	parked   parkedSet
+	parked   *parked.Set
 }
 
 // doomed says that a delivery is not to be handled, but to be stored as a dead letter.
@@ -86,8 +84,10 @@ type doomed struct {
 	attempts int
 }
 
-// errNotStored is behind every error of the dead letter table. It is no attempt at the event.
-var errNotStored = errors.New("the dead letter table cannot be used")
+// notStored is an error of the dead letter table.
+func notStored(err error) error {
+	return &tableError{fmt.Errorf("outbox: the dead letter table cannot be used: %w", err)}
+}
 
 // storeTimeout bounds what one dead letter may take.
 const storeTimeout = 5 * time.Second
@@ -105,7 +105,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		return true
 	}
 	r := &d.record
-	if dead.pass || r.AggregateID == "" || !dead.parked.has(r.AggregateID) || !c.ours(r.Table) {
+	if dead.pass || r.AggregateID == "" || !dead.parked.Has(r.AggregateID) || !c.ours(r.Table) {
 		return false
 	}
 	if _, known := handlers[r.Type]; !known && !c.failUnknownTypes {
@@ -117,11 +117,11 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	stored, err := dead.store.PutBehind(ctx, &l)
 	switch {
 	case err != nil:
-		d.err = fmt.Errorf("outbox: %w: %w", errNotStored, err)
+		d.err = notStored(err)
 		c.logger.ErrorContext(ctx, "outbox: an event cannot be parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "error", err)
 		return true
 	case !stored: // somebody has redriven the aggregate
-		dead.parked.remove(r.AggregateID)
+		dead.parked.Remove(r.AggregateID)
 		return false
 	}
 	d.err, d.finished = nil, true
@@ -162,8 +162,17 @@ func (c *Consumer) giveUpOn(ctx context.Context, d *delivery) {
 	}
 }
 
-// isAttempt reports whether an error says that a handler has failed.
-func isAttempt(err error) bool { return !errors.Is(err, errNotStored) && !errors.Is(err, ErrClaimed) }
+// tableError is a failure of a table of this package's own that kept an event from its handler.
+type tableError struct{ err error }
+
+func (e *tableError) Error() string { return e.err.Error() }
+func (e *tableError) Unwrap() error { return e.err }
+
+// isAttempt reports whether an error says that a handler has failed, and not what it stands on.
+func isAttempt(err error) bool {
+	down := (*tableError)(nil)
+	return !errors.Is(err, ErrClaimed) && !errors.As(err, &down)
+}
 
 // bury stores a doomed delivery. Its aggregate is parked afterwards.
 func (c *Consumer) bury(ctx context.Context, d *delivery) error {
@@ -174,10 +183,10 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 	if err := c.dead.store.Put(ctx, &l); err != nil {
 		c.logger.ErrorContext(ctx, "outbox: a dead letter cannot be stored, the event stays unfinished", "event", r.ID, "type", r.Type,
 			"aggregate", r.AggregateID, "shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "error", err)
-		return fmt.Errorf("outbox: %w: %w", errNotStored, err)
+		return notStored(err)
 	}
 	if r.AggregateID != "" && !c.dead.pass {
-		c.dead.parked.add(r.AggregateID)
+		c.dead.parked.Add(r.AggregateID)
 	}
 	c.logger.ErrorContext(ctx, "outbox: dead letter", "deadLetter", l.ID, "event", r.ID, "type", r.Type, "aggregate", r.AggregateID,
 		"shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "attempts", l.Attempts, "error", d.doomed.err)
@@ -207,86 +216,8 @@ func (c *Consumer) lookAtParked(ctx context.Context, deliveries []delivery, maxA
 	if len(ids) == 0 {
 		return nil
 	}
-	if err := c.dead.parked.refresh(ctx, c.dead.store, ids, maxAge); err != nil {
-		return fmt.Errorf("outbox: %w: %w", errNotStored, err)
+	if err := c.dead.parked.Refresh(ctx, c.dead.store, ids, maxAge); err != nil {
+		return notStored(err)
 	}
-	return nil
-}
-
-// maxParked is how many parked aggregates are read at once. If there are more, those of each batch are asked for.
-const maxParked = 1000
-
-// parkedSet is what a process knows of parked aggregates. It may hold one that is not parked any more: storing behind it finds
-// out. It lacks none that this process has parked, nor one that was parked before the last refresh began.
-type parkedSet struct {
-	refreshing sync.Mutex // held during a refresh
-
-	mu       sync.Mutex
-	ids      map[string]uint64 // in which generation it was parked here
-	now      uint64            // the generation: a refresh begins one
-	began    time.Time         // when the last refresh that succeeded began
-	complete bool              // it found all
-}
-
-func (p *parkedSet) has(id string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, parked := p.ids[id]
-	return parked
-}
-
-func (p *parkedSet) add(id string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.addLocked([]string{id})
-}
-
-func (p *parkedSet) addLocked(ids []string) {
-	if p.ids == nil {
-		p.ids = make(map[string]uint64)
-	}
-	for _, id := range ids {
-		p.ids[id] = p.now
-	}
-}
-
-func (p *parkedSet) remove(id string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.ids, id)
-}
-
-type parkedStore interface {
-	Parked(ctx context.Context, limit int) (ids []string, complete bool, err error)
-	AreParked(ctx context.Context, ids []string) ([]string, error)
-}
-
-// refresh makes the set know which of the ids are parked.
-func (p *parkedSet) refresh(ctx context.Context, store parkedStore, ids []string, maxAge time.Duration) error {
-	oldest := time.Now().Add(-maxAge)
-	p.refreshing.Lock()
-	defer p.refreshing.Unlock()
-	p.mu.Lock()
-	fresh := p.complete && !p.began.Before(oldest)
-	p.now++
-	generation, began := p.now, time.Now()
-	p.mu.Unlock()
-	if fresh { // perhaps by somebody who was waited for
-		return nil
-	}
-	parked, complete, err := store.Parked(ctx, maxParked)
-	if err == nil && !complete {
-		parked, err = store.AreParked(ctx, slices.Compact(slices.Sorted(slices.Values(ids))))
-	}
-	if err != nil {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if complete { // otherwise what was known stays
-		maps.DeleteFunc(p.ids, func(_ string, since uint64) bool { return since < generation })
-	}
-	p.addLocked(parked)
-	p.began, p.complete = began, complete
 	return nil
 }

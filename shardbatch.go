@@ -138,7 +138,7 @@ func (b *shardBatch) later(i int, delay time.Duration) lanes.Next {
 	return lanes.Later
 }
 
-// waitDelay returns how long to wait after something else than a handler has failed. For another's claim that is not longer than it
+// waitDelay returns how long to wait after something else than a handler has failed (isAttempt). For another's claim that is not longer than it
 // lasts, and less at first, since a claim mostly ends sooner.
 func waitDelay(d *delivery, r Retry) time.Duration {
 	d.waits++

@@ -34,7 +34,6 @@ type simLink struct {
 	trouble float64              // share of calls whose answer is lost, late, doubled or an error
 	cut     map[string]time.Time // services that cannot be reached, until when
 	paused  time.Time            // until when the process is paused, or was
-	frozen  time.Time            // since when
 	missed  int                  // beats in a row that got no answer
 	good    time.Time            // when the last confirmed beat was sent
 
@@ -93,11 +92,7 @@ func (l *simLink) gate() {
 func (l *simLink) pause(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	if l.paused.Before(now) {
-		l.frozen = now
-	}
-	if until := now.Add(d); until.After(l.paused) {
+	if until := time.Now().Add(d); until.After(l.paused) {
 		l.paused = until
 	}
 }
@@ -113,7 +108,7 @@ func (l *simLink) pausedSince(t time.Time) time.Duration {
 func (l *simLink) mayBeLate() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.Since(l.paused) < 50*time.Millisecond
+	return time.Since(l.paused) <= simNotice
 }
 
 func (l *simLink) partition(service string, d time.Duration) {

@@ -118,7 +118,7 @@ func WithDrainTimeout(d time.Duration) WorkerOption {
 // WithHandlerRetry sets how often and how soon a handler that failed is called again. The attempts are stored with the
 // checkpoint, so they go on counting after a restart and on other workers. When they are spent, Run ends with the error: the
 // event is not skipped. Default: 100 attempts, bounds of 200 ms to 30 s for the delays, about 25 minutes on average; at most 100 attempts
-// and an hour between them.
+// and an hour between them. A delivery that fails with ErrClaimed is none: it is repeated when the claim has ended, or sooner.
 func WithHandlerRetry(r Retry) WorkerOption {
 	return workerOption(func(c *workerConfig) (err error) {
 		if c.retry, err = r.orDefaults(defaultHandlerRetry); err != nil {

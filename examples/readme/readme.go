@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
@@ -170,6 +171,35 @@ func reserve(orderID string) types.TransactWriteItem {
 }
 
 // runWorker is for containers.
+// newConfirmations keeps what it cannot handle.
+func newConfirmations(ctx context.Context, client *dynamodb.Client, mail mailer) (*outbox.Consumer, error) {
+	letters, err := outbox.NewDeadLetterTable(client, "dead-letters", "confirmations") // the consumer: whose handlers
+	if err != nil {
+		return nil, err
+	}
+	if err := letters.Create(ctx); err != nil { // unless it exists
+		return nil, err
+	}
+	consumer, err := outbox.NewConsumer(outbox.WithDeadLetters(letters))
+	if err != nil {
+		return nil, err
+	}
+	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderCreated]) error {
+		return mail.Confirm(ctx, e.ID, e.Data)
+	})
+	return consumer, nil
+}
+
+// redrive handles what was kept, once its cause is cured.
+func redrive(ctx context.Context, letters *outbox.DeadLetterTable, consumer *outbox.Consumer) error {
+	result, err := letters.Redrive(ctx, consumer, outbox.DeadLetterFilter{Type: "ORDER_CREATED"}, outbox.RedriveOptions{PerSecond: 50})
+	if err != nil {
+		return err
+	}
+	fmt.Println(result.Redriven, "redriven,", result.Failed, "failed again")
+	return nil
+}
+
 func runWorker(ctx context.Context, client *dynamodb.Client, stream *kinesis.Client, consumer *outbox.Consumer) error {
 	leases, err := outbox.NewLeaseTable(client, "leases", "confirmations") // the group: who reads
 	if err != nil {
@@ -193,4 +223,4 @@ func main() {
 	lambda.Start(consumer)
 }
 
-var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, runWorker} // what a service does, not this function
+var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker} // what a service does, not this function

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -155,4 +156,34 @@ func TestTheWarehouseReservesOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, stock.Items, 1)
 	require.Equal(t, &types.AttributeValueMemberN{Value: "1"}, stock.Items[0]["reserved"])
+}
+
+// A mail that cannot be sent is kept, and sent when it can be.
+func TestAConfirmationIsKeptUntilItCanBeSent(t *testing.T) {
+	aws := outboxtest.Start(t)
+	aws.CreateTable(t, "orders", "orderId")
+	aws.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	require.NoError(t, err)
+	down := &outage{}
+	consumer, err := newConfirmations(t.Context(), aws.DynamoDB, down)
+	require.NoError(t, err)
+	_, err = aws.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, consumer.Invoke)
+	require.NoError(t, err)
+	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42"}))
+	require.NoError(t, aws.Drain(t.Context()))
+
+	letters, err := outbox.NewDeadLetterTable(aws.DynamoDB, "dead-letters", "confirmations")
+	require.NoError(t, err)
+	mail := &sentMails{}
+	repaired, err := newConfirmations(t.Context(), aws.DynamoDB, mail)
+	require.NoError(t, err)
+	require.NoError(t, redrive(t.Context(), letters, repaired))
+	require.Equal(t, []string{"42"}, mail.orders)
+}
+
+type outage struct{}
+
+func (*outage) Confirm(context.Context, string, OrderCreated) error {
+	return outbox.Permanent(errors.New("no such address"))
 }
