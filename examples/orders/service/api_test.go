@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -194,4 +195,10 @@ func requireItems(t *testing.T, cloud *outboxtest.AWS, table string, want int64)
 	out, err := cloud.DynamoDB.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(table)})
 	require.NoError(t, err)
 	require.Equalf(t, want, aws.ToInt64(out.Table.ItemCount), "items in table %s", table)
+}
+
+func quiet(t *testing.T) {
+	loud := slog.Default()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { slog.SetDefault(loud) })
 }
