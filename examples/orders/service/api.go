@@ -55,9 +55,11 @@ type api struct {
 	writer *outbox.Writer
 }
 
-// NewAPI returns the HTTP side: POST / places an order, GET /orders/{id} reads one. It is safe for concurrent use.
-func NewAPI(client *dynamodb.Client, c Config) (http.Handler, error) {
-	writer, err := outbox.NewWriter(client, c.EventsTable, outbox.WithHeaders(traceHeaders), outbox.WithTTL(eventsKept))
+// NewAPI returns the HTTP side: POST / places an order, GET /orders/{id} reads one. The options are added to those of its Writer. It
+// is safe for concurrent use.
+func NewAPI(client *dynamodb.Client, c Config, opts ...outbox.WriterOption) (http.Handler, error) {
+	opts = append([]outbox.WriterOption{outbox.WithHeaders(traceHeaders), outbox.WithTTL(eventsKept)}, opts...)
+	writer, err := outbox.NewWriter(client, c.EventsTable, opts...)
 	if err != nil {
 		return nil, err
 	}
