@@ -10,6 +10,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue v1.21.20
 	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.2
 	github.com/aws/aws-sdk-go-v2/service/kinesis v1.56.12
+	github.com/aws/aws-sdk-go-v2/service/sesv2 v1.79.8
 	github.com/oklog/ulid/v2 v2.1.2
 	github.com/seed-1b628d3f/outbox v0.0.0
 	github.com/stretchr/testify v1.12.1

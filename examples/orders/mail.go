@@ -6,10 +6,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/examples/orders/page"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
-// Mail is a confirmation that was sent.
+// Mail is a mail that was sent.
 type Mail struct {
 	EventID string `json:"eventId"`
 	OrderID string `json:"orderId"`
@@ -21,38 +22,57 @@ type Mail struct {
 type mailbox struct {
 	takes time.Duration                     // for each mail
 	told  func(context.Context, Mail) error // hears of every confirmation, repeated or not; may be nil
+	seen  func(context.Context, string)     // gets the text of every mail that was sent; may be nil
 
 	mu    sync.Mutex
 	mails []Mail
 	sent  map[string]bool
 }
 
-// Confirm sends the confirmation of an order.
-func (m *mailbox) Confirm(ctx context.Context, key string, order OrderCreated) error {
+// Confirm implements service.Mailer.
+func (m *mailbox) Confirm(ctx context.Context, key string, order service.OrderCreated) error {
+	return m.send(ctx, Mail{EventID: key, OrderID: order.OrderID, Text: "Thank you for your order: " + order.Description})
+}
+
+// Changed implements page.Mailer.
+func (m *mailbox) Changed(ctx context.Context, key string, order page.OrderChanged) error {
+	return m.send(ctx, Mail{EventID: key, OrderID: order.OrderID, Text: "Your order is now: " + order.Description})
+}
+
+func (m *mailbox) send(ctx context.Context, mail Mail) error {
 	if m.takes > 0 {
 		sleep(ctx, m.takes)
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // nothing was sent
 		}
 	}
-	mail := Mail{EventID: key, OrderID: order.OrderID, Text: "Thank you for your order: " + order.Description}
 	if m.told != nil {
 		if err := m.told(ctx, mail); err != nil {
 			return err
 		}
 	}
+	if m.keep(mail) {
+		slog.InfoContext(ctx, "mail sent", "order", mail.OrderID)
+		if m.seen != nil {
+			m.seen(ctx, mail.Text)
+		}
+	}
+	return nil
+}
+
+// keep reports whether the mail was not sent before.
+func (m *mailbox) keep(mail Mail) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.sent[key] {
-		return nil
+	if m.sent[mail.EventID] {
+		return false
 	}
 	if m.sent == nil {
 		m.sent = make(map[string]bool)
 	}
-	m.sent[key] = true
+	m.sent[mail.EventID] = true
 	m.mails = append(m.mails, mail)
-	slog.InfoContext(ctx, "confirmation sent", "order", order.OrderID)
-	return nil
+	return true
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -66,11 +86,4 @@ func (m *mailbox) all() []Mail {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]Mail{}, m.mails...) // never nil, so that no mail is [] in JSON
-}
-
-// confirmOrders registers the handler that confirms every new order.
-func confirmOrders(consumer *outbox.Consumer, mailer *mailbox) {
-	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderCreated]) error {
-		return mailer.Confirm(ctx, e.ID, e.Data)
-	})
 }

@@ -1,10 +1,13 @@
 // Command orders is the order service: an HTTP API that places orders, and a worker that confirms them by mail. A placed
 // order and the event that announces it are committed together; the mail follows from the event.
 //
-// Without arguments it needs nothing but Go: it starts an AWS of its own in this process. With -aws it uses the AWS that the
+// Without arguments it needs nothing but Go: it starts an AWS of its own in this process, and serves a page that shows what becomes
+// of each order. With -aws it uses the AWS that the
 // SDK's configuration names (credentials, region, AWS_ENDPOINT_URL), and -role api and -role worker make processes of their
 // own of its two halves: any number of workers share the stream through a lease table. The command localaws serves an AWS to
 // all of them.
+//
+// What runs on AWS is not this program but those in cmd, which are made of the same package service. README.md says how.
 package main
 
 import (
@@ -24,6 +27,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
 func main() {
@@ -45,15 +49,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	mails := &mailbox{takes: set.mailTakes}
+	if !set.aws {
+		return runLocal(ctx, set, mails, out)
+	}
 	consumer, err := outbox.NewConsumer(outbox.WithTables(eventsTable))
 	if err != nil {
 		return err
 	}
-	confirmOrders(consumer, mails)
-	switch {
-	case !set.aws:
-		return runEmbedded(ctx, set, consumer, mails, out)
-	case set.role == roleWorker:
+	service.ConfirmOrders(consumer, mails)
+	if set.role == roleWorker {
 		return runWorker(ctx, set, consumer, mails, out)
 	}
 	return runOnAWS(ctx, set, consumer, mails, out)
@@ -102,28 +106,6 @@ func parse(args []string) (settings, error) {
 	return s, nil
 }
 
-// runEmbedded is everything in one process.
-func runEmbedded(ctx context.Context, set settings, consumer *outbox.Consumer, mails *mailbox, out io.Writer) (err error) {
-	listener, err := net.Listen("tcp", set.addr)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
-	local, err := embed()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, local.close()) }()
-	if err := setUp(ctx, local.dynamodb, local.kinesis); err != nil {
-		return err
-	}
-	if err := local.invoke(consumer); err != nil {
-		return err
-	}
-	set.showMails = true
-	return serveAPI(ctx, set, local.cloud, listener, mails, out)
-}
-
 // runOnAWS is the API, and with it, unless there are workers elsewhere, a worker.
 func runOnAWS(ctx context.Context, set settings, consumer *outbox.Consumer, mails *mailbox, out io.Writer) error {
 	listener, err := net.Listen("tcp", set.addr)
@@ -160,30 +142,42 @@ func runOnAWS(ctx context.Context, set settings, consumer *outbox.Consumer, mail
 	return errors.Join(err, <-worked)
 }
 
-// serveAPI says where the service is, and serves it until ctx ends.
+// serveAPI serves the API until ctx ends.
 func serveAPI(ctx context.Context, set settings, aws cloud, listener net.Listener, mails *mailbox, out io.Writer) error {
 	handler, err := newAPI(aws.dynamodb, mails, set.showMails)
 	if err != nil {
 		return err
 	}
+	return present(ctx, aws.where, listener, handler, set.showMails, out)
+}
+
+// present says where the service is, and serves it until ctx ends.
+func present(ctx context.Context, where string, listener net.Listener, handler http.Handler, showMails bool, out io.Writer, more ...string) error {
 	url := "http://" + listener.Addr().String()
-	fmt.Fprintf(out, "order service on %s, %s\n\n", url, aws.where)
-	fmt.Fprintf(out, "  curl -d '{\"description\":\"two coffees\"}' %s/\n", url)
-	if set.showMails {
-		fmt.Fprintf(out, "  curl %s/mails\n", url)
+	text := fmt.Sprintf("order service on %s, %s\n", url, where)
+	for _, line := range more {
+		text += line + "\n"
 	}
-	fmt.Fprintf(out, "\nCtrl-C stops it.\n")
+	text += fmt.Sprintf("\n  curl -d '{\"description\":\"two coffees\"}' %s/\n", url)
+	if showMails {
+		text += fmt.Sprintf("  curl %s/mails\n", url)
+	}
+	if _, err := io.WriteString(out, text+"\nCtrl-C stops it.\n"); err != nil {
+		return err
+	}
 	return serve(ctx, listener, handler)
 }
 
-// newAPI builds the HTTP side.
-func newAPI(client *dynamodb.Client, mails *mailbox, showMails bool) (http.Handler, error) {
-	writer, err := outbox.NewWriter(client, eventsTable, outbox.WithHeaders(traceHeaders), outbox.WithTTL(eventsKept))
-	if err != nil {
-		return nil, err
+// newAPI builds the HTTP side, with the confirmations of this process at /mails, if wanted.
+func newAPI(client *dynamodb.Client, mails *mailbox, showMails bool, opts ...outbox.WriterOption) (http.Handler, error) {
+	handler, err := service.NewAPI(client, service.Config{OrdersTable: ordersTable, EventsTable: eventsTable}, opts...)
+	if err != nil || !showMails {
+		return handler, err
 	}
-	a := &api{orders: client, writer: writer, mails: mails}
-	return a.routes(showMails), nil
+	mux := http.NewServeMux()
+	mux.Handle("/", handler)
+	mux.HandleFunc("GET /mails", func(w http.ResponseWriter, _ *http.Request) { service.Answer(w, http.StatusOK, mails.all()) })
+	return mux, nil
 }
 
 // serve answers requests until ctx ends, and then lets the ones under way finish.

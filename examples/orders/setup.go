@@ -19,17 +19,11 @@ const (
 	eventsStream = "events"
 )
 
-// eventsKept is how long events can be replayed, well beyond the stream's retention.
-const eventsKept = 30 * 24 * time.Hour
-
 // patience is how long AWS may take to create a resource.
 const patience = 5 * time.Minute
 
-// The lease table of the workers, and the group that they are in.
-const (
-	leasesTable = "order-leases"
-	leasesGroup = "confirmations"
-)
+// leasesTable is the lease table of the workers.
+const leasesTable = "order-leases"
 
 // setUp creates both tables, the stream, and the destination that connects them, as far as they do not exist. In production
 // this is the job of CloudFormation or Terraform.

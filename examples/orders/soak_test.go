@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
@@ -186,7 +187,7 @@ func order(t *testing.T, url, key string) (id string, ok bool) {
 func confirming(t *testing.T, m *mailbox) *outbox.Consumer {
 	consumer, err := outbox.NewConsumer(outbox.WithTables(eventsTable))
 	require.NoError(t, err)
-	confirmOrders(consumer, m)
+	service.ConfirmOrders(consumer, m)
 	return consumer
 }
 

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
 // newWorker returns a worker that shares the stream with all others of the group.
 func newWorker(ctx context.Context, aws cloud, set settings, consumer *outbox.Consumer, hooks outbox.WorkerHooks) (*outbox.Worker, error) {
-	leases, err := outbox.NewLeaseTable(aws.dynamodb, leasesTable, leasesGroup)
+	leases, err := outbox.NewLeaseTable(aws.dynamodb, leasesTable, service.Group)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -9,7 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/mail"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
@@ -24,12 +26,14 @@ import (
 type Order struct {
 	ID          string `json:"orderId" dynamodbav:"orderId"`
 	Description string `json:"description" dynamodbav:"description"`
+	Email       string `json:"email,omitempty" dynamodbav:"email,omitempty"` // where to confirm; may be empty
 }
 
 // OrderCreated announces a new order.
 type OrderCreated struct {
 	OrderID     string `json:"orderId"`
 	Description string `json:"description"`
+	Email       string `json:"email,omitempty"`
 }
 
 // EventType is the name under which the event is stored and handled.
@@ -38,40 +42,49 @@ func (OrderCreated) EventType() string { return "ORDER_CREATED" }
 const (
 	maxBody        = 64 << 10
 	maxDescription = 1000
+	maxEmail       = 254
 )
+
+// eventsKept is how long events can be replayed, well beyond the stream's retention.
+const eventsKept = 30 * 24 * time.Hour
 
 // api answers HTTP requests. It is safe for concurrent use.
 type api struct {
-	orders *dynamodb.Client
+	client *dynamodb.Client
+	table  string
 	writer *outbox.Writer
-	mails  *mailbox
 }
 
-func (a *api) routes(showMails bool) http.Handler {
+// NewAPI returns the HTTP side: POST / places an order, GET /orders/{id} reads one. The options are added to those of its Writer. It
+// is safe for concurrent use.
+func NewAPI(client *dynamodb.Client, c Config, opts ...outbox.WriterOption) (http.Handler, error) {
+	opts = append([]outbox.WriterOption{outbox.WithHeaders(traceHeaders), outbox.WithTTL(eventsKept)}, opts...)
+	writer, err := outbox.NewWriter(client, c.EventsTable, opts...)
+	if err != nil {
+		return nil, err
+	}
+	a := &api{client: client, table: c.OrdersTable, writer: writer}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{$}", a.placeOrder)
 	mux.HandleFunc("GET /orders/{id}", a.getOrder)
-	if showMails {
-		mux.HandleFunc("GET /mails", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.mails.all()) })
-	}
-	return mux
+	return mux, nil
 }
 
 func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
-	description, err := readDescription(http.MaxBytesReader(w, r.Body, maxBody))
+	order, err := readOrder(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		answer(w, http.StatusBadRequest, problem{err.Error()})
+		Answer(w, http.StatusBadRequest, problem{err.Error()})
 		return
 	}
-	order := Order{ID: orderID(r.Header.Get("Idempotency-Key")), Description: description}
+	order.ID = orderID(r.Header.Get("Idempotency-Key"))
 	ctx := withTraceParent(r.Context(), r.Header.Get("Traceparent"))
 	if err := a.place(ctx, order); err != nil {
 		slog.ErrorContext(ctx, "order not placed", "order", order.ID, "error", err)
 		status, text := explain(err, order)
-		answer(w, status, problem{text})
+		Answer(w, status, problem{text})
 		return
 	}
-	answer(w, http.StatusCreated, map[string]string{"orderId": order.ID})
+	Answer(w, http.StatusCreated, map[string]string{"orderId": order.ID})
 }
 
 // orderID is a new id, or the one that belongs to a client's idempotency key.
@@ -86,9 +99,9 @@ func orderID(key string) string {
 // place commits the order and its event together. The event's id follows from the order's, so that an order that is placed
 // again, by a client that has lost the answer or by another instance, is the same event and is written once.
 func (a *api) place(ctx context.Context, order Order) error {
-	event := outbox.NewEvent(order.ID, OrderCreated{OrderID: order.ID, Description: order.Description})
+	event := outbox.NewEvent(order.ID, OrderCreated{OrderID: order.ID, Description: order.Description, Email: order.Email})
 	event.ID = "ORDER_CREATED#" + order.ID
-	return a.writer.Put(ctx, ordersTable, order, event)
+	return a.writer.Put(ctx, a.table, order, event)
 }
 
 // explain turns an error of the Writer into an answer.
@@ -126,59 +139,80 @@ func traceHeaders(ctx context.Context) map[string]string {
 }
 
 func (a *api) getOrder(w http.ResponseWriter, r *http.Request) {
-	out, err := a.orders.GetItem(r.Context(), &dynamodb.GetItemInput{
-		TableName:      aws.String(ordersTable),
+	out, err := a.client.GetItem(r.Context(), &dynamodb.GetItemInput{
+		TableName:      aws.String(a.table),
 		Key:            map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: r.PathValue("id")}},
 		ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
 		slog.ErrorContext(r.Context(), "order not read", "error", err)
-		answer(w, http.StatusServiceUnavailable, problem{"the order cannot be read at the moment"})
+		Answer(w, http.StatusServiceUnavailable, problem{"the order cannot be read at the moment"})
 		return
 	}
 	if out.Item == nil {
-		answer(w, http.StatusNotFound, problem{"there is no such order"})
+		Answer(w, http.StatusNotFound, problem{"there is no such order"})
 		return
 	}
 	var order Order
 	if err := attributevalue.UnmarshalMap(out.Item, &order); err != nil {
 		slog.ErrorContext(r.Context(), "order not understood", "error", err)
-		answer(w, http.StatusInternalServerError, problem{"the stored order cannot be understood"})
+		Answer(w, http.StatusInternalServerError, problem{"the stored order cannot be understood"})
 		return
 	}
-	answer(w, http.StatusOK, order)
+	Answer(w, http.StatusOK, order)
 }
 
-// readDescription reads and checks the body of a new order.
-func readDescription(body io.Reader) (string, error) {
+// readOrder reads and checks the body of a new order.
+func readOrder(body io.Reader) (Order, error) {
 	var request struct {
 		Description string `json:"description"`
+		Email       string `json:"email"`
 	}
 	decoder := json.NewDecoder(body)
 	if err := decoder.Decode(&request); err != nil {
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			return "", fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)
+			return Order{}, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)
 		}
-		return "", fmt.Errorf(`want a JSON object like {"description":"two coffees"}: %w`, err)
+		return Order{}, fmt.Errorf(`want a JSON object like {"description":"two coffees"}: %w`, err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return "", errors.New("there is more after the JSON object")
+		return Order{}, errors.New("there is more after the JSON object")
 	}
-	description := strings.TrimSpace(request.Description)
+	order := Order{Description: strings.TrimSpace(request.Description), Email: request.Email}
 	switch {
-	case description == "":
-		return "", errors.New("the description is empty")
-	case len(description) > maxDescription:
-		return "", fmt.Errorf("the description has %d bytes, at most %d are allowed", len(description), maxDescription)
+	case order.Description == "":
+		return Order{}, errors.New("the description is empty")
+	case len(order.Description) > maxDescription:
+		return Order{}, fmt.Errorf("the description has %d bytes, at most %d are allowed", len(order.Description), maxDescription)
 	}
-	return description, nil
+	if order.Email != "" {
+		if err := checkAddress(order.Email); err != nil {
+			return Order{}, fmt.Errorf("the email: %w", err)
+		}
+	}
+	return order, nil
+}
+
+// checkAddress returns what is wrong with a bare mail address.
+func checkAddress(text string) error {
+	address, err := mail.ParseAddress(text)
+	switch {
+	case err != nil:
+		return err
+	case address.Address != text || address.Name != "":
+		return errors.New("want only an address, like a@example.com")
+	case len(text) > maxEmail:
+		return fmt.Errorf("it has %d bytes, at most %d are allowed", len(text), maxEmail)
+	}
+	return nil
 }
 
 type problem struct {
 	Error string `json:"error"`
 }
 
-func answer(w http.ResponseWriter, status int, body any) {
+// Answer writes an answer in JSON.
+func Answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(body); err != nil {

@@ -1,0 +1,34 @@
+// Command api is the Lambda function behind the HTTP API: it places orders and reads them.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
+)
+
+func main() {
+	gateway, err := gateway(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "api:", err)
+		os.Exit(1)
+	}
+	lambda.Start(gateway)
+}
+
+func gateway(ctx context.Context) (*service.Gateway, error) {
+	c, sdk, err := service.Start(ctx, service.RoleAPI, os.Getenv, os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	handler, err := service.NewAPI(dynamodb.NewFromConfig(sdk), c)
+	if err != nil {
+		return nil, err
+	}
+	return service.NewGateway(handler), nil
+}

@@ -1,0 +1,96 @@
+// Package fakeses is the one operation of Amazon SES that the order service calls, SendEmail of its version 2, for tests. It must not
+// know the service.
+package fakeses
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// Mail is a mail that was sent.
+type Mail struct {
+	From, To, Subject, Text, HTML string
+	Headers                       map[string]string
+}
+
+// Server keeps what it is sent. It is safe for concurrent use.
+type Server struct {
+	mu    sync.Mutex
+	mails []Mail
+	calls int
+	// refuse says with which status and error a mail is refused; 0 sends it.
+	refuse func(Mail) (status int, code string)
+}
+
+// Refuse makes the server ask what to answer. With a status of 0 the mail is sent.
+func (s *Server) Refuse(ask func(Mail) (status int, code string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = ask
+}
+
+// Mails returns what was sent.
+func (s *Server) Mails() []Mail {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.mails)
+}
+
+// Calls returns how often SendEmail was called.
+func (s *Server) Calls() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
+type content struct{ Data, Charset string }
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		FromEmailAddress string
+		Destination      struct{ ToAddresses []string }
+		Content          struct {
+			Simple struct {
+				Subject content
+				Body    struct{ Text, Html content }
+				Headers []struct{ Name, Value string }
+			}
+		}
+	}
+	if r.Method != http.MethodPost || r.URL.Path != "/v2/email/outbound-emails" {
+		fail(w, http.StatusNotFound, "NotFoundException")
+		return
+	}
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || len(in.Destination.ToAddresses) != 1 {
+		fail(w, http.StatusBadRequest, "BadRequestException")
+		return
+	}
+	m := Mail{From: in.FromEmailAddress, To: in.Destination.ToAddresses[0], Subject: in.Content.Simple.Subject.Data,
+		Text: in.Content.Simple.Body.Text.Data, HTML: in.Content.Simple.Body.Html.Data, Headers: make(map[string]string)}
+	for _, h := range in.Content.Simple.Headers {
+		m.Headers[h.Name] = h.Value
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	if s.refuse != nil {
+		if status, code := s.refuse(m); status != 0 {
+			fail(w, status, code)
+			return
+		}
+	}
+	s.mails = append(s.mails, m)
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(`{"MessageId":"` + strconv.Itoa(len(s.mails)) + `"}`))
+}
+
+func fail(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Amzn-ErrorType", code)
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(`{"message":"refused by the test"}`))
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/seed-1b628d3f/outbox/examples/orders/page"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
+)
+
+// runLocal is everything in one process: AWS, API, consumer, and the page that shows them.
+func runLocal(ctx context.Context, set settings, mails *mailbox, out io.Writer) (err error) {
+	listener, err := net.Listen("tcp", set.addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	aws, err := embed()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, aws.close()) }()
+	if err := setUp(ctx, aws.dynamodb, aws.kinesis); err != nil {
+		return err
+	}
+	shown, err := page.New(ctx, aws.dynamodb, aws.kinesis, service.Config{
+		OrdersTable: ordersTable, EventsTable: eventsTable, EventsStream: eventsStream,
+		InboxTable: "inbox", DeadLettersTable: "dead-letters",
+	}, mails)
+	if err != nil {
+		return err
+	}
+	mails.seen = shown.MailSent
+	if err := aws.invoke(shown.Consumer()); err != nil {
+		return err
+	}
+	var handler http.Handler
+	if handler, err = newAPI(aws.dynamodb, mails, true, shown.WriterOption()); err != nil {
+		return err
+	}
+	if handler, err = shown.Handler(handler); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, shown.Close)()
+	url := "http://" + listener.Addr().String()
+	return present(ctx, aws.where, listener, handler, true, out, "\n  "+url+"/ in a browser shows what becomes of each order")
+}

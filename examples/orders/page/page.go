@@ -1,0 +1,128 @@
+// Package page is the page of the local order service. It shows what becomes of each order: the transaction, the change record, the
+// handler, the mail. It can deliver an event again, place an order whose mail is refused, and redrive what became a dead letter.
+// It is for a service with an AWS of its own; it must not be served where others can reach it.
+package page
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
+)
+
+//go:embed index.html page.css page.js
+var files embed.FS
+
+// Page is the page with the consumer that it shows. It is safe for concurrent use.
+type Page struct {
+	config   service.Config
+	kinesis  *kinesis.Client
+	feed     *feed
+	watch    *watch
+	stream   *stream
+	provider *provider
+	writer   *outbox.Writer
+	consumer *outbox.Consumer
+	letters  *outbox.DeadLetterTable
+}
+
+// What the page keeps and allows.
+const (
+	stepsKept = 2000 // a poison order with two changes makes about 30
+	heartbeat = 15 * time.Second
+	patience  = 5 * time.Second
+	watchers  = 50
+)
+
+// New creates the inbox and the dead letter table, unless they exist, and returns the page with a consumer that uses both. Of the
+// configuration it needs all tables and the stream.
+func New(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client, c service.Config, mails Mailer) (*Page, error) {
+	f := newFeed(stepsKept)
+	w := &watch{feed: f}
+	p := &Page{
+		config: c, kinesis: streams, feed: f, watch: w, stream: newStream(f, heartbeat, patience, watchers),
+		provider: &provider{Mailer: mails, watch: w},
+	}
+	inbox, err := outbox.NewInbox(db, c.InboxTable, service.Group)
+	if err != nil {
+		return nil, err
+	}
+	if p.letters, err = outbox.NewDeadLetterTable(db, c.DeadLettersTable, service.Group); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(inbox.Create(ctx), p.letters.Create(ctx)); err != nil {
+		return nil, err
+	}
+	if p.writer, err = outbox.NewWriter(db, c.EventsTable, p.WriterOption()); err != nil {
+		return nil, err
+	}
+	p.consumer, err = outbox.NewConsumer(outbox.WithTables(c.EventsTable), outbox.WithInbox(inbox), outbox.WithDeadLetters(p.letters),
+		outbox.WithMiddleware(w.middleware), outbox.WithConsumerHooks(outbox.ConsumerHooks{DeadLettered: w.deadLettered}))
+	if err != nil {
+		return nil, err
+	}
+	service.ConfirmOrders(p.consumer, p.provider)
+	outbox.Handle(p.consumer, func(ctx context.Context, e outbox.Event[OrderChanged]) error {
+		return p.provider.Changed(ctx, e.ID, e.Data)
+	})
+	return p, nil
+}
+
+// Consumer returns what is to be invoked with the records of the stream.
+func (p *Page) Consumer() *outbox.Consumer { return p.consumer }
+
+// WriterOption lets the page see what a Writer writes.
+func (p *Page) WriterOption() outbox.WriterOption {
+	return outbox.WithWriterHooks(outbox.WriterHooks{Written: p.watch.written})
+}
+
+// MailSent shows that a mail was sent. ctx is the handler's.
+func (p *Page) MailSent(ctx context.Context, text string) { p.watch.inHandler(ctx, Mailed, text) }
+
+// Close ends the streams of all who watch. The server's Shutdown waits for them.
+func (p *Page) Close() { p.stream.close() }
+
+// policy lets the page load and reach nothing but what this server serves.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// Handler serves the page, and passes on to next what it does not know. Other sites' pages cannot make a browser change anything.
+func (p *Page) Handler(next http.Handler) (http.Handler, error) {
+	mux := http.NewServeMux()
+	for path, name := range map[string]string{"/{$}": "index.html", "/page.css": "page.css", "/page.js": "page.js"} {
+		content, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("GET "+path, asset(name, content))
+	}
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.Handle("GET /watch", p.stream)
+	mux.HandleFunc("POST /events/{id}/again", p.again)
+	mux.HandleFunc("POST /orders/{id}/changes", p.change)
+	mux.HandleFunc("POST /poison", p.poison)
+	mux.HandleFunc("POST /redrive", p.redrive)
+	mux.Handle("/", next)
+	return http.NewCrossOriginProtection().Handler(mux), nil
+}
+
+func asset(name string, content []byte) http.Handler {
+	types := map[string]string{"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h.Set("Content-Type", types[name]+"; charset=utf-8")
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-cache")
+		_, _ = w.Write(content)
+	})
+}

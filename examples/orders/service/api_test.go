@@ -1,0 +1,204 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// local is the configuration of the tests.
+var local = Config{OrdersTable: "orders", EventsTable: "events", EventsStream: "events", InboxTable: "inbox", DeadLettersTable: "letters", MailFrom: "shop@example.com"}
+
+func setUp(t *testing.T, cloud *outboxtest.AWS) {
+	cloud.CreateTable(t, local.OrdersTable, "orderId")
+	cloud.CreateOutbox(t, local.EventsTable, local.EventsStream, 1)
+}
+
+// started is the API on an AWS of its own.
+func started(t *testing.T) (string, *outboxtest.AWS) {
+	cloud := outboxtest.Start(t)
+	setUp(t, cloud)
+	handler, err := NewAPI(cloud.DynamoDB, local)
+	require.NoError(t, err)
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server.URL, cloud
+}
+
+func TestBadRequestsAreRefused(t *testing.T) {
+	url, cloud := started(t)
+	for body, reason := range map[string]string{
+		``:                                "want a JSON object",
+		`{`:                               "want a JSON object",
+		`[]`:                              "want a JSON object",
+		`{"description":5}`:               "want a JSON object",
+		`{}`:                              "the description is empty",
+		`{"description":"  "}`:            "the description is empty",
+		`{"description":"a"} {}`:          "there is more after the JSON object",
+		`{"description":"a","email":"b"}`: "the email: ",
+		`{"description":"a","email":"B <b@example.com>"}`:                            "want only an address",
+		`{"description":"a","email":"` + strings.Repeat("x", 250) + `@example.com"}`: "the email: it has 262 bytes, at most 254 are allowed",
+		`{"description":"` + strings.Repeat("x", maxDescription+1) + `"}`:            "the description has 1001 bytes, at most 1000 are allowed",
+		`{"description":"` + strings.Repeat("x", maxBody) + `"}`:                     "the body is larger than 65536 bytes",
+	} {
+		res, err := http.Post(url+"/", "application/json", strings.NewReader(body))
+		require.NoError(t, err)
+		text, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equalf(t, http.StatusBadRequest, res.StatusCode, "%.40s", body)
+		require.Containsf(t, string(text), reason, "%.40s", body)
+	}
+	requireItems(t, cloud, local.OrdersTable, 0)
+	requireItems(t, cloud, local.EventsTable, 0)
+}
+
+// One key is one order and one event: at once, from two instances at the same time, an hour later. With another body it is
+// refused.
+func TestAnIdempotencyKeyIsOneOrder(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Now()
+	cloud := outboxtest.Start(t, outboxtest.WithClock(func() time.Time { mu.Lock(); defer mu.Unlock(); return now }))
+	setUp(t, cloud)
+	var urls []string
+	for range 2 {
+		handler, err := NewAPI(dynamodb.NewFromConfig(cloud.Config()), local)
+		require.NoError(t, err)
+		server := httptest.NewServer(handler)
+		defer server.Close()
+		urls = append(urls, server.URL)
+	}
+	post := func(instance int, key, description, trace string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, urls[instance]+"/", strings.NewReader(`{"description":"`+description+`"}`))
+		if err != nil {
+			return 0, err.Error()
+		}
+		req.Header.Set("Idempotency-Key", key)
+		req.Header.Set("Traceparent", trace)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return res.StatusCode, string(body)
+	}
+	trace := func(n int) string { return fmt.Sprintf("00-%032x-%016x-01", n, n) }
+
+	status, first := post(0, "k", "two coffees", trace(1))
+	require.Equal(t, http.StatusCreated, status, first)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if status, body := post(i%2, "k", "two coffees", trace(i)); status != http.StatusCreated || body != first {
+				t.Errorf("repeat %d: %d %s", i, status, body)
+			}
+		})
+	}
+	wg.Wait()
+	mu.Lock()
+	now = now.Add(time.Hour)
+	mu.Unlock()
+	status, later := post(1, "k", "two coffees", trace(99))
+	require.Equal(t, http.StatusCreated, status, later)
+	require.Equal(t, first, later)
+
+	status, text := post(0, "k", "three coffees", trace(1))
+	require.Equal(t, http.StatusUnprocessableEntity, status, text)
+	requireItems(t, cloud, local.OrdersTable, 1)
+	requireItems(t, cloud, local.EventsTable, 1)
+
+	status, other := post(0, "another key", "two coffees", "")
+	require.Equal(t, http.StatusCreated, status, other)
+	require.NotEqual(t, first, other)
+	requireItems(t, cloud, local.EventsTable, 2)
+}
+
+// Every error of the Writer has its answer, and none of them says more than is known.
+func TestErrorsAreExplained(t *testing.T) {
+	for want, c := range map[int]struct {
+		err  error
+		text string
+	}{
+		http.StatusUnprocessableEntity:   {outbox.ErrEventConflict, "used for another order"},
+		http.StatusRequestEntityTooLarge: {outbox.ErrTooLarge, "too large"},
+		http.StatusServiceUnavailable:    {outbox.ErrConflict, "was not placed"},
+	} {
+		status, text := explain(fmt.Errorf("wrapped: %w", c.err), Order{ID: "1"})
+		require.Equal(t, want, status)
+		require.Contains(t, text, c.text)
+	}
+	status, text := explain(errors.New("anything else"), Order{ID: "1"})
+	require.Equal(t, http.StatusInternalServerError, status)
+	require.Equal(t, "the order was not placed", text)
+	status, text = explain(outbox.ErrUnknownOutcome, Order{ID: "1"})
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, text, "not known whether order 1 was placed")
+}
+
+// The trace of the request arrives at the handler.
+func TestTheTraceTravelsWithTheEvent(t *testing.T) {
+	url, cloud := started(t)
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	consumer, err := outbox.NewConsumer()
+	require.NoError(t, err)
+	arrived := make(chan string, 1)
+	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[OrderCreated]) error {
+		arrived <- e.Headers["traceparent"]
+		return nil
+	})
+	_, err = cloud.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, consumer.Invoke)
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/", strings.NewReader(`{"description":"x"}`))
+	require.NoError(t, err)
+	req.Header.Set("Traceparent", trace)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusCreated, res.StatusCode)
+	require.NoError(t, cloud.Drain(t.Context()))
+	require.Equal(t, trace, <-arrived)
+}
+
+// A failed transaction is a 5xx and has written nothing.
+func TestAFailedTransactionIsNoOrder(t *testing.T) {
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, local.OrdersTable, "orderId") // and no events table
+	handler, err := NewAPI(cloud.DynamoDB, local)
+	require.NoError(t, err)
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	res, err := http.Post(server.URL+"/", "application/json", strings.NewReader(`{"description":"x"}`))
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusInternalServerError, res.StatusCode)
+	requireItems(t, cloud, local.OrdersTable, 0)
+}
+
+func requireItems(t *testing.T, cloud *outboxtest.AWS, table string, want int64) {
+	t.Helper()
+	out, err := cloud.DynamoDB.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(table)})
+	require.NoError(t, err)
+	require.Equalf(t, want, aws.ToInt64(out.Table.ItemCount), "items in table %s", table)
+}
+
+func quiet(t *testing.T) {
+	loud := slog.Default()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { slog.SetDefault(loud) })
+}

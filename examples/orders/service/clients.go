@@ -1,0 +1,38 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/sesv2"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// Start is how every deployed program begins: logs in JSON, what the environment says about the role, and the SDK's configuration.
+func Start(ctx context.Context, role Role, getenv func(string) string, logs io.Writer) (Config, aws.Config, error) {
+	slog.SetDefault(slog.New(slog.NewJSONHandler(logs, nil)))
+	c, err := FromEnvironment(role, getenv)
+	if err != nil {
+		return Config{}, aws.Config{}, err
+	}
+	sdk, err := config.LoadDefaultConfig(ctx)
+	if err == nil && sdk.Region == "" {
+		err = errors.New("no AWS Region is configured: set AWS_REGION")
+	}
+	return c, sdk, err
+}
+
+// Confirmations returns the consumer that confirms orders with SES.
+func Confirmations(sdk aws.Config, c Config, metrics io.Writer) (*outbox.Consumer, error) {
+	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), c.MailFrom)
+	if err != nil {
+		return nil, err
+	}
+	return NewConsumer(dynamodb.NewFromConfig(sdk), c, mailer, metrics)
+}

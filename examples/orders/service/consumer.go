@@ -1,0 +1,47 @@
+package service
+
+import (
+	"context"
+	"io"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// Group names those who confirm orders: in the inbox, in the dead letter table, and among the leases. The Lambda function and the
+// workers are the same consumer, so that one can take over from the other and no order is confirmed twice.
+const Group = "confirmations"
+
+// Mailer sends the confirmation of an order. The key is the same for every repeat of the same confirmation.
+type Mailer interface {
+	Confirm(ctx context.Context, key string, order OrderCreated) error
+}
+
+// ConfirmOrders registers the handler that confirms every new order.
+func ConfirmOrders(consumer *outbox.Consumer, mailer Mailer) {
+	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderCreated]) error {
+		return mailer.Confirm(ctx, e.ID, e.Data)
+	})
+}
+
+// NewConsumer returns the consumer that confirms orders, once each unless something crashes, and keeps what it cannot handle as
+// dead letters. For each of them a line with a metric goes to metrics.
+func NewConsumer(client *dynamodb.Client, c Config, mailer Mailer, metrics io.Writer) (*outbox.Consumer, error) {
+	inbox, err := outbox.NewInbox(client, c.InboxTable, Group)
+	if err != nil {
+		return nil, err
+	}
+	letters, err := outbox.NewDeadLetterTable(client, c.DeadLettersTable, Group)
+	if err != nil {
+		return nil, err
+	}
+	counter := &deadLetterMetric{out: metrics}
+	consumer, err := outbox.NewConsumer(outbox.WithTables(c.EventsTable), outbox.WithInbox(inbox), outbox.WithDeadLetters(letters),
+		outbox.WithConsumerHooks(outbox.ConsumerHooks{DeadLettered: counter.count}))
+	if err != nil {
+		return nil, err
+	}
+	ConfirmOrders(consumer, mailer)
+	return consumer, nil
+}
