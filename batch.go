@@ -62,7 +62,7 @@ func RecordFromContext(ctx context.Context) (r Record, ok bool) {
 
 // newBatch returns a batch of n empty deliveries.
 func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
-	b := &batch{c: c, handlers: *c.handlers.Load(), ctx: ctx, outer: ctx, failFast: failFast}
+	b := &batch{c: c, handlers: c.registered(), ctx: ctx, outer: ctx, failFast: failFast}
 	switch n {
 	case 0:
 	case 1:

@@ -122,6 +122,8 @@ type Consumer struct {
 
 	register sync.Mutex
 	handlers atomic.Pointer[map[string]Handler] // replaced, never changed
+
+	guardsChecked sync.Once
 }
 
 // NewConsumer returns a Consumer without handlers. The error names everything that is wrong with the options.
@@ -253,6 +255,13 @@ func (c *Consumer) Process(ctx context.Context, records ...Record) error {
 		return err
 	}
 	return nil
+}
+
+// registered returns the handlers for a batch.
+func (c *Consumer) registered() map[string]Handler {
+	handlers := *c.handlers.Load()
+	c.guardsChecked.Do(func() { c.checkGuards(handlers) })
+	return handlers
 }
 
 // lane returns the key under which the events of an aggregate keep their order.

@@ -449,6 +449,23 @@ func TestWhichHandlersAreGuarded(t *testing.T) {
 	}
 }
 
+// A type that is to be guarded and has no handler is told, once, when events come.
+func TestAGuardedTypeWithoutAHandlerIsTold(t *testing.T) {
+	w := newInboxWorld(t)
+	var logs bytes.Buffer
+	c, err := outbox.NewConsumer(outbox.WithInbox(w.inbox(t, w.DynamoDB), "A", "ORDER_CREATD", "TX"), outbox.WithLogger(slog.New(slog.NewTextHandler(&logs, nil))))
+	require.NoError(t, err)
+	outbox.HandleType(c, "A", func(context.Context, outbox.Event[struct{}]) error { return nil })
+	outbox.HandleTxType(c, w.writer, "TX", func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) { return outbox.Effects{}, nil })
+	outbox.Handle(c, nothing)
+	for range 2 {
+		require.NoError(t, c.Process(t.Context(), created("1")))
+	}
+	require.Equal(t, 1, strings.Count(logs.String(), "level=ERROR"), logs.String())
+	require.Contains(t, logs.String(), "WithInbox names an event type that has no handler")
+	require.Contains(t, logs.String(), "type=ORDER_CREATD")
+}
+
 // The guard is inside the middleware, which sees every delivery.
 func TestMiddlewareSeesDeliveriesThatTheGuardFinishes(t *testing.T) {
 	w := newInboxWorld(t)

@@ -55,9 +55,10 @@ func LetLaterEventsPass() DeadLetterOption {
 }
 
 // WithMaxAttempts sets how often an event is tried in Invoke and Process before it is a dead letter. The attempts are counted in
-// the dead letter table, one write for each failure, and forgotten after 14 days. An attempt that the invocation's deadline cuts
-// off counts; one that kills the process does not. Default 10; 1 to 1,000. Give the mapping of a Lambda function more attempts
-// than that. A Worker counts by WithHandlerRetry.
+// the dead letter table, one write for each failure, and forgotten after 14 days without another. They are those at one record of the
+// stream: a replay or a copy of the event has its own. An attempt that the invocation's deadline cuts off counts; one that kills the
+// process does not. Default 10; 1 to 1,000. Give the mapping of a Lambda function more attempts than that. A Worker counts by
+// WithHandlerRetry.
 func WithMaxAttempts(n int) DeadLetterOption {
 	return func(d *deadLetters) error {
 		if n < 1 || n > 1000 {
@@ -120,11 +121,15 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		d.err = notStored(err)
 		c.logger.ErrorContext(ctx, "outbox: an event cannot be parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "error", err)
 		return true
-	case !stored: // somebody has redriven the aggregate
+	case stored == deadletter.Refused: // somebody has redriven the aggregate
 		dead.parked.Remove(r.AggregateID)
 		return false
 	}
 	d.err, d.finished = nil, true
+	if stored == deadletter.Before {
+		c.storedBefore(ctx, &l)
+		return true
+	}
 	c.logger.WarnContext(ctx, "outbox: event parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID)
 	c.deadLettered(ctx, &l)
 	return true
@@ -139,12 +144,12 @@ func (c *Consumer) giveUpOn(ctx, outer context.Context, d *delivery) {
 	if ctx = outer; outer.Err() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	n := 1
+	n, event := 1, asEvent(&d.record)
 	if !errors.Is(d.err, ErrPermanent) && c.dead.attempts > 1 {
 		counting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		var err error
-		if n, err = c.dead.store.Attempt(counting, d.record.ID); err != nil {
+		if n, err = c.dead.store.Attempt(counting, &event); err != nil {
 			c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
 			return
 		}
@@ -161,11 +166,11 @@ func (c *Consumer) giveUpOn(ctx, outer context.Context, d *delivery) {
 	if n > 1 {
 		forgetting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		_ = c.dead.store.ForgetAttempts(forgetting, d.record.ID) // otherwise its time to live does
+		_ = c.dead.store.ForgetAttempts(forgetting, &event) // otherwise its time to live does
 	}
 }
 
-// tableError is a failure of a table of this package's own that kept an event from its handler.
+// tableError is a failure of a table that kept an event from its handler, or what the handler returned from being committed.
 type tableError struct{ err error }
 
 func (e *tableError) Error() string { return e.err.Error() }
@@ -183,7 +188,8 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 	defer cancel()
 	r := &d.record
 	l := deadletter.Letter{Event: asEvent(r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now()}
-	if err := c.dead.store.Put(ctx, &l); err != nil {
+	stored, err := c.dead.store.Put(ctx, &l)
+	if err != nil {
 		c.logger.ErrorContext(ctx, "outbox: a dead letter cannot be stored, the event stays unfinished", "event", r.ID, "type", r.Type,
 			"aggregate", r.AggregateID, "shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "error", err)
 		return notStored(err)
@@ -191,10 +197,20 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 	if r.AggregateID != "" && !c.dead.pass {
 		c.dead.parked.Add(r.AggregateID)
 	}
+	if stored == deadletter.Before {
+		c.storedBefore(ctx, &l)
+		return nil
+	}
 	c.logger.ErrorContext(ctx, "outbox: dead letter", "deadLetter", l.ID, "event", r.ID, "type", r.Type, "aggregate", r.AggregateID,
 		"shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "attempts", l.Attempts, "error", d.doomed.err)
 	c.deadLettered(ctx, &l)
 	return nil
+}
+
+// storedBefore tells of a delivery of an event that is a dead letter already.
+func (c *Consumer) storedBefore(ctx context.Context, l *deadletter.Letter) {
+	c.logger.InfoContext(ctx, "outbox: delivered again, and a dead letter already", "deadLetter", l.ID, "event", l.Event.ID, "type", l.Event.Type,
+		"aggregate", l.Event.AggregateID)
 }
 
 func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -238,7 +239,7 @@ const (
 func (r *redriver) lane(id string) (answered bool, err error) {
 	store, lane := r.t.store, deadletter.LaneOf(id)
 	if r.opts.DryRun {
-		_, _, err := r.each(lane, id, func(*deadletter.Letter) (outcome, error) {
+		_, _, err := r.each(lane, id, func(string) (outcome, error) {
 			r.count(func(n *RedriveResult) { n.Redriven++ })
 			return handled, nil
 		})
@@ -262,7 +263,7 @@ func (r *redriver) lane(id string) (answered bool, err error) {
 		}
 	}()
 	for {
-		letters, last, err := r.each(lane, id, func(l *deadletter.Letter) (outcome, error) { return r.letter(claim, l) })
+		letters, last, err := r.each(lane, id, func(id string) (outcome, error) { return r.letter(claim, id) })
 		if err != nil || last != handled || lane == "" {
 			return last != cutShort, err
 		}
@@ -284,31 +285,21 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // each calls do for the letters of a lane, in order, up to the one with the id, or for that one alone, until one is not handled. It
 // returns how many there were, and what became of the last one. If the letter with the id is gone, there are none.
-func (r *redriver) each(lane, id string, do func(*deadletter.Letter) (outcome, error)) (n int, last outcome, err error) {
-	var until *deadletter.Letter
-	if lane == "" || id != lane+"#" {
-		l, err := r.t.store.Get(r.ctx, id)
-		switch {
-		case errors.Is(err, deadletter.ErrMissing):
-			return 0, handled, nil
-		case err != nil:
-			return 0, cutShort, fmt.Errorf("outbox: %w", err)
-		}
-		until = &l
-	}
+func (r *redriver) each(lane, id string, do func(id string) (outcome, error)) (n int, last outcome, err error) {
 	if lane == "" {
-		last, err := do(until)
+		last, err := do(id)
 		return 1, last, err
 	}
-	for l, err := range r.t.store.Letters(r.ctx, lane) {
-		if err != nil {
-			return n, cutShort, fmt.Errorf("outbox: %w", err)
-		}
-		if until != nil && l.After(until) {
-			break
-		}
+	letters, err := r.t.store.IDs(r.ctx, lane)
+	if err != nil {
+		return 0, cutShort, fmt.Errorf("outbox: %w", err)
+	}
+	if id != lane+"#" {
+		letters = letters[:slices.Index(letters, id)+1]
+	}
+	for _, id := range letters {
 		n++
-		if last, err := do(&l); err != nil || last != handled {
+		if last, err := do(id); err != nil || last != handled {
 			return n, last, err
 		}
 	}
@@ -316,7 +307,7 @@ func (r *redriver) each(lane, id string, do func(*deadletter.Letter) (outcome, e
 }
 
 // letter hands one letter to its handler and removes it, if it is still there.
-func (r *redriver) letter(claim *deadletter.Claim, l *deadletter.Letter) (outcome, error) {
+func (r *redriver) letter(claim *deadletter.Claim, id string) (outcome, error) {
 	if !r.pace() {
 		return cutShort, nil
 	}
@@ -330,23 +321,21 @@ func (r *redriver) letter(claim *deadletter.Claim, l *deadletter.Letter) (outcom
 		r.count(func(n *RedriveResult) { n.Busy++ })
 		return cutShort, nil
 	}
-	// It was read before the claim was renewed.
-	switch now, err := r.t.store.Get(r.ctx, l.ID); {
+	l, err := r.t.store.Get(r.ctx, id) // now that the claim is renewed
+	switch {
 	case errors.Is(err, deadletter.ErrMissing):
 		return handled, nil
 	case err != nil:
 		return cutShort, fmt.Errorf("outbox: %w", err)
-	default:
-		l = &now
 	}
 	ctx, cancel := context.WithDeadline(r.handlers, claim.Until.Add(-claimMargin))
 	defer cancel()
-	started, failure := r.c.redrive(ctx, l)
+	started, failure := r.c.redrive(ctx, &l)
 	after, cancelAfter := detached(r.handlers)
 	defer cancelAfter()
 	switch {
 	case failure == nil:
-		if _, err := r.t.store.Remove(after, l); err != nil {
+		if _, err := r.t.store.Remove(after, &l); err != nil {
 			return cutShort, fmt.Errorf("outbox: %w", err)
 		}
 		r.count(func(n *RedriveResult) { n.Redriven++ })
@@ -357,7 +346,7 @@ func (r *redriver) letter(claim *deadletter.Claim, l *deadletter.Letter) (outcom
 		r.count(func(n *RedriveResult) { n.Busy++ })
 		return cutShort, nil
 	}
-	if err := r.t.store.Tried(after, l, failure.Error()); err != nil {
+	if err := r.t.store.Tried(after, &l, failure.Error()); err != nil {
 		return cutShort, fmt.Errorf("outbox: %w", err)
 	}
 	r.count(func(n *RedriveResult) { n.Failed++ })

@@ -195,7 +195,7 @@ func (s *shardRun) room(reading context.Context, n int) (int, error) {
 // letter, or, without WithDeadLetters, poison.
 func (s *shardRun) start(reading context.Context, first watermark.Slot, records []shardreader.Record, memory *slab.Slab) error {
 	c := s.w.consumer
-	b := &shardBatch{s: s, handlers: *c.handlers.Load(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
+	b := &shardBatch{s: s, handlers: c.registered(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
 	var poison *HandlerError
 	for i := range records {
 		slot := first + watermark.Slot(i)
