@@ -76,7 +76,7 @@ func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
 // run hands the records to their handlers. It returns when none of them runs any more. With an error nothing was started.
 func (b *batch) run() error {
 	if !b.redrive {
-		if err := b.c.lookAtParked(b.ctx, b.deliveries, 0); err != nil {
+		if _, err := b.c.refreshParked(b.ctx, b.deliveries, 0); err != nil {
 			return err
 		}
 	}
@@ -95,35 +95,37 @@ func (b *batch) run() error {
 }
 
 // Do handles one record unless the batch has to stop, and reports whether the later ones of its aggregate may follow.
-func (b *batch) Do(i int) lanes.Next {
+func (b *batch) Do(i int) (next lanes.Next) {
 	if b.ctx.Err() != nil || b.failFast && b.hasFailed.Load() {
 		return lanes.GiveUp
 	}
 	d := &b.deliveries[i]
+	diverted := false
 	defer func() { // also when the handler ends its goroutine
-		if !d.finished {
+		if !d.finished && !diverted && !b.redrive {
+			b.c.buryIfSpent(b.ctx, b.outer, d)
+		}
+		switch {
+		case !d.finished:
 			b.hasFailed.Store(true)
+			next = lanes.GiveUp
+		default:
+			next = lanes.GoOn
 		}
 	}()
-	if b.redrive {
-		b.c.handle(b.handlers, d, i)
-	} else if !b.c.divert(b.ctx, b.handlers, d) {
-		b.c.handle(b.handlers, d, i)
-		if !d.finished {
-			b.c.giveUpOn(b.ctx, b.outer, d)
-		}
+	if !b.redrive {
+		diverted = b.c.divert(b.ctx, b.handlers, d)
 	}
-	if d.finished {
-		return lanes.GoOn
+	if !diverted {
+		b.c.handle(b.handlers, d)
 	}
-	return lanes.GiveUp
+	return next
 }
 
 var errGoexit = errors.New("the handler ended its goroutine")
 
-// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine. i is the
-// record's position, for the log.
-func (c *Consumer) handle(handlers map[string]Handler, d *delivery, i int) {
+// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
+func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 	ctx := d.Context
 	if !c.ours(d.record.Table) {
 		d.finished = true
@@ -146,7 +148,7 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery, i int) {
 			d.err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 		if d.err != nil {
-			c.logFailure(ctx, &HandlerError{Index: i, Record: d.record, Err: d.err})
+			c.logFailure(ctx, &HandlerError{Record: d.record, Err: d.err})
 		}
 		d.finished = d.err == nil
 		if c.hooks.Handled != nil {

@@ -408,7 +408,7 @@ func TestDeadLetterMistakes(t *testing.T) {
 			_, err := o.letters.Redrive(t.Context(), nil, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 			return err
 		},
-		"at least 0 a second": func() error {
+		"PerSecond: want 0 or more": func() error {
 			_, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{PerSecond: -1})
 			return err
 		},

@@ -90,7 +90,7 @@ func notStored(err error) error {
 	return &tableError{fmt.Errorf("outbox: the dead letter table cannot be used: %w", err)}
 }
 
-// storeTimeout bounds what one dead letter may take.
+// storeTimeout bounds what one dead letter may take, and one look at what is parked.
 const storeTimeout = 5 * time.Second
 
 // divert deals with a delivery that must not reach its handler, because it is doomed or its aggregate is parked, and reports
@@ -114,6 +114,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	asOf := dead.parked.Now()
 	l := deadletter.Letter{Event: asEvent(r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
 	stored, err := dead.store.PutBehind(ctx, &l)
 	switch {
@@ -122,7 +123,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		c.logger.ErrorContext(ctx, "outbox: an event cannot be parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "error", err)
 		return true
 	case stored == deadletter.Refused: // somebody has redriven the aggregate
-		dead.parked.Remove(r.AggregateID)
+		dead.parked.Remove(r.AggregateID, asOf)
 		return false
 	}
 	d.err, d.finished = nil, true
@@ -135,26 +136,30 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	return true
 }
 
-// giveUpOn makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker. In Lambda, outer is
+// buryIfSpent makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker. In Lambda, outer is
 // the invocation's context, which ends after ctx.
-func (c *Consumer) giveUpOn(ctx, outer context.Context, d *delivery) {
+func (c *Consumer) buryIfSpent(ctx, outer context.Context, d *delivery) {
 	if c.dead == nil || !isAttempt(d.err) || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
 	if ctx = outer; outer.Err() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	n, event := 1, asEvent(&d.record)
-	if !errors.Is(d.err, ErrPermanent) && c.dead.attempts > 1 {
+	n, event, permanent := 1, asEvent(&d.record), errors.Is(d.err, ErrPermanent)
+	if c.dead.attempts > 1 {
 		counting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		var err error
-		if n, err = c.dead.store.Attempt(counting, &event); err != nil {
+		counted, err := c.dead.store.Attempt(counting, &event)
+		switch {
+		case err != nil:
 			c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
+			if !permanent {
+				return
+			}
+		case counted < c.dead.attempts && !permanent:
 			return
-		}
-		if n < c.dead.attempts {
-			return
+		default:
+			n = counted
 		}
 	}
 	d.doomed = &doomed{err: d.err, attempts: n}
@@ -163,7 +168,7 @@ func (c *Consumer) giveUpOn(ctx, outer context.Context, d *delivery) {
 		return
 	}
 	d.err, d.finished = nil, true
-	if n > 1 {
+	if c.dead.attempts > 1 {
 		forgetting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		_ = c.dead.store.ForgetAttempts(forgetting, &event) // otherwise its time to live does
@@ -221,10 +226,11 @@ func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter) {
 	}
 }
 
-// lookAtParked brings what is known of parked aggregates up to date, unless it is younger than maxAge.
-func (c *Consumer) lookAtParked(ctx context.Context, deliveries []delivery, maxAge time.Duration) error {
+// refreshParked brings what is known of parked aggregates up to date, unless it is younger than maxAge. asked is false if the deliveries have
+// no aggregate, and so nothing needs to be known.
+func (c *Consumer) refreshParked(ctx context.Context, deliveries []delivery, maxAge time.Duration) (asked bool, err error) {
 	if c.dead == nil || c.dead.pass {
-		return nil
+		return false, nil
 	}
 	var ids []string
 	for i := range deliveries {
@@ -233,10 +239,12 @@ func (c *Consumer) lookAtParked(ctx context.Context, deliveries []delivery, maxA
 		}
 	}
 	if len(ids) == 0 {
-		return nil
+		return false, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout) // others wait for the same answer
+	defer cancel()
 	if err := c.dead.parked.Refresh(ctx, c.dead.store, ids, maxAge); err != nil {
-		return notStored(err)
+		return false, notStored(err)
 	}
-	return nil
+	return true, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -17,7 +18,8 @@ type RedriveOptions struct {
 	PerSecond float64
 	// DryRun makes Redrive only count what it would handle.
 	DryRun bool
-	// Progress is called after each dead letter, with what has been done so far. Calls do not overlap. nil is not called.
+	// Progress is called after each dead letter, with what has been done so far. Calls do not overlap, and other letters wait for them: it must
+	// not block. nil is not called.
 	Progress func(RedriveResult)
 }
 
@@ -51,8 +53,8 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 	if c == nil {
 		return RedriveResult{}, errors.New("outbox: Redrive: the Consumer is nil")
 	}
-	if opts.PerSecond < 0 {
-		return RedriveResult{}, fmt.Errorf("outbox: Redrive: want at least 0 a second, have %g", opts.PerSecond)
+	if !(opts.PerSecond >= 0) || math.IsInf(opts.PerSecond, 0) {
+		return RedriveResult{}, fmt.Errorf("outbox: Redrive: PerSecond: want 0 or more, have %v", opts.PerSecond)
 	}
 	r := t.redrive(ctx, ctx, c, opts)
 	seen := map[string]bool{}
@@ -73,8 +75,8 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 			break
 		}
 	}
-	if filter == (DeadLetterFilter{}) && !opts.DryRun { // lanes that lost their last letter in a crash
-		lanes, err := t.store.Lanes(ctx)
+	if !opts.DryRun && !r.over() {
+		lanes, err := t.lanesOf(ctx, filter)
 		if err != nil {
 			r.fail(err)
 		}
@@ -85,6 +87,24 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 		}
 	}
 	return r.wait()
+}
+
+// lanesOf returns the parked lanes that a filter means as a whole. A crash between the removal of the last letter and the end of the parking
+// leaves one without letters, which no letter leads to.
+func (t *DeadLetterTable) lanesOf(ctx context.Context, filter DeadLetterFilter) (lanes []string, err error) {
+	switch filter {
+	case DeadLetterFilter{}:
+		lanes, err = t.store.Lanes(ctx)
+	case DeadLetterFilter{AggregateID: filter.AggregateID}:
+		var parked []string
+		if parked, err = t.store.AreParked(ctx, []string{filter.AggregateID}); len(parked) > 0 {
+			lanes = []string{deadletter.Lane(filter.AggregateID)}
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	return lanes, nil
 }
 
 // RequestRedrive asks whoever runs the consumer's handlers to redrive the dead letters that the filter selects, and returns how
@@ -107,6 +127,17 @@ func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterF
 			}
 		}
 		n++
+	}
+	lanes, err := t.lanesOf(ctx, filter)
+	if err != nil {
+		return n, err
+	}
+	for _, lane := range lanes {
+		if id := lane + "#"; !seen[id] {
+			if err := t.store.Ask(ctx, id); err != nil {
+				return n, fmt.Errorf("outbox: %w", err)
+			}
+		}
 	}
 	return n, nil
 }
@@ -267,15 +298,27 @@ func (r *redriver) lane(id string) (answered bool, err error) {
 		if err != nil || last != handled || lane == "" {
 			return last != cutShort, err
 		}
-		closed, err := store.Close(r.ctx, lane)
+		closed, err := r.close(lane)
 		if err != nil {
-			return false, fmt.Errorf("outbox: %w", err)
+			return false, err
 		}
 		if closed || letters == 0 || id != lane+"#" {
 			return true, nil
 		}
 		// Letters have arrived meanwhile.
 	}
+}
+
+// close ends the parking of a lane without letters, also when the redrive is cancelled: without its last letter nobody would see that there is
+// still something to do.
+func (r *redriver) close(lane string) (bool, error) {
+	ctx, cancel := detached(r.ctx)
+	defer cancel()
+	closed, err := r.t.store.Close(ctx, lane)
+	if err != nil {
+		return false, fmt.Errorf("outbox: %w", err)
+	}
+	return closed, nil
 }
 
 // detached is for what has to be done even when ctx has ended.
@@ -363,7 +406,7 @@ func (r *redriver) pace() bool {
 	if now := time.Now(); at.Before(now) {
 		at = now
 	}
-	r.next = at.Add(time.Duration(float64(time.Second) / r.opts.PerSecond))
+	r.next = at.Add(time.Duration(min(float64(time.Second)/r.opts.PerSecond, float64(math.MaxInt64/2))))
 	r.mu.Unlock()
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()
@@ -374,10 +417,15 @@ func (r *redriver) pace() bool {
 	return r.ctx.Err() == nil
 }
 
+var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")
+
 // redrive hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled. started
 // is false if there was no place for the handler in time.
 func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) (started bool, err error) {
 	r := asRecord(&l.Event)
+	if l.Incomplete {
+		return true, errIncomplete
+	}
 	if l.Raw != nil {
 		from := r
 		reason, malformed := decodeRecord(&r, l.Raw, c.layout, c.tables, nil)

@@ -25,8 +25,8 @@ type shardRun struct {
 	held *lease.Held
 	ring *watermark.Ring
 	ctx  context.Context
-	// looked says that the parked aggregates were read since the lease is held. Only the reader's goroutine knows it.
-	looked bool
+	// knowsParked says that the parked aggregates were read since the lease is held. Only the reader's goroutine uses it.
+	knowsParked bool
 	// stopReading ends reading.
 	stopReading context.CancelCauseFunc
 
@@ -231,7 +231,7 @@ func (s *shardRun) start(reading context.Context, first watermark.Slot, records 
 			break
 		}
 	}
-	if err := s.lookAtParked(reading, b.deliveries); err != nil {
+	if err := s.awaitParked(reading, b.deliveries); err != nil {
 		return err
 	}
 	keys := make([]uint64, len(b.deliveries))
@@ -254,18 +254,18 @@ func (s *shardRun) start(reading context.Context, first watermark.Slot, records 
 // parkedAge is how old what a Worker knows of aggregates that others park may be.
 const parkedAge = time.Second
 
-// lookAtParked finds out which aggregates are parked, however long it takes. The owner before this one may have parked some: so
-// the first time it asks in any case.
-func (s *shardRun) lookAtParked(reading context.Context, deliveries []delivery) error {
+// awaitParked finds out which aggregates are parked, however long it takes. The owner before this one may have parked some, so what another
+// shard of this process learned before the lease was held is not enough.
+func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery) error {
 	retry := backoff.FullJitter{Base: 200 * time.Millisecond, Max: 10 * time.Second}
 	for n := 1; ; n++ {
 		age := parkedAge
-		if !s.looked {
+		if !s.knowsParked {
 			age = 0
 		}
-		err := s.w.consumer.lookAtParked(reading, deliveries, age)
+		asked, err := s.w.consumer.refreshParked(reading, deliveries, age)
 		if err == nil {
-			s.looked = true
+			s.knowsParked = s.knowsParked || asked
 			return nil
 		}
 		if reading.Err() == nil {

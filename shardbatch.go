@@ -48,7 +48,7 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	c := s.w.consumer
 	diverted := c.divert(s.ctx, b.handlers, d)
 	if !diverted {
-		c.handle(b.handlers, d, i)
+		c.handle(b.handlers, d)
 	}
 	returned = true
 	switch {

@@ -53,10 +53,13 @@ func durationOption(option string, d, low, high time.Duration, set func(*workerC
 }
 
 // StartAt makes a Worker begin with the first record that arrived at t or later, in shards that no worker of the group has
-// begun yet. Shards with a checkpoint go on from it, and children of a shard begin with their oldest record, whatever t is.
+// begun yet. Shards with a checkpoint go on from it, and children of a shard begin with their oldest record, whatever t is. It must be after 1970.
 // Default: the oldest record of the stream, so that nothing is skipped.
 func StartAt(t time.Time) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
+		if t.Unix() <= 0 {
+			return fmt.Errorf("StartAt: want a time after 1970, have %s", t.Format(time.RFC3339))
+		}
 		c.start = lease.At(t)
 		return nil
 	})

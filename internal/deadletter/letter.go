@@ -57,6 +57,9 @@ type Letter struct {
 	Parked   bool // it was stored behind others without having been handled
 	StoredAt time.Time
 	TriedAt  time.Time // the last redrive that failed
+	// Incomplete says that payload, headers and Raw are lost: a late copy of a request has brought the letter back after it was removed with
+	// its parts.
+	Incomplete bool
 	order    string    // among those of its aggregate that a stream has numbered, or among the others
 	parts    int
 }

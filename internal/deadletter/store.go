@@ -94,32 +94,26 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error)
 	if err != nil {
 		return Refused, s.failed("store "+l.ID, err)
 	}
-	if len(parts) > 0 { // they must not replace those of a letter that is there
-		if there, err := s.there(ctx, l); there != Refused || err != nil {
-			return there, err
-		}
-		row["id"] = rows.S(l.ID)
-	}
-	for i, data := range parts {
-		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,
-			Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(partID(l.ID, i)), "data": rows.B(data)}})
-		if err != nil {
-			return Refused, s.failed("store a part of "+l.ID, err)
-		}
-	}
+	ask := len(parts) > 0 // they must not replace those of a letter that is there
 	for {
+		if ask {
+			if there, err := s.there(ctx, l); there != Refused || err != nil {
+				return there, err
+			}
+			row["id"] = rows.S(l.ID)
+		}
+		for i, data := range parts {
+			_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,
+				Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(partID(l.ID, i)), "data": rows.B(data)}})
+			if err != nil {
+				return Refused, s.failed("store a part of "+l.ID, err)
+			}
+		}
 		stored, err := s.insert(ctx, l, row, behind)
 		if err != nil || stored != Before {
 			return stored, err
 		}
-		id := l.ID
-		if there, err := s.there(ctx, l); there != Refused || err != nil {
-			return there, err
-		}
-		if l.ID == id {
-			continue // it was removed meanwhile
-		}
-		row["id"] = rows.S(l.ID)
+		ask = true // there is one with its key, unless it is removed meanwhile
 	}
 }
 
@@ -358,8 +352,10 @@ func (s *Store) complete(ctx context.Context, row rows.Item) (Letter, error) {
 		switch {
 		case err != nil:
 			return l, s.failed("read a part of "+l.ID, err)
-		case out.Item == nil:
-			return l, s.failed("read "+l.ID, ErrMissing)
+		case out.Item == nil: // removed meanwhile, unless the row is still there
+			_, err := s.row(ctx, l.ID)
+			l.Incomplete = true
+			return l, err
 		}
 		parts = append(parts, rows.Bytes(out.Item, "data"))
 	}
@@ -371,14 +367,31 @@ func (s *Store) complete(ctx context.Context, row rows.Item) (Letter, error) {
 
 // Get returns a letter, or ErrMissing.
 func (s *Store) Get(ctx context.Context, id string) (Letter, error) {
+	row, err := s.row(ctx, id)
+	if err != nil {
+		return Letter{}, err
+	}
+	return s.complete(ctx, row)
+}
+
+// Peek returns a letter without what is in its parts, or ErrMissing.
+func (s *Store) Peek(ctx context.Context, id string) (Letter, error) {
+	row, err := s.row(ctx, id)
+	if err != nil {
+		return Letter{}, err
+	}
+	return read(row), nil
+}
+
+func (s *Store) row(ctx context.Context, id string) (rows.Item, error) {
 	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.letters(), id), ConsistentRead: aws.Bool(true)})
 	switch {
 	case err != nil:
-		return Letter{}, s.failed("read "+id, err)
+		return nil, s.failed("read "+id, err)
 	case out.Item == nil:
-		return Letter{}, s.failed("read "+id, ErrMissing)
+		return nil, s.failed("read "+id, ErrMissing)
 	}
-	return s.complete(ctx, out.Item)
+	return out.Item, nil
 }
 
 // Remove removes a letter that is there, and says whether it was. The lane stays until it is closed.
