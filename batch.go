@@ -75,11 +75,15 @@ func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
 
 // run hands the records to their handlers. It returns when none of them runs any more. With an error nothing was started.
 func (b *batch) run() error {
-	if !b.redrive {
-		if _, err := b.c.refreshParked(b.ctx, b.deliveries, 0); err != nil {
-			return err
-		}
+	if _, err := b.c.refreshParked(b.ctx, b.deliveries, 0); err != nil {
+		return err
 	}
+	b.start()
+	return nil
+}
+
+// start hands the records to their handlers whatever is parked, and returns when none of them runs any more.
+func (b *batch) start() {
 	b.keys = b.oneKey[:]
 	if len(b.deliveries) != 1 {
 		b.keys = make([]uint64, len(b.deliveries))
@@ -91,7 +95,6 @@ func (b *batch) run() error {
 	}
 	b.c.pool.Start(&b.lanes, b.keys, b)
 	b.lanes.Wait(b.ctx.Done())
-	return nil
 }
 
 // Do handles one record unless the batch has to stop, and reports whether the later ones of its aggregate may follow.
@@ -105,12 +108,9 @@ func (b *batch) Do(i int) (next lanes.Next) {
 		if !d.finished && !diverted && !b.redrive {
 			b.c.buryIfSpent(b.ctx, b.outer, d)
 		}
-		switch {
-		case !d.finished:
-			b.hasFailed.Store(true)
+		if next = lanes.GoOn; !d.finished {
 			next = lanes.GiveUp
-		default:
-			next = lanes.GoOn
+			b.hasFailed.Store(true)
 		}
 	}()
 	if !b.redrive {
@@ -156,11 +156,13 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 		}
 	}()
 	if !known {
-		d.err = Permanent(fmt.Errorf("event type %q has no handler", d.record.Type))
+		d.err = Permanent(noHandler(d.record.Type))
 		return
 	}
 	d.err = h(d, d.record)
 }
+
+func noHandler(eventType string) error { return fmt.Errorf("event type %q has no handler", eventType) }
 
 // result reports what is unfinished, or nil.
 func (b *batch) result(stopped error) *ProcessError {
@@ -180,26 +182,4 @@ func (b *batch) result(stopped error) *ProcessError {
 	}
 	e.Stopped = stopped
 	return &e
-}
-
-// skipped and handled tell the hooks. A hook that panics must not take the process along, nor make a handled event an
-// unhandled one: what it panicked with is logged.
-
-func (c *Consumer) skipped(ctx context.Context, r *Record, reason error) {
-	if hook := c.hooks.Skipped; hook != nil {
-		defer c.recoverHook(ctx, "Skipped", r)
-		hook(ctx, *r, reason)
-	}
-}
-
-func (c *Consumer) handled(ctx context.Context, d *delivery, took time.Duration) {
-	defer c.recoverHook(ctx, "Handled", &d.record)
-	c.hooks.Handled(ctx, d.record, took, d.err)
-}
-
-func (c *Consumer) recoverHook(ctx context.Context, hook string, r *Record) {
-	if v := recover(); v != nil {
-		c.logger.ErrorContext(ctx, "outbox: a hook panicked", "hook", hook, "event", r.ID, "type", r.Type,
-			"sequenceNumber", r.SequenceNumber, "error", &PanicError{Value: v, Stack: debug.Stack()})
-	}
 }

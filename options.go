@@ -309,7 +309,7 @@ func WithTables(names ...string) ConsumerOption {
 	})
 }
 
-// WithConcurrency sets how many handlers of a Consumer run at a time, over all calls of Process and Invoke. Default 10;
+// WithConcurrency sets how many handlers of a Consumer run at a time, over all calls of Process and Invoke, Workers and redrives. Default 10;
 // 1 handles events strictly one after the other. Events of one aggregate are never handled at the same time, whatever the
 // number.
 func WithConcurrency(handlers int) ConsumerOption {
@@ -382,7 +382,7 @@ func WithConsumerHooks(hooks ConsumerHooks) ConsumerOption {
 	})
 }
 
-// WithLogger sets where a Consumer logs failures and event types without a handler. It logs ids, types and errors, never
+// WithLogger sets where a Consumer, and a Worker that has it, logs failures and event types without a handler. It logs ids, types and errors, never
 // payloads or headers; what a handler puts into its error is logged too. Default: slog.Default(), because Lambda's answer
 // has no place for the reason of a failure; slog.New(slog.DiscardHandler) silences it.
 func WithLogger(logger *slog.Logger) ConsumerOption {

@@ -20,7 +20,8 @@ type DeadLetterOption func(*deadLetters) error
 //
 // A dead letter parks its aggregate: later events of it are stored behind it without calling a handler, in order, until they
 // are redriven. Other aggregates go on. An aggregate that another process parks is noticed with the next batch of Invoke or
-// Process, and within a second, or when it takes over the shard, by a Worker. To know, each call of Invoke and Process with an
+// Process, and by a Worker with a batch that it reads a second later, or the first that it reads of a shard; not for events that are in its
+// lanes by then. To know, each call of Invoke and Process with an
 // event that has an aggregate reads the table once, strongly consistent, and a Worker at most once a second for all its shards:
 // one read unit while few are parked. While the table cannot be read, nothing is handled.
 //
@@ -28,8 +29,11 @@ type DeadLetterOption func(*deadLetters) error
 // Run ends.
 func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
-		if t == nil {
+		switch {
+		case t == nil:
 			return errors.New("WithDeadLetters: the table is nil")
+		case c.dead != nil:
+			return errors.New("WithDeadLetters: given twice")
 		}
 		dead := &deadLetters{table: t, store: t.store, attempts: 10, parked: parked.New()}
 		for i, opt := range opts {
@@ -216,14 +220,6 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 func (c *Consumer) storedBefore(ctx context.Context, l *deadletter.Letter) {
 	c.logger.InfoContext(ctx, "outbox: delivered again, and a dead letter already", "deadLetter", l.ID, "event", l.Event.ID, "type", l.Event.Type,
 		"aggregate", l.Event.AggregateID)
-}
-
-func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter) {
-	if hook := c.hooks.DeadLettered; hook != nil {
-		letter := deadLetter(l)
-		defer c.recoverHook(ctx, "DeadLettered", &letter.Record)
-		hook(ctx, letter)
-	}
 }
 
 // refreshParked brings what is known of parked aggregates up to date, unless it is younger than maxAge. asked is false if the deliveries have

@@ -56,7 +56,7 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 	if !(opts.PerSecond >= 0) || math.IsInf(opts.PerSecond, 0) {
 		return RedriveResult{}, fmt.Errorf("outbox: Redrive: PerSecond: want 0 or more, have %v", opts.PerSecond)
 	}
-	r := t.redrive(ctx, ctx, c, opts)
+	r := t.newRedriver(ctx, ctx, c, opts)
 	seen := map[string]bool{}
 	for l, err := range t.letters(ctx, filter) {
 		if err != nil {
@@ -167,7 +167,7 @@ func (t *DeadLetterTable) redriveRequested(ctx, handlers context.Context, c *Con
 	if err != nil {
 		return RedriveResult{}, fmt.Errorf("outbox: %w", err)
 	}
-	r := t.redrive(ctx, handlers, c, RedriveOptions{})
+	r := t.newRedriver(ctx, handlers, c, RedriveOptions{})
 	for _, request := range requests {
 		if r.over() {
 			break
@@ -198,7 +198,7 @@ type redriver struct {
 	next   time.Time // when the next letter may begin
 }
 
-func (t *DeadLetterTable) redrive(ctx, handlers context.Context, c *Consumer, opts RedriveOptions) *redriver {
+func (t *DeadLetterTable) newRedriver(ctx, handlers context.Context, c *Consumer, opts RedriveOptions) *redriver {
 	return &redriver{t: t, c: c, ctx: ctx, handlers: handlers, opts: opts, free: make(chan struct{}, c.concurrency)}
 }
 
@@ -243,7 +243,7 @@ func (r *redriver) start(id string, then ...func()) {
 	}
 	r.running.Go(func() {
 		defer func() { <-r.free }()
-		done, err := r.lane(id)
+		done, err := r.redriveLane(id)
 		if err != nil {
 			r.fail(err)
 			return
@@ -260,19 +260,19 @@ func (r *redriver) start(id string, then ...func()) {
 type outcome int
 
 const (
-	handled  outcome = iota // or gone
-	failed                  // the handler was called, and it stays
-	cutShort                // no handler was called, or it was cut off
+	letterHandled  outcome = iota // or gone
+	letterFailed                  // the handler was called, and it stays
+	letterCutShort                // no handler was called, or it was cut off
 )
 
-// lane redrives the letters of a lane up to the one with the id, or the only one of a letter without a lane. It reports
+// redriveLane redrives the letters of a lane up to the one with the id, or the only one of a letter without a lane. It reports
 // whether there is no need to do it again.
-func (r *redriver) lane(id string) (answered bool, err error) {
+func (r *redriver) redriveLane(id string) (answered bool, err error) {
 	store, lane := r.t.store, deadletter.LaneOf(id)
 	if r.opts.DryRun {
 		_, _, err := r.each(lane, id, func(string) (outcome, error) {
 			r.count(func(n *RedriveResult) { n.Redriven++ })
-			return handled, nil
+			return letterHandled, nil
 		})
 		return true, err
 	}
@@ -294,9 +294,9 @@ func (r *redriver) lane(id string) (answered bool, err error) {
 		}
 	}()
 	for {
-		letters, last, err := r.each(lane, id, func(id string) (outcome, error) { return r.letter(claim, id) })
-		if err != nil || last != handled || lane == "" {
-			return last != cutShort, err
+		letters, last, err := r.each(lane, id, func(id string) (outcome, error) { return r.redriveLetter(claim, id) })
+		if err != nil || last != letterHandled || lane == "" {
+			return last != letterCutShort, err
 		}
 		closed, err := r.close(lane)
 		if err != nil {
@@ -335,65 +335,65 @@ func (r *redriver) each(lane, id string, do func(id string) (outcome, error)) (n
 	}
 	letters, err := r.t.store.IDs(r.ctx, lane)
 	if err != nil {
-		return 0, cutShort, fmt.Errorf("outbox: %w", err)
+		return 0, letterCutShort, fmt.Errorf("outbox: %w", err)
 	}
 	if id != lane+"#" {
 		letters = letters[:slices.Index(letters, id)+1]
 	}
 	for _, id := range letters {
 		n++
-		if last, err := do(id); err != nil || last != handled {
+		if last, err := do(id); err != nil || last != letterHandled {
 			return n, last, err
 		}
 	}
-	return n, handled, nil
+	return n, letterHandled, nil
 }
 
-// letter hands one letter to its handler and removes it, if it is still there.
-func (r *redriver) letter(claim *deadletter.Claim, id string) (outcome, error) {
+// redriveLetter hands one letter to its handler and removes it, if it is still there.
+func (r *redriver) redriveLetter(claim *deadletter.Claim, id string) (outcome, error) {
 	if !r.pace() {
-		return cutShort, nil
+		return letterCutShort, nil
 	}
 	kept, err := claim.Extend(r.ctx, time.Now().Add(claimTime))
 	switch {
 	case errors.Is(err, deadletter.ErrMissing): // the last letters were discarded
-		return handled, nil
+		return letterHandled, nil
 	case err != nil:
-		return cutShort, fmt.Errorf("outbox: %w", err)
+		return letterCutShort, fmt.Errorf("outbox: %w", err)
 	case !kept:
 		r.count(func(n *RedriveResult) { n.Busy++ })
-		return cutShort, nil
+		return letterCutShort, nil
 	}
 	l, err := r.t.store.Get(r.ctx, id) // now that the claim is renewed
 	switch {
 	case errors.Is(err, deadletter.ErrMissing):
-		return handled, nil
+		return letterHandled, nil
 	case err != nil:
-		return cutShort, fmt.Errorf("outbox: %w", err)
+		return letterCutShort, fmt.Errorf("outbox: %w", err)
 	}
 	ctx, cancel := context.WithDeadline(r.handlers, claim.Until.Add(-claimMargin))
 	defer cancel()
-	started, failure := r.c.redrive(ctx, &l)
+	started, failure := r.c.handleLetter(ctx, &l)
 	after, cancelAfter := detached(r.handlers)
 	defer cancelAfter()
 	switch {
 	case failure == nil:
 		if _, err := r.t.store.Remove(after, &l); err != nil {
-			return cutShort, fmt.Errorf("outbox: %w", err)
+			return letterCutShort, fmt.Errorf("outbox: %w", err)
 		}
 		r.count(func(n *RedriveResult) { n.Redriven++ })
-		return handled, nil
+		return letterHandled, nil
 	case r.handlers.Err() != nil: // a cut off attempt is none
-		return cutShort, nil
+		return letterCutShort, nil
 	case !started || !isAttempt(failure):
 		r.count(func(n *RedriveResult) { n.Busy++ })
-		return cutShort, nil
+		return letterCutShort, nil
 	}
 	if err := r.t.store.Tried(after, &l, failure.Error()); err != nil {
-		return cutShort, fmt.Errorf("outbox: %w", err)
+		return letterCutShort, fmt.Errorf("outbox: %w", err)
 	}
 	r.count(func(n *RedriveResult) { n.Failed++ })
-	return failed, nil
+	return letterFailed, nil
 }
 
 // pace waits until the next letter may begin. False means that ctx has ended.
@@ -419,9 +419,9 @@ func (r *redriver) pace() bool {
 
 var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")
 
-// redrive hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled. started
+// handleLetter hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled. started
 // is false if there was no place for the handler in time.
-func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) (started bool, err error) {
+func (c *Consumer) handleLetter(ctx context.Context, l *deadletter.Letter) (started bool, err error) {
 	r := asRecord(&l.Event)
 	if l.Incomplete {
 		return true, errIncomplete
@@ -440,15 +440,13 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) (started b
 	b := c.newBatch(ctx, 1, false)
 	b.redrive = true
 	if _, known := b.handlers[r.Type]; !known {
-		return true, fmt.Errorf("event type %q has no handler", r.Type)
+		return true, noHandler(r.Type)
 	}
 	if !c.ours(r.Table) {
 		return true, fmt.Errorf("table %q is not one of WithTables", r.Table)
 	}
 	b.deliveries[0].record = r
-	if err := b.run(); err != nil {
-		return false, err
-	}
+	b.start()
 	switch unfinished := b.result(ctx.Err()); {
 	case unfinished == nil:
 		return true, nil

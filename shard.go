@@ -31,18 +31,18 @@ type shardRun struct {
 	stopReading context.CancelCauseFunc
 
 	mu       sync.Mutex
-	stopping bool                       // no retry begins any more
-	poison   watermark.Slot             // nothing from here on is handled
-	err      error                      // why; nil if there is no poison
-	asleep   map[*shardBatch]*sleepers  // records that wait for their retry
-	attempts map[watermark.Slot]attempt // failed attempts at unfinished records
-	earlier  map[string]int             // those of earlier owners, at records that have not been fetched yet
-	changed  bool                       // attempts have changed since they were saved
-	blocked  map[string]bool            // aggregates of which an event was given up: later ones must not overtake it
-	added    uint64                     // records that were put into the ring
-	stored   uint64                     // of them, those up to the stored checkpoint
-	freed    chan struct{}              // closed and replaced when stored grows
-	batches  []*shardBatch              // in order, those that are not done
+	stopping bool                                // no retry begins any more
+	poison   watermark.Slot                      // nothing from here on is handled
+	err      error                               // why; nil if there is no poison
+	asleep   map[*shardBatch]map[int]*time.Timer // records that wait for their retry
+	attempts map[watermark.Slot]attempt          // failed attempts at unfinished records
+	earlier  map[string]int                      // those of earlier owners, at records that have not been fetched yet
+	changed  bool                                // attempts have changed since they were saved
+	blocked  map[string]bool                     // aggregates of which an event was given up: later ones must not overtake it
+	added    uint64                              // records that were put into the ring
+	stored   uint64                              // of them, those up to the stored checkpoint
+	freed    chan struct{}                       // closed and replaced when stored grows
+	batches  []*shardBatch                       // in order, those that are not done
 
 	saved chan struct{} // closed when the saver has ended
 }
@@ -52,8 +52,6 @@ type attempt struct {
 	sequence string
 	n        int
 }
-
-type sleepers map[int]*time.Timer
 
 // maxRemembered bounds the attempts that are saved with a checkpoint: those of the oldest records, which the next owner meets
 // first.
@@ -67,7 +65,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	ctx = context.WithValue(ctx, leasesKey{}, w.fences)
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, ring: watermark.New(w.maxUnfinished), poison: none,
-		asleep: make(map[*shardBatch]*sleepers), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), saved: make(chan struct{}), freed: make(chan struct{}),
+		asleep: make(map[*shardBatch]map[int]*time.Timer), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), saved: make(chan struct{}), freed: make(chan struct{}),
 	}
 	s.earlier = held.Progress().Attempts
 	from, err := position(held.Progress().Checkpoint)
@@ -310,9 +308,9 @@ func (s *shardRun) stop() {
 // wake ends all waits for retries. The caller holds the lock.
 func (s *shardRun) wake() {
 	for b, waiting := range s.asleep {
-		for i, timer := range *waiting {
+		for i, timer := range waiting {
 			if timer.Stop() {
-				delete(*waiting, i)
+				delete(waiting, i)
 				b.lanes.Resume(i)
 			}
 		}
@@ -355,7 +353,7 @@ func (s *shardRun) save(ctx context.Context) {
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
-		if !flush.Due(mark, time.Now(), false) && !changed {
+		if !flush.Due(mark, time.Now()) && !changed {
 			continue
 		}
 		if s.store(ctx, mark) == nil {
