@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +25,7 @@ type session struct {
 	stop func()
 }
 
-// The session in docs/cli.md prints today what it says there, numbers and times aside; UPDATE_DOCS=1 writes it anew. The table of
-// permissions there has an action for every call that was made.
+// The session in docs/cli.md prints today what it says there, numbers and times aside; UPDATE_DOCS=1 writes it anew.
 func TestTheSessionOfTheDocs(t *testing.T) {
 	page, err := os.ReadFile(docs)
 	require.NoError(t, err)
@@ -65,7 +63,6 @@ func TestTheSessionOfTheDocs(t *testing.T) {
 		recorded = text
 	}
 	require.Equal(t, shape(recorded), shape(text), "run it with UPDATE_DOCS=1, and look at the difference")
-	checkPermissions(t, after, s.called())
 }
 
 // shape is what a text has besides numbers, names of workers and the width of columns.
@@ -124,44 +121,5 @@ func (s *session) worker(t *testing.T) {
 	s.stop = func() {
 		cancel()
 		require.NoError(t, <-ended)
-	}
-}
-
-// note keeps which operations the commands call.
-func (w *world) note(operation string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if operation != "" && w.command != "" && !slices.Contains(w.calls[w.command], operation) {
-		if w.calls == nil {
-			w.calls = map[string][]string{}
-		}
-		w.calls[w.command] = append(w.calls[w.command], operation)
-	}
-}
-
-// called returns the operations of each command, as the table of permissions calls it.
-func (w *world) called() map[string][]string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.calls
-}
-
-// checkPermissions looks for each operation in the command's row.
-func checkPermissions(t *testing.T, page string, called map[string][]string) {
-	require.Len(t, called, 7, "create, tail, replay, status, dead list, dead redrive, doctor")
-	for command, operations := range called {
-		row := ""
-		for line := range strings.Lines(page) {
-			if strings.HasPrefix(line, "| `"+command+"`") {
-				row = line
-			}
-		}
-		require.NotEmpty(t, row, command)
-		for _, operation := range operations {
-			if operation == "TransactWriteItems" {
-				operation = "PutItem"
-			}
-			require.Regexp(t, "[`:]"+operation+"`", row, command)
-		}
 	}
 }
