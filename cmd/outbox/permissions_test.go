@@ -82,6 +82,7 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	w.ok(t, "dead", "list", "--consumer", "mails", "--aggregate", "a")
 	w.ok(t, "dead", "list", "--consumer", "mails", "--id", "a#1")
 	w.ok(t, "dead", "show", "--consumer", "mails", "a#2")
+	w.ok(t, "dead", "redrive", "--consumer", "mails", "--all", "--dry-run")
 	w.run(t, "dead", "redrive", "--consumer", "mails", "--aggregate", "a", "--yes", "--wait", "1ms")
 	w.ok(t, "dead", "discard", "--consumer", "mails", "--id", "a#1", "--yes")
 	w.ok(t, "dead", "discard", "--consumer", "mails", "--aggregate", "a", "--yes")
