@@ -73,7 +73,7 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 			break
 		}
 	}
-	if filter == (DeadLetterFilter{}) && !opts.DryRun { // lanes that lost their last letter in a crash
+	if filter == (DeadLetterFilter{}) { // lanes that lost their last letter in a crash
 		lanes, err := t.store.Lanes(ctx)
 		if err != nil {
 			r.fail(err)
@@ -142,8 +142,6 @@ func (t *DeadLetterTable) redriveRequested(ctx, handlers context.Context, c *Con
 			break
 		}
 		r.start(request.LetterID, func() {
-			ctx, cancel := detached(ctx)
-			defer cancel()
 			if err := t.store.Answered(ctx, request); err != nil {
 				r.fail(fmt.Errorf("outbox: %w", err))
 			}
@@ -271,7 +269,7 @@ func (r *redriver) lane(id string) (answered bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("outbox: %w", err)
 		}
-		if closed || letters == 0 || id != lane+"#" {
+		if closed || letters == 0 {
 			return true, nil
 		}
 		// Letters have arrived meanwhile.
