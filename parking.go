@@ -106,7 +106,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		return true
 	}
 	r := &d.record
-	if dead.pass || r.AggregateID == "" || !dead.parked.Has(r.AggregateID) || !c.ours(r.Table) {
+	if !dead.parked.Has(r.AggregateID) || !c.ours(r.Table) {
 		return false
 	}
 	if _, known := handlers[r.Type]; !known && !c.failUnknownTypes {

@@ -402,6 +402,7 @@ func (b *brokenTable) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInp
 
 func (b *brokenTable) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
 	if b.deletes {
+		b.calls++
 		return nil, errBlind
 	}
 	return b.Client.DeleteItem(ctx, in, opts...)
