@@ -125,6 +125,12 @@ func TestWhenARequestIsAnswered(t *testing.T) {
 
 	_, err = o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{ID: "#poison"})
 	require.NoError(t, err)
+	waiting := newConsumer(t)
+	outbox.HandleType(waiting, "T", func(context.Context, outbox.Event[struct{}]) error { return outbox.ErrClaimed })
+	done, err = o.letters.RedriveRequested(t.Context(), waiting)
+	require.NoError(t, err)
+	require.Equal(t, outbox.RedriveResult{Busy: 1}, done)
+	require.Equal(t, 1, o.pending(t), "it was not tried")
 	require.NoError(t, o.letters.Discard(t.Context(), "#poison"))
 	done, err = o.letters.RedriveRequested(t.Context(), o.consumer(t))
 	require.NoError(t, err)
