@@ -138,7 +138,7 @@ func (s *Store) there(ctx context.Context, l *Letter) (Stored, error) {
 	other := l.id() + "~" + hash(l.Event.Type + "\x00" + l.Event.Table)[:16]
 	same := a.Type == b.Type && (a.Table == b.Table || a.Table == "" || b.Table == "") // some deliveries do not name the table
 	switch {
-	case (same || l.ID == other) && have.order == l.order && have.StoredAt.Equal(l.StoredAt.Truncate(time.Millisecond)):
+	case (same || l.ID == other) && have.StoredAt.Equal(l.StoredAt.Truncate(time.Millisecond)):
 		return Added, nil
 	case same || l.ID == other:
 		return Before, nil
