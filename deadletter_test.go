@@ -425,8 +425,11 @@ func TestDeadLetterMistakes(t *testing.T) {
 }
 
 // Large letters come back whole: an event of the largest size, and a record larger than an item may be.
-func TestLargeDeadLetters(t *testing.T) {
+func TestLargeDeadLetters(t *testing.T) { bubble(t, largeDeadLetters) }
+
+func largeDeadLetters(t *testing.T) {
 	o := newOffice(t)
+	defer o.Close()
 	payload := []byte(`"` + strings.Repeat("x", 390<<10) + `"`)
 	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)))
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[string]) error { return errors.New("no") })

@@ -110,7 +110,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		return true
 	}
 	r := &d.record
-	if dead.pass || r.AggregateID == "" || !dead.parked.Has(r.AggregateID) || !c.ours(r.Table) {
+	if !dead.parked.Has(r.AggregateID) || !c.ours(r.Table) {
 		return false
 	}
 	if _, known := handlers[r.Type]; !known && !c.failUnknownTypes {
@@ -149,21 +149,23 @@ func (c *Consumer) buryIfSpent(ctx, outer context.Context, d *delivery) {
 	if ctx = outer; outer.Err() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	n, event, permanent := 1, asEvent(&d.record), errors.Is(d.err, ErrPermanent)
+	n, event := 1, asEvent(&d.record)
 	if c.dead.attempts > 1 {
 		counting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		counted, err := c.dead.store.Attempt(counting, &event)
-		switch {
-		case err != nil:
+		var err error
+		if errors.Is(d.err, ErrPermanent) { // it is the last one, whatever was before
+			n, err = c.dead.store.Attempts(counting, &event)
+			n++
+		} else {
+			n, err = c.dead.store.Attempt(counting, &event)
+		}
+		if err != nil {
 			c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
-			if !permanent {
-				return
-			}
-		case counted < c.dead.attempts && !permanent:
 			return
-		default:
-			n = counted
+		}
+		if n < c.dead.attempts && !errors.Is(d.err, ErrPermanent) {
+			return
 		}
 	}
 	d.doomed = &doomed{err: d.err, attempts: n}
@@ -172,7 +174,7 @@ func (c *Consumer) buryIfSpent(ctx, outer context.Context, d *delivery) {
 		return
 	}
 	d.err, d.finished = nil, true
-	if c.dead.attempts > 1 {
+	if n > 1 {
 		forgetting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		_ = c.dead.store.ForgetAttempts(forgetting, &event) // otherwise its time to live does

@@ -75,7 +75,7 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 			break
 		}
 	}
-	if !opts.DryRun && !r.over() {
+	if !r.over() {
 		lanes, err := t.lanesOf(ctx, filter)
 		if err != nil {
 			r.fail(err)
@@ -173,8 +173,6 @@ func (t *DeadLetterTable) redriveRequested(ctx, handlers context.Context, c *Con
 			break
 		}
 		r.start(request.LetterID, func() {
-			ctx, cancel := detached(ctx)
-			defer cancel()
 			if err := t.store.Answered(ctx, request); err != nil {
 				r.fail(fmt.Errorf("outbox: %w", err))
 			}
@@ -302,7 +300,7 @@ func (r *redriver) redriveLane(id string) (answered bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if closed || letters == 0 || id != lane+"#" {
+		if closed || letters == 0 {
 			return true, nil
 		}
 		// Letters have arrived meanwhile.

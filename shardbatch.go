@@ -46,8 +46,7 @@ func (b *shardBatch) Do(i int) lanes.Next {
 		}
 	}()
 	c := s.w.consumer
-	diverted := c.divert(s.ctx, b.handlers, d)
-	if !diverted {
+	if !c.divert(s.ctx, b.handlers, d) {
 		c.handle(b.handlers, d)
 	}
 	returned = true
@@ -55,7 +54,7 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	case d.finished:
 		s.settle(slot)
 		return lanes.GoOn
-	case diverted || !isAttempt(d.err):
+	case !isAttempt(d.err):
 		return b.wait(i)
 	}
 	return b.retry(i, slot, failed+1)

@@ -60,8 +60,8 @@ type Letter struct {
 	// Incomplete says that payload, headers and Raw are lost: a late copy of a request has brought the letter back after it was removed with
 	// its parts.
 	Incomplete bool
-	order    string    // among those of its aggregate that a stream has numbered, or among the others
-	parts    int
+	order      string // among those of its aggregate that a stream has numbered, or among the others
+	parts      int
 }
 
 const (

@@ -132,7 +132,7 @@ func (s *Store) there(ctx context.Context, l *Letter) (Stored, error) {
 	other := l.id() + "~" + hash(l.Event.Type + "\x00" + l.Event.Table)[:16]
 	same := a.Type == b.Type && (a.Table == b.Table || a.Table == "" || b.Table == "") // some deliveries do not name the table
 	switch {
-	case (same || l.ID == other) && have.order == l.order && have.StoredAt.Equal(l.StoredAt.Truncate(time.Millisecond)):
+	case (same || l.ID == other) && have.StoredAt.Equal(l.StoredAt.Truncate(time.Millisecond)):
 		return Added, nil
 	case same || l.ID == other:
 		return Before, nil
@@ -231,6 +231,15 @@ func (s *Store) Attempt(ctx context.Context, e *Event) (int, error) {
 		return 0, s.failed("count an attempt", err)
 	}
 	return int(rows.Int(out.Attributes, "n")), nil
+}
+
+// Attempts returns how many failed attempts at an event have been counted.
+func (s *Store) Attempts(ctx context.Context, e *Event) (int, error) {
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.attemptsAt(e), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return 0, s.failed("read the attempts", err)
+	}
+	return int(rows.Int(out.Item, "n")), nil
 }
 
 // ForgetAttempts removes what Attempt has counted.

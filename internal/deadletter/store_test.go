@@ -285,3 +285,49 @@ func TestLettersWithoutANumberComeWhereTheyWereStored(t *testing.T) {
 	// s8 was stored late, by a worker that was slow: between two of the stream, its order counts.
 	require.Equal(t, []string{"a#p0", "a#s8", "a#s1", "a#p2", "a#s3", "a#s4", "a#p5", "a#p6", "a#s7"}, ids)
 }
+
+func TestConsumersHaveNames(t *testing.T) {
+	for _, name := range []string{"", "a#b", strings.Repeat("x", 256)} {
+		_, err := deadletter.New(nil, "letters", name)
+		require.ErrorContains(t, err, "a consumer's name has 1 to 255 bytes and no '#'")
+	}
+	_, err := deadletter.New(nil, "letters", strings.Repeat("x", 255))
+	require.NoError(t, err)
+}
+
+// remover removes the letter that it is asked for, once, before it answers.
+type remover struct {
+	*dynamodb.Client
+	s *deadletter.Store // over the client itself
+	l *deadletter.Letter
+}
+
+func (r *remover) GetItem(ctx context.Context, in *dynamodb.GetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	if r.l != nil {
+		l := r.l
+		r.l = nil
+		if _, err := r.s.Remove(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	return r.Client.GetItem(ctx, in, opts...)
+}
+
+// A letter that was there when it was to be stored, and is removed before that is looked at, is stored.
+func TestALetterThatIsRemovedMeanwhileIsStored(t *testing.T) {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	s, err := deadletter.New(a.DynamoDB, "letters", "c")
+	require.NoError(t, err)
+	first := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a"}, StoredAt: time.UnixMilli(1)}
+	put(t, s, &first)
+	racing, err := deadletter.New(&remover{Client: a.DynamoDB, s: s, l: &first}, "letters", "c")
+	require.NoError(t, err)
+	second := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a"}, StoredAt: time.UnixMilli(2)}
+	stored, err := racing.Put(t.Context(), &second)
+	require.NoError(t, err)
+	require.Equal(t, deadletter.Added, stored)
+	ids, err := s.IDs(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, []string{"a#1"}, ids)
+}
