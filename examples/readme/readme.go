@@ -1,5 +1,5 @@
-// Command readme holds the code of the README and of the pages in docs, so that it compiles: a test finds every Go block of theirs
-// here or in another program of this repository.
+// Command readme holds the code of the README and of the pages in docs, so that it compiles: a test in docs finds every Go
+// block of theirs here or elsewhere in this repository.
 package main
 
 import (

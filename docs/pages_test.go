@@ -1,4 +1,6 @@
-package main
+// Package docs has the pages of the documentation, and here the tests of what they say. They are in the root module, since go test
+// notices a changed file only within its own.
+package docs
 
 import (
 	"io/fs"
@@ -13,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const root = "../../"
+const root = "../"
 
 // pages returns the pages of the documentation: README, DESIGN and those in docs, by their path from the root.
 func pages(t *testing.T) map[string]string {
