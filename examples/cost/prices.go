@@ -22,7 +22,7 @@ const (
 	ingestedGB  = 0.08        // on-demand; AWS
 	retrievedGB = 0.04        // on-demand; secondary
 	shardHour   = 0.015       // provisioned; secondary
-	payloadUnit = 0.014 / 1e6 // provisioned, a PUT payload unit of 25 KB; list
+	payloadUnit = 0.014 / 1e6 // provisioned, a PUT payload unit of 25 KB; secondary
 )
 
 // https://aws.amazon.com/lambda/pricing/
