@@ -1,5 +1,5 @@
-// Command readme holds the code of the README, so that it compiles: a test finds every Go block of the README here or in
-// the order service.
+// Command readme holds the code of the README and of the pages in docs, so that it compiles: a test in docs finds every Go
+// block of theirs here or elsewhere in this repository.
 package main
 
 import (
@@ -171,7 +171,6 @@ func reserve(orderID string) types.TransactWriteItem {
 	}}
 }
 
-// runWorker is for containers.
 // newConfirmations keeps what it cannot handle.
 func newConfirmations(ctx context.Context, client *dynamodb.Client, mail mailer) (*outbox.Consumer, error) {
 	letters, err := outbox.NewDeadLetterTable(client, "dead-letters", "confirmations") // the consumer: whose handlers
@@ -201,6 +200,7 @@ func redrive(ctx context.Context, letters *outbox.DeadLetterTable, consumer *out
 	return nil
 }
 
+// runWorker is for containers.
 func runWorker(ctx context.Context, client *dynamodb.Client, stream *kinesis.Client, consumer *outbox.Consumer) error {
 	leases, err := outbox.NewLeaseTable(client, "leases", "confirmations") // the group: who reads
 	if err != nil {
@@ -242,4 +242,4 @@ func main() {
 	lambda.Start(consumer)
 }
 
-var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker, handleAgain} // what a service does, not this function
+var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker, handleAgain, warehouse} // what a service does, not this function

@@ -3,11 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"sync"
 	"testing"
 
@@ -18,53 +13,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
-
-// Every Go block of the README stands, line by line, in a Go file of the examples, and so compiles.
-func TestReadmeCodeIsCompiled(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	require.NoError(t, err)
-	var sources []string
-	require.NoError(t, filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".go") {
-			return err
-		}
-		source, err := os.ReadFile(path)
-		sources = append(sources, normal(string(source)))
-		return err
-	}))
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	require.GreaterOrEqual(t, len(blocks), 3)
-	for _, block := range blocks {
-		found := false
-		for _, source := range sources {
-			found = found || strings.Contains(source, normal(block[1]))
-		}
-		require.Truef(t, found, "this block of the README is in no example:\n%s", block[1])
-	}
-}
-
-// Every test that README and DESIGN name exists.
-func TestNamedTestsExist(t *testing.T) {
-	var tests strings.Builder
-	require.NoError(t, filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		source, err := os.ReadFile(path)
-		tests.Write(source)
-		return err
-	}))
-	named := 0
-	for _, page := range []string{"README.md", "DESIGN.md"} {
-		text, err := os.ReadFile("../../" + page)
-		require.NoError(t, err)
-		for _, name := range regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1) {
-			named++
-			require.Containsf(t, tests.String(), "func "+name[1]+"(", "%s names a test that does not exist", page)
-		}
-	}
-	require.Greater(t, named, 10)
-}
 
 func TestReadmeConsumerIsComplete(t *testing.T) {
 	consumer, err := newConsumer(logMailer{})
@@ -106,27 +54,20 @@ func TestAnOrderIsConfirmed(t *testing.T) {
 	require.Equal(t, []string{"42"}, mail.orders)
 }
 
-// normal removes indentation and blank lines, which differ between a page and a function's body.
-func normal(code string) string {
-	var lines []string
-	for line := range strings.Lines(code) {
-		if line = strings.TrimSpace(line); line != "" {
-			lines = append(lines, line)
-		}
-	}
-	return "\n" + strings.Join(lines, "\n") + "\n"
-}
-
 // charges keeps what the provider was asked for.
 type charges struct {
-	mu   sync.Mutex
-	keys []string
+	mu       sync.Mutex
+	keys     []string
+	captured chan string // or nil
 }
 
 func (c *charges) Capture(_ context.Context, key string, _ PaymentConfirmed) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.keys = append(c.keys, key)
+	if c.captured != nil {
+		c.captured <- key
+	}
 	return nil
 }
 
@@ -186,4 +127,26 @@ type outage struct{}
 
 func (*outage) Confirm(context.Context, string, OrderCreated) error {
 	return outbox.Permanent(errors.New("no such address"))
+}
+
+// The program of the README's front page, all of it: stock is reserved, a payment is captured, and what cannot be is kept.
+func TestAllTogether(t *testing.T) {
+	aws := outboxtest.Start(t)
+	aws.CreateTable(t, "stock", "item")
+	aws.CreateTable(t, "payments", "paymentId")
+	aws.CreateTable(t, "orders", "orderId")
+	aws.CreateOutbox(t, "events", "events", 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended, provider := make(chan error, 1), &charges{captured: make(chan string, 1)}
+	go func() { ended <- warehouse(ctx, aws.Config(), provider, false) }()
+
+	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	require.NoError(t, err)
+	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42"}))
+	require.Equal(t, 200, confirmPayment(t.Context(), writer, Payment{ID: "p", OrderID: "42"}))
+	require.Equal(t, "PAYMENT_CONFIRMED#p", <-provider.captured) // the events of an order are handled one at a time
+	stop()
+	require.NoError(t, <-ended)
+	outboxtest.RequireEmitted(t, aws.DynamoDB, "events", func(e StockReserved) bool { return e.OrderID == "42" })
 }

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// During dual writing each event comes by the relay and by the stream, under one id. Handlers see it once.
+func TestDualWritingHandlesOnce(t *testing.T) {
+	for _, relayFirst := range []bool{true, false} {
+		cloud := outboxtest.Start(t)
+		cloud.CreateTable(t, "old-outbox", "id")
+		cloud.CreateTable(t, "stock", "item")
+		cloud.CreateTable(t, "payments", "paymentId")
+		cloud.CreateOutbox(t, "events", "events", 1)
+		writer, err := outbox.NewWriter(cloud.DynamoDB, "events")
+		require.NoError(t, err)
+		provider := &charges{}
+		consumer, err := newWarehouse(t.Context(), cloud.DynamoDB, writer, provider)
+		require.NoError(t, err)
+		relay := func() {
+			require.NoError(t, onTheOldWay(t.Context(), consumer, oldMessage{ID: "p", Type: "PAYMENT_CONFIRMED", Entity: "42",
+				CreatedAt: time.Now(), Body: []byte(`{"paymentId":"p"}`)}))
+		}
+		stream := func() {
+			_, err = cloud.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, consumer.Invoke)
+			require.NoError(t, err)
+			require.NoError(t, cloud.Drain(t.Context()))
+		}
+		event := outbox.NewEvent("42", PaymentConfirmed{PaymentID: "p"})
+		event.ID = "p"
+		require.NoError(t, writer.Transact(t.Context(), []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String("old-outbox"),
+			Item: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "p"}}}}}, event))
+		if relayFirst {
+			relay()
+			stream()
+		} else {
+			stream()
+			relay()
+		}
+		require.Equal(t, []string{"p"}, provider.keys)
+	}
+}
+
+// An event goes through a table with names of its own, and as part of the caller's own transaction.
+func TestAnOldTableAndAnOwnTransaction(t *testing.T) {
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, "old-events", "id")
+	cloud.CreateTable(t, "orders", "orderId")
+	writer, consumer, err := overOldTable(cloud.DynamoDB)
+	require.NoError(t, err)
+	order := []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String("orders"),
+		Item: map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: "42"}}}}}
+	event := outbox.NewEvent("42", OrderCreated{OrderID: "42"})
+	require.NoError(t, inMyTransaction(t.Context(), cloud.DynamoDB, writer, order, event))
+
+	stored, err := cloud.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("old-events")})
+	require.NoError(t, err)
+	require.Len(t, stored.Items, 1)
+	require.Equal(t, &types.AttributeValueMemberS{Value: "ORDER_CREATED"}, stored.Items[0]["kind"])
+	image, err := outbox.DecodeItem(stored.Items[0], outbox.WithAttributes(oldAttributes))
+	require.NoError(t, err)
+	var handled []OrderCreated
+	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[OrderCreated]) error {
+		handled = append(handled, e.Data)
+		return nil
+	})
+	require.NoError(t, consumer.Process(t.Context(), image))
+	require.Equal(t, []OrderCreated{{OrderID: "42"}}, handled)
+}
+
+var oldAttributes = outbox.Attributes{ID: "id", Type: "kind", Time: "createdAt", AggregateID: "entity", Payload: "body",
+	Sequence: outbox.NoAttribute, Headers: outbox.NoAttribute}
