@@ -62,7 +62,7 @@ func RecordFromContext(ctx context.Context) (r Record, ok bool) {
 
 // newBatch returns a batch of n empty deliveries.
 func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
-	b := &batch{c: c, handlers: *c.handlers.Load(), ctx: ctx, outer: ctx, failFast: failFast}
+	b := &batch{c: c, handlers: c.registered(), ctx: ctx, outer: ctx, failFast: failFast}
 	switch n {
 	case 0:
 	case 1:
@@ -75,11 +75,15 @@ func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
 
 // run hands the records to their handlers. It returns when none of them runs any more. With an error nothing was started.
 func (b *batch) run() error {
-	if !b.redrive {
-		if err := b.c.lookAtParked(b.ctx, b.deliveries, 0); err != nil {
-			return err
-		}
+	if _, err := b.c.refreshParked(b.ctx, b.deliveries, 0); err != nil {
+		return err
 	}
+	b.start()
+	return nil
+}
+
+// start hands the records to their handlers whatever is parked, and returns when none of them runs any more.
+func (b *batch) start() {
 	b.keys = b.oneKey[:]
 	if len(b.deliveries) != 1 {
 		b.keys = make([]uint64, len(b.deliveries))
@@ -91,39 +95,37 @@ func (b *batch) run() error {
 	}
 	b.c.pool.Start(&b.lanes, b.keys, b)
 	b.lanes.Wait(b.ctx.Done())
-	return nil
 }
 
 // Do handles one record unless the batch has to stop, and reports whether the later ones of its aggregate may follow.
-func (b *batch) Do(i int) lanes.Next {
+func (b *batch) Do(i int) (next lanes.Next) {
 	if b.ctx.Err() != nil || b.failFast && b.hasFailed.Load() {
 		return lanes.GiveUp
 	}
 	d := &b.deliveries[i]
+	diverted := false
 	defer func() { // also when the handler ends its goroutine
-		if !d.finished {
+		if !d.finished && !diverted && !b.redrive {
+			b.c.buryIfSpent(b.ctx, b.outer, d)
+		}
+		if next = lanes.GoOn; !d.finished {
+			next = lanes.GiveUp
 			b.hasFailed.Store(true)
 		}
 	}()
-	if b.redrive {
-		b.c.handle(b.handlers, d, i)
-	} else if !b.c.divert(b.ctx, b.handlers, d) {
-		b.c.handle(b.handlers, d, i)
-		if !d.finished {
-			b.c.giveUpOn(b.ctx, b.outer, d)
-		}
+	if !b.redrive {
+		diverted = b.c.divert(b.ctx, b.handlers, d)
 	}
-	if d.finished {
-		return lanes.GoOn
+	if !diverted {
+		b.c.handle(b.handlers, d)
 	}
-	return lanes.GiveUp
+	return next
 }
 
 var errGoexit = errors.New("the handler ended its goroutine")
 
-// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine. i is the
-// record's position, for the log.
-func (c *Consumer) handle(handlers map[string]Handler, d *delivery, i int) {
+// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
+func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 	ctx := d.Context
 	if !c.ours(d.record.Table) {
 		d.finished = true
@@ -146,7 +148,7 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery, i int) {
 			d.err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 		if d.err != nil {
-			c.logFailure(ctx, &HandlerError{Index: i, Record: d.record, Err: d.err})
+			c.logFailure(ctx, &HandlerError{Record: d.record, Err: d.err})
 		}
 		d.finished = d.err == nil
 		if c.hooks.Handled != nil {
@@ -154,11 +156,13 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery, i int) {
 		}
 	}()
 	if !known {
-		d.err = Permanent(fmt.Errorf("event type %q has no handler", d.record.Type))
+		d.err = Permanent(noHandler(d.record.Type))
 		return
 	}
 	d.err = h(d, d.record)
 }
+
+func noHandler(eventType string) error { return fmt.Errorf("event type %q has no handler", eventType) }
 
 // result reports what is unfinished, or nil.
 func (b *batch) result(stopped error) *ProcessError {
@@ -178,26 +182,4 @@ func (b *batch) result(stopped error) *ProcessError {
 	}
 	e.Stopped = stopped
 	return &e
-}
-
-// skipped and handled tell the hooks. A hook that panics must not take the process along, nor make a handled event an
-// unhandled one: what it panicked with is logged.
-
-func (c *Consumer) skipped(ctx context.Context, r *Record, reason error) {
-	if hook := c.hooks.Skipped; hook != nil {
-		defer c.recoverHook(ctx, "Skipped", r)
-		hook(ctx, *r, reason)
-	}
-}
-
-func (c *Consumer) handled(ctx context.Context, d *delivery, took time.Duration) {
-	defer c.recoverHook(ctx, "Handled", &d.record)
-	c.hooks.Handled(ctx, d.record, took, d.err)
-}
-
-func (c *Consumer) recoverHook(ctx context.Context, hook string, r *Record) {
-	if v := recover(); v != nil {
-		c.logger.ErrorContext(ctx, "outbox: a hook panicked", "hook", hook, "event", r.ID, "type", r.Type,
-			"sequenceNumber", r.SequenceNumber, "error", &PanicError{Value: v, Stack: debug.Stack()})
-	}
 }

@@ -50,7 +50,7 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Valu
 
 // HandlerError says which record was not handled, and why.
 type HandlerError struct {
-	// Index is the record's position among the arguments of Process.
+	// Index is the record's position among the arguments of Process. In a Worker it is 0.
 	Index int
 	// Record is the event; empty but for where it came from when it could not be decoded.
 	Record Record
@@ -59,13 +59,14 @@ type HandlerError struct {
 }
 
 // Error names the event and where it was delivered from.
-func (e *HandlerError) Error() string {
+func (e *HandlerError) Error() string { return "record" + e.text() }
+
+func (e *HandlerError) text() string {
 	where := ""
 	if e.Record.SequenceNumber != "" {
 		where = fmt.Sprintf(" at %s:%s", e.Record.ShardID, e.Record.SequenceNumber)
 	}
-	return fmt.Sprintf("record %d%s (event %q, type %q, aggregate %q): %v",
-		e.Index, where, e.Record.ID, e.Record.Type, e.Record.AggregateID, e.Err)
+	return fmt.Sprintf("%s (event %q, type %q, aggregate %q): %v", where, e.Record.ID, e.Record.Type, e.Record.AggregateID, e.Err)
 }
 
 // Unwrap returns Err.
@@ -90,7 +91,7 @@ func (e *ProcessError) Error() string {
 		fmt.Fprintf(&b, "; stopped: %v", e.Stopped)
 	}
 	for _, f := range e.Failures {
-		fmt.Fprintf(&b, "; %v", f)
+		fmt.Fprintf(&b, "; record %d%s", f.Index, f.text())
 	}
 	return b.String()
 }
@@ -122,6 +123,8 @@ type Consumer struct {
 
 	register sync.Mutex
 	handlers atomic.Pointer[map[string]Handler] // replaced, never changed
+
+	guardsChecked sync.Once
 }
 
 // NewConsumer returns a Consumer without handlers. The error names everything that is wrong with the options.
@@ -255,6 +258,13 @@ func (c *Consumer) Process(ctx context.Context, records ...Record) error {
 	return nil
 }
 
+// registered returns the handlers for a batch.
+func (c *Consumer) registered() map[string]Handler {
+	handlers := *c.handlers.Load()
+	c.guardsChecked.Do(func() { c.checkGuards(handlers) })
+	return handlers
+}
+
 // lane returns the key under which the events of an aggregate keep their order.
 func (c *Consumer) lane(aggregateID string) uint64 {
 	if aggregateID == "" {
@@ -266,46 +276,4 @@ func (c *Consumer) lane(aggregateID string) uint64 {
 // ours reports whether WithTables lets events of this table through. A record that does not name its table passes.
 func (c *Consumer) ours(table string) bool {
 	return len(c.tables) == 0 || table == "" || slices.Contains(c.tables, table)
-}
-
-func (c *Consumer) skipUnknown(ctx context.Context, r *Record) {
-	if c.firstTime("type " + r.Type) {
-		c.logger.WarnContext(ctx, "outbox: skipping events of a type without a handler", "type", r.Type, "event", r.ID, "table", r.Table)
-	}
-	if c.hooks.Skipped != nil {
-		c.skipped(ctx, r, fmt.Errorf("outbox: event type %q has no handler", r.Type))
-	}
-}
-
-// skipNotEvent leaves out a record that is no event. An item that was inserted without the attributes of an event is either
-// another kind of item or an event behind wrong attribute names, so the log says so once for each stream.
-func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason notEventError) {
-	if reason == notEventError(changerec.NoAttributes) && c.firstTime("stream "+r.StreamARN) {
-		c.logger.WarnContext(ctx, "outbox: skipping inserted items without the attributes of an event; if they are events, set WithAttributes",
-			"idAttribute", c.attributes.ID, "typeAttribute", c.attributes.Type, "stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
-	}
-	c.skipped(ctx, r, reason)
-}
-
-// maxWarned bounds what is remembered of foreign names.
-const maxWarned = 1000
-
-// firstTime reports whether something is to be logged because it was not before.
-func (c *Consumer) firstTime(what string) bool {
-	c.warning.Lock()
-	defer c.warning.Unlock()
-	if c.warned[what] || len(c.warned) >= maxWarned {
-		return false
-	}
-	c.warned[what] = true
-	return true
-}
-
-func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
-	level := slog.LevelError
-	if errors.Is(e.Err, ErrClaimed) {
-		level = slog.LevelInfo // somebody is at it
-	}
-	c.logger.Log(ctx, level, "outbox: event not handled", "event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
-		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err)
 }

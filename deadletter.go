@@ -174,25 +174,32 @@ func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error
 // Discard removes a dead letter for good, without handling it. Those behind it stay; the last one of an aggregate takes the
 // parking with it. The error matches ErrNoDeadLetter if there is none with the id.
 func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
-	if _, err := t.Get(ctx, id); err != nil {
-		return err
-	}
-	l, err := t.store.Get(ctx, id)
+	l, err := t.store.Peek(ctx, id)
+	missing := errors.Is(err, deadletter.ErrMissing)
 	if err == nil {
 		_, err = t.store.Remove(ctx, &l)
 	}
-	if lane := deadletter.LaneOf(id); err == nil && lane != "" {
-		_, err = t.store.Close(ctx, lane)
+	if lane := deadletter.LaneOf(id); (err == nil || missing) && lane != "" { // an earlier call may have failed in between
+		if _, closeErr := t.store.Close(ctx, lane); closeErr != nil {
+			err = closeErr
+		}
 	}
-	if err != nil && !errors.Is(err, deadletter.ErrMissing) {
+	switch {
+	case errors.Is(err, deadletter.ErrMissing):
+		return fmt.Errorf("outbox: %w: %q", ErrNoDeadLetter, shorten(id))
+	case err != nil:
 		return fmt.Errorf("outbox: %w", err)
 	}
 	return nil
 }
 
 func deadLetter(l *deadletter.Letter) DeadLetter {
+	text := l.Error
+	if l.Incomplete {
+		text = errIncomplete.Error()
+	}
 	return DeadLetter{
-		ID: l.ID, Record: asRecord(&l.Event), Raw: l.Raw, Error: l.Error, Attempts: l.Attempts, Parked: l.Parked,
+		ID: l.ID, Record: asRecord(&l.Event), Raw: l.Raw, Error: text, Attempts: l.Attempts, Parked: l.Parked,
 		StoredAt: l.StoredAt, TriedAt: l.TriedAt,
 	}
 }

@@ -324,6 +324,47 @@ func TestDeadLettersAreTold(t *testing.T) {
 	require.Equal(t, []string{"p#poisonfalse", "p#p1true"}, told)
 }
 
+// What is delivered again is not told again, but a letter whose answer was lost is.
+func TestADeadLetterIsToldOnce(t *testing.T) {
+	for name, aggregate := range map[string]string{"with an aggregate": "p", "without": ""} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			require.NoError(t, o.SetFaults(
+				outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "PutItem", Calls: []int{1}},
+				outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "TransactWriteItems", Calls: []int{1}}))
+			told := map[string]int{}
+			for range 3 {
+				c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithConsumerHooks(outbox.ConsumerHooks{
+					DeadLettered: func(_ context.Context, l outbox.DeadLetter) { told[l.ID]++ },
+				}))
+				outbox.HandleType(c, "T", o.handle)
+				require.NoError(t, c.Process(t.Context(), rec("poison", aggregate), rec("poison1", aggregate)))
+				time.Sleep(2 * time.Millisecond) // another delivery is at another time
+			}
+			require.Equal(t, map[string]int{aggregate + "#poison": 1, aggregate + "#poison1": 1}, told)
+		})
+	}
+}
+
+// Attempts at a record of the stream do not count for a replay of its event, nor for another record of it.
+func TestAReplayHasAttemptsOfItsOwn(t *testing.T) {
+	o := newOffice(t)
+	c := o.consumer(t, outbox.WithMaxAttempts(3))
+	for range 2 {
+		require.Equal(t, unfinished("s0"), o.invoke(t, c, change("poison", "p")))
+	}
+	o.repair()
+	require.Equal(t, unfinished(""), o.invoke(t, c, change("poison", "p")))
+	o.broken = true
+	for range 2 {
+		require.Error(t, c.Process(t.Context(), rec("poison", "p")))
+		require.Equal(t, unfinished("s1"), o.invoke(t, c, change("1", "a"), change("poison", "p")))
+	}
+	require.Empty(t, o.ids(t))
+	require.NoError(t, c.Process(t.Context(), rec("poison", "p")))
+	require.Equal(t, []string{"p#poison"}, o.ids(t))
+}
+
 // An attempt that the invocation's deadline cuts off counts, one that its caller gives up does not.
 func TestWhichAttemptsCount(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -367,7 +408,7 @@ func TestDeadLetterMistakes(t *testing.T) {
 			_, err := o.letters.Redrive(t.Context(), nil, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 			return err
 		},
-		"at least 0 a second": func() error {
+		"PerSecond: want 0 or more": func() error {
 			_, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{PerSecond: -1})
 			return err
 		},
@@ -384,8 +425,11 @@ func TestDeadLetterMistakes(t *testing.T) {
 }
 
 // Large letters come back whole: an event of the largest size, and a record larger than an item may be.
-func TestLargeDeadLetters(t *testing.T) {
+func TestLargeDeadLetters(t *testing.T) { bubble(t, largeDeadLetters) }
+
+func largeDeadLetters(t *testing.T) {
 	o := newOffice(t)
+	defer o.Close()
 	payload := []byte(`"` + strings.Repeat("x", 390<<10) + `"`)
 	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)))
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[string]) error { return errors.New("no") })
@@ -416,9 +460,13 @@ func rowsOf(t *testing.T, o *office, table string) []string {
 	return ids
 }
 
-// An outage of the inbox is no attempt at the events: they are not dead letters when it ends.
-func TestAnOutageOfTheInboxMakesNoDeadLetters(t *testing.T) {
+// An outage of the inbox, or of the tables of the effects, is no attempt at the events: they are not dead letters when it ends.
+func TestAnOutageOfTheInboxMakesNoDeadLetters(t *testing.T) { bubble(t, anOutageOfTheInbox) }
+
+func anOutageOfTheInbox(t *testing.T) {
 	o := newOffice(t)
+	defer o.Close()
+	o.CreateTable(t, "events", "eventId")
 	inbox, err := outbox.NewInbox(o.DynamoDB, "inbox", "mails")
 	require.NoError(t, err)
 	require.NoError(t, inbox.Create(t.Context()))
@@ -427,14 +475,28 @@ func TestAnOutageOfTheInboxMakesNoDeadLetters(t *testing.T) {
 	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithInbox(inbox))
 	outbox.HandleType(c, "T", o.handle)
 	outbox.HandleTxType(c, writer, "U", func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) { return outbox.Effects{}, nil })
-	guarded, transactional := rec("1", "a"), rec("2", "b")
-	transactional.Type = "U"
-	for _, r := range []outbox.Record{guarded, transactional} {
-		require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: "PutItem", Probability: 1}))
-		require.Error(t, c.Process(t.Context(), r))
-		o.StopFaults()
-		require.Empty(t, o.ids(t))
-		require.NoError(t, c.Process(t.Context(), r))
+	outbox.HandleTxType(c, writer, "V", func(_ context.Context, e outbox.Event[struct{}]) (outbox.Effects, error) {
+		return outbox.Effects{Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{})}}, nil
+	})
+	failing := true
+	outbox.HandleTxType(c, writer, "W", func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) {
+		if failing { // perhaps because of what a run has done before: the inbox knows, when it can be asked
+			return outbox.Effects{}, outbox.Permanent(errors.New("it is there already"))
+		}
+		return outbox.Effects{}, nil
+	})
+	for _, down := range []outboxtest.FaultKind{outboxtest.ServerError, outboxtest.Throttle} {
+		for eventType, operation := range map[string]string{"T": "PutItem", "U": "PutItem", "V": "TransactWriteItems", "W": "GetItem"} {
+			r := rec(eventType+string(down), "a")
+			r.Type = eventType
+			failing = true
+			require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: down, Service: "DynamoDB", Operation: operation, Probability: 1}))
+			require.Error(t, c.Process(t.Context(), r))
+			o.StopFaults()
+			require.Empty(t, o.ids(t), "%s %s", eventType, down)
+			failing = false
+			require.NoError(t, c.Process(t.Context(), r))
+		}
 	}
-	require.Equal(t, []string{"1"}, o.handled)
+	require.Len(t, o.handled, 2)
 }

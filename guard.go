@@ -36,6 +36,17 @@ func (c *Consumer) guard(eventType string, next Handler) Handler {
 	}
 }
 
+// checkGuards tells of event types that are to be guarded and have no handler: a name that is mistyped leaves another one's handler
+// unguarded. It is not an error, since handlers may be registered later.
+func (c *Consumer) checkGuards(handlers map[string]Handler) {
+	for _, eventType := range c.guarded {
+		if _, known := handlers[eventType]; !known {
+			c.logger.Error("outbox: WithInbox names an event type that has no handler: is the name right? Handlers of types that it does not name are not guarded",
+				"type", eventType)
+		}
+	}
+}
+
 // claimed runs a handler under a claim.
 func (c *Consumer) claimed(ctx context.Context, r Record, e inbox.Event, next Handler) error {
 	i := c.inbox

@@ -34,7 +34,8 @@ type Effects struct {
 //
 // A condition of h's Writes that fails although the event was not handled is the delivery's error (ErrConditionFailed), like everything
 // else that makes Writer.Transact fail; a panic of h is a *PanicError. Nothing is committed then, and the event is delivered again. A
-// mark that cannot be committed since a guarded handler has the event claimed is ErrClaimed. Events that are stored already, without
+// mark that cannot be committed since a guarded handler has the event claimed is ErrClaimed. A commit that meets an outage, throttling or
+// other transactions until its attempts are spent (ErrUnknownOutcome, ErrConflict) is no attempt at the event. Events that are stored already, without
 // the mark, are ErrEventConflict, also when they are the same: another transaction wrote them.
 //
 // w's hooks are told of each commit, except for a mark alone. w and the Inbox must be of one account and Region, and w's client may
@@ -98,6 +99,9 @@ func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (
 		}
 	default:
 		if err := i.commit(ctx, w, e, effects); err != nil {
+			if ctx.Err() == nil && (errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrConflict)) {
+				return &tableError{err} // the handler has done its part
+			}
 			return err
 		}
 	}
@@ -152,7 +156,7 @@ func (i *Inbox) unlessHandled(ctx context.Context, e inbox.Event, err error) err
 	if other := inboxError(looked); errors.Is(other, ErrPermanent) {
 		return errors.Join(other, err)
 	}
-	return &undecidedError{err, looked}
+	return &tableError{&undecidedError{err, looked}}
 }
 
 // undecidedError is a failure that may come from what was done before. It matches what both errors do, except that it is not permanent:

@@ -158,7 +158,7 @@ func WithInboxCache(events int) InboxOption {
 // at once, since the other's handlers have been cancelled before.
 //
 // With event types, the handlers of other types are not guarded; HandleTx handlers never are, whether named or not, since they need
-// no claim.
+// no claim. A type that has no handler when the first event is handled is logged as an error: its name may be mistyped.
 func WithInbox(i *Inbox, eventTypes ...string) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		switch {

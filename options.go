@@ -309,7 +309,7 @@ func WithTables(names ...string) ConsumerOption {
 	})
 }
 
-// WithConcurrency sets how many handlers of a Consumer run at a time, over all calls of Process and Invoke. Default 10;
+// WithConcurrency sets how many handlers of a Consumer run at a time, over all calls of Process and Invoke, Workers and redrives. Default 10;
 // 1 handles events strictly one after the other. Events of one aggregate are never handled at the same time, whatever the
 // number.
 func WithConcurrency(handlers int) ConsumerOption {
@@ -369,7 +369,8 @@ type ConsumerHooks struct {
 	// Skipped is called for a record that is left out: reason matches ErrNotEvent (r is then empty but for where it came
 	// from) or says that its type has no handler.
 	Skipped func(ctx context.Context, r Record, reason error)
-	// DeadLettered is called after an event was stored as a dead letter (WithDeadLetters), parked ones included.
+	// DeadLettered is called after an event was stored as a dead letter (WithDeadLetters), parked ones included: once for each, and not
+	// for one whose process ends in between. What counts is the table.
 	DeadLettered func(ctx context.Context, l DeadLetter)
 }
 
@@ -381,7 +382,7 @@ func WithConsumerHooks(hooks ConsumerHooks) ConsumerOption {
 	})
 }
 
-// WithLogger sets where a Consumer logs failures and event types without a handler. It logs ids, types and errors, never
+// WithLogger sets where a Consumer, and a Worker that has it, logs failures and event types without a handler. It logs ids, types and errors, never
 // payloads or headers; what a handler puts into its error is logged too. Default: slog.Default(), because Lambda's answer
 // has no place for the reason of a failure; slog.New(slog.DiscardHandler) silences it.
 func WithLogger(logger *slog.Logger) ConsumerOption {

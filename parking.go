@@ -20,7 +20,8 @@ type DeadLetterOption func(*deadLetters) error
 //
 // A dead letter parks its aggregate: later events of it are stored behind it without calling a handler, in order, until they
 // are redriven. Other aggregates go on. An aggregate that another process parks is noticed with the next batch of Invoke or
-// Process, and within a second, or when it takes over the shard, by a Worker. To know, each call of Invoke and Process with an
+// Process, and by a Worker with a batch that it reads a second later, or the first that it reads of a shard; not for events that are in its
+// lanes by then. To know, each call of Invoke and Process with an
 // event that has an aggregate reads the table once, strongly consistent, and a Worker at most once a second for all its shards:
 // one read unit while few are parked. While the table cannot be read, nothing is handled.
 //
@@ -28,8 +29,11 @@ type DeadLetterOption func(*deadLetters) error
 // Run ends.
 func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
-		if t == nil {
+		switch {
+		case t == nil:
 			return errors.New("WithDeadLetters: the table is nil")
+		case c.dead != nil:
+			return errors.New("WithDeadLetters: given twice")
 		}
 		dead := &deadLetters{table: t, store: t.store, attempts: 10, parked: parked.New()}
 		for i, opt := range opts {
@@ -55,9 +59,10 @@ func LetLaterEventsPass() DeadLetterOption {
 }
 
 // WithMaxAttempts sets how often an event is tried in Invoke and Process before it is a dead letter. The attempts are counted in
-// the dead letter table, one write for each failure, and forgotten after 14 days. An attempt that the invocation's deadline cuts
-// off counts; one that kills the process does not. Default 10; 1 to 1,000. Give the mapping of a Lambda function more attempts
-// than that. A Worker counts by WithHandlerRetry.
+// the dead letter table, one write for each failure, and forgotten after 14 days without another. They are those at one record of the
+// stream: a replay or a copy of the event has its own. An attempt that the invocation's deadline cuts off counts; one that kills the
+// process does not. Default 10; 1 to 1,000. Give the mapping of a Lambda function more attempts than that. A Worker counts by
+// WithHandlerRetry.
 func WithMaxAttempts(n int) DeadLetterOption {
 	return func(d *deadLetters) error {
 		if n < 1 || n > 1000 {
@@ -89,7 +94,7 @@ func notStored(err error) error {
 	return &tableError{fmt.Errorf("outbox: the dead letter table cannot be used: %w", err)}
 }
 
-// storeTimeout bounds what one dead letter may take.
+// storeTimeout bounds what one dead letter may take, and one look at what is parked.
 const storeTimeout = 5 * time.Second
 
 // divert deals with a delivery that must not reach its handler, because it is doomed or its aggregate is parked, and reports
@@ -105,7 +110,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		return true
 	}
 	r := &d.record
-	if dead.pass || r.AggregateID == "" || !dead.parked.Has(r.AggregateID) || !c.ours(r.Table) {
+	if !dead.parked.Has(r.AggregateID) || !c.ours(r.Table) {
 		return false
 	}
 	if _, known := handlers[r.Type]; !known && !c.failUnknownTypes {
@@ -113,6 +118,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	asOf := dead.parked.Now()
 	l := deadletter.Letter{Event: asEvent(r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
 	stored, err := dead.store.PutBehind(ctx, &l)
 	switch {
@@ -120,35 +126,45 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		d.err = notStored(err)
 		c.logger.ErrorContext(ctx, "outbox: an event cannot be parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "error", err)
 		return true
-	case !stored: // somebody has redriven the aggregate
-		dead.parked.Remove(r.AggregateID)
+	case stored == deadletter.Refused: // somebody has redriven the aggregate
+		dead.parked.Remove(r.AggregateID, asOf)
 		return false
 	}
 	d.err, d.finished = nil, true
+	if stored == deadletter.Before {
+		c.storedBefore(ctx, &l)
+		return true
+	}
 	c.logger.WarnContext(ctx, "outbox: event parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID)
 	c.deadLettered(ctx, &l)
 	return true
 }
 
-// giveUpOn makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker. In Lambda, outer is
+// buryIfSpent makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker. In Lambda, outer is
 // the invocation's context, which ends after ctx.
-func (c *Consumer) giveUpOn(ctx, outer context.Context, d *delivery) {
+func (c *Consumer) buryIfSpent(ctx, outer context.Context, d *delivery) {
 	if c.dead == nil || !isAttempt(d.err) || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
 	if ctx = outer; outer.Err() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	n := 1
-	if !errors.Is(d.err, ErrPermanent) && c.dead.attempts > 1 {
+	n, event := 1, asEvent(&d.record)
+	if c.dead.attempts > 1 {
 		counting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		var err error
-		if n, err = c.dead.store.Attempt(counting, d.record.ID); err != nil {
+		if errors.Is(d.err, ErrPermanent) { // it is the last one, whatever was before
+			n, err = c.dead.store.Attempts(counting, &event)
+			n++
+		} else {
+			n, err = c.dead.store.Attempt(counting, &event)
+		}
+		if err != nil {
 			c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
 			return
 		}
-		if n < c.dead.attempts {
+		if n < c.dead.attempts && !errors.Is(d.err, ErrPermanent) {
 			return
 		}
 	}
@@ -161,11 +177,11 @@ func (c *Consumer) giveUpOn(ctx, outer context.Context, d *delivery) {
 	if n > 1 {
 		forgetting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		_ = c.dead.store.ForgetAttempts(forgetting, d.record.ID) // otherwise its time to live does
+		_ = c.dead.store.ForgetAttempts(forgetting, &event) // otherwise its time to live does
 	}
 }
 
-// tableError is a failure of a table of this package's own that kept an event from its handler.
+// tableError is a failure of a table that kept an event from its handler, or what the handler returned from being committed.
 type tableError struct{ err error }
 
 func (e *tableError) Error() string { return e.err.Error() }
@@ -183,7 +199,8 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 	defer cancel()
 	r := &d.record
 	l := deadletter.Letter{Event: asEvent(r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now()}
-	if err := c.dead.store.Put(ctx, &l); err != nil {
+	stored, err := c.dead.store.Put(ctx, &l)
+	if err != nil {
 		c.logger.ErrorContext(ctx, "outbox: a dead letter cannot be stored, the event stays unfinished", "event", r.ID, "type", r.Type,
 			"aggregate", r.AggregateID, "shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "error", err)
 		return notStored(err)
@@ -191,24 +208,27 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 	if r.AggregateID != "" && !c.dead.pass {
 		c.dead.parked.Add(r.AggregateID)
 	}
+	if stored == deadletter.Before {
+		c.storedBefore(ctx, &l)
+		return nil
+	}
 	c.logger.ErrorContext(ctx, "outbox: dead letter", "deadLetter", l.ID, "event", r.ID, "type", r.Type, "aggregate", r.AggregateID,
 		"shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "attempts", l.Attempts, "error", d.doomed.err)
 	c.deadLettered(ctx, &l)
 	return nil
 }
 
-func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter) {
-	if hook := c.hooks.DeadLettered; hook != nil {
-		letter := deadLetter(l)
-		defer c.recoverHook(ctx, "DeadLettered", &letter.Record)
-		hook(ctx, letter)
-	}
+// storedBefore tells of a delivery of an event that is a dead letter already.
+func (c *Consumer) storedBefore(ctx context.Context, l *deadletter.Letter) {
+	c.logger.InfoContext(ctx, "outbox: delivered again, and a dead letter already", "deadLetter", l.ID, "event", l.Event.ID, "type", l.Event.Type,
+		"aggregate", l.Event.AggregateID)
 }
 
-// lookAtParked brings what is known of parked aggregates up to date, unless it is younger than maxAge.
-func (c *Consumer) lookAtParked(ctx context.Context, deliveries []delivery, maxAge time.Duration) error {
+// refreshParked brings what is known of parked aggregates up to date, unless it is younger than maxAge. asked is false if the deliveries have
+// no aggregate, and so nothing needs to be known.
+func (c *Consumer) refreshParked(ctx context.Context, deliveries []delivery, maxAge time.Duration) (asked bool, err error) {
 	if c.dead == nil || c.dead.pass {
-		return nil
+		return false, nil
 	}
 	var ids []string
 	for i := range deliveries {
@@ -217,10 +237,12 @@ func (c *Consumer) lookAtParked(ctx context.Context, deliveries []delivery, maxA
 		}
 	}
 	if len(ids) == 0 {
-		return nil
+		return false, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout) // others wait for the same answer
+	defer cancel()
 	if err := c.dead.parked.Refresh(ctx, c.dead.store, ids, maxAge); err != nil {
-		return notStored(err)
+		return false, notStored(err)
 	}
-	return nil
+	return true, nil
 }

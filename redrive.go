@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +18,8 @@ type RedriveOptions struct {
 	PerSecond float64
 	// DryRun makes Redrive only count what it would handle.
 	DryRun bool
-	// Progress is called after each dead letter, with what has been done so far. Calls do not overlap. nil is not called.
+	// Progress is called after each dead letter, with what has been done so far. Calls do not overlap, and other letters wait for them: it must
+	// not block. nil is not called.
 	Progress func(RedriveResult)
 }
 
@@ -50,10 +53,10 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 	if c == nil {
 		return RedriveResult{}, errors.New("outbox: Redrive: the Consumer is nil")
 	}
-	if opts.PerSecond < 0 {
-		return RedriveResult{}, fmt.Errorf("outbox: Redrive: want at least 0 a second, have %g", opts.PerSecond)
+	if !(opts.PerSecond >= 0) || math.IsInf(opts.PerSecond, 0) {
+		return RedriveResult{}, fmt.Errorf("outbox: Redrive: PerSecond: want 0 or more, have %v", opts.PerSecond)
 	}
-	r := t.redrive(ctx, ctx, c, opts)
+	r := t.newRedriver(ctx, ctx, c, opts)
 	seen := map[string]bool{}
 	for l, err := range t.letters(ctx, filter) {
 		if err != nil {
@@ -72,8 +75,8 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 			break
 		}
 	}
-	if filter == (DeadLetterFilter{}) && !opts.DryRun { // lanes that lost their last letter in a crash
-		lanes, err := t.store.Lanes(ctx)
+	if !r.over() {
+		lanes, err := t.lanesOf(ctx, filter)
 		if err != nil {
 			r.fail(err)
 		}
@@ -84,6 +87,24 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 		}
 	}
 	return r.wait()
+}
+
+// lanesOf returns the parked lanes that a filter means as a whole. A crash between the removal of the last letter and the end of the parking
+// leaves one without letters, which no letter leads to.
+func (t *DeadLetterTable) lanesOf(ctx context.Context, filter DeadLetterFilter) (lanes []string, err error) {
+	switch filter {
+	case DeadLetterFilter{}:
+		lanes, err = t.store.Lanes(ctx)
+	case DeadLetterFilter{AggregateID: filter.AggregateID}:
+		var parked []string
+		if parked, err = t.store.AreParked(ctx, []string{filter.AggregateID}); len(parked) > 0 {
+			lanes = []string{deadletter.Lane(filter.AggregateID)}
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	return lanes, nil
 }
 
 // RequestRedrive asks whoever runs the consumer's handlers to redrive the dead letters that the filter selects, and returns how
@@ -106,6 +127,17 @@ func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterF
 			}
 		}
 		n++
+	}
+	lanes, err := t.lanesOf(ctx, filter)
+	if err != nil {
+		return n, err
+	}
+	for _, lane := range lanes {
+		if id := lane + "#"; !seen[id] {
+			if err := t.store.Ask(ctx, id); err != nil {
+				return n, fmt.Errorf("outbox: %w", err)
+			}
+		}
 	}
 	return n, nil
 }
@@ -135,14 +167,12 @@ func (t *DeadLetterTable) redriveRequested(ctx, handlers context.Context, c *Con
 	if err != nil {
 		return RedriveResult{}, fmt.Errorf("outbox: %w", err)
 	}
-	r := t.redrive(ctx, handlers, c, RedriveOptions{})
+	r := t.newRedriver(ctx, handlers, c, RedriveOptions{})
 	for _, request := range requests {
 		if r.over() {
 			break
 		}
 		r.start(request.LetterID, func() {
-			ctx, cancel := detached(ctx)
-			defer cancel()
 			if err := t.store.Answered(ctx, request); err != nil {
 				r.fail(fmt.Errorf("outbox: %w", err))
 			}
@@ -166,7 +196,7 @@ type redriver struct {
 	next   time.Time // when the next letter may begin
 }
 
-func (t *DeadLetterTable) redrive(ctx, handlers context.Context, c *Consumer, opts RedriveOptions) *redriver {
+func (t *DeadLetterTable) newRedriver(ctx, handlers context.Context, c *Consumer, opts RedriveOptions) *redriver {
 	return &redriver{t: t, c: c, ctx: ctx, handlers: handlers, opts: opts, free: make(chan struct{}, c.concurrency)}
 }
 
@@ -211,7 +241,7 @@ func (r *redriver) start(id string, then ...func()) {
 	}
 	r.running.Go(func() {
 		defer func() { <-r.free }()
-		done, err := r.lane(id)
+		done, err := r.redriveLane(id)
 		if err != nil {
 			r.fail(err)
 			return
@@ -228,19 +258,19 @@ func (r *redriver) start(id string, then ...func()) {
 type outcome int
 
 const (
-	handled  outcome = iota // or gone
-	failed                  // the handler was called, and it stays
-	cutShort                // no handler was called, or it was cut off
+	letterHandled  outcome = iota // or gone
+	letterFailed                  // the handler was called, and it stays
+	letterCutShort                // no handler was called, or it was cut off
 )
 
-// lane redrives the letters of a lane up to the one with the id, or the only one of a letter without a lane. It reports
+// redriveLane redrives the letters of a lane up to the one with the id, or the only one of a letter without a lane. It reports
 // whether there is no need to do it again.
-func (r *redriver) lane(id string) (answered bool, err error) {
+func (r *redriver) redriveLane(id string) (answered bool, err error) {
 	store, lane := r.t.store, deadletter.LaneOf(id)
 	if r.opts.DryRun {
-		_, _, err := r.each(lane, id, func(*deadletter.Letter) (outcome, error) {
+		_, _, err := r.each(lane, id, func(string) (outcome, error) {
 			r.count(func(n *RedriveResult) { n.Redriven++ })
-			return handled, nil
+			return letterHandled, nil
 		})
 		return true, err
 	}
@@ -262,19 +292,31 @@ func (r *redriver) lane(id string) (answered bool, err error) {
 		}
 	}()
 	for {
-		letters, last, err := r.each(lane, id, func(l *deadletter.Letter) (outcome, error) { return r.letter(claim, l) })
-		if err != nil || last != handled || lane == "" {
-			return last != cutShort, err
+		letters, last, err := r.each(lane, id, func(id string) (outcome, error) { return r.redriveLetter(claim, id) })
+		if err != nil || last != letterHandled || lane == "" {
+			return last != letterCutShort, err
 		}
-		closed, err := store.Close(r.ctx, lane)
+		closed, err := r.close(lane)
 		if err != nil {
-			return false, fmt.Errorf("outbox: %w", err)
+			return false, err
 		}
-		if closed || letters == 0 || id != lane+"#" {
+		if closed || letters == 0 {
 			return true, nil
 		}
 		// Letters have arrived meanwhile.
 	}
+}
+
+// close ends the parking of a lane without letters, also when the redrive is cancelled: without its last letter nobody would see that there is
+// still something to do.
+func (r *redriver) close(lane string) (bool, error) {
+	ctx, cancel := detached(r.ctx)
+	defer cancel()
+	closed, err := r.t.store.Close(ctx, lane)
+	if err != nil {
+		return false, fmt.Errorf("outbox: %w", err)
+	}
+	return closed, nil
 }
 
 // detached is for what has to be done even when ctx has ended.
@@ -284,84 +326,72 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // each calls do for the letters of a lane, in order, up to the one with the id, or for that one alone, until one is not handled. It
 // returns how many there were, and what became of the last one. If the letter with the id is gone, there are none.
-func (r *redriver) each(lane, id string, do func(*deadletter.Letter) (outcome, error)) (n int, last outcome, err error) {
-	var until *deadletter.Letter
-	if lane == "" || id != lane+"#" {
-		l, err := r.t.store.Get(r.ctx, id)
-		switch {
-		case errors.Is(err, deadletter.ErrMissing):
-			return 0, handled, nil
-		case err != nil:
-			return 0, cutShort, fmt.Errorf("outbox: %w", err)
-		}
-		until = &l
-	}
+func (r *redriver) each(lane, id string, do func(id string) (outcome, error)) (n int, last outcome, err error) {
 	if lane == "" {
-		last, err := do(until)
+		last, err := do(id)
 		return 1, last, err
 	}
-	for l, err := range r.t.store.Letters(r.ctx, lane) {
-		if err != nil {
-			return n, cutShort, fmt.Errorf("outbox: %w", err)
-		}
-		if until != nil && l.After(until) {
-			break
-		}
+	letters, err := r.t.store.IDs(r.ctx, lane)
+	if err != nil {
+		return 0, letterCutShort, fmt.Errorf("outbox: %w", err)
+	}
+	if id != lane+"#" {
+		letters = letters[:slices.Index(letters, id)+1]
+	}
+	for _, id := range letters {
 		n++
-		if last, err := do(&l); err != nil || last != handled {
+		if last, err := do(id); err != nil || last != letterHandled {
 			return n, last, err
 		}
 	}
-	return n, handled, nil
+	return n, letterHandled, nil
 }
 
-// letter hands one letter to its handler and removes it, if it is still there.
-func (r *redriver) letter(claim *deadletter.Claim, l *deadletter.Letter) (outcome, error) {
+// redriveLetter hands one letter to its handler and removes it, if it is still there.
+func (r *redriver) redriveLetter(claim *deadletter.Claim, id string) (outcome, error) {
 	if !r.pace() {
-		return cutShort, nil
+		return letterCutShort, nil
 	}
 	kept, err := claim.Extend(r.ctx, time.Now().Add(claimTime))
 	switch {
 	case errors.Is(err, deadletter.ErrMissing): // the last letters were discarded
-		return handled, nil
+		return letterHandled, nil
 	case err != nil:
-		return cutShort, fmt.Errorf("outbox: %w", err)
+		return letterCutShort, fmt.Errorf("outbox: %w", err)
 	case !kept:
 		r.count(func(n *RedriveResult) { n.Busy++ })
-		return cutShort, nil
+		return letterCutShort, nil
 	}
-	// It was read before the claim was renewed.
-	switch now, err := r.t.store.Get(r.ctx, l.ID); {
+	l, err := r.t.store.Get(r.ctx, id) // now that the claim is renewed
+	switch {
 	case errors.Is(err, deadletter.ErrMissing):
-		return handled, nil
+		return letterHandled, nil
 	case err != nil:
-		return cutShort, fmt.Errorf("outbox: %w", err)
-	default:
-		l = &now
+		return letterCutShort, fmt.Errorf("outbox: %w", err)
 	}
 	ctx, cancel := context.WithDeadline(r.handlers, claim.Until.Add(-claimMargin))
 	defer cancel()
-	started, failure := r.c.redrive(ctx, l)
+	started, failure := r.c.handleLetter(ctx, &l)
 	after, cancelAfter := detached(r.handlers)
 	defer cancelAfter()
 	switch {
 	case failure == nil:
-		if _, err := r.t.store.Remove(after, l); err != nil {
-			return cutShort, fmt.Errorf("outbox: %w", err)
+		if _, err := r.t.store.Remove(after, &l); err != nil {
+			return letterCutShort, fmt.Errorf("outbox: %w", err)
 		}
 		r.count(func(n *RedriveResult) { n.Redriven++ })
-		return handled, nil
+		return letterHandled, nil
 	case r.handlers.Err() != nil: // a cut off attempt is none
-		return cutShort, nil
+		return letterCutShort, nil
 	case !started || !isAttempt(failure):
 		r.count(func(n *RedriveResult) { n.Busy++ })
-		return cutShort, nil
+		return letterCutShort, nil
 	}
-	if err := r.t.store.Tried(after, l, failure.Error()); err != nil {
-		return cutShort, fmt.Errorf("outbox: %w", err)
+	if err := r.t.store.Tried(after, &l, failure.Error()); err != nil {
+		return letterCutShort, fmt.Errorf("outbox: %w", err)
 	}
 	r.count(func(n *RedriveResult) { n.Failed++ })
-	return failed, nil
+	return letterFailed, nil
 }
 
 // pace waits until the next letter may begin. False means that ctx has ended.
@@ -374,7 +404,7 @@ func (r *redriver) pace() bool {
 	if now := time.Now(); at.Before(now) {
 		at = now
 	}
-	r.next = at.Add(time.Duration(float64(time.Second) / r.opts.PerSecond))
+	r.next = at.Add(time.Duration(min(float64(time.Second)/r.opts.PerSecond, float64(math.MaxInt64/2))))
 	r.mu.Unlock()
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()
@@ -385,10 +415,15 @@ func (r *redriver) pace() bool {
 	return r.ctx.Err() == nil
 }
 
-// redrive hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled. started
+var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")
+
+// handleLetter hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled. started
 // is false if there was no place for the handler in time.
-func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) (started bool, err error) {
+func (c *Consumer) handleLetter(ctx context.Context, l *deadletter.Letter) (started bool, err error) {
 	r := asRecord(&l.Event)
+	if l.Incomplete {
+		return true, errIncomplete
+	}
 	if l.Raw != nil {
 		from := r
 		reason, malformed := decodeRecord(&r, l.Raw, c.layout, c.tables, nil)
@@ -403,15 +438,13 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) (started b
 	b := c.newBatch(ctx, 1, false)
 	b.redrive = true
 	if _, known := b.handlers[r.Type]; !known {
-		return true, fmt.Errorf("event type %q has no handler", r.Type)
+		return true, noHandler(r.Type)
 	}
 	if !c.ours(r.Table) {
 		return true, fmt.Errorf("table %q is not one of WithTables", r.Table)
 	}
 	b.deliveries[0].record = r
-	if err := b.run(); err != nil {
-		return false, err
-	}
+	b.start()
 	switch unfinished := b.result(ctx.Err()); {
 	case unfinished == nil:
 		return true, nil

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
@@ -116,6 +114,24 @@ func TestARedriveDecodesAgain(t *testing.T) {
 	require.Equal(t, []string{"1"}, o.handled)
 }
 
+// An event that is decoded again comes from where its record came from.
+func TestAnEventThatIsDecodedAgainKeepsItsPlace(t *testing.T) {
+	o := newOffice(t)
+	record := strings.Replace(change("1", "a"), `"timestamp":{"N":"1719347890250"}`, `"timestamp":{"S":"soon"}`, 1)
+	require.Equal(t, unfinished(""), o.invoke(t, o.consumer(t), record))
+	stored := o.list(t, outbox.DeadLetterFilter{})[0].Record
+	require.Equal(t, "s0", stored.SequenceNumber)
+	c := newConsumer(t, outbox.WithAttributes(outbox.Attributes{Time: outbox.NoAttribute}))
+	outbox.HandleType(c, "T", func(ctx context.Context, _ outbox.Event[struct{}]) error {
+		r, _ := outbox.RecordFromContext(ctx)
+		require.Equal(t, []string{stored.StreamARN, stored.ShardID, stored.SequenceNumber}, []string{r.StreamARN, r.ShardID, r.SequenceNumber})
+		return nil
+	})
+	done, err := o.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+	require.NoError(t, err)
+	require.Equal(t, outbox.RedriveResult{Redriven: 1}, done)
+}
+
 // Two redrives of everything, on two machines, handle each letter once and keep the order.
 func TestRedrivesFromTwoPlaces(t *testing.T) {
 	o := newOffice(t)
@@ -201,177 +217,7 @@ func TestAHandlerInARedriveHasAMinute(t *testing.T) {
 	})
 }
 
-// killed is a client of a process that is killed before or after its nth call: from then on it reaches nothing.
-type killed struct {
-	outbox.DeadLetterClient
-	mu    sync.Mutex
-	left  int
-	after bool
-	calls int
-}
-
 var errKilled = errors.New("killed")
-
-func mortal[In, Out any](k *killed, ctx context.Context, in In, opts []func(*dynamodb.Options), do func(context.Context, In, ...func(*dynamodb.Options)) (Out, error)) (Out, error) {
-	k.mu.Lock()
-	k.calls++
-	k.left--
-	dead, last := k.left < 0, k.left == 0
-	k.mu.Unlock()
-	var none Out
-	if dead || last && !k.after {
-		return none, errKilled
-	}
-	out, err := do(ctx, in, opts...)
-	if last {
-		return none, errKilled
-	}
-	return out, err
-}
-
-func (k *killed) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
-	return mortal(k, ctx, in, opts, k.DeadLetterClient.Query)
-}
-func (k *killed) GetItem(ctx context.Context, in *dynamodb.GetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
-	return mortal(k, ctx, in, opts, k.DeadLetterClient.GetItem)
-}
-func (k *killed) PutItem(ctx context.Context, in *dynamodb.PutItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
-	return mortal(k, ctx, in, opts, k.DeadLetterClient.PutItem)
-}
-func (k *killed) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
-	return mortal(k, ctx, in, opts, k.DeadLetterClient.UpdateItem)
-}
-func (k *killed) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
-	return mortal(k, ctx, in, opts, k.DeadLetterClient.DeleteItem)
-}
-func (k *killed) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
-	return mortal(k, ctx, in, opts, k.DeadLetterClient.TransactWriteItems)
-}
-
-// A kill before or after any call, while events become dead letters and while they are redriven: every event is handled, in
-// order, at most one of each aggregate once more for the crash; and nothing stays behind in the table.
-func TestAKillAtEveryCallOfDeadLettersAndRedrive(t *testing.T) {
-	cases := 0
-	for _, during := range []string{"parking", "redrive"} {
-		for _, after := range []bool{false, true} {
-			for n, more := 1, true; more; n++ {
-				bubble(t, func(t *testing.T) {
-					o := newOffice(t)
-					defer o.Close()
-					k := &killed{DeadLetterClient: o.DynamoDB, left: n, after: after}
-					records := []outbox.Record{rec("poison1", "p"), rec("poison", ""), rec("p2", "p"), rec("p3", "p")}
-					if during == "parking" {
-						_ = o.consumerOf(t, o.table(t, k), outbox.WithMaxAttempts(1)).Process(t.Context(), records...)
-					}
-					time.Sleep(time.Second) // in a bubble nothing takes time, and they are in the order of their storing
-					require.NoError(t, o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), records...))
-					require.Empty(t, o.handled)
-					require.Equal(t, []string{"#poison", "p#p2", "p#p3", "p#poison1"}, o.ids(t))
-					o.repair()
-					if during == "redrive" {
-						_, _ = o.table(t, k).Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
-					}
-					time.Sleep(2 * time.Minute) // until claims have ended
-					_, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
-					require.NoError(t, err)
-					require.NoError(t, o.consumer(t).Process(t.Context(), rec("p4", "p")))
-					var order []string
-					repeated := 0
-					for _, id := range o.handled {
-						if id == "poison" {
-							continue
-						}
-						if slices.Contains(order, id) {
-							repeated++
-							continue
-						}
-						order = append(order, id)
-					}
-					require.Equal(t, []string{"poison1", "p2", "p3", "p4"}, order)
-					require.Contains(t, o.handled, "poison")
-					require.LessOrEqual(t, repeated, 1)
-					require.LessOrEqual(t, o.calls["poison"], 3, "the first time, when it failed, included")
-					require.Empty(t, rowsOf(t, o, "letters"))
-					more = k.calls >= n
-				})
-				cases++
-				require.Less(t, n, 100)
-			}
-		}
-	}
-	t.Logf("%d cases", cases)
-}
-
-// A Worker does what was asked for by somebody who has no handlers.
-func TestAWorkerRedrivesOnRequest(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		f := newFleet(t)
-		defer f.Close()
-		letters, err := outbox.NewDeadLetterTable(f.DynamoDB, "letters", "mails")
-		require.NoError(t, err)
-		require.NoError(t, letters.Create(t.Context()))
-		broken := true
-		c := newConsumer(t, outbox.WithTables("events"), outbox.WithDeadLetters(letters))
-		outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error {
-			f.mu.Lock()
-			down := broken
-			f.mu.Unlock()
-			if down && e.AggregateID == "e-0" {
-				return outbox.Permanent(errors.New("no"))
-			}
-			f.note(t, e)
-			return nil
-		})
-		w, err := outbox.NewWorker(f.Kinesis, "events", c, f.leases)
-		require.NoError(t, err)
-		r := run(t, w)
-		ids := f.put(t, "e", 3, 5)
-		f.await(t, "the others handled", time.Minute, func() bool { return len(f.handled) == 10 })
-		time.Sleep(10 * time.Second)
-		f.mu.Lock()
-		broken = false
-		f.mu.Unlock()
-		n, err := letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{AggregateID: "e-0"})
-		require.NoError(t, err)
-		require.Equal(t, 5, n)
-		pending, err := letters.PendingRedrives(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, 1, pending)
-		f.await(t, "all handled", time.Minute, f.all(ids))
-		time.Sleep(5 * time.Second)
-		pending, err = letters.PendingRedrives(t.Context())
-		require.NoError(t, err)
-		require.Zero(t, pending)
-		require.NoError(t, r.stop())
-		f.requireTimes(t, 1, ids)
-		scan, err := f.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("letters")})
-		require.NoError(t, err)
-		require.Empty(t, scan.Items)
-	})
-}
-
-// A redrive that was asked for and is cut short stays asked for.
-func TestARequestOutlivesARedriveThatIsCutShort(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		o := newOffice(t)
-		defer o.Close()
-		o.bury(t, 1, 4)
-		o.repair()
-		_, err := o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})
-		require.NoError(t, err)
-		ctx, cancel := context.WithCancel(t.Context())
-		c := newConsumer(t)
-		outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { cancel(); return nil })
-		_, err = o.letters.RedriveRequested(ctx, c)
-		require.ErrorIs(t, err, context.Canceled)
-		pending, err := o.letters.PendingRedrives(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, 1, pending)
-		_, err = o.letters.RedriveRequested(t.Context(), o.consumer(t))
-		require.NoError(t, err)
-		require.Empty(t, rowsOf(t, o, "letters"))
-	})
-}
 
 // A letter that is gone takes nobody along, whoever removed it and whenever.
 func TestARedriveOfALetterThatIsGone(t *testing.T) {
@@ -464,4 +310,126 @@ func TestTheSameIDOfAnotherEventIsAnotherDeadLetter(t *testing.T) {
 		}
 	}
 	require.Len(t, o.ids(t), 5)
+}
+
+// An aggregate may take longer than a claim lasts: it is renewed for each letter.
+func TestALongRedriveKeepsItsClaim(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t)
+		defer o.Close()
+		o.bury(t, 1, 4)
+		c := newConsumer(t)
+		outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { time.Sleep(50 * time.Second); return nil })
+		done, err := o.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+		require.NoError(t, err)
+		require.Equal(t, outbox.RedriveResult{Redriven: 4}, done)
+	})
+}
+
+// What arrives while an aggregate is redriven is handled behind the rest, by the same redrive.
+func TestARedriveTakesWhatArrivesMeanwhile(t *testing.T) {
+	o := newOffice(t)
+	o.bury(t, 1, 3)
+	o.repair()
+	other := o.consumer(t)
+	c := newConsumer(t)
+	outbox.HandleType(c, "T", func(ctx context.Context, e outbox.Event[struct{}]) error {
+		if e.ID == "0-2" { // the last one
+			require.NoError(t, other.Process(ctx, rec("0-3", "agg0")))
+		}
+		return o.handle(ctx, e)
+	})
+	done, err := o.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+	require.NoError(t, err)
+	require.Equal(t, outbox.RedriveResult{Redriven: 4}, done)
+	require.Equal(t, []string{"poison0-0", "0-1", "0-2", "0-3"}, o.handled)
+	require.Empty(t, rowsOf(t, o, "letters"))
+}
+
+// An aggregate whose last letters are discarded between two handlers is done.
+func TestARedriveOfALaneThatIsDiscarded(t *testing.T) {
+	o := newOffice(t)
+	o.bury(t, 1, 3)
+	o.repair()
+	done, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{Progress: func(r outbox.RedriveResult) {
+		require.NoError(t, o.letters.Discard(t.Context(), "agg0#0-1"))
+		require.NoError(t, o.letters.Discard(t.Context(), "agg0#0-2"))
+	}})
+	require.NoError(t, err)
+	require.Equal(t, outbox.RedriveResult{Redriven: 1}, done)
+	require.Empty(t, rowsOf(t, o, "letters"))
+}
+
+// A handler that succeeded just before its context ended has succeeded, and one that failed then was not tried.
+func TestARedriveThatEndsWithItsHandler(t *testing.T) {
+	for name, failure := range map[string]error{"success": nil, "failure": errors.New("cut off")} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			o.bury(t, 1, 2)
+			ctx, cancel := context.WithCancel(t.Context())
+			c := newConsumer(t)
+			outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { cancel(); return failure })
+			done, err := o.letters.Redrive(ctx, c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+			require.ErrorIs(t, err, context.Canceled)
+			left := o.list(t, outbox.DeadLetterFilter{AggregateID: "agg0"})
+			if failure == nil {
+				require.Equal(t, outbox.RedriveResult{Redriven: 1}, done)
+				require.Len(t, left, 1)
+				return
+			}
+			require.Zero(t, done)
+			require.Len(t, left, 2)
+			require.Equal(t, 1, left[0].Attempts)
+			require.Equal(t, "the printer is on fire", left[0].Error)
+		})
+	}
+}
+
+// brokenTable fails some calls for good.
+type brokenTable struct {
+	*dynamodb.Client
+	updates, deletes bool
+	calls            int
+}
+
+func (b *brokenTable) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	if b.updates {
+		b.calls++
+		return nil, errBlind
+	}
+	return b.Client.UpdateItem(ctx, in, opts...)
+}
+
+func (b *brokenTable) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
+	if b.deletes {
+		b.calls++
+		return nil, errBlind
+	}
+	return b.Client.DeleteItem(ctx, in, opts...)
+}
+
+// A redrive ends with the table: it does not try one aggregate after the other.
+func TestARedriveEndsWithItsTable(t *testing.T) {
+	o := newOffice(t)
+	o.bury(t, 20, 1)
+	o.repair()
+	_, err := o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})
+	require.NoError(t, err)
+	c := newConsumer(t, outbox.WithConcurrency(1))
+	outbox.HandleType(c, "T", o.handle)
+	for name, redrive := range map[string]func(*outbox.DeadLetterTable) (outbox.RedriveResult, error){
+		"at once": func(letters *outbox.DeadLetterTable) (outbox.RedriveResult, error) {
+			return letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+		},
+		"on request": func(letters *outbox.DeadLetterTable) (outbox.RedriveResult, error) {
+			return letters.RedriveRequested(t.Context(), c)
+		},
+	} {
+		client := &brokenTable{Client: o.DynamoDB, updates: true}
+		done, err := redrive(o.table(t, client))
+		require.ErrorIs(t, err, errBlind, name)
+		require.Zero(t, done)
+		require.LessOrEqual(t, client.calls, 2, "%s: one that fails, and one that waited for its place", name)
+	}
+	require.Empty(t, o.handled)
 }

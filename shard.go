@@ -25,24 +25,24 @@ type shardRun struct {
 	held *lease.Held
 	ring *watermark.Ring
 	ctx  context.Context
-	// looked says that the parked aggregates were read since the lease is held. Only the reader's goroutine knows it.
-	looked bool
+	// knowsParked says that the parked aggregates were read since the lease is held. Only the reader's goroutine uses it.
+	knowsParked bool
 	// stopReading ends reading.
 	stopReading context.CancelCauseFunc
 
 	mu       sync.Mutex
-	stopping bool                       // no retry begins any more
-	poison   watermark.Slot             // nothing from here on is handled
-	err      error                      // why; nil if there is no poison
-	asleep   map[*shardBatch]*sleepers  // records that wait for their retry
-	attempts map[watermark.Slot]attempt // failed attempts at unfinished records
-	earlier  map[string]int             // those of earlier owners, at records that have not been fetched yet
-	changed  bool                       // attempts have changed since they were saved
-	blocked  map[string]bool            // aggregates of which an event was given up: later ones must not overtake it
-	added    uint64                     // records that were put into the ring
-	stored   uint64                     // of them, those up to the stored checkpoint
-	freed    chan struct{}              // closed and replaced when stored grows
-	batches  []*shardBatch              // in order, those that are not done
+	stopping bool                                // no retry begins any more
+	poison   watermark.Slot                      // nothing from here on is handled
+	err      error                               // why; nil if there is no poison
+	asleep   map[*shardBatch]map[int]*time.Timer // records that wait for their retry
+	attempts map[watermark.Slot]attempt          // failed attempts at unfinished records
+	earlier  map[string]int                      // those of earlier owners, at records that have not been fetched yet
+	changed  bool                                // attempts have changed since they were saved
+	blocked  map[string]bool                     // aggregates of which an event was given up: later ones must not overtake it
+	added    uint64                              // records that were put into the ring
+	stored   uint64                              // of them, those up to the stored checkpoint
+	freed    chan struct{}                       // closed and replaced when stored grows
+	batches  []*shardBatch                       // in order, those that are not done
 
 	saved chan struct{} // closed when the saver has ended
 }
@@ -52,8 +52,6 @@ type attempt struct {
 	sequence string
 	n        int
 }
-
-type sleepers map[int]*time.Timer
 
 // maxRemembered bounds the attempts that are saved with a checkpoint: those of the oldest records, which the next owner meets
 // first.
@@ -67,7 +65,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	ctx = context.WithValue(ctx, leasesKey{}, w.fences)
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, ring: watermark.New(w.maxUnfinished), poison: none,
-		asleep: make(map[*shardBatch]*sleepers), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), saved: make(chan struct{}), freed: make(chan struct{}),
+		asleep: make(map[*shardBatch]map[int]*time.Timer), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), saved: make(chan struct{}), freed: make(chan struct{}),
 	}
 	s.earlier = held.Progress().Attempts
 	from, err := position(held.Progress().Checkpoint)
@@ -195,7 +193,7 @@ func (s *shardRun) room(reading context.Context, n int) (int, error) {
 // letter, or, without WithDeadLetters, poison.
 func (s *shardRun) start(reading context.Context, first watermark.Slot, records []shardreader.Record, memory *slab.Slab) error {
 	c := s.w.consumer
-	b := &shardBatch{s: s, handlers: *c.handlers.Load(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
+	b := &shardBatch{s: s, handlers: c.registered(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
 	var poison *HandlerError
 	for i := range records {
 		slot := first + watermark.Slot(i)
@@ -231,7 +229,7 @@ func (s *shardRun) start(reading context.Context, first watermark.Slot, records 
 			break
 		}
 	}
-	if err := s.lookAtParked(reading, b.deliveries); err != nil {
+	if err := s.awaitParked(reading, b.deliveries); err != nil {
 		return err
 	}
 	keys := make([]uint64, len(b.deliveries))
@@ -254,18 +252,18 @@ func (s *shardRun) start(reading context.Context, first watermark.Slot, records 
 // parkedAge is how old what a Worker knows of aggregates that others park may be.
 const parkedAge = time.Second
 
-// lookAtParked finds out which aggregates are parked, however long it takes. The owner before this one may have parked some: so
-// the first time it asks in any case.
-func (s *shardRun) lookAtParked(reading context.Context, deliveries []delivery) error {
+// awaitParked finds out which aggregates are parked, however long it takes. The owner before this one may have parked some, so what another
+// shard of this process learned before the lease was held is not enough.
+func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery) error {
 	retry := backoff.FullJitter{Base: 200 * time.Millisecond, Max: 10 * time.Second}
 	for n := 1; ; n++ {
 		age := parkedAge
-		if !s.looked {
+		if !s.knowsParked {
 			age = 0
 		}
-		err := s.w.consumer.lookAtParked(reading, deliveries, age)
+		asked, err := s.w.consumer.refreshParked(reading, deliveries, age)
 		if err == nil {
-			s.looked = true
+			s.knowsParked = s.knowsParked || asked
 			return nil
 		}
 		if reading.Err() == nil {
@@ -310,9 +308,9 @@ func (s *shardRun) stop() {
 // wake ends all waits for retries. The caller holds the lock.
 func (s *shardRun) wake() {
 	for b, waiting := range s.asleep {
-		for i, timer := range *waiting {
+		for i, timer := range waiting {
 			if timer.Stop() {
-				delete(*waiting, i)
+				delete(waiting, i)
 				b.lanes.Resume(i)
 			}
 		}
@@ -355,7 +353,7 @@ func (s *shardRun) save(ctx context.Context) {
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
-		if !flush.Due(mark, time.Now(), false) && !changed {
+		if !flush.Due(mark, time.Now()) && !changed {
 			continue
 		}
 		if s.store(ctx, mark) == nil {

@@ -33,42 +33,41 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
 	s.mu.Lock()
 	failed := s.attempts[slot].n
-	giveUp := s.ctx.Err() != nil || slot >= s.poison || s.stopping && d.err != nil || s.blocked[d.record.AggregateID]
+	leave := s.ctx.Err() != nil || slot >= s.poison || s.stopping && d.err != nil || s.blocked[d.record.AggregateID]
 	s.mu.Unlock()
-	if giveUp {
-		return b.giveUp(i)
+	if leave {
+		return b.leave(i)
 	}
 	returned := false
 	defer func() {
 		if !returned { // the handler has ended its goroutine, which cannot be waited for again
-			b.giveUp(i)
+			b.leave(i)
 			s.fail(slot, &HandlerError{Record: d.record, Err: errGoexit})
 		}
 	}()
 	c := s.w.consumer
-	diverted := c.divert(s.ctx, b.handlers, d)
-	if !diverted {
-		c.handle(b.handlers, d, i)
+	if !c.divert(s.ctx, b.handlers, d) {
+		c.handle(b.handlers, d)
 	}
 	returned = true
 	switch {
 	case d.finished:
 		s.settle(slot)
 		return lanes.GoOn
-	case diverted || !isAttempt(d.err):
-		return b.later(i, waitDelay(d, s.w.retry))
+	case !isAttempt(d.err):
+		return b.wait(i)
 	}
 	return b.retry(i, slot, failed+1)
 }
 
-// giveUp leaves a record to the next owner of the shard, and with it what comes later of its aggregate, also in other batches.
-func (b *shardBatch) giveUp(i int) lanes.Next {
+// leave leaves a record to the next owner of the shard, and with it what comes later of its aggregate, also in other batches.
+func (b *shardBatch) leave(i int) lanes.Next {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
-	return b.giveUpLocked(i)
+	return b.leaveLocked(i)
 }
 
-func (b *shardBatch) giveUpLocked(i int) lanes.Next {
+func (b *shardBatch) leaveLocked(i int) lanes.Next {
 	if id := b.deliveries[i].record.AggregateID; id != "" {
 		b.s.blocked[id] = true
 	}
@@ -92,7 +91,7 @@ func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
 	s.mu.Lock()
 	if s.ctx.Err() != nil { // a cut off attempt is none
 		s.mu.Unlock()
-		return b.giveUp(i)
+		return b.leave(i)
 	}
 	s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
 	s.mu.Unlock()
@@ -102,11 +101,11 @@ func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
 	c := s.w.consumer
 	if c.dead == nil {
 		s.fail(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
-		return b.giveUp(i)
+		return b.leave(i)
 	}
 	d.doomed = &doomed{err: d.err, attempts: n}
 	if d.err = c.bury(s.ctx, d); d.err != nil {
-		return b.later(i, waitDelay(d, s.w.retry))
+		return b.wait(i)
 	}
 	d.finished = true
 	s.settle(slot)
@@ -119,17 +118,17 @@ func (b *shardBatch) later(i int, delay time.Duration) lanes.Next {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping || s.ctx.Err() != nil {
-		return b.giveUpLocked(i)
+		return b.leaveLocked(i)
 	}
 	waiting := s.asleep[b]
 	if waiting == nil {
-		waiting = &sleepers{}
+		waiting = make(map[int]*time.Timer)
 		s.asleep[b] = waiting
 	}
-	(*waiting)[i] = time.AfterFunc(delay, func() {
+	waiting[i] = time.AfterFunc(delay, func() {
 		s.mu.Lock()
-		delete(*waiting, i)
-		if len(*waiting) == 0 {
+		delete(waiting, i)
+		if len(waiting) == 0 {
 			delete(s.asleep, b)
 		}
 		s.mu.Unlock()
@@ -138,13 +137,14 @@ func (b *shardBatch) later(i int, delay time.Duration) lanes.Next {
 	return lanes.Later
 }
 
-// waitDelay returns how long to wait after something else than a handler has failed (isAttempt). For another's claim that is not longer than it
-// lasts, and less at first, since a claim mostly ends sooner.
-func waitDelay(d *delivery, r Retry) time.Duration {
+// wait lets a record wait after something else than its handler has failed (isAttempt). For another's claim that is not longer than it lasts,
+// and less at first, since a claim mostly ends sooner.
+func (b *shardBatch) wait(i int) lanes.Next {
+	d, r := &b.deliveries[i], b.s.w.retry
 	d.waits++
 	delay := backoff.FullJitter{Base: r.BaseDelay, Max: r.MaxDelay}.Delay(d.waits)
 	if claimed := (*claimedError)(nil); errors.As(d.err, &claimed) {
 		delay = min(delay, max(time.Until(claimed.until), 0)+time.Millisecond) // a claim ends when its time has passed
 	}
-	return delay
+	return b.later(i, delay)
 }

@@ -37,6 +37,7 @@ type StreamsClient interface {
 // Events of one aggregate are handled one at a time, in the order of arrival within a shard; other aggregates run in parallel,
 // WithConcurrency of the Consumer at a time over all shards of the Worker. A handler that fails is called again, with backoff,
 // while its aggregate waits and the others go on. The checkpoint of a shard is the end of what is finished without a gap.
+// It logs where its Consumer does (WithLogger).
 type Worker struct {
 	workerConfig
 	consumer *Consumer
@@ -103,7 +104,7 @@ func newWorker(caller string, noClient bool, stream string, c *Consumer, leases 
 // returns only when no handler runs: nil, or an error if it stopped by itself.
 //
 // Without WithDeadLetters it stops by itself, in the same good order, for an event that cannot be handled: a handler returned a
-// Permanent error, failed too often (WithHandlerRetry) or ended its goroutine, or a record cannot be decoded. Nothing from that
+// Permanent error, or failed too often (WithHandlerRetry), or a record cannot be decoded; in any case if a handler ended its goroutine. Nothing from that
 // record on is started in its shard, and what is finished without a gap before it is stored. The error, a *HandlerError, says
 // which record it is; the next Run meets it again. Nothing is skipped. If several shards meet such a record at once, the others
 // are in the log.
@@ -131,7 +132,6 @@ func (w *Worker) Run(ctx context.Context) error {
 		Tick:     w.leaseDuration / 16, // how soon a worker that comes or goes is noticed
 		Drain:    w.drainTimeout,
 		Hooks:    w.leaseHooks(),
-		Logger:   w.consumer.logger,
 	})
 	if err != nil {
 		return fmt.Errorf("outbox: worker of stream %s: %w", w.stream, err)
@@ -207,7 +207,15 @@ func (w *Worker) leaseHooks() lease.Hooks {
 			hook(e)
 		}
 	}
+	logger := w.consumer.logger
 	return lease.Hooks{
+		Registered: func(worker string) { logger.Info("outbox: worker registered", "stream", w.stream, "worker", worker) },
+		Fenced: func(worker string, err error) {
+			logger.Warn("outbox: worker fenced, it stops its work and registers anew", "stream", w.stream, "worker", worker, "error", err)
+		},
+		Dead: func(worker string) {
+			logger.Warn("outbox: another worker is dead", "stream", w.stream, "worker", worker)
+		},
 		Gained: func(shard string, fence int64) { tell(LeaseEvent{Kind: LeaseGained, Shard: shard, Fence: fence}) },
 		Released: func(shard string, fence int64, to string) {
 			tell(LeaseEvent{Kind: LeaseReleased, Shard: shard, Fence: fence, To: to})
@@ -222,19 +230,19 @@ func (w *Worker) leaseHooks() lease.Hooks {
 			if checkpoint == lease.ShardEnd {
 				return
 			}
-			w.consumer.logger.Error("outbox: a shard is gone before it was finished", "stream", w.stream, "shard", shard, "checkpoint", checkpoint)
+			logger.Error("outbox: a shard is gone before it was finished", "stream", w.stream, "shard", shard, "checkpoint", checkpoint)
 			if hook := w.hooks.DataLost; hook != nil {
 				hook(DataLoss{Shard: shard, After: checkpoint})
 			}
 		},
 		Failed: func(shard string, err error, again time.Duration) {
-			w.consumer.logger.Error("outbox: a shard cannot be read", "stream", w.stream, "shard", shard, "error", err, "again", again)
+			logger.Error("outbox: a shard cannot be read", "stream", w.stream, "shard", shard, "error", err, "again", again)
 			if hook := w.hooks.Retried; hook != nil {
 				hook(shard, false, err)
 			}
 		},
 		Trouble: func(op string, err error) {
-			w.consumer.logger.Warn("outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)
+			logger.Warn("outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)
 		},
 	}
 }

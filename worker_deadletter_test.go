@@ -79,6 +79,15 @@ func TestAWorkerParksWhatItCannotHandle(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		require.Equal(t, map[string]int{"bad-0-0": 4}, withPrefix(m.calls, "bad"))
 		require.NoError(t, r.stop())
+		l, err := m.letters.Get(t.Context(), "bad-0#bad-0-0")
+		require.NoError(t, err)
+		require.Equal(t, 4, l.Attempts)
+		leases, err := m.leases.(*outbox.LeaseTable).Leases(t.Context(), "events")
+		require.NoError(t, err)
+		require.NotEmpty(t, leases)
+		for _, lease := range leases {
+			require.Empty(t, lease.Attempts, "what is a dead letter has none to count")
+		}
 
 		r = m.startWorker(t)
 		bad = append(bad, func() (more []string) {
@@ -94,7 +103,7 @@ func TestAWorkerParksWhatItCannotHandle(t *testing.T) {
 		require.Len(t, m.letterIDs(t), 11)
 		require.Equal(t, map[string]int{"bad-0-0": 4}, withPrefix(m.calls, "bad"))
 		m.repair()
-		_, err := m.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})
+		_, err = m.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})
 		require.NoError(t, err)
 		m.await(t, "all handled", time.Minute, m.all(bad))
 		require.NoError(t, r.stop())

@@ -53,13 +53,23 @@ func durationOption(option string, d, low, high time.Duration, set func(*workerC
 }
 
 // StartAt makes a Worker begin with the first record that arrived at t or later, in shards that no worker of the group has
-// begun yet. Shards with a checkpoint go on from it, and children of a shard begin with their oldest record, whatever t is.
+// begun yet. Shards with a checkpoint go on from it, and children of a shard begin with their oldest record, whatever t is. It must be after 1970.
 // Default: the oldest record of the stream, so that nothing is skipped.
 func StartAt(t time.Time) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
-		c.start = lease.At(t)
-		return nil
+		if t.Unix() <= 0 {
+			return fmt.Errorf("StartAt: want a time after 1970, have %s", t.Format(time.RFC3339))
+		}
+		return c.startAt("StartAt", lease.At(t))
 	})
+}
+
+func (c *workerConfig) startAt(option, position string) error {
+	if c.start != lease.TrimHorizon {
+		return fmt.Errorf("%s: another StartAt or StartAtLatest has been given", option)
+	}
+	c.start = position
+	return nil
 }
 
 // StartAtLatest makes a Worker begin with what arrives from now on, in shards that no worker of the group has begun yet: what
@@ -67,8 +77,7 @@ func StartAt(t time.Time) WorkerOption {
 // See StartAt.
 func StartAtLatest() WorkerOption {
 	return workerOption(func(c *workerConfig) error {
-		c.start = lease.Latest
-		return nil
+		return c.startAt("StartAtLatest", lease.Latest)
 	})
 }
 
@@ -116,7 +125,7 @@ func WithDrainTimeout(d time.Duration) WorkerOption {
 }
 
 // WithHandlerRetry sets how often and how soon a handler that failed is called again. The attempts are stored with the
-// checkpoint, so they go on counting after a restart and on other workers. When they are spent, the event becomes a dead
+// checkpoint, those of the 20 oldest records of a shard, so they go on counting after a restart and on other workers. When they are spent, the event becomes a dead
 // letter (WithDeadLetters), or Run ends with the error: it is not skipped. Default: 100 attempts, bounds of 200 ms to 30 s for
 // the delays, about 25 minutes on average; at most 100 attempts and an hour between them. A delivery that fails with
 // ErrClaimed is none: it is repeated when the claim has ended, or sooner.
@@ -146,7 +155,7 @@ type WorkerHooks struct {
 	// Fetched is called for each batch that was read and is not empty, before its handlers.
 	Fetched func(ShardStatus)
 	// Retried is called when a request to the stream failed and will be made again; throttled says that its limits were
-	// exceeded.
+	// exceeded. So it is when reading a shard failed as a whole, because its checkpoint cannot be stored or the shard is missing.
 	Retried func(shard string, throttled bool, err error)
 	// DataLost is called when records expired before they were read: the only way to lose events, and a sign that the
 	// stream's retention is too short for the outage.
@@ -176,9 +185,9 @@ const (
 type LeaseEvent struct {
 	Kind  LeaseEventKind
 	Shard string
-	Fence int64 // higher than that of every earlier owner
-	To    string
-	Err   error
+	Fence int64  // higher than that of every earlier owner
+	To    string // the worker that has the lease now; empty if nobody, or not known
+	Err   error  // why it was lost; otherwise nil
 }
 
 // ShardStatus says how far a worker is with a shard.
@@ -191,7 +200,8 @@ type ShardStatus struct {
 	Behind time.Duration
 	// Age is how long ago the batch's last record arrived in the stream; 0 if unknown.
 	Age time.Duration
-	// Unfinished is how many records were above the checkpoint, before this batch.
+	// Unfinished is how many records were fetched and not below the end of what is finished without a gap, before this batch. The stored
+	// checkpoint is up to a second behind that end.
 	Unfinished int
 	// Waiting is for how long the oldest of them has been there.
 	Waiting time.Duration

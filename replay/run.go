@@ -27,6 +27,10 @@ type Options struct {
 	DryRun bool
 	// PerSecond bounds how many events are handled or written a second, on average; 0 is no bound.
 	PerSecond float64
+	// Unreadable is asked about a row that has an id and a type, and cannot be read: r has its ID only, and err, which matches
+	// *outbox.DecodeError, says why. If it returns true, the row is left out, and Result.Unreadable counts it; what comes behind it of
+	// its aggregate is not held back. nil, as false, ends the replay at the row, with that error.
+	Unreadable func(r outbox.Record, err error) bool
 	// Progress is called on the way, never twice at a time. It must not block.
 	Progress func(Progress)
 }
@@ -49,6 +53,8 @@ type Result struct {
 	// Copies is how many were left out because they are copies that Again wrote of events that are there, too. Gone is how many rows
 	// were deleted between the search and the fetching.
 	Copies, Gone int
+	// Unreadable is how many rows were left out because Options.Unreadable said so.
+	Unreadable int
 	// Next, after an error, is the query to go on with: it begins at the earliest event that is not done. Some events that are done
 	// may be among its own. It is zero if nothing is left.
 	Next Query
@@ -60,8 +66,8 @@ type Result struct {
 // A handler sees an event as if it came from the stream, with the same ID. A Consumer with an inbox passes over what it has handled
 // before: to have events handled again, give it another name. Types without a handler are skipped, as ever.
 //
-// The replay ends at the first batch with a failure; what can be handled of it is. The Result says where to go on. To repeat a
-// replay is as safe as it is that an event is delivered twice. The error is the Consumer's, DynamoDB's, or ctx's; before anything
+// The replay ends at the first batch with a failure; what can be handled of it is. The Result says where to go on. A row that cannot be
+// read is a failure, too, and a replay that goes on meets it again, unless Options.Unreadable leaves it out. To repeat a replay is as safe as it is that an event is delivered twice. The error is the Consumer's, DynamoDB's, or ctx's; before anything
 // was handled it may be ErrTooMany or ErrNotFound.
 func (e *Events) To(ctx context.Context, q Query, consumer Processor, o Options) (Result, error) {
 	if consumer == nil {
@@ -237,7 +243,7 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 				return fail(r, err)
 			}
 		}
-		n, left, err := e.pass(ctx, some, copies, &r, handle)
+		n, left, err := e.pass(ctx, some, copies, &r, o.Unreadable, handle)
 		paced += n
 		if err != nil {
 			r.Next = rest(q, slices.Concat(left, found[from+len(some):]))
@@ -253,7 +259,7 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 }
 
 // pass fetches and handles one batch. It returns how many records handle was given, and the keys of those that are not done.
-func (e *Events) pass(ctx context.Context, some []key, copies *copies, r *Result, handle func(context.Context, []outbox.Record) ([]int, error)) (n int, left []key, err error) {
+func (e *Events) pass(ctx context.Context, some []key, copies *copies, r *Result, leaveOut func(outbox.Record, error) bool, handle func(context.Context, []outbox.Record) ([]int, error)) (n int, left []key, err error) {
 	rows, err := e.fetch(ctx, some)
 	if err != nil {
 		return 0, some, err
@@ -263,6 +269,8 @@ func (e *Events) pass(ctx context.Context, some []key, copies *copies, r *Result
 	var unreadable error
 	for i, row := range rows {
 		switch {
+		case row.err != nil && leaveOut != nil && leaveOut(row.record, row.err):
+			r.Unreadable++
 		case row.err != nil:
 			unreadable, left = row.err, some[i:]
 		case row.gone:

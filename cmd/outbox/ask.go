@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/schollz/progressbar/v3"
 )
@@ -39,14 +38,15 @@ func (a *app) confirm(ctx context.Context, question string) error {
 // progress is a bar at the terminal, or nothing where there is none.
 type progress struct{ bar *progressbar.ProgressBar }
 
-// bar shows how far something is. A negative total is unknown, and shows that it goes on.
+// bar shows how far something is. A negative total is unknown, and shows that it goes on. Every step is shown, since there is one for each
+// call of AWS at most, and the last one may stand for long.
 func (a *app) bar(what string, total int) *progress {
 	if !terminal(a.err) {
 		return &progress{}
 	}
 	options := []progressbar.Option{
 		progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
-		progressbar.OptionThrottle(65 * time.Millisecond), progressbar.OptionSetWidth(30), progressbar.OptionEnableColorCodes(bool(a.paint(a.err))),
+		progressbar.OptionSetWidth(30), progressbar.OptionEnableColorCodes(bool(a.paint(a.err))),
 	}
 	if total < 0 {
 		options = append(options, progressbar.OptionSpinnerType(14), progressbar.OptionSetElapsedTime(true))

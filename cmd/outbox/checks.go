@@ -256,10 +256,21 @@ func (x *examination) checkMapping(function string, m lambdatypes.EventSourceMap
 	}
 }
 
-// metric is one that should have an alarm.
+// metric is one that should have an alarm. One that is delegated has a second dimension, DelegatedOperation, whose values are not documented:
+// an alarm on the first one alone never gets data. See
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html.
 type metric struct {
 	namespace, name, dimension, value string
 	why                               string
+	delegated                         bool
+}
+
+func (m metric) todo() string {
+	if m.delegated {
+		return fmt.Sprintf("create one in CloudWatch, on the query SELECT MAX(%s) FROM %q WHERE %s = '%s', or with the second dimension DelegatedOperation",
+			m.name, m.namespace, m.dimension, m.value)
+	}
+	return "create one in CloudWatch"
 }
 
 func (x *examination) checkAlarms(ctx context.Context) {
@@ -267,15 +278,15 @@ func (x *examination) checkAlarms(ctx context.Context) {
 		return
 	}
 	wanted := []metric{
-		{"AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", x.table, "change records that DynamoDB gave up: lost events"},
-		{"AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", x.table, "changes that do not get into the stream"},
-		{"AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", x.stream, "consumers that fall behind"},
+		{"AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", x.table, "change records that DynamoDB gave up: lost events", true},
+		{"AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", x.table, "changes that do not get into the stream", true},
+		{"AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", x.stream, "consumers that fall behind", false},
 	}
 	for _, function := range x.functions {
 		name := function[strings.LastIndex(function, ":")+1:]
 		wanted = append(wanted,
-			metric{"AWS/Lambda", "IteratorAge", "FunctionName", name, "a function that falls behind"},
-			metric{"AWS/Lambda", "Errors", "FunctionName", name, "invocations that fail"})
+			metric{"AWS/Lambda", "IteratorAge", "FunctionName", name, "a function that falls behind", false},
+			metric{"AWS/Lambda", "Errors", "FunctionName", name, "invocations that fail", false})
 	}
 	watched := map[metric]bool{}
 	in := &cloudwatch.DescribeAlarmsInput{AlarmTypes: []cloudwatchtypes.AlarmType{cloudwatchtypes.AlarmTypeMetricAlarm}}
@@ -299,7 +310,7 @@ func (x *examination) checkAlarms(ctx context.Context) {
 			x.add(gradeOK, "alarm", m.value, m.name, "")
 			continue
 		}
-		x.add(gradeWarning, "alarm", m.value, "none on "+m.namespace+" "+m.name+": "+m.why, "create one in CloudWatch")
+		x.add(gradeWarning, "alarm", m.value, "none on "+m.namespace+" "+m.name+": "+m.why, m.todo())
 	}
 }
 
@@ -309,18 +320,21 @@ func watches(alarm cloudwatchtypes.MetricAlarm, m metric) bool {
 		if aws.ToString(namespace) != m.namespace || aws.ToString(name) != m.name {
 			return false
 		}
+		first, second := false, !m.delegated
 		for _, d := range dimensions {
-			if aws.ToString(d.Name) == m.dimension && aws.ToString(d.Value) == m.value {
-				return true
-			}
+			first = first || aws.ToString(d.Name) == m.dimension && aws.ToString(d.Value) == m.value
+			second = second || aws.ToString(d.Name) == "DelegatedOperation"
 		}
-		return false
+		return first && second
 	}
 	if is(alarm.Namespace, alarm.MetricName, alarm.Dimensions) {
 		return true
 	}
 	for _, q := range alarm.Metrics {
 		if q.MetricStat != nil && q.MetricStat.Metric != nil && is(q.MetricStat.Metric.Namespace, q.MetricStat.Metric.MetricName, q.MetricStat.Metric.Dimensions) {
+			return true
+		}
+		if query := aws.ToString(q.Expression); strings.Contains(query, m.name) && strings.Contains(query, m.namespace) && strings.Contains(query, "'"+m.value+"'") {
 			return true
 		}
 	}

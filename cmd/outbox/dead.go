@@ -19,6 +19,7 @@ type deadFlags struct {
 	errorText                 string
 	storedAfter, storedBefore string
 	all, payload, noWait      bool
+	dryRun                    bool
 	wait                      time.Duration
 
 	filter outbox.DeadLetterFilter
@@ -231,9 +232,38 @@ the function calls RedriveRequested. It exits with 1 if letters stay.`,
   outbox dead redrive --consumer confirmations --all --yes --no-wait`,
 		Args: cobra.NoArgs,
 	}, &f, true, true, a.deadRedrive)
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say how many would be handled")
 	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "only ask")
 	cmd.Flags().DurationVar(&f.wait, "wait", 10*time.Minute, "how long to watch")
 	return cmd
+}
+
+// wouldRedrive is the result of redrive with --dry-run.
+type wouldRedrive struct {
+	DryRun   bool `json:"dryRun"`
+	Selected int  `json:"selected"`
+	// Handled are those that would be handled, one after the other until one fails: the others of the selected ones' aggregates, too.
+	Handled int `json:"handled"`
+}
+
+func (a *app) wouldRedrive(ctx context.Context, table *outbox.DeadLetterTable, filter outbox.DeadLetterFilter) error {
+	chosen, err := selected(ctx, table, filter)
+	if err != nil {
+		return err
+	}
+	nobody, err := outbox.NewConsumer() // whose handlers are not called
+	if err != nil {
+		return err
+	}
+	would, err := table.Redrive(ctx, nobody, filter, outbox.RedriveOptions{DryRun: true})
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		return a.printJSON(wouldRedrive{true, len(chosen), would.Redriven})
+	}
+	_, err = fmt.Fprintf(a.out, "%s selected, %d would be handled, in the order of their aggregates\n", count(len(chosen), "dead letter"), would.Redriven)
+	return err
 }
 
 // redriven is the result of redrive.
@@ -246,6 +276,9 @@ type redriven struct {
 }
 
 func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
+	if f.dryRun {
+		return a.wouldRedrive(ctx, table, f.filter)
+	}
 	before, err := selected(ctx, table, f.filter)
 	if err != nil {
 		return err

@@ -41,9 +41,12 @@ func healthy(t *testing.T) *world {
 	age := alarm("AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", "events")
 	inExpression := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{}, {MetricStat: &cloudwatchtypes.MetricStat{
 		Metric: &cloudwatchtypes.Metric{Namespace: age.Namespace, MetricName: age.MetricName, Dimensions: age.Dimensions}}}}}
+	failed := alarm("AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", "events")
+	failed.Dimensions = append(failed.Dimensions, cloudwatchtypes.Dimension{Name: ptr("DelegatedOperation"), Value: ptr("any")})
+	query := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{Expression: ptr(`SELECT MAX(AgeOfOldestUnreplicatedRecord) FROM "AWS/DynamoDB" WHERE TableName = 'events'`)}}}
 	w.alarms = []*cloudwatch.DescribeAlarmsOutput{
-		{MetricAlarms: []cloudwatchtypes.MetricAlarm{alarm("AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", "events"), alarm("AWS/Lambda", "Errors", "FunctionName", "mailer")}},
-		{MetricAlarms: []cloudwatchtypes.MetricAlarm{inExpression, alarm("AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", "events"), alarm("AWS/Lambda", "IteratorAge", "FunctionName", "mailer")}},
+		{MetricAlarms: []cloudwatchtypes.MetricAlarm{failed, alarm("AWS/Lambda", "Errors", "FunctionName", "mailer")}},
+		{MetricAlarms: []cloudwatchtypes.MetricAlarm{inExpression, query, alarm("AWS/Lambda", "IteratorAge", "FunctionName", "mailer")}},
 	}
 	return w
 }
@@ -119,15 +122,18 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"problem|event source mapping|it gives records up, and has no on-failure destination":       w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, 3, ``)),
 		"warning|event source mapping|it has no on-failure destination: a record that always fails": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, ``)),
 		"warning|event source mapping|it does not bisect":                                           w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, false, -1, `"Destination":"arn"`)),
-		"unknown|alarms|cloudwatch:DescribeAlarms is refused":                                       refusing("DescribeAlarms"),
-		"unknown|function|lambda:ListEventSourceMappings is refused":                                refusing("ListEventSourceMappings"),
-		"unknown|point-in-time recovery|dynamodb:DescribeContinuousBackups is refused":              refusing("DescribeContinuousBackups"),
-		"unknown|time to live|dynamodb:DescribeTimeToLive is refused":                               refusing("DescribeTimeToLive"),
-		"unknown|lifetime of rows|dynamodb:Scan is refused":                                         refusing("Scan"),
-		"problem|events table|dynamodb:DescribeTable is refused":                                    refusing("DescribeTable"),
-		"problem|stream|kinesis:DescribeStreamSummary is refused":                                   refusing("DescribeStreamSummary"),
-		"problem|destination|dynamodb:DescribeKinesisStreamingDestination is refused":               refusing("DescribeKinesisStreamingDestination"),
-		"unknown|point-in-time recovery|dynamodb:DescribeContinuousBackups failed: ":                func(t *testing.T, w *world) { w.broken = "DescribeContinuousBackups" },
+		"warning|alarm|none on AWS/DynamoDB AgeOfOldestUnreplicatedRecord": func(t *testing.T, w *world) {
+			w.alarms[1].MetricAlarms[1] = alarm("AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", "events") // without its second dimension
+		},
+		"unknown|alarms|cloudwatch:DescribeAlarms is refused":                          refusing("DescribeAlarms"),
+		"unknown|function|lambda:ListEventSourceMappings is refused":                   refusing("ListEventSourceMappings"),
+		"unknown|point-in-time recovery|dynamodb:DescribeContinuousBackups is refused": refusing("DescribeContinuousBackups"),
+		"unknown|time to live|dynamodb:DescribeTimeToLive is refused":                  refusing("DescribeTimeToLive"),
+		"unknown|lifetime of rows|dynamodb:Scan is refused":                            refusing("Scan"),
+		"problem|events table|dynamodb:DescribeTable is refused":                       refusing("DescribeTable"),
+		"problem|stream|kinesis:DescribeStreamSummary is refused":                      refusing("DescribeStreamSummary"),
+		"problem|destination|dynamodb:DescribeKinesisStreamingDestination is refused":  refusing("DescribeKinesisStreamingDestination"),
+		"unknown|point-in-time recovery|dynamodb:DescribeContinuousBackups failed: ":   func(t *testing.T, w *world) { w.broken = "DescribeContinuousBackups" },
 	} {
 		w := healthy(t)
 		change(t, w)

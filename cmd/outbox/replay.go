@@ -23,6 +23,7 @@ type replayFlags struct {
 	rate                            float64
 	most                            int
 	ttl                             time.Duration
+	skipUnreadable                  bool
 
 	query replay.Query
 }
@@ -50,8 +51,8 @@ func (f *replayFlags) check(a *app) (err error) {
 		return fmt.Errorf("--from (%s) must be before --to (%s)", f.query.From.UTC().Format(time.RFC3339), f.query.To.UTC().Format(time.RFC3339))
 	case f.again && !runName.MatchString(f.run):
 		return errors.New("--again needs --run, a name of 1 to 64 letters, digits, '.', '_' and '-': the same name again writes nothing twice, another writes everything once more")
-	case !f.again && (f.run != "" || a.yes || f.rate != 0 || f.ttl != 0):
-		return errors.New("--run, --rate, --ttl and --yes are for --again")
+	case !f.again && (f.run != "" || a.yes || f.rate != 0 || f.ttl != 0 || f.skipUnreadable):
+		return errors.New("--run, --rate, --ttl, --skip-unreadable and --yes are for --again")
 	case f.rate < 0:
 		return fmt.Errorf("--rate: want 0 or more, have %g", f.rate)
 	case f.most < 1:
@@ -97,6 +98,7 @@ Without an index (outbox create --index) all but --id reads the whole table.`,
 	flags.Float64Var(&f.rate, "rate", 0, "write at most so many events a second; 0 is no limit")
 	flags.DurationVar(&f.ttl, "ttl", 0, "time to live of what is written; as the service's WithTTL (default none)")
 	flags.IntVar(&f.most, "max", 100_000, "refuse to go on with more events than this")
+	flags.BoolVar(&f.skipUnreadable, "skip-unreadable", false, "leave out rows that cannot be read, each with a warning; without it they end the run")
 	flags.BoolVar(&f.payload, "payload", false, "print payloads and headers, too")
 	flags.BoolVarP(&a.yes, "yes", "y", false, "do not ask")
 	return cmd
@@ -107,12 +109,13 @@ type replayed struct {
 	DryRun bool `json:"dryRun,omitempty"`
 	Found  int  `json:"found"`
 	// Written events are new, Repeated ones were there from an earlier call of the same run.
-	Written  int    `json:"written"`
-	Repeated int    `json:"repeated"`
-	Copies   int    `json:"copies"`
-	Gone     int    `json:"gone"`
-	GoOnFrom string `json:"goOnFrom,omitempty"`
-	Error    string `json:"error,omitempty"`
+	Written    int    `json:"written"`
+	Repeated   int    `json:"repeated"`
+	Copies     int    `json:"copies"`
+	Gone       int    `json:"gone"`
+	Unreadable int    `json:"unreadable,omitempty"`
+	GoOnFrom   string `json:"goOnFrom,omitempty"`
+	Error      string `json:"error,omitempty"`
 }
 
 func (a *app) replay(ctx context.Context, c *clients, f replayFlags) error {
@@ -194,6 +197,7 @@ func (a *app) writeAgain(ctx context.Context, c *clients, events *replay.Events,
 		return err
 	}
 	bar, total := a.bar("searching", -1), -1
+	var leftOut []error
 	done, failed := events.Again(ctx, f.query, writer, f.run, replay.Options{PerSecond: f.rate, Progress: func(p replay.Progress) {
 		if !p.Searching && total < 0 {
 			bar.done()
@@ -205,9 +209,20 @@ func (a *app) writeAgain(ctx context.Context, c *clients, events *replay.Events,
 		} else {
 			bar.set(p.Passed)
 		}
+	}, Unreadable: func(_ outbox.Record, err error) bool {
+		if f.skipUnreadable {
+			leftOut = append(leftOut, err)
+		}
+		return f.skipUnreadable
 	}})
 	bar.done()
-	result.Found, result.Copies, result.Gone = done.Found, done.Copies, done.Gone
+	for _, err := range leftOut {
+		fmt.Fprintln(a.err, a.paint(a.err).yellow("outbox: left out: ")+a.explain(err))
+	}
+	if malformed := (*outbox.DecodeError)(nil); errors.As(failed, &malformed) {
+		failed = fmt.Errorf("%w: --skip-unreadable leaves such rows out", failed)
+	}
+	result.Found, result.Copies, result.Gone, result.Unreadable = done.Found, done.Copies, done.Gone, done.Unreadable
 	result.Written = done.Done - result.Repeated
 	if failed != nil {
 		result.Error = a.explain(failed)
@@ -221,6 +236,9 @@ func (a *app) writeAgain(ctx context.Context, c *clients, events *replay.Events,
 	fmt.Fprintf(a.out, "%s found, %d written again, %d written before by this run", count(result.Found, "event"), result.Written, result.Repeated)
 	if result.Copies > 0 {
 		fmt.Fprintf(a.out, ", %d left out as copies", result.Copies)
+	}
+	if result.Unreadable > 0 {
+		fmt.Fprintf(a.out, ", %d left out as unreadable", result.Unreadable)
 	}
 	fmt.Fprintln(a.out)
 	if result.GoOnFrom != "" {

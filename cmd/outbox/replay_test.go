@@ -106,3 +106,28 @@ func TestAReplayThatFailsSaysWhereToGoOn(t *testing.T) {
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "give --from and --to, or --max")
 }
+
+// A row that cannot be read ends a run, which says how to go on without it.
+func TestReplayLeavesOutWhatCannotBeReadOnRequest(t *testing.T) {
+	w := newWorld(t)
+	w.CreateOutbox(t, "events", "events", 1)
+	w.put(t, "a", 3)
+	_, err := w.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: ptr("events"), Item: map[string]types.AttributeValue{
+		"eventId": &types.AttributeValueMemberS{Value: "bad"}, "type": &types.AttributeValueMemberS{Value: "ORDER_CREATED"},
+		"timestamp": &types.AttributeValueMemberS{Value: "noon"}, "payload": &types.AttributeValueMemberS{Value: "{}"},
+	}})
+	require.NoError(t, err)
+	again := []string{"replay", "--type", "ORDER_CREATED", "--again", "--run", "run", "--yes"}
+	r := w.run(t, again...)
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.err, `event "bad" of table events`)
+	require.Contains(t, r.err, "--skip-unreadable leaves such rows out")
+	require.Equal(t, 4, w.events(t))
+	r = w.run(t, append(again, "--skip-unreadable")...)
+	require.Equal(t, 0, r.code)
+	require.Equal(t, "4 events found, 3 written again, 0 written before by this run, 1 left out as unreadable\n", r.out)
+	require.Contains(t, r.err, `outbox: left out: event "bad" of table events`)
+	r = w.run(t, append(again, "--skip-unreadable", "-o", "json")...)
+	require.Equal(t, replayed{Found: 7, Repeated: 3, Copies: 3, Unreadable: 1}, decode[replayed](t, r.out))
+	require.Equal(t, 2, w.run(t, "replay", "--id", "bad", "--skip-unreadable").code)
+}

@@ -36,8 +36,8 @@ type world struct {
 	recovery bool
 	mappings string // what Lambda answers
 	alarms   []*cloudwatch.DescribeAlarmsOutput
-	command  string              // that runs
-	calls    map[string][]string // the operations that each command has called
+	command  string                     // that runs
+	calls    map[string]map[string]bool // the actions that each command has needed
 }
 
 func newWorld(t testing.TB, opts ...outboxtest.Option) *world {
@@ -65,7 +65,7 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 	if strings.HasPrefix(in.URL.Path, "/2015-03-31/event-source-mappings") {
 		operation = "ListEventSourceMappings"
 	}
-	w.note(operation)
+	w.note(operation, in)
 	w.mu.Lock()
 	refused, recovery, mappings, broken := w.refused[operation], w.recovery, w.mappings, operation != "" && operation == w.broken
 	if operation == "UpdateContinuousBackups" && !refused {
@@ -95,6 +95,7 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 
 // DescribeAlarms answers in CloudWatch's place, page by page.
 func (w *world) DescribeAlarms(_ context.Context, in *cloudwatch.DescribeAlarmsInput, _ ...func(*cloudwatch.Options)) (*cloudwatch.DescribeAlarmsOutput, error) {
+	w.note("DescribeAlarms", nil)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.refused["DescribeAlarms"] {

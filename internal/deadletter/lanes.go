@@ -3,6 +3,7 @@ package deadletter
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -41,33 +42,54 @@ func (s *Store) Lanes(ctx context.Context) ([]string, error) {
 
 // AreParked returns which of the aggregates are parked.
 func (s *Store) AreParked(ctx context.Context, aggregates []string) ([]string, error) {
-	retry := backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
 	var parked []string
-	for len(aggregates) > 0 {
-		n := min(len(aggregates), 100) // DynamoDB's limit
-		ask := make([]map[string]types.AttributeValue, 0, n)
-		for _, id := range aggregates[:n] {
-			ask = append(ask, key(s.lanes(), Lane(id)))
+	for some := range slices.Chunk(aggregates, 100) { // DynamoDB's limit
+		lanes := make([]string, 0, len(some))
+		for _, id := range some {
+			lanes = append(lanes, Lane(id))
 		}
-		aggregates = aggregates[n:]
-		for attempt := 1; len(ask) > 0; attempt++ {
-			out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-				s.table: {Keys: ask, ConsistentRead: aws.Bool(true)},
-			}})
-			if err != nil {
-				return nil, s.failed("read lanes", err)
-			}
-			for _, row := range out.Responses[s.table] {
-				parked = append(parked, rows.Text(row, "aggregateId"))
-			}
-			if ask = out.UnprocessedKeys[s.table].Keys; len(ask) > 0 {
-				if err := backoff.Wait(ctx, retry.Delay(attempt)); err != nil {
-					return nil, s.failed("read lanes", err)
-				}
-			}
+		found, err := s.batch(ctx, s.lanes(), lanes)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range found {
+			parked = append(parked, rows.Text(row, "aggregateId"))
 		}
 	}
 	return parked, nil
+}
+
+// batch reads rows of a group, at most 100, and returns those that are there by their ids.
+func (s *Store) batch(ctx context.Context, group string, ids []string) (map[string]rows.Item, error) {
+	retry := backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
+	found := make(map[string]rows.Item, len(ids))
+	ask := make([]rows.Item, 0, len(ids))
+	for _, id := range ids {
+		ask = append(ask, key(group, id))
+	}
+	for attempt := 1; len(ask) > 0; attempt++ {
+		out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+			s.table: {Keys: ask, ConsistentRead: aws.Bool(true)},
+		}})
+		if err != nil {
+			return nil, s.failed("read "+group, err)
+		}
+		for _, answered := range out.Responses { // of the one table, under its name or its ARN
+			for _, row := range answered {
+				found[rows.Text(row, "id")] = row
+			}
+		}
+		ask = nil
+		for _, left := range out.UnprocessedKeys {
+			ask = left.Keys
+		}
+		if len(ask) > 0 {
+			if err := backoff.Wait(ctx, retry.Delay(attempt)); err != nil {
+				return nil, s.failed("read "+group, err)
+			}
+		}
+	}
+	return found, nil
 }
 
 // Claim is the right to redrive a lane, or a letter without one, until a time. Two holders at once are possible only if a clock

@@ -8,7 +8,8 @@
 //	<consumer>           dead letters: id is <lane>#<event>, see Letter
 //	<consumer>#lane      parked aggregates: id is <lane>; letters (N), and claim (S), claimUntil (N) while somebody redrives it
 //	<consumer>#part      what did not fit into a letter: id is <letter>#<number>; data (B)
-//	<consumer>#attempt   failed attempts at events that are no dead letters yet: id is <event>; n (N), expiresAt (N)
+//	<consumer>#attempt   failed attempts at events that are no dead letters yet: id is <event>, or <event>#<shard and sequence number>;
+//	                     n (N), expiresAt (N)
 //	<consumer>#request   redrives that were asked for: id is the letter's; requestedAt (N), expiresAt (N)
 //
 // A lane is an aggregate id, or empty for an event without one and for a record that could not be decoded; in keys '#' and '%'
@@ -23,6 +24,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -54,8 +57,11 @@ type Letter struct {
 	Parked   bool // it was stored behind others without having been handled
 	StoredAt time.Time
 	TriedAt  time.Time // the last redrive that failed
-	order    string    // among those of its aggregate
-	parts    int
+	// Incomplete says that payload, headers and Raw are lost: a late copy of a request has brought the letter back after it was removed with
+	// its parts.
+	Incomplete bool
+	order      string // among those of its aggregate that a stream has numbered, or among the others
+	parts      int
 }
 
 const (
@@ -99,22 +105,54 @@ func (l *Letter) id() string {
 	return Lane(l.Event.AggregateID) + "#" + keyPart(l.Event.ID)
 }
 
+const orderDigits = 60
+
+// numbered reports whether a stream's sequence number can be the order of a letter.
+func numbered(sequence string) bool {
+	return sequence != "" && len(sequence) <= orderDigits && strings.Trim(sequence, "0123456789") == ""
+}
+
 // orderOf returns by what letters of an aggregate are sorted: their place in the stream, or the one they were stored in.
 func (s *Store) orderOf(l *Letter) string {
-	const digits = 60
 	n := l.Event.SequenceNumber
-	if n == "" || len(n) > digits || strings.Trim(n, "0123456789") != "" {
+	if !numbered(n) {
 		s.mu.Lock()
 		s.last = max(s.last+1, l.StoredAt.UnixNano())
 		n = fmt.Sprint(s.last)
 		s.mu.Unlock()
 	}
-	return strings.Repeat("0", digits-len(n)) + n
+	return strings.Repeat("0", orderDigits-len(n)) + n
 }
 
-// After reports whether l comes after other in their lane.
-func (l *Letter) After(other *Letter) bool {
-	return cmp.Or(strings.Compare(l.order, other.order), strings.Compare(l.ID, other.ID)) > 0
+// inOrder sorts the rows of a lane. Those that a stream has numbered keep its order; each of the others comes right behind those that were
+// stored before it.
+func inOrder(letters []rows.Item) []rows.Item {
+	var stream, others []rows.Item
+	for _, row := range letters {
+		if numbered(rows.Text(row, "sequenceNumber")) {
+			stream = append(stream, row)
+		} else {
+			others = append(others, row)
+		}
+	}
+	byOrder := func(a, b rows.Item) int {
+		return cmp.Or(strings.Compare(rows.Text(a, "order"), rows.Text(b, "order")), strings.Compare(rows.Text(a, "id"), rows.Text(b, "id")))
+	}
+	slices.SortFunc(stream, byOrder)
+	slices.SortFunc(others, byOrder)
+	earliest := make([]int64, len(stream)+1) // when the first of those from there on was stored
+	earliest[len(stream)] = math.MaxInt64
+	for i, row := range slices.Backward(stream) {
+		earliest[i] = min(earliest[i+1], rows.Int(row, "storedAt"))
+	}
+	sorted, i := make([]rows.Item, 0, len(letters)), 0
+	for _, other := range others {
+		for ; earliest[i] <= rows.Int(other, "storedAt"); i++ {
+			sorted = append(sorted, stream[i])
+		}
+		sorted = append(sorted, other)
+	}
+	return append(sorted, stream[i:]...)
 }
 
 // body is what may be too large for one row.

@@ -71,89 +71,90 @@ func (s *Store) failed(what string, err error) error {
 	return fmt.Errorf("dead letter table %s, consumer %s: %s: %w", s.table, s.consumer, what, err)
 }
 
+// Stored is what became of a letter that was to be stored.
+type Stored int
+
+// What may become of it.
+const (
+	Refused Stored = iota // it was to stand behind others, and there are none
+	Before                // the event is a letter already, and is left as it is
+	Added
+)
+
 // Put stores a letter, unless the event is one already. Its lane is parked from then on.
-func (s *Store) Put(ctx context.Context, l *Letter) error {
-	_, err := s.put(ctx, l, false)
-	return err
-}
+func (s *Store) Put(ctx context.Context, l *Letter) (Stored, error) { return s.put(ctx, l, false) }
 
-// PutBehind stores a letter behind others of its aggregate. If the aggregate is not parked any more, nothing is stored, and the
-// result is false.
-func (s *Store) PutBehind(ctx context.Context, l *Letter) (bool, error) { return s.put(ctx, l, true) }
+// PutBehind stores a letter behind others of its aggregate. If the aggregate is not parked any more, nothing is stored.
+func (s *Store) PutBehind(ctx context.Context, l *Letter) (Stored, error) { return s.put(ctx, l, true) }
 
-func (s *Store) put(ctx context.Context, l *Letter, behind bool) (bool, error) {
+func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error) {
 	l.ID, l.Error = l.id(), cut(l.Error)
 	l.order = s.orderOf(l)
 	row, parts, err := l.row(s.letters())
 	if err != nil {
-		return false, s.failed("store "+l.ID, err)
+		return Refused, s.failed("store "+l.ID, err)
 	}
-	if len(parts) > 0 { // they must not replace those of a letter that is there
-		if there, err := s.there(ctx, l); there || err != nil {
-			return there, err
-		}
-		row["id"] = rows.S(l.ID)
-	}
-	for i, data := range parts {
-		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,
-			Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(partID(l.ID, i)), "data": rows.B(data)}})
-		if err != nil {
-			return false, s.failed("store a part of "+l.ID, err)
-		}
-	}
+	ask := len(parts) > 0 // they must not replace those of a letter that is there
 	for {
-		stored, isNew, err := s.insert(ctx, l, row, behind)
-		if err != nil || isNew || !stored {
+		if ask {
+			if there, err := s.there(ctx, l); there != Refused || err != nil {
+				return there, err
+			}
+			row["id"] = rows.S(l.ID)
+		}
+		for i, data := range parts {
+			_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,
+				Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(partID(l.ID, i)), "data": rows.B(data)}})
+			if err != nil {
+				return Refused, s.failed("store a part of "+l.ID, err)
+			}
+		}
+		stored, err := s.insert(ctx, l, row, behind)
+		if err != nil || stored != Before {
 			return stored, err
 		}
-		id := l.ID
-		if there, err := s.there(ctx, l); there || err != nil {
-			return there, err
-		}
-		if l.ID == id {
-			continue // it was removed meanwhile
-		}
-		row["id"] = rows.S(l.ID)
+		ask = true // there is one with its key, unless it is removed meanwhile
 	}
 }
 
-// there reports whether the letter's event is one already. If another event with its id is, the letter gets another key.
-func (s *Store) there(ctx context.Context, l *Letter) (bool, error) {
+// there reports whether the letter's event is one already: Before, or Added if that is this very letter, whose answer was lost. If another
+// event with its id is, the letter gets another key.
+func (s *Store) there(ctx context.Context, l *Letter) (Stored, error) {
 	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.letters(), l.ID), ConsistentRead: aws.Bool(true)})
 	if err != nil {
-		return false, s.failed("read "+l.ID, err)
+		return Refused, s.failed("read "+l.ID, err)
 	}
 	if out.Item == nil {
-		return false, nil
+		return Refused, nil
 	}
 	have := read(out.Item)
 	a, b := &have.Event, &l.Event
-	if a.Type == b.Type && (a.Table == b.Table || a.Table == "" || b.Table == "") { // some deliveries do not name the table
-		return true, nil
-	}
 	other := l.id() + "~" + hash(l.Event.Type + "\x00" + l.Event.Table)[:16]
-	if l.ID == other {
-		return true, nil
+	same := a.Type == b.Type && (a.Table == b.Table || a.Table == "" || b.Table == "") // some deliveries do not name the table
+	switch {
+	case (same || l.ID == other) && have.StoredAt.Equal(l.StoredAt.Truncate(time.Millisecond)):
+		return Added, nil
+	case same || l.ID == other:
+		return Before, nil
 	}
 	l.ID = other
 	return s.there(ctx, l)
 }
 
-// insert stores a letter's row. stored is false if it was to stand behind others and there are none; isNew is false if a letter with
-// its key is there.
-func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind bool) (stored, isNew bool, err error) {
+// insert stores a letter's row. Before means that a letter with its key is there.
+func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind bool) (Stored, error) {
 	const free = "attribute_not_exists(#id)"
 	lane := LaneOf(l.ID)
 	if lane == "" {
 		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: row,
 			ConditionExpression: aws.String(free), ExpressionAttributeNames: rows.Names(free)})
 		if conditionFailed(err) {
-			return true, false, nil
+			return Before, nil
 		}
 		if err != nil {
-			return false, false, s.failed("store "+l.ID, err)
+			return Refused, s.failed("store "+l.ID, err)
 		}
-		return true, true, nil
+		return Added, nil
 	}
 	const count = "SET #aggregateId = :aggregate ADD #letters :one"
 	update := &types.Update{TableName: &s.table, Key: key(s.lanes(), lane), UpdateExpression: aws.String(count),
@@ -167,11 +168,13 @@ func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind boo
 		ConditionExpression: aws.String(free), ExpressionAttributeNames: rows.Names(free)}}, types.TransactWriteItem{Update: update})
 	switch {
 	case err != nil:
-		return false, false, s.failed("store "+l.ID, err)
+		return Refused, s.failed("store "+l.ID, err)
+	case at == 0:
+		return Before, nil
 	case at == 1:
-		return false, false, nil
+		return Refused, nil
 	}
-	return true, at < 0, nil
+	return Added, nil
 }
 
 func partID(letter string, i int) string { return fmt.Sprintf("%s#%04d", letter, i) }
@@ -206,11 +209,20 @@ func (s *Store) transact(ctx context.Context, items ...types.TransactWriteItem) 
 	}
 }
 
-// Attempt counts a failed attempt at an event and returns how many there have been.
-func (s *Store) Attempt(ctx context.Context, eventID string) (int, error) {
+// attemptsAt returns the key under which attempts at an event are counted: those at what a stream delivers are no attempts at a replay.
+func (s *Store) attemptsAt(e *Event) rows.Item {
+	id := keyPart(e.ID)
+	if e.SequenceNumber != "" {
+		id += "#" + keyPart(e.ShardID+":"+e.SequenceNumber)
+	}
+	return key(s.attempts(), id)
+}
+
+// Attempt counts a failed attempt at an event, in the place it was delivered from, and returns how many there have been.
+func (s *Store) Attempt(ctx context.Context, e *Event) (int, error) {
 	const expression = "SET #expiresAt = :expires ADD #n :one"
 	out, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-		TableName: &s.table, Key: key(s.attempts(), keyPart(eventID)), UpdateExpression: aws.String(expression),
+		TableName: &s.table, Key: s.attemptsAt(e), UpdateExpression: aws.String(expression),
 		ExpressionAttributeNames:  rows.Names(expression),
 		ExpressionAttributeValues: rows.Item{":one": rows.N(1), ":expires": rows.N(time.Now().Add(attemptsTTL).Unix())},
 		ReturnValues:              types.ReturnValueUpdatedNew,
@@ -221,17 +233,26 @@ func (s *Store) Attempt(ctx context.Context, eventID string) (int, error) {
 	return int(rows.Int(out.Attributes, "n")), nil
 }
 
-// ForgetAttempts removes the count of an event.
-func (s *Store) ForgetAttempts(ctx context.Context, eventID string) error {
-	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.attempts(), keyPart(eventID))})
+// Attempts returns how many failed attempts at an event have been counted.
+func (s *Store) Attempts(ctx context.Context, e *Event) (int, error) {
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.attemptsAt(e), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return 0, s.failed("read the attempts", err)
+	}
+	return int(rows.Int(out.Item, "n")), nil
+}
+
+// ForgetAttempts removes what Attempt has counted.
+func (s *Store) ForgetAttempts(ctx context.Context, e *Event) error {
+	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: s.attemptsAt(e)})
 	if err != nil {
 		return s.failed("forget attempts", err)
 	}
 	return nil
 }
 
-// query runs through the rows of a group whose ids begin with prefix.
-func (s *Store) query(ctx context.Context, group, prefix string, limit int32) iter.Seq2[rows.Item, error] {
+// query runs through the rows of a group whose ids begin with prefix: the named attributes of them, or all without a name.
+func (s *Store) query(ctx context.Context, group, prefix string, limit int32, attributes ...string) iter.Seq2[rows.Item, error] {
 	condition := "#group = :group"
 	values := rows.Item{":group": rows.S(group)}
 	if prefix != "" {
@@ -241,6 +262,10 @@ func (s *Store) query(ctx context.Context, group, prefix string, limit int32) it
 	return func(yield func(rows.Item, error) bool) {
 		in := &dynamodb.QueryInput{TableName: &s.table, ConsistentRead: aws.Bool(true), KeyConditionExpression: &condition,
 			ExpressionAttributeNames: rows.Names(condition), ExpressionAttributeValues: values}
+		if len(attributes) > 0 {
+			projection := "#" + strings.Join(attributes, ", #")
+			in.ProjectionExpression, in.ExpressionAttributeNames = &projection, rows.Names(condition, projection)
+		}
 		if limit > 0 {
 			in.Limit = &limit
 		}
@@ -262,7 +287,24 @@ func (s *Store) query(ctx context.Context, group, prefix string, limit int32) it
 	}
 }
 
-// Letters runs through the letters of a lane in their order, or, for no lane, through all in the order of their ids.
+// IDs returns the ids of a lane's letters, in their order.
+func (s *Store) IDs(ctx context.Context, lane string) ([]string, error) {
+	var all []rows.Item // not the payloads, which may not fit into memory
+	for row, err := range s.query(ctx, s.letters(), lane+"#", 0, "id", "order", "storedAt", "sequenceNumber") {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	ids := make([]string, 0, len(all))
+	for _, row := range inOrder(all) {
+		ids = append(ids, rows.Text(row, "id"))
+	}
+	return ids, nil
+}
+
+// Letters runs through the letters of a lane in their order, or, for no lane, through all in the order of their ids. It holds a page of
+// them in memory.
 func (s *Store) Letters(ctx context.Context, lane string) iter.Seq2[Letter, error] {
 	return func(yield func(Letter, error) bool) {
 		if lane == "" {
@@ -273,22 +315,28 @@ func (s *Store) Letters(ctx context.Context, lane string) iter.Seq2[Letter, erro
 			}
 			return
 		}
-		var all []rows.Item
-		for row, err := range s.query(ctx, s.letters(), lane+"#", 0) {
+		ids, err := s.IDs(ctx, lane)
+		if err != nil {
+			yield(Letter{}, err)
+			return
+		}
+		for page := range slices.Chunk(ids, lettersAtOnce) {
+			found, err := s.batch(ctx, s.letters(), page)
 			if err != nil {
 				yield(Letter{}, err)
 				return
 			}
-			all = append(all, row)
-		}
-		slices.SortStableFunc(all, func(a, b rows.Item) int { return strings.Compare(rows.Text(a, "order"), rows.Text(b, "order")) })
-		for _, row := range all {
-			if !s.yield(ctx, row, nil, yield) {
-				return
+			for _, id := range page {
+				if row, there := found[id]; there && !s.yield(ctx, row, nil, yield) {
+					return
+				}
 			}
 		}
 	}
 }
+
+// lettersAtOnce is how many letters of a lane are read at once: 350 KB each, at most.
+const lettersAtOnce = 25
 
 func (s *Store) yield(ctx context.Context, row rows.Item, err error, yield func(Letter, error) bool) bool {
 	if err != nil {
@@ -313,8 +361,10 @@ func (s *Store) complete(ctx context.Context, row rows.Item) (Letter, error) {
 		switch {
 		case err != nil:
 			return l, s.failed("read a part of "+l.ID, err)
-		case out.Item == nil:
-			return l, s.failed("read "+l.ID, ErrMissing)
+		case out.Item == nil: // removed meanwhile, unless the row is still there
+			_, err := s.row(ctx, l.ID)
+			l.Incomplete = true
+			return l, err
 		}
 		parts = append(parts, rows.Bytes(out.Item, "data"))
 	}
@@ -326,14 +376,31 @@ func (s *Store) complete(ctx context.Context, row rows.Item) (Letter, error) {
 
 // Get returns a letter, or ErrMissing.
 func (s *Store) Get(ctx context.Context, id string) (Letter, error) {
+	row, err := s.row(ctx, id)
+	if err != nil {
+		return Letter{}, err
+	}
+	return s.complete(ctx, row)
+}
+
+// Peek returns a letter without what is in its parts, or ErrMissing.
+func (s *Store) Peek(ctx context.Context, id string) (Letter, error) {
+	row, err := s.row(ctx, id)
+	if err != nil {
+		return Letter{}, err
+	}
+	return read(row), nil
+}
+
+func (s *Store) row(ctx context.Context, id string) (rows.Item, error) {
 	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.letters(), id), ConsistentRead: aws.Bool(true)})
 	switch {
 	case err != nil:
-		return Letter{}, s.failed("read "+id, err)
+		return nil, s.failed("read "+id, err)
 	case out.Item == nil:
-		return Letter{}, s.failed("read "+id, ErrMissing)
+		return nil, s.failed("read "+id, ErrMissing)
 	}
-	return s.complete(ctx, out.Item)
+	return out.Item, nil
 }
 
 // Remove removes a letter that is there, and says whether it was. The lane stays until it is closed.

@@ -2,11 +2,13 @@ package deadletter_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
@@ -20,6 +22,11 @@ func newStore(t *testing.T) *deadletter.Store {
 	s, err := deadletter.New(a.DynamoDB, "letters", "c")
 	require.NoError(t, err)
 	return s
+}
+
+func put(t *testing.T, s *deadletter.Store, l *deadletter.Letter) {
+	_, err := s.Put(t.Context(), l)
+	require.NoError(t, err)
 }
 
 // Everything of a letter comes back, whatever its size and whatever its ids.
@@ -46,7 +53,7 @@ func TestLettersComeBackWhole(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := l
-			require.NoError(t, s.Put(t.Context(), &l))
+			put(t, s, &l)
 			got, err := s.Get(t.Context(), l.ID)
 			require.NoError(t, err)
 			require.Equal(t, want.Event, got.Event)
@@ -77,7 +84,7 @@ func TestKeysAreDifferent(t *testing.T) {
 				continue
 			}
 			l := deadletter.Letter{Event: deadletter.Event{ID: id, AggregateID: aggregate}, StoredAt: time.Now()}
-			require.NoError(t, s.Put(t.Context(), &l))
+			put(t, s, &l)
 			require.Falsef(t, seen[l.ID], "%q of %q", id, aggregate)
 			seen[l.ID] = true
 			require.Equal(t, deadletter.Lane(aggregate), deadletter.LaneOf(l.ID))
@@ -100,7 +107,7 @@ func TestLettersAreInTheOrderOfTheStream(t *testing.T) {
 	s := newStore(t)
 	for _, n := range []string{"100", "99", "49590338271490256608559692538361571095921575989136588898", "7"} {
 		l := deadletter.Letter{Event: deadletter.Event{ID: "e" + n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
-		require.NoError(t, s.Put(t.Context(), &l))
+		put(t, s, &l)
 	}
 	var order []string
 	for l, err := range s.Letters(t.Context(), "a") {
@@ -117,9 +124,9 @@ func TestALaneIsThereWhileItHasLetters(t *testing.T) {
 		l := deadletter.Letter{Event: deadletter.Event{ID: fmt.Sprint(i), AggregateID: "a#"}, StoredAt: time.Now()}
 		stored, err := s.PutBehind(t.Context(), &l)
 		require.NoError(t, err)
-		require.Equal(t, i > 0, stored, "there must be a first one")
-		require.NoError(t, s.Put(t.Context(), &l))
-		require.NoError(t, s.Put(t.Context(), &l), "twice counts once")
+		require.Equal(t, []deadletter.Stored{deadletter.Refused, deadletter.Added}[min(i, 1)], stored, "there must be a first one")
+		put(t, s, &l)
+		put(t, s, &l) // twice counts once
 		letters = append(letters, l)
 	}
 	parked, complete, err := s.Parked(t.Context(), 1)
@@ -147,7 +154,7 @@ func TestAClaimHasOneHolder(t *testing.T) {
 	for _, aggregate := range []string{"a", ""} {
 		s := newStore(t)
 		l := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()}
-		require.NoError(t, s.Put(t.Context(), &l))
+		put(t, s, &l)
 		mine, err := s.Claim(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.NotNil(t, mine)
@@ -195,13 +202,132 @@ func TestRequests(t *testing.T) {
 
 func TestAttemptsAreCounted(t *testing.T) {
 	s := newStore(t)
+	replayed := &deadletter.Event{ID: "e#1"}
+	first := &deadletter.Event{ID: "e#1", ShardID: "s", SequenceNumber: "1"}
+	second := &deadletter.Event{ID: "e#1", ShardID: "s", SequenceNumber: "2"}
 	for want := 1; want <= 3; want++ {
-		n, err := s.Attempt(t.Context(), "e#1")
+		for _, e := range []*deadletter.Event{replayed, first, second} { // each on its own
+			n, err := s.Attempt(t.Context(), e)
+			require.NoError(t, err)
+			require.Equal(t, want, n)
+		}
+	}
+	require.NoError(t, s.ForgetAttempts(t.Context(), first))
+	for e, want := range map[*deadletter.Event]int{replayed: 4, first: 1, second: 4} {
+		n, err := s.Attempt(t.Context(), e)
 		require.NoError(t, err)
 		require.Equal(t, want, n)
 	}
-	require.NoError(t, s.ForgetAttempts(t.Context(), "e#1"))
-	n, err := s.Attempt(t.Context(), "e#1")
+}
+
+// laneReader sees how the letters of a lane are read.
+type laneReader struct {
+	*dynamodb.Client
+	payloads, atOnce int
+}
+
+func (r *laneReader) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	out, err := r.Client.Query(ctx, in, opts...)
+	for _, row := range out.Items {
+		if row["payload"] != nil {
+			r.payloads++
+		}
+	}
+	return out, err
+}
+
+func (r *laneReader) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+	r.atOnce = max(r.atOnce, len(in.RequestItems["letters"].Keys))
+	return r.Client.BatchGetItem(ctx, in, opts...)
+}
+
+// A lane may be longer than memory: only the places of its letters are read at once.
+func TestALongLaneIsReadInPages(t *testing.T) {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	reader := &laneReader{Client: a.DynamoDB}
+	s, err := deadletter.New(reader, "letters", "c")
 	require.NoError(t, err)
-	require.Equal(t, 1, n)
+	var want []string
+	for i := range 60 {
+		l := deadletter.Letter{Event: deadletter.Event{ID: fmt.Sprint(i), AggregateID: "a", SequenceNumber: fmt.Sprint(i), Payload: bytes.Repeat([]byte("x"), 40_000)}}
+		put(t, s, &l)
+		want = append(want, l.ID)
+	}
+	ids, err := s.IDs(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, want, ids)
+	var got []string
+	for l, err := range s.Letters(t.Context(), "a") {
+		require.NoError(t, err)
+		require.Len(t, l.Event.Payload, 40_000)
+		got = append(got, l.ID)
+	}
+	require.Equal(t, want, got)
+	require.Zero(t, reader.payloads)
+	require.Equal(t, 25, reader.atOnce)
+}
+
+// Letters that no stream has numbered come behind what was stored before them.
+func TestLettersWithoutANumberComeWhereTheyWereStored(t *testing.T) {
+	s := newStore(t)
+	at := time.UnixMilli(1_700_000_000_000)
+	for _, l := range []struct {
+		id, number string
+		stored     int
+	}{
+		{"p0", "", 0}, {"s1", "10", 1}, {"p2", "", 2}, {"s4", "12", 4}, {"s3", "11", 3}, {"p5", "", 5}, {"p6", "no number", 5}, {"s7", "13", 7}, {"s8", "9", 8},
+	} {
+		put(t, s, &deadletter.Letter{Event: deadletter.Event{ID: l.id, AggregateID: "a", SequenceNumber: l.number}, StoredAt: at.Add(time.Duration(l.stored) * time.Second)})
+	}
+	ids, err := s.IDs(t.Context(), "a")
+	require.NoError(t, err)
+	// s8 was stored late, by a worker that was slow: between two of the stream, its order counts.
+	require.Equal(t, []string{"a#p0", "a#s8", "a#s1", "a#p2", "a#s3", "a#s4", "a#p5", "a#p6", "a#s7"}, ids)
+}
+
+func TestConsumersHaveNames(t *testing.T) {
+	for _, name := range []string{"", "a#b", strings.Repeat("x", 256)} {
+		_, err := deadletter.New(nil, "letters", name)
+		require.ErrorContains(t, err, "a consumer's name has 1 to 255 bytes and no '#'")
+	}
+	_, err := deadletter.New(nil, "letters", strings.Repeat("x", 255))
+	require.NoError(t, err)
+}
+
+// remover removes the letter that it is asked for, once, before it answers.
+type remover struct {
+	*dynamodb.Client
+	s *deadletter.Store // over the client itself
+	l *deadletter.Letter
+}
+
+func (r *remover) GetItem(ctx context.Context, in *dynamodb.GetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	if r.l != nil {
+		l := r.l
+		r.l = nil
+		if _, err := r.s.Remove(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	return r.Client.GetItem(ctx, in, opts...)
+}
+
+// A letter that was there when it was to be stored, and is removed before that is looked at, is stored.
+func TestALetterThatIsRemovedMeanwhileIsStored(t *testing.T) {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	s, err := deadletter.New(a.DynamoDB, "letters", "c")
+	require.NoError(t, err)
+	first := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a"}, StoredAt: time.UnixMilli(1)}
+	put(t, s, &first)
+	racing, err := deadletter.New(&remover{Client: a.DynamoDB, s: s, l: &first}, "letters", "c")
+	require.NoError(t, err)
+	second := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a"}, StoredAt: time.UnixMilli(2)}
+	stored, err := racing.Put(t.Context(), &second)
+	require.NoError(t, err)
+	require.Equal(t, deadletter.Added, stored)
+	ids, err := s.IDs(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, []string{"a#1"}, ids)
 }

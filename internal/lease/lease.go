@@ -30,7 +30,6 @@ package lease
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 )
 
@@ -94,8 +93,7 @@ type Config struct {
 	List     time.Duration // between two listings of the shards; default 1 minute
 	Drain    time.Duration // how long a graceful stop may take, and the drain of one shard; default 30 s
 
-	Hooks  Hooks
-	Logger *slog.Logger // default: silent
+	Hooks Hooks
 
 	// For tests only.
 	suffix func() string // the random part of the worker's name

@@ -63,7 +63,6 @@ func (l *life) run(ctx context.Context) error {
 	l.mu.Unlock()
 	if cause != nil && !draining {
 		err = cause
-		l.cfg.Logger.Warn("worker fenced", "worker", l.id, "reason", cause)
 		if l.cfg.Hooks.Fenced != nil {
 			l.cfg.Hooks.Fenced(l.id, cause)
 		}
@@ -246,7 +245,6 @@ func (l *life) consume(ctx context.Context, h *Held) {
 			n = 1
 		}
 		again := pace.Delay(n)
-		l.cfg.Logger.Warn("reading a shard failed", "worker", l.id, "shard", h.shard.ID, "fence", h.fence, "error", err, "again", again)
 		if l.cfg.Hooks.Failed != nil {
 			l.cfg.Hooks.Failed(h.shard.ID, err, again)
 		}
@@ -309,7 +307,6 @@ func (l *life) leave(alive context.Context, h *Held) {
 		}
 	}
 	if over {
-		l.cfg.Logger.Info("shard ended", "worker", l.id, "shard", h.shard.ID, "fence", h.fence)
 		if l.cfg.Hooks.Ended != nil {
 			l.cfg.Hooks.Ended(h.shard.ID, h.fence, children)
 		}
@@ -325,7 +322,6 @@ func (l *life) leave(alive context.Context, h *Held) {
 		switch {
 		// Refused after an attempt without an answer: that one was it, and somebody has claimed the lease since.
 		case err == nil, n > 1 && errors.Is(err, ErrRefused):
-			l.cfg.Logger.Info("lease given up", "worker", l.id, "shard", h.shard.ID, "fence", h.fence, "to", to)
 			if l.cfg.Hooks.Released != nil {
 				l.cfg.Hooks.Released(h.shard.ID, h.fence, to)
 			}
@@ -336,7 +332,6 @@ func (l *life) leave(alive context.Context, h *Held) {
 			lost = context.Cause(alive)
 		}
 	}
-	l.cfg.Logger.Warn("lease lost", "worker", l.id, "shard", h.shard.ID, "fence", h.fence, "reason", lost)
 	if l.cfg.Hooks.Lost != nil {
 		l.cfg.Hooks.Lost(h.shard.ID, h.fence, lost)
 	}
@@ -371,7 +366,6 @@ func (l *life) call(ctx context.Context, op string, f func(context.Context) erro
 }
 
 func (l *life) trouble(op string, err error) {
-	l.cfg.Logger.Warn("lease table or shard in trouble", "worker", l.id, "operation", op, "error", err)
 	if l.cfg.Hooks.Trouble != nil {
 		l.cfg.Hooks.Trouble(op, err)
 	}

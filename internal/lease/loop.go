@@ -115,7 +115,6 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			if err != nil {
 				return
 			}
-			l.cfg.Logger.Warn("another worker is dead", "worker", l.id, "dead", a.worker.ID)
 			if l.cfg.Hooks.Dead != nil {
 				l.cfg.Hooks.Dead(a.worker.ID)
 			}

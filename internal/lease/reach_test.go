@@ -127,7 +127,7 @@ func TestScale(t *testing.T) {
 		f := newFleet(t, shards)
 		var members []*member
 		for range workers {
-			members = append(members, f.start(nil))
+			members = append(members, f.start(func(c *Config) { c.Tick = 500 * time.Millisecond })) // as a Worker has it
 		}
 		calls := func() (n int) {
 			for _, m := range members {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
@@ -50,7 +49,6 @@ func register(ctx context.Context, cfg Config, watch *watch, first bool) (*life,
 		l.registered = time.Now()
 		err := l.call(ctx, "Register", func(ctx context.Context) error { return cfg.Store.Register(ctx, l.id) })
 		if err == nil {
-			cfg.Logger.Info("worker registered", "worker", l.id)
 			if cfg.Hooks.Registered != nil {
 				cfg.Hooks.Registered(l.id)
 			}
@@ -95,9 +93,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.suffix == nil {
 		c.suffix = rand.Text
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, errors.Join(errs...)
 }

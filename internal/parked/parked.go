@@ -18,8 +18,8 @@ type Set struct {
 	turn chan struct{} // taken during a refresh
 
 	mu       sync.Mutex
-	ids      map[string]uint64 // in which generation it was parked here
-	now      uint64            // the generation: a refresh begins one
+	ids      map[string]uint64 // in which generation it was found to be parked, or parked here
+	now      uint64            // the generation: a refresh begins one, and so does what is parked here
 	began    time.Time         // when the last refresh that succeeded began
 	complete bool              // it found all
 }
@@ -39,6 +39,7 @@ func (p *Set) Has(id string) bool {
 func (p *Set) Add(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.now++
 	p.add([]string{id})
 }
 
@@ -48,11 +49,20 @@ func (p *Set) add(ids []string) {
 	}
 }
 
-// Remove says that an aggregate was found not to be parked.
-func (p *Set) Remove(id string) {
+// Now returns the generation of what is known, for Remove.
+func (p *Set) Now() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.ids, id)
+	return p.now
+}
+
+// Remove says that an aggregate was found not to be parked, after asOf. What has been learned of it since stays.
+func (p *Set) Remove(id string, asOf uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ids[id] <= asOf {
+		delete(p.ids, id)
+	}
 }
 
 // Store knows what is parked.

@@ -62,7 +62,7 @@ func TestARefreshReplacesWhatIsKnown(t *testing.T) {
 	require.NoError(t, p.Refresh(t.Context(), s, []string{"a"}, 0))
 	require.False(t, p.Has("a") || p.Has("b"))
 	require.True(t, p.Has("c"))
-	p.Remove("c")
+	p.Remove("c", p.Now())
 	require.False(t, p.Has("c"))
 }
 
@@ -120,4 +120,20 @@ func TestMoreThanAreReadAtOnce(t *testing.T) {
 		require.True(t, p.Has("1500") && p.Has("1600") && p.Has("3"))
 		require.False(t, p.Has("free") || p.Has("1700"))
 	})
+}
+
+// What was learned of an aggregate after somebody looked stays: it is newer.
+func TestRemoveLeavesWhatIsNewer(t *testing.T) {
+	s, p := &store{ids: []string{"a"}}, parked.New()
+	require.NoError(t, p.Refresh(t.Context(), s, nil, 0))
+	asOf := p.Now()
+	require.NoError(t, p.Refresh(t.Context(), s, nil, 0))
+	p.Remove("a", asOf)
+	require.True(t, p.Has("a"), "read again since")
+	asOf = p.Now()
+	p.Add("b")
+	p.Remove("b", asOf)
+	require.True(t, p.Has("b"), "parked here since")
+	p.Remove("a", p.Now())
+	require.False(t, p.Has("a"))
 }

@@ -59,7 +59,7 @@ func TestASlowHandlerStopsFetching(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, err)
-		require.NoError(t, ring.Drain(context.Background()))
+		require.NoError(t, ring.Wait(context.Background(), all))
 		close(work)
 		<-handled
 		require.LessOrEqual(t, worst, capacity+limit, "in memory are the ring, and the batch that waits for it")

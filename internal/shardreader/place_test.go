@@ -78,7 +78,6 @@ func TestAReaderThatIsAboutToBeOvertakenLooksBack(t *testing.T) {
 			Batch{Records: records("7"), Behind: near}, Batch{Records: records("7", "8"), Behind: time.Hour}}
 		s := &script{get: in(answers...)}
 		r := newReading(s)
-		r.Retention = 24 * time.Hour
 		r.read(t, Oldest)
 		require.Equal(t, []string{"1", "2", "3", "7", "8"}, r.got)
 		require.Equal(t, []Trimmed{{Shard: "shard", After: "3", Oldest: "7"}}, r.trimmed)

@@ -18,9 +18,9 @@ const (
 	defaultIdle    = time.Second
 	defaultTimeout = 30 * time.Second
 	bytesPerSecond = 2 << 20
-	// trimMargin is how near to expiry the next record may come before every request checks that it was not overtaken; an
-	// iterator is used within five minutes.
-	trimMargin = 10 * time.Minute
+	// A reader that is further behind than this may be overtaken by the expiry of its records, and every request checks whether it was: no stream
+	// keeps records for less than a day, and an iterator is used within five minutes. Where records live longer, it costs a second request.
+	nearExpiry = 24*time.Hour - 10*time.Minute
 )
 
 // jitter spaces out requests that fail.
@@ -39,9 +39,6 @@ type Reader struct {
 	Idle time.Duration
 	// Timeout is how long one request may take; then it has failed. Default: 30 s.
 	Timeout time.Duration
-	// Retention is how long the stream keeps a record; 0 if unknown. If it is known, a reader that is about to be overtaken by
-	// the expiry checks with every request whether it was; otherwise only when it makes an iterator.
-	Retention time.Duration
 
 	// OnRetry, if not nil, is told of each request that failed and is going to be repeated.
 	OnRetry func(Retry)
@@ -166,7 +163,7 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 			continue
 		}
 		// Near expiry the next iterator is one that shows a gap. Without news it would only show the same again.
-		if len(batch.Records) > 0 && w.Retention > 0 && batch.Behind > w.Retention-trimMargin {
+		if len(batch.Records) > 0 && batch.Behind > nearExpiry {
 			w.iterator = ""
 		}
 		return batch, nil

@@ -54,7 +54,7 @@ type Record struct {
 	ArrivedAt      time.Time
 }
 
-// Position is a place in a shard, in the form in which checkpoints are stored: Oldest, what At returns, or the sequence
+// Position is a place in a shard: Oldest, what At returns, or the sequence
 // number of a record, which means after it.
 //
 // There is no position for the newest record: it would be another one each time an iterator is made.

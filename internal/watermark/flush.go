@@ -12,14 +12,13 @@ type Flush struct {
 	stored uint64
 }
 
-// Due reports whether m is to be stored now. last says that no other one will follow, at a drain or at the end of the shard:
-// then it is due whenever it has moved.
-func (f *Flush) Due(m Mark, now time.Time, last bool) bool {
+// Due reports whether m is to be stored now.
+func (f *Flush) Due(m Mark, now time.Time) bool {
 	if f.since.IsZero() {
 		f.since = now
 	}
 	moved := m.Finished - f.stored
-	return moved > 0 && (last || moved >= uint64(max(f.Records, 1)) || now.Sub(f.since) >= f.Every)
+	return moved > 0 && (moved >= uint64(max(f.Records, 1)) || now.Sub(f.since) >= f.Every)
 }
 
 // Stored says that m has been stored, at the time now. A mark whose storing failed is due again at once.

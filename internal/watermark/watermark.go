@@ -141,13 +141,6 @@ func (r *Ring) Wait(ctx context.Context, finished uint64) error {
 	return r.wait(ctx, finished)
 }
 
-// Drain blocks until all records that were added before are finished, or ctx ends, whose cause it returns.
-func (r *Ring) Drain(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.wait(ctx, r.to)
-}
-
 // wait is called, and returns, with the lock held; it is not held meanwhile.
 func (r *Ring) wait(ctx context.Context, finished uint64) error {
 	if r.from >= finished {

@@ -162,7 +162,7 @@ func TestManyHandlersFinishOneShard(t *testing.T) {
 			next, batch = next+n, batch[n:]
 		}
 	}
-	require.NoError(t, r.Drain(t.Context()))
+	require.NoError(t, r.Wait(t.Context(), records))
 	close(work)
 	all.Wait()
 	close(stop)
@@ -215,14 +215,14 @@ func TestAFullRingStopsAdding(t *testing.T) {
 			_, _, err := r.Add(ctx, batch[20:])
 			ended <- err
 		}()
-		go func() { ended <- r.Drain(ctx) }()
+		go func() { ended <- r.Wait(ctx, 20) }()
 		synctest.Wait()
 		stop(stopped)
 		require.ErrorIs(t, <-ended, stopped)
 		require.ErrorIs(t, <-ended, stopped)
 		require.Empty(t, r.waiters)
 
-		go func() { ended <- r.Drain(t.Context()) }()
+		go func() { ended <- r.Wait(t.Context(), 20) }()
 		for s := Slot(19); s > 3; s-- {
 			synctest.Wait()
 			r.Done(s)
@@ -279,19 +279,19 @@ func TestFlush(t *testing.T) {
 	now := time.Unix(1000, 0)
 	f := Flush{Every: time.Second, Records: 500}
 	at := func(n uint64) Mark { return Mark{Finished: n} }
-	require.False(t, f.Due(at(0), now, true), "nothing is finished")
-	require.False(t, f.Due(at(1), now, false))
-	require.True(t, f.Due(at(1), now, true), "the last one")
-	require.False(t, f.Due(at(499), now.Add(999*time.Millisecond), false))
-	require.True(t, f.Due(at(500), now, false))
+	require.False(t, f.Due(at(0), now.Add(time.Hour)), "nothing is finished")
+	f = Flush{Every: time.Second, Records: 500}
+	require.False(t, f.Due(at(1), now))
+	require.False(t, f.Due(at(499), now.Add(999*time.Millisecond)))
+	require.True(t, f.Due(at(500), now))
 	require.EqualValues(t, 500, f.Next())
-	require.True(t, f.Due(at(1), now.Add(time.Second), false))
+	require.True(t, f.Due(at(1), now.Add(time.Second)))
 
 	f.Stored(at(700), now.Add(time.Second))
 	require.EqualValues(t, 1200, f.Next())
-	require.False(t, f.Due(at(700), now.Add(time.Hour), true), "it has not moved")
-	require.False(t, f.Due(at(701), now.Add(time.Second+999*time.Millisecond), false))
-	require.True(t, f.Due(at(701), now.Add(2*time.Second), false))
-	require.False(t, f.Due(at(1199), now.Add(time.Second), false))
-	require.True(t, f.Due(at(1200), now.Add(time.Second), false))
+	require.False(t, f.Due(at(700), now.Add(time.Hour)), "it has not moved")
+	require.False(t, f.Due(at(701), now.Add(time.Second+999*time.Millisecond)))
+	require.True(t, f.Due(at(701), now.Add(2*time.Second)))
+	require.False(t, f.Due(at(1199), now.Add(time.Second)))
+	require.True(t, f.Due(at(1200), now.Add(time.Second)))
 }

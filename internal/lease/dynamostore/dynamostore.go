@@ -55,10 +55,14 @@ var _ lease.Store = (*Store)(nil)
 
 // New returns the Store of a group and a stream, neither of which may be empty or contain '#'.
 func New(client Client, table, group, stream string) (*Store, error) {
-	for what, name := range map[string]string{"table": table, "group": group, "stream": stream} {
-		if name == "" || strings.Contains(name, "#") {
-			return nil, fmt.Errorf("the name of a lease table's %s must not be empty nor contain '#': %q", what, name)
+	var errs []error
+	for _, named := range []struct{ what, name string }{{"table", table}, {"group", group}, {"stream", stream}} {
+		if named.name == "" || strings.Contains(named.name, "#") {
+			errs = append(errs, fmt.Errorf("the name of a lease table's %s must not be empty nor contain '#': %q", named.what, named.name))
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return &Store{client, table, group, stream}, nil
 }

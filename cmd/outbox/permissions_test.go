@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// note keeps which actions of IAM the requests of the commands need.
+func (w *world) note(operation string, in *http.Request) {
+	actions := []string{operation}
+	if operation == "TransactWriteItems" { // needs those of its operations
+		body, _ := io.ReadAll(in.Body)
+		in.Body = io.NopCloser(bytes.NewReader(body))
+		var request struct{ TransactItems []map[string]json.RawMessage }
+		_ = json.Unmarshal(body, &request)
+		actions = nil
+		for _, item := range request.TransactItems {
+			for kind := range item {
+				actions = append(actions, map[string]string{
+					"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem",
+				}[kind])
+			}
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, action := range actions {
+		if action != "" && w.command != "" {
+			if w.calls == nil {
+				w.calls = map[string]map[string]bool{}
+			}
+			if w.calls[w.command] == nil {
+				w.calls[w.command] = map[string]bool{}
+			}
+			w.calls[w.command][action] = true
+		}
+	}
+}
+
+// The table of permissions in docs/cli.md lists what the commands call, with all their flags, and nothing else.
+func TestThePermissionsOfTheDocs(t *testing.T) {
+	w := newWorld(t)
+	w.ok(t, "create", "--retention", "72h", "--pitr", "--index", "aggregate,type", "--inbox", "inbox", "--dead-letters", "dead-letters")
+	ids := w.put(t, "a", 3)
+	require.NoError(t, w.Drain(t.Context()))
+	w.ok(t, "tail", "--from", "oldest", "--count", "1")
+	w.ok(t, "replay", "--id", ids[0])
+	w.ok(t, "replay", "--type", "ORDER_CREATED")
+	w.ok(t, "replay", "--from", "100000h")
+	w.ok(t, "replay", "--aggregate", "a", "--again", "--run", "r", "--yes")
+
+	letters, err := outbox.NewDeadLetterTable(w.dynamodb, "dead-letters", "mails")
+	require.NoError(t, err)
+	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithDeadLetters(letters, outbox.WithMaxAttempts(1)))
+	require.NoError(t, err)
+	outbox.Handle(consumer, func(context.Context, outbox.Event[orderCreated]) error { return outbox.Permanent(errors.New("no")) })
+	large := []byte(`"` + strings.Repeat("x", 390<<10) + `"`) // more than a row
+	for _, r := range []outbox.Record{
+		{ID: "1", Type: "ORDER_CREATED", AggregateID: "a", Payload: []byte("{}")}, {ID: "2", Type: "ORDER_CREATED", AggregateID: "a", Payload: large},
+		{ID: "3", Type: "ORDER_CREATED", Payload: large},
+	} {
+		require.NoError(t, consumer.Process(t.Context(), r))
+	}
+	w.ok(t, "status", "--group", "mails", "--dead-letters", "dead-letters")
+	w.run(t, "doctor", "--leases", "leases", "--inbox", "inbox", "--dead-letters", "dead-letters", "--function", "mailer")
+	w.ok(t, "dead", "list", "--consumer", "mails")
+	w.ok(t, "dead", "list", "--consumer", "mails", "--aggregate", "a")
+	w.ok(t, "dead", "list", "--consumer", "mails", "--id", "a#1")
+	w.ok(t, "dead", "show", "--consumer", "mails", "a#2")
+	w.ok(t, "dead", "redrive", "--consumer", "mails", "--all", "--dry-run")
+	w.run(t, "dead", "redrive", "--consumer", "mails", "--aggregate", "a", "--yes", "--wait", "1ms")
+	w.ok(t, "dead", "discard", "--consumer", "mails", "--id", "a#1", "--yes")
+	w.ok(t, "dead", "discard", "--consumer", "mails", "--aggregate", "a", "--yes")
+	w.ok(t, "dead", "discard", "--consumer", "mails", "--all", "--yes")
+
+	page, err := os.ReadFile(docs)
+	require.NoError(t, err)
+	_, table, ok := strings.Cut(string(page), "## Permissions")
+	require.True(t, ok)
+	granted := map[string]map[string]bool{}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 {
+			continue
+		}
+		for _, command := range regexp.MustCompile("`([a-z ]+)`").FindAllStringSubmatch(cells[1], -1) {
+			granted[command[1]] = map[string]bool{}
+			for _, action := range regexp.MustCompile("`(?:[a-z]+:)?([A-Z][A-Za-z]+)`").FindAllStringSubmatch(cells[2], -1) {
+				granted[command[1]][action[1]] = true
+			}
+		}
+	}
+	// AWS calls these with the caller's permissions: for the destination, and for a key of the role.
+	onBehalf := []string{"DescribeStream", "PutRecord", "PutRecords", "CreateServiceLinkedRole"}
+	for _, action := range onBehalf {
+		require.True(t, granted["create"][action])
+		delete(granted["create"], action)
+	}
+	// list and show have one row.
+	called := w.calls
+	called["dead show"] = maps.Clone(called["dead show"])
+	maps.Copy(called["dead show"], called["dead list"])
+	called["dead list"] = called["dead show"]
+	require.Len(t, called, 9)
+	for command, actions := range called {
+		require.Equal(t, slices.Sorted(maps.Keys(actions)), slices.Sorted(maps.Keys(granted[command])), "called, and in the docs: %s", command)
+	}
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// bank takes money from cards, unless there are none.
+type bank struct {
+	noCards bool
+	asked   []string // the keys
+	taken   map[string]int64
+}
+
+func (b *bank) Capture(_ context.Context, key string, request CaptureRequested) error {
+	b.asked = append(b.asked, key)
+	if b.noCards {
+		return errors.Join(errNoSuchCard, errors.New("4111 is none"))
+	}
+	b.taken[key] = request.Cents
+	return nil
+}
+
+type labels []string
+
+func (l *labels) Add(more ...string) { *l = append(*l, more...) }
+
+// The payment of docs/dead-letters.md: a refused capture is a dead letter, and a redrive asks with the same key.
+func TestACaptureInTwoSteps(t *testing.T) {
+	aws := outboxtest.Start(t)
+	aws.CreateTable(t, "orders", "orderId")
+	aws.CreateTable(t, "captures", "orderId")
+	aws.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	require.NoError(t, err)
+	letters, err := outbox.NewDeadLetterTable(aws.DynamoDB, "dead-letters", "billing")
+	require.NoError(t, err)
+	require.NoError(t, letters.Create(t.Context()))
+	inbox, err := outbox.NewInbox(aws.DynamoDB, "inbox", "billing")
+	require.NoError(t, err)
+	require.NoError(t, inbox.Create(t.Context()))
+	provider := &bank{noCards: true, taken: map[string]int64{}}
+	var told labels
+	billing, err := newBilling(letters, inbox, writer, provider, &told)
+	require.NoError(t, err)
+	for range 2 { // everything is delivered twice
+		_, err = aws.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, billing.Invoke)
+		require.NoError(t, err)
+	}
+	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42"}))
+	require.NoError(t, aws.Drain(t.Context()))
+	require.Equal(t, labels{"CAPTURE_REQUESTED"}, told)
+	require.Empty(t, provider.taken)
+
+	provider.noCards = false
+	result, err := redriveNow(t.Context(), letters, billing)
+	require.NoError(t, err)
+	require.Equal(t, outbox.RedriveResult{Redriven: 1}, result)
+	key := provider.asked[0]
+	require.Equal(t, map[string]int64{key: 450}, provider.taken)
+	for _, again := range provider.asked {
+		require.Equal(t, key, again)
+	}
+	require.NoError(t, handleDiscarded(t.Context(), aws.DynamoDB, billing, key))
+	require.Len(t, provider.taken, 1)
+	asked := len(provider.asked)
+	require.NoError(t, handleDiscarded(t.Context(), aws.DynamoDB, billing, key))
+	require.Len(t, provider.asked, asked, "the inbox knows it")
+}

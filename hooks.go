@@ -1,0 +1,87 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+)
+
+// What a Consumer tells its hooks and its log.
+
+func (c *Consumer) skipUnknown(ctx context.Context, r *Record) {
+	if c.firstTime("type " + r.Type) {
+		c.logger.WarnContext(ctx, "outbox: skipping events of a type without a handler", "type", r.Type, "event", r.ID, "table", r.Table)
+	}
+	if c.hooks.Skipped != nil {
+		c.skipped(ctx, r, fmt.Errorf("outbox: %w", noHandler(r.Type)))
+	}
+}
+
+// skipNotEvent leaves out a record that is no event. An item that was inserted without the attributes of an event is either
+// another kind of item or an event behind wrong attribute names, so the log says so once for each stream.
+func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason notEventError) {
+	if reason == notEventError(changerec.NoAttributes) && c.firstTime("stream "+r.StreamARN) {
+		c.logger.WarnContext(ctx, "outbox: skipping inserted items without the attributes of an event; if they are events, set WithAttributes",
+			"idAttribute", c.attributes.ID, "typeAttribute", c.attributes.Type, "stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
+	}
+	c.skipped(ctx, r, reason)
+}
+
+// maxWarned bounds what is remembered of foreign names.
+const maxWarned = 1000
+
+// firstTime reports whether something is to be logged because it was not before.
+func (c *Consumer) firstTime(what string) bool {
+	c.warning.Lock()
+	defer c.warning.Unlock()
+	if c.warned[what] || len(c.warned) >= maxWarned {
+		return false
+	}
+	c.warned[what] = true
+	return true
+}
+
+func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
+	level := slog.LevelError
+	if errors.Is(e.Err, ErrClaimed) {
+		level = slog.LevelInfo // somebody is at it
+	}
+	c.logger.Log(ctx, level, "outbox: event not handled", "event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
+		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err)
+}
+
+// skipped and handled tell the hooks. A hook that panics must not take the process along, nor make a handled event an
+// unhandled one: what it panicked with is logged.
+
+func (c *Consumer) skipped(ctx context.Context, r *Record, reason error) {
+	if hook := c.hooks.Skipped; hook != nil {
+		defer c.recoverHook(ctx, "Skipped", r)
+		hook(ctx, *r, reason)
+	}
+}
+
+func (c *Consumer) handled(ctx context.Context, d *delivery, took time.Duration) {
+	defer c.recoverHook(ctx, "Handled", &d.record)
+	c.hooks.Handled(ctx, d.record, took, d.err)
+}
+
+func (c *Consumer) recoverHook(ctx context.Context, hook string, r *Record) {
+	if v := recover(); v != nil {
+		c.logger.ErrorContext(ctx, "outbox: a hook panicked", "hook", hook, "event", r.ID, "type", r.Type,
+			"sequenceNumber", r.SequenceNumber, "error", &PanicError{Value: v, Stack: debug.Stack()})
+	}
+}
+
+func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter) {
+	if hook := c.hooks.DeadLettered; hook != nil {
+		letter := deadLetter(l)
+		defer c.recoverHook(ctx, "DeadLettered", &letter.Record)
+		hook(ctx, letter)
+	}
+}
