@@ -1,7 +1,7 @@
 // The page shows the steps that GET /watch sends. What it shows is what it was told: it makes no state of its own.
 "use strict";
 
-const ordersShown = 30, newsShown = 4, newsPause = 400;
+const ordersShown = 30, newsShown = 5, newsPause = 400;
 const $ = (id) => document.getElementById(id);
 
 // ---- elements ----
