@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -181,9 +182,10 @@ func (p *tab) until(what string, holds func() bool) {
 	}
 }
 
-// click clicks with the mouse.
+// click clicks with the mouse on something that does not wait for the answer to an earlier click.
 func (p *tab) click(selector string) {
 	p.t.Helper()
+	p.await(selector+" can be clicked on", fmt.Sprintf(`document.querySelector(%q).getAttribute("aria-disabled") !== "true"`, selector))
 	p.do(chromedp.ScrollIntoView(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector)))
 }
 

@@ -313,13 +313,14 @@ async function act(b, path, body) {
     problem.textContent = err.message;
     return false;
   } finally {
-    b.removeAttribute("aria-disabled");
+    b.setAttribute("aria-disabled", String(b === $("again") && !latest));
   }
 }
 
 $("place").addEventListener("submit", async (e) => {
   e.preventDefault();
   const field = $("description");
+  field.setAttribute("aria-invalid", "false");
   const done = await act(e.target.querySelector("button"), "/", JSON.stringify({ description: field.value }));
   field.setAttribute("aria-invalid", String(!done));
 });
