@@ -147,6 +147,13 @@ func TestAFormPlacesAnOrder(t *testing.T) {
 	require.Equal(t, "text/html; charset=utf-8", kind)
 	require.Regexp(t, "^/orders/[0-9A-Z]{26}/steps$", path)
 	require.Contains(t, text, "committed by one transaction: <bdi>&lt;b&gt;tea&lt;/b&gt; &amp; ☕</bdi>")
+	_, _ = watched(t, target, "", func(s []string) bool { return len(s) == 10 }) // five of each order
+	answer, err := http.Get(target + path)
+	require.NoError(t, err)
+	content, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Regexp(t, "(?s)by one transaction.*came out of the stream.*handler started.*mail was sent.*handler finished", string(content))
 
 	for body, problem := range map[string]string{
 		"":                "the description is empty",

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // What a browser without JavaScript gets: the form is posted as such, and its answer is a page.
@@ -39,6 +40,14 @@ var sentences = map[Stage]string{
 
 // Sentence says in words what happened.
 func (s Stage) Sentence() string { return sentences[s] }
+
+// Name is the event's type in words.
+func (s Step) Name() string {
+	if s.Type == (OrderChanged{}).EventType() {
+		return "Order changed"
+	}
+	return "Order created"
+}
 
 // isForm reports whether a request is a browser's, for a form. The type of the content says too little: curl -d sends the same one.
 func isForm(r *http.Request) bool {
@@ -104,8 +113,26 @@ func (p *Page) steps(w http.ResponseWriter, r *http.Request) {
 		showPlain(w, http.StatusNotFound, plainPage{Title: "Nothing is known about this order", Order: content.Order})
 		return
 	}
-	slices.Reverse(content.Steps)
+	byTime(content.Steps)
 	showPlain(w, http.StatusOK, content)
+}
+
+// byTime sorts the steps of an order. The service hears of a transaction from the Writer, and that may be after the stream has
+// delivered its change record; when it was committed, the change record tells.
+func byTime(steps []Step) {
+	changed := map[string]time.Time{}
+	for _, s := range steps {
+		if !s.ChangedAt.IsZero() {
+			changed[s.Event] = s.ChangedAt
+		}
+	}
+	for i, s := range steps {
+		if at, ok := changed[s.Event]; ok && s.Stage == Committed {
+			steps[i].At = at
+		}
+	}
+	slices.Reverse(steps)
+	slices.SortStableFunc(steps, func(a, b Step) int { return a.At.Compare(b.At) })
 }
 
 func showPlain(w http.ResponseWriter, status int, content plainPage) {
