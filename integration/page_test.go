@@ -189,6 +189,15 @@ func reconnect(t *testing.T, b browser) {
 	require.True(t, evaluate[bool](p, `document.querySelector(".order:last-child").seen === true`), "the page was told again what it knew")
 	p.await("the page is live again", `document.getElementById("connection").textContent === "Live"`)
 
+	// Nobody sees the page, and then somebody does.
+	const hide = `Object.defineProperty(document, "hidden", { value: %t, configurable: true }); document.dispatchEvent(new Event("visibilitychange")); source.readyState`
+	require.Equal(t, 2, evaluate[int](p, fmt.Sprintf(hide, true)), "a page that nobody sees keeps its connection")
+	require.Equal(t, http.StatusCreated, postForm(t, url+"/", `{"description":"unseen"}`))
+	require.NotEqual(t, 2, evaluate[int](p, fmt.Sprintf(hide, false)))
+	s = p.awaitShown("what happened unseen arrives", func(s shown) bool { return len(s.Orders) == 3 && s.Orders[0].Events[0].arrived() })
+	require.Equal(t, counts(3, 3, 0, 0), s.Counts)
+	require.True(t, evaluate[bool](p, `document.querySelector(".order:last-child").seen === true`), "the page was told again what it knew")
+
 	end(t, first)
 	w.cut()
 	p.await("the page says that it is not connected", `document.getElementById("connection").textContent.startsWith("Not connected")`)

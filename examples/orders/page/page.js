@@ -267,6 +267,8 @@ function connection(on, text) {
 }
 
 function watch() {
+  source?.close(); // never two at a time
+  if (document.hidden) return;
   source = new EventSource("/watch?after=" + encodeURIComponent(lastID));
   source.onopen = () => connection(true, "Live");
   source.addEventListener("reset", forget);
@@ -283,8 +285,8 @@ function watch() {
 
 // A browser has few connections to one server, so a page that nobody sees gives its own away.
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) source.close();
-  else if (source.readyState === EventSource.CLOSED) watch();
+  if (document.hidden) source?.close();
+  else if (!source || source.readyState === EventSource.CLOSED) watch();
 });
 
 // ---- actions ----
