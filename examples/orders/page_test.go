@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 )
 
@@ -41,18 +43,26 @@ func watched(t *testing.T, url, after string, enough func(stages []string) bool)
 	return stages, last
 }
 
-// The page and what its buttons do: an order, the same change record once more, a poison order, and its redrive.
-func TestThePageShowsWhatBecomesOfOrders(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
+// startPage starts the service with its page. It must end well when the test does.
+func startPage(t *testing.T) (url string) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	in, out := io.Pipe()
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, []string{"-addr", "127.0.0.1:0"}, out) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-ended)
+	})
 	buffer := make([]byte, 4096)
 	n, err := in.Read(buffer)
 	require.NoError(t, err)
 	go func() { _, _ = io.Copy(io.Discard, in) }()
-	url := regexp.MustCompile(`http://[0-9.:]+`).FindString(string(buffer[:n]))
+	return regexp.MustCompile(`http://[0-9.:]+`).FindString(string(buffer[:n]))
+}
 
+// The page and what its buttons do: an order, the same change record once more, a poison order, and its redrive.
+func TestThePageShowsWhatBecomesOfOrders(t *testing.T) {
+	url := startPage(t)
 	for path, kind := range map[string]string{"/": "text/html", "/page.js": "text/javascript", "/page.css": "text/css"} {
 		answer, err := http.Get(url + path)
 		require.NoError(t, err)
@@ -89,10 +99,109 @@ func TestThePageShowsWhatBecomesOfOrders(t *testing.T) {
 	post(t, url+"/redrive", http.StatusOK)
 	stages, _ = watched(t, url, last, func(s []string) bool { return slices.Contains(s, "redriven") })
 	require.GreaterOrEqual(t, count(stages, "mailed"), 1)
+}
 
-	post(t, url+"/events/nobody/again", http.StatusNotFound)
-	stop()
-	require.NoError(t, <-ended)
+// What nobody knows is not found, however it is named, and is no failure of the service.
+func TestThePageKnowsNoOtherEventsAndOrders(t *testing.T) {
+	target := startPage(t)
+	for _, id := range []string{"nobody", "ORDER_CREATED#", ulid.Make().String(), "../..", "a/b", "\x00", "\xff", "<b>", strings.Repeat("x", 3000)} {
+		escaped := url.PathEscape(id)
+		post(t, target+"/events/"+escaped+"/again", http.StatusNotFound)
+		post(t, target+"/orders/"+escaped+"/changes", http.StatusNotFound)
+		answer, err := http.Get(target + "/orders/" + escaped + "/steps")
+		require.NoError(t, err)
+		body, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, http.StatusNotFound, answer.StatusCode, id)
+		require.Contains(t, string(body), "Nothing is known about this order")
+		require.NotContains(t, string(body), "<b>")
+	}
+}
+
+// A browser without JavaScript sends a form, and gets a page. curl -d gives its body the same type, and gets JSON.
+func TestAFormPlacesAnOrder(t *testing.T) {
+	target := startPage(t)
+	send := func(body, accept, site string) (status int, kind, text, path string) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target+"/", strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Accept", accept)
+		r.Header.Set("Sec-Fetch-Site", site)
+		answer, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		content, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		return answer.StatusCode, answer.Header.Get("Content-Type"), string(content), answer.Request.URL.Path
+	}
+	const browser, curl, self = "text/html,application/xhtml+xml,*/*;q=0.8", "*/*", "same-origin"
+	status, kind, text, path := send(`{"description":"tea"}`, curl, "")
+	require.Equal(t, http.StatusCreated, status)
+	require.Equal(t, "application/json", kind)
+	require.Contains(t, text, "orderId")
+	require.Equal(t, "/", path)
+
+	status, kind, text, path = send("description=%3Cb%3Etea%3C%2Fb%3E+%26+%E2%98%95", browser, self)
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "text/html; charset=utf-8", kind)
+	require.Regexp(t, "^/orders/[0-9A-Z]{26}/steps$", path)
+	require.Contains(t, text, "committed by one transaction: <bdi>&lt;b&gt;tea&lt;/b&gt; &amp; ☕</bdi>")
+	_, _ = watched(t, target, "", func(s []string) bool { return len(s) == 10 }) // five of each order
+	answer, err := http.Get(target + path)
+	require.NoError(t, err)
+	content, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Regexp(t, "(?s)by one transaction.*came out of the stream.*handler started.*mail was sent.*handler finished", string(content))
+
+	for body, problem := range map[string]string{
+		"":                "the description is empty",
+		"description=++":  "the description is empty",
+		"description=%zz": "the form cannot be read",
+		"description=" + strings.Repeat("x", 1001):    "at most 1000 are allowed",
+		"description=" + strings.Repeat("x", 100<<10): "the body is larger than 65536 bytes",
+		"description=" + strings.Repeat("x", 300<<10): "the form cannot be read",
+	} {
+		status, kind, text, _ = send(body, browser, self)
+		require.Equal(t, http.StatusBadRequest, status, problem)
+		require.Equal(t, "text/html; charset=utf-8", kind)
+		require.Contains(t, text, problem)
+	}
+	status, _, _, _ = send("description=tea", browser, "cross-site")
+	require.Equal(t, http.StatusForbidden, status, "another site's page places an order")
+}
+
+// With more orders than the page keeps steps of, what it counts is still right.
+func TestThePageCountsWhatItDoesNotKeep(t *testing.T) {
+	target := startPage(t)
+	first := place(t, target, `{"description":"the first"}`)
+	post(t, target+"/poison", http.StatusCreated)
+	for range 500 {
+		place(t, target, `{"description":"one of many"}`)
+	}
+	type counts struct{ Orders, Mails, Duplicates, Waiting int }
+	var last counts
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target+"/watch", nil)
+	require.NoError(t, err)
+	answer, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+	seen := 0
+	for lines := bufio.NewScanner(answer.Body); last.Mails < 501 && lines.Scan(); {
+		if data, ok := strings.CutPrefix(lines.Text(), "data: {\"stage"); ok {
+			var step struct{ Counts counts }
+			require.NoError(t, json.Unmarshal([]byte("{\"stage"+data), &step))
+			last = step.Counts
+			seen++
+		}
+	}
+	require.Equal(t, counts{Orders: 502, Mails: 501, Waiting: 3}, last)
+	require.Less(t, seen, 5*502, "all steps were kept")
+	post(t, target+"/events/ORDER_CREATED%23"+first+"/again", http.StatusNotFound)
+	post(t, target+"/redrive", http.StatusOK)
 }
 
 func post(t *testing.T, url string, want int) {

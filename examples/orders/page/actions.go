@@ -80,6 +80,10 @@ func (p *Page) record(ctx context.Context, shard, sequence string) (kinesistypes
 // change gives an order another description.
 func (p *Page) change(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
+	if _, err := ulid.ParseStrict(id); err != nil {
+		service.Answer(w, http.StatusNotFound, problem{"there is no such order"})
+		return
+	}
 	err := p.changeOrder(r.Context(), id, "changed at "+time.Now().Format(time.TimeOnly))
 	switch {
 	case errors.Is(err, outbox.ErrConditionFailed):
@@ -133,6 +137,20 @@ func (p *Page) redrive(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, err)
 		return
 	}
-	p.watch.add(Step{Stage: Redriven, Text: fmt.Sprintf("%d handled, %d failed, %d busy elsewhere", result.Redriven, result.Failed, result.Busy)})
+	p.watch.add(Step{Stage: Redriven, Text: summary(result)})
 	service.Answer(w, http.StatusOK, map[string]int{"redriven": result.Redriven, "failed": result.Failed})
+}
+
+func summary(r outbox.RedriveResult) string {
+	if r == (outbox.RedriveResult{}) {
+		return "nothing was waiting"
+	}
+	text := fmt.Sprintf("%d handled", r.Redriven)
+	if r.Failed > 0 {
+		text += fmt.Sprintf(", %d failed", r.Failed)
+	}
+	if r.Busy > 0 {
+		text += fmt.Sprintf(", %d busy elsewhere", r.Busy)
+	}
+	return text
 }

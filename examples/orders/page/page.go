@@ -8,6 +8,7 @@ import (
 	"embed"
 	"errors"
 	"io/fs"
+	"maps"
 	"net/http"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
-//go:embed index.html page.css page.js
+//go:embed index.html page.css page.js plain.html
 var files embed.FS
 
 // Page is the page with the consumer that it shows. It is safe for concurrent use.
@@ -46,7 +47,7 @@ const (
 // configuration it needs all tables and the stream.
 func New(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client, c service.Config, mails Mailer) (*Page, error) {
 	f := newFeed(stepsKept)
-	w := &watch{feed: f}
+	w := newWatch(f)
 	p := &Page{
 		config: c, kinesis: streams, feed: f, watch: w, stream: newStream(f, heartbeat, patience, watchers),
 		provider: &provider{Mailer: mails, watch: w},
@@ -110,6 +111,8 @@ func (p *Page) Handler(next http.Handler) (http.Handler, error) {
 	mux.HandleFunc("POST /orders/{id}/changes", p.change)
 	mux.HandleFunc("POST /poison", p.poison)
 	mux.HandleFunc("POST /redrive", p.redrive)
+	mux.HandleFunc("GET /orders/{id}/steps", p.steps)
+	mux.Handle("POST /{$}", place(next))
 	mux.Handle("/", next)
 	return http.NewCrossOriginProtection().Handler(mux), nil
 }
@@ -117,12 +120,18 @@ func (p *Page) Handler(next http.Handler) (http.Handler, error) {
 func asset(name string, content []byte) http.Handler {
 	types := map[string]string{"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		h := w.Header()
-		h.Set("Content-Type", types[name]+"; charset=utf-8")
-		h.Set("Content-Security-Policy", policy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache")
+		maps.Copy(w.Header(), headers(types[name]))
 		_, _ = w.Write(content)
 	})
+}
+
+// headers are those of everything that a browser shows or runs.
+func headers(kind string) http.Header {
+	return http.Header{
+		"Content-Type":            {kind + "; charset=utf-8"},
+		"Content-Security-Policy": {policy},
+		"X-Content-Type-Options":  {"nosniff"},
+		"Referrer-Policy":         {"no-referrer"},
+		"Cache-Control":           {"no-cache"},
+	}
 }

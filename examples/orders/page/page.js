@@ -1,7 +1,7 @@
 // The page shows the steps that GET /watch sends. What it shows is what it was told: it makes no state of its own.
 "use strict";
 
-const ordersShown = 30, newsShown = 5;
+const ordersShown = 30, newsShown = 5, newsPause = 400;
 const $ = (id) => document.getElementById(id);
 
 // ---- elements ----
@@ -12,6 +12,9 @@ function element(tag, className, ...children) {
   e.append(...children);
   return e;
 }
+
+// foreign is text that somebody else wrote: it does not turn the direction of what is around it.
+const foreign = (text) => element("bdi", "", text);
 
 // button has a name that tells it from its neighbours, of which only the first part is visible.
 function button(text, about, path) {
@@ -25,196 +28,266 @@ const two = (n) => String(n).padStart(2, "0");
 
 function clock(at) {
   const t = new Date(at);
-  const e = element("time", "", `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}.${String(t.getMilliseconds()).padStart(3, "0")}`);
+  const e = element("time", "", `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`);
   e.dateTime = at;
   return e;
 }
+
+// later says how long after its order was committed something happened.
+function later(from, at) {
+  const ms = Math.max(0, Math.round(new Date(at) - new Date(from)));
+  const text = ms < 1000 ? `${ms} ms` : ms < 60e3 ? `${(ms / 1000).toFixed(1)} s` : ms < 3600e3 ? `${Math.floor(ms / 60e3)} min` : `${Math.floor(ms / 3600e3)} h`;
+  const e = element("time", "", `+ ${text}`);
+  e.dateTime = at;
+  return e;
+}
+
+const place = (step) => `shard ${Number(step.shard.replace(/^shardId-/, ""))}, …\u2060${step.sequence.slice(-6)}`;
 
 // ---- what is known ----
 
 let orders = new Map(); // by id, the oldest first
 let live = false; // false while the past is told again
-let counts = { mails: 0, duplicates: 0 };
+let latest = ""; // the id of the event that was delivered last
 
-const stages = [
-  ["order", "Order committed"],
-  ["event", "Event written"],
-  ["record", "Change record in the stream"],
-  ["started", "Handler started"],
-  ["finished", "Handler finished"],
-  ["mail", "Mail sent"],
-];
+const stages = [["order", "Order"], ["event", "Event"], ["record", "Change record"], ["handler", "Handler"], ["mail", "Mail"]];
+const marks = { "": "", now: "…", done: "✓", failed: "✗", held: "‖" };
 const names = { ORDER_CREATED: "Order created", ORDER_CHANGED: "Order changed" };
 
 function forget() {
   orders = new Map();
-  counts = { mails: 0, duplicates: 0 };
   live = false;
+  setLatest("");
   $("orders").replaceChildren();
-  count();
+    $("more").hidden = true;
+  $("none").hidden = false;
+  count({ orders: 0, mails: 0, duplicates: 0, waiting: 0 });
+}
+
+function setLatest(id) {
+  latest = id;
+  $("again").setAttribute("aria-disabled", String(!id));
 }
 
 function orderOf(step) {
   let order = orders.get(step.order);
-  if (!order) {
-    order = { id: step.order, title: element("h3", "", "Order"), events: new Map() };
-    order.element = element("li", "order", element("div", "order-head", order.title, element("code", "", step.order),
-      button("Change it", "order " + step.order.slice(-4), `/orders/${encodeURIComponent(step.order)}/changes`)));
-    orders.set(step.order, order);
-    $("orders").prepend(order.element);
-    if (orders.size > ordersShown) {
-      const [oldest] = orders.values();
-      oldest.element.remove();
-      orders.delete(oldest.id);
-    }
-  }
+  if (order) return order;
+  order = { id: step.order, title: element("h3", "", "Order"), events: new Map() };
+  const problem = element("p", "problem");
+  problem.setAttribute("role", "alert");
+  order.element = element("li", "order", element("div", "order-head", order.title, element("code", "", step.order),
+    button("Change it", "order " + step.order.slice(-4), `/orders/${encodeURIComponent(step.order)}/changes`)), problem);
+  orders.set(step.order, order);
+  $("orders").prepend(order.element);
+  $("none").hidden = true;
+  if (orders.size > ordersShown) drop();
   return order;
+}
+
+// drop removes the oldest order with which nobody is busy.
+function drop() {
+  for (const order of orders.values()) {
+    const waiting = [...order.events.values()].some((e) => e.waits);
+    if (waiting || order.element.contains(document.activeElement)) continue;
+    order.element.remove();
+    orders.delete(order.id);
+    $("more").hidden = false;
+    return;
+  }
 }
 
 function eventOf(step) {
   const order = orderOf(step);
   let event = order.events.get(step.event);
-  if (!event) {
-    const name = names[step.type] || step.type;
-    event = { order, name, about: element("span", ""), stages: {}, notes: element("ul", "notes"), state: "" };
-    const list = element("ol", "stages");
-    for (const [key, text] of stages) {
-      const s = { mark: element("span", "mark", "·"), when: element("span", "when", "waiting"), detail: element("span", "detail") };
-      s.mark.setAttribute("aria-hidden", "true");
-      s.element = element("li", "", element("span", "name", s.mark, " " + text), s.when, s.detail);
-      s.element.dataset.stage = key;
-      event.stages[key] = s;
-      list.append(s.element);
-    }
-    event.notes.hidden = true;
-    event.element = element("div", "event", element("div", "event-head", element("h4", "", name), event.about,
-      button("Deliver again", `${name.toLowerCase()}, order ${step.order.slice(-4)}`, `/events/${encodeURIComponent(step.event)}/again`)),
-    list, event.notes);
-    order.events.set(step.event, event);
-    order.element.append(event.element);
+  if (event) return event;
+  const name = names[step.type] || step.type;
+  event = { name, text: "", about: element("bdi", "about"), state: element("span", "state", "on its way"), stages: {}, notes: element("ul", "notes"), noteOf: {}, waits: false, duplicates: 0 };
+  const list = element("ol", "stages");
+  for (const [key, text] of stages) {
+    const s = { mark: element("span", "mark"), when: element("span", "when", "not yet"), detail: element("span", "detail"), is: "" };
+    s.mark.setAttribute("aria-hidden", "true");
+    s.element = element("li", "", s.mark, element("span", "name", text), s.when, s.detail);
+    s.element.dataset.stage = key;
+    event.stages[key] = s;
+    list.append(s.element);
   }
+  event.notes.hidden = true;
+  event.element = element("div", "event", element("div", "", element("h4", "", name), event.about, event.state), list,
+    button("Deliver again", `${name.toLowerCase()}, order ${step.order.slice(-4)}`, `/events/${encodeURIComponent(step.event)}/again`), event.notes);
+  order.events.set(step.event, event);
+  order.element.append(event.element);
   return event;
 }
 
-// reach marks a stage as done, or as failed.
-function reach(stage, at, detail = "", failed = false) {
-  stage.element.className = failed ? "failed" : "done";
-  stage.mark.textContent = failed ? "✗" : "✓";
-  stage.when.replaceChildren(clock(at));
+// reach says where an event stands at a stage. The stages before it were reached, even if nobody was told.
+function reach(event, key, is, when, detail = "") {
+  for (const [before] of stages) {
+    if (before === key) break;
+    if (event.stages[before].is === "") set(event.stages[before], "done", "before");
+  }
+  set(event.stages[key], is, when, detail);
+}
+
+function set(stage, is, when, detail = "") {
+  stage.element.className = is + (live && stage.is !== is ? " new" : "");
+  stage.is = is;
+  stage.mark.textContent = marks[is];
+  stage.when.replaceChildren(when);
   stage.detail.replaceChildren(detail);
 }
 
-function note(event, step, text) {
+function setState(event, kind, text) {
+  event.waits = kind === "bad" || kind === "held";
+  event.state.className = "state " + kind;
+  event.state.textContent = text;
+}
+
+// note writes something about an event in the place of what was written about the same matter before.
+function note(event, step, kind, matter, ...text) {
+  event.noteOf[matter]?.remove();
+  event.noteOf[matter] = element("li", kind, clock(step.at), " ", ...text);
   event.notes.hidden = false;
-  event.notes.append(element("li", "", clock(step.at), " ", text));
-  while (event.notes.children.length > 6) event.notes.firstChild.remove();
+  event.notes.append(event.noteOf[matter]);
 }
 
-function tell(text) {
+function count(counts) {
+  for (const [what, n] of Object.entries(counts)) $("count-" + what).textContent = n;
+}
+
+// ---- news: what is read out, a few lines at a time ----
+
+let news = [], newsTimer = 0, toldBefore = false;
+
+function tell(...text) {
   if (!live) return;
-  const news = $("news");
-  if (!news.dataset.told) news.replaceChildren();
-  news.dataset.told = "yes";
-  news.append(element("p", "", text));
-  while (news.children.length > newsShown) news.firstChild.remove();
-}
-
-function count() {
-  let waiting = 0;
-  for (const order of orders.values()) {
-    for (const event of order.events.values()) if (event.state === "waiting") waiting++;
-  }
-  $("count-orders").textContent = orders.size;
-  $("count-mails").textContent = counts.mails;
-  $("count-duplicates").textContent = counts.duplicates;
-  $("count-waiting").textContent = waiting;
-  $("none").hidden = orders.size > 0;
+  news.push(text);
+  newsTimer ||= setTimeout(() => {
+    newsTimer = 0;
+    const last = news.slice(-newsShown);
+    if (news.length > newsShown) last.splice(0, 1, [`${news.length - newsShown + 1} more things happened.`]);
+    news = [];
+    const box = $("news");
+    if (!toldBefore) box.replaceChildren();
+    toldBefore = true;
+    box.append(...last.map((line) => element("p", "", ...line)));
+    while (box.children.length > newsShown) box.firstChild.remove();
+  }, newsPause);
 }
 
 // ---- steps ----
 
-const place = (step) => element("code", "", `${step.shard}, ${step.sequence}`);
+const again = "The inbox knows the event: no handler ran, no mail was sent.";
 
 const take = {
   committed(step, event) {
-    event.about.textContent = step.text;
-    if (step.type === "ORDER_CREATED") event.order.title.textContent = step.text;
-    if (!event.changed) {
-      reach(event.stages.order, step.at);
-      reach(event.stages.event, step.at, "same transaction");
-    }
+    describe(step, event);
+    if (!event.from) committedAt(event, step.at);
   },
   delivered(step, event) {
-    if (step.changedAt && !event.changed) { // DynamoDB's own time of the transaction
-      event.changed = true;
-      reach(event.stages.order, step.changedAt);
-      reach(event.stages.event, step.changedAt, "same transaction");
+    describe(step, event);
+    if (!event.told) { // DynamoDB's own time of the transaction
+      event.told = true;
+      committedAt(event, step.changedAt || step.at);
     }
     if (!event.sequence) {
       event.sequence = step.sequence;
-      reach(event.stages.record, step.at, place(step));
-    } else if (event.sequence !== step.sequence) {
-      note(event, step, element("span", "", "Delivered again: ", place(step)));
+      reach(event, "record", "done", later(event.from, step.at), place(step));
     }
+    setLatest(step.event);
   },
-  started(step, event) { reach(event.stages.started, step.at, step.redrive ? "by the redrive" : ""); },
+  started(step, event) {
+    event.started = step.at;
+    reach(event, "handler", "now", "runs");
+  },
   finished(step, event) {
-    reach(event.stages.finished, step.at);
-    if (step.redrive) note(event, step, "Redriven: handled, and no dead letter any more.");
-    event.state = "";
+    reach(event, "handler", "done", later(event.from, event.started || step.at), step.redrive ? "called by the redrive" : "");
+    setState(event, "good", event.stages.mail.is === "done" ? "mail sent" : "handled");
+    if (step.redrive) note(event, step, "good", "dead", "Redriven: handled, and no dead letter any more.");
   },
-  failed(step, event) { reach(event.stages.finished, step.at, "failed: " + step.text, true); },
+  failed(step, event) { reach(event, "handler", "failed", "failed", step.text); },
   mailed(step, event) {
-    reach(event.stages.mail, step.at, `“${step.text}”`);
-    counts.mails++;
-    tell(`Mail sent: ${step.text}`);
+    reach(event, "mail", "done", later(event.from, step.at), foreign(step.text));
+    tell("Mail sent: ", foreign(step.text));
   },
   duplicate(step, event) {
-    event.state = "";
-    counts.duplicates++;
-    note(event, step, "Duplicate suppressed: the inbox knows the event, so no handler ran and no mail was sent.");
-    tell(`Duplicate suppressed: ${event.name.toLowerCase()}, ${event.about.textContent}`);
-  },
-  dead(step, event) {
-    event.state = "waiting";
-    note(event, step, `Dead letter: ${step.text}.`);
-    tell(`Dead letter: ${event.about.textContent}`);
-  },
-  parked(step, event) {
-    if (event.state === "waiting") {
-      note(event, step, "It is waiting as a dead letter already.");
+    setState(event, "good", event.stages.mail.is === "done" ? "mail sent" : "handled");
+    if (step.redrive) { // an earlier redrive has handled it, and was stopped before it removed the dead letter
+      note(event, step, "good", "dead", "Redriven: it had been handled, and is no dead letter any more.");
       return;
     }
-    event.state = "waiting";
-    note(event, step, "Parked: it waits behind the dead letter of its order. No handler was called.");
-    tell(`Parked behind the dead letter: ${event.about.textContent}`);
+    event.duplicates++;
+    note(event, step, "good", "duplicate", element("strong", "", event.duplicates === 1 ? "Duplicate suppressed." : `${event.duplicates} duplicates suppressed.`), ` Delivered again (${place(step)}). ${again}`);
+    tell(`Duplicate suppressed: ${event.name.toLowerCase()}, `, foreign(event.text));
+  },
+  dead(step, event) {
+    setState(event, "bad", "dead letter");
+    note(event, step, "bad", "dead", element("strong", "", "Dead letter."), " It is kept with its error. Later events of the order wait behind it.");
+    tell("Dead letter: ", foreign(event.text));
+  },
+  parked(step, event) {
+    if (event.waits) {
+      note(event, step, "held", "parked", "Delivered again while it waits. It is kept once.");
+      return;
+    }
+    setState(event, "held", "parked");
+    reach(event, "handler", "held", "not called");
+    note(event, step, "held", "dead", element("strong", "", "Parked"), " behind the dead letter of its order, so that the order of its events survives.");
+    tell("Parked behind the dead letter: ", foreign(event.text));
   },
 };
 
+function describe(step, event) {
+  if (!step.text || event.text) return;
+  event.text = step.text;
+  const order = orders.get(step.order);
+  if (step.type === "ORDER_CREATED") order.title.replaceChildren(foreign(step.text));
+  else event.about.textContent = step.text;
+}
+
+function committedAt(event, at) {
+  event.from = at;
+  set(event.stages.order, "done", clock(at));
+  set(event.stages.event, "done", "same transaction");
+}
+
 function show(step) {
-  if (step.stage === "redriven") {
-    tell(`Redrive: ${step.text}`);
-    return;
-  }
-  const event = eventOf(step);
-  take[step.stage]?.(step, event);
-  count();
+  count(step.counts);
+  if (step.stage === "redriven") tell(`Redrive: ${step.text}`);
+  else take[step.stage]?.(step, eventOf(step));
 }
 
 // ---- the stream ----
 
+let source, lastID = "";
+
+function connection(on, text) {
+  const e = $("connection");
+  e.className = on ? "on" : "off";
+  if (e.textContent !== text) e.textContent = text;
+}
+
 function watch() {
-  const source = new EventSource("/watch");
-  const say = (text) => { if ($("connection").textContent !== text) $("connection").textContent = text; };
-  source.onopen = () => say("Live.");
+  source?.close(); // never two at a time
+  if (document.hidden) return;
+  source = new EventSource("/watch?after=" + encodeURIComponent(lastID));
+  source.onopen = () => connection(true, "Live");
   source.addEventListener("reset", forget);
   source.addEventListener("live", () => { live = true; });
-  source.onmessage = (m) => show(JSON.parse(m.data));
+  source.onmessage = (m) => {
+    lastID = m.lastEventId;
+    show(JSON.parse(m.data));
+  };
   source.onerror = () => {
-    say("Not connected; trying again.");
-    if (source.readyState === EventSource.CLOSED) setTimeout(watch, 3000); // refused; otherwise the browser tries again by itself
+    connection(false, "Not connected, trying again");
+    if (source.readyState === EventSource.CLOSED) setTimeout(watch, 2000); // refused; otherwise the browser tries again by itself
   };
 }
+
+// A browser has few connections to one server, so a page that nobody sees gives its own away.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) source?.close();
+  else if (!source || source.readyState === EventSource.CLOSED) watch();
+});
 
 // ---- actions ----
 
@@ -232,26 +305,31 @@ async function send(path, body) {
 // act sends a request for a button, which keeps the focus and takes no second click until the answer is there.
 async function act(b, path, body) {
   if (b.getAttribute("aria-disabled") === "true") return false;
+  const problem = b.closest("section, .order").querySelector(".problem");
   b.setAttribute("aria-disabled", "true");
-  $("problem").textContent = "";
+  problem.textContent = "";
   try {
     await send(path, body);
     return true;
   } catch (err) {
-    $("problem").textContent = err.message;
+    problem.textContent = err.message;
     return false;
   } finally {
-    b.removeAttribute("aria-disabled");
+    b.setAttribute("aria-disabled", String(b === $("again") && !latest));
   }
 }
 
 $("place").addEventListener("submit", async (e) => {
   e.preventDefault();
   const field = $("description");
-  const done = await act(e.submitter || e.target.querySelector("button"), "/", JSON.stringify({ description: field.value }));
+  field.setAttribute("aria-invalid", "false");
+  const done = await act(e.target.querySelector("button"), "/", JSON.stringify({ description: field.value }));
   field.setAttribute("aria-invalid", String(!done));
 });
+$("again").addEventListener("click", (e) => act(e.currentTarget, `/events/${encodeURIComponent(latest)}/again`));
 $("poison").addEventListener("click", (e) => act(e.currentTarget, "/poison"));
 $("redrive").addEventListener("click", (e) => act(e.currentTarget, "/redrive"));
 
+for (const e of document.querySelectorAll("[data-script]")) e.hidden = false;
+document.querySelector(".actions").classList.add("all");
 watch();

@@ -12,7 +12,7 @@ import (
 // concurrent use.
 //
 // A client gets what is kept, then the event "live", then every line as it comes. One that comes back with the id of the last line
-// that it has seen goes on there; if that is not possible, the event "reset" tells it to forget what it knows. A client that does not
+// that it has seen, in the header Last-Event-ID or as the parameter after, goes on there; if that is not possible, the event "reset" tells it to forget what it knows. A client that does not
 // take what is sent to it within the patience, or that is overtaken by what is kept, is dropped.
 type stream struct {
 	feed      *feed
@@ -63,7 +63,11 @@ func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 
 	opening := "retry: 1000\n\n"
-	n, known := s.feed.after(r.Header.Get("Last-Event-ID"))
+	seen := r.Header.Get("Last-Event-ID") // a browser sends it when it comes back by itself
+	if seen == "" {
+		seen = r.URL.Query().Get("after")
+	}
+	n, known := s.feed.after(seen)
 	if !known {
 		n = s.feed.start()
 		opening += "event: reset\ndata: {}\n\n"

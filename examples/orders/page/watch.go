@@ -6,9 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
 // Stage says what happened in a Step.
@@ -40,16 +42,59 @@ type Step struct {
 	ChangedAt time.Time `json:"changedAt,omitzero"` // when DynamoDB made the change that the change record tells
 	Redrive   bool      `json:"redrive,omitempty"`  // the handler was called by a redrive
 	Text      string    `json:"text,omitempty"`     // the description, the mail, the error
+	Counts    Counts    `json:"counts"`             // with this step
+}
+
+// Counts says what has happened since the service was started.
+type Counts struct {
+	Orders     int `json:"orders"`
+	Mails      int `json:"mails"`
+	Duplicates int `json:"duplicates"` // that were suppressed
+	Waiting    int `json:"waiting"`    // dead letters, and what is parked behind them
 }
 
 // maxText bounds the text of a step, in bytes.
 const maxText = 300
 
 // watch turns what the hooks see into steps. It is safe for concurrent use.
-type watch struct{ feed *feed }
+type watch struct {
+	feed *feed
+
+	mu      sync.Mutex
+	counts  Counts
+	waiting map[string]bool // events
+}
+
+func newWatch(f *feed) *watch { return &watch{feed: f, waiting: make(map[string]bool)} }
+
+// count counts a step. The lock is held.
+func (w *watch) count(s *Step) Counts {
+	switch s.Stage {
+	case Committed:
+		if s.Type == (service.OrderCreated{}).EventType() {
+			w.counts.Orders++
+		}
+	case Mailed:
+		w.counts.Mails++
+	case Duplicate:
+		if !s.Redrive {
+			w.counts.Duplicates++
+		}
+		delete(w.waiting, s.Event)
+	case Finished:
+		delete(w.waiting, s.Event)
+	case Dead, Parked:
+		w.waiting[s.Event] = true
+	}
+	w.counts.Waiting = len(w.waiting)
+	return w.counts
+}
 
 func (w *watch) add(s Step) {
+	w.mu.Lock()
+	defer w.mu.Unlock() // until it is in the feed, whose order is that of the counts
 	s.At = time.Now()
+	s.Counts = w.count(&s)
 	if len(s.Text) > maxText {
 		s.Text = strings.ToValidUTF8(s.Text[:maxText], "") + "…"
 	}
@@ -72,18 +117,24 @@ func (w *watch) written(_ context.Context, info outbox.WriteInfo) {
 	}
 	for _, r := range info.Events {
 		s := stepOf(Committed, &r)
-		var data struct{ Description string }
-		if json.Unmarshal(r.Payload, &data) == nil {
-			s.Text = data.Description
-		}
+		s.Text = description(&r)
 		w.add(s)
 	}
+}
+
+// description is what both events of an order say about it.
+func description(r *outbox.Record) string {
+	var data struct{ Description string }
+	if json.Unmarshal(r.Payload, &data) != nil {
+		return ""
+	}
+	return data.Description
 }
 
 // delivered tells that a change record came out of the stream.
 func (w *watch) delivered(r *outbox.Record) {
 	s := stepOf(Delivered, r)
-	s.ChangedAt = r.ChangedAt
+	s.ChangedAt, s.Text = r.ChangedAt, description(r)
 	w.add(s)
 }
 
