@@ -377,7 +377,6 @@ func (r *redriver) pace() bool {
 func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) (started bool, err error) {
 	r := asRecord(&l.Event)
 	if l.Raw != nil {
-		from := r
 		reason, malformed := decodeRecord(&r, l.Raw, c.layout, c.tables, nil)
 		switch {
 		case malformed != nil:
@@ -385,7 +384,6 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) (started b
 		case reason != 0:
 			return true, reason
 		}
-		r.StreamARN, r.ShardID, r.SequenceNumber = from.StreamARN, from.ShardID, from.SequenceNumber
 	}
 	b := c.newBatch(ctx, 1, false)
 	b.redrive = true
