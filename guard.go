@@ -55,11 +55,8 @@ func (c *Consumer) claimed(ctx context.Context, r Record, e inbox.Event, next Ha
 	outer := ctx
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	claim := inbox.Claim{Owner: rand.Text(), Until: until}
-	if leases, ok := ctx.Value(leasesKey{}).(string); ok && r.Fence > 0 {
+	if leases, ok := ctx.Value(leasesKey{}).(string); ok {
 		claim.Shard, claim.Fence = leases+"#"+r.StreamARN+"#"+r.ShardID, r.Fence
 	}
 	switch err := i.table.Claim(ctx, e, claim, now); {
@@ -81,8 +78,8 @@ func (c *Consumer) claimed(ctx context.Context, r Record, e inbox.Event, next Ha
 			c.release(outer, e, claim.Owner)
 		}
 	}()
-	if err := ctx.Err(); err != nil { // the claim took all the time
-		return err
+	if err := ctx.Err(); err != nil {
+		return &tableError{fmt.Errorf("outbox: claiming the event took all the time that its handler had: %w", err)}
 	}
 	if err := next(ctx, r); err != nil {
 		return err

@@ -13,9 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -426,10 +424,6 @@ func TestAnAbandonedClaimGivesWay(t *testing.T) {
 			require.NotEmpty(t, text(w.mark(t, id), "handledAt"))
 		}
 	})
-}
-
-func (forbidden) PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
-	return nil, &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "no permission"}
 }
 
 // A delivery whose context ends during the handler is completed or given back all the same; so is a claim of which nobody knows.

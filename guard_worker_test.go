@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -171,3 +172,12 @@ func TestAnEventThatCannotBeClaimedIsNoDeadLetter(t *testing.T) {
 
 // forbidden may not write.
 type forbidden struct{ *dynamodb.Client }
+
+func (forbidden) PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	return nil, &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "no permission"}
+}
+
+// DeleteItem would give back what is not there: the answer has said so.
+func (forbidden) DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
+	panic("nothing is claimed")
+}

@@ -337,6 +337,7 @@ func TestTheWritersHooksSeeCommitsWithMarks(t *testing.T) {
 	var told []string
 	hooks := outbox.WithWriterHooks(outbox.WriterHooks{
 		Written: func(_ context.Context, i outbox.WriteInfo) {
+			require.Positive(t, i.Took)
 			told = append(told, fmt.Sprint("written ", len(i.Events), i.Duplicate))
 		},
 		Failed: func(_ context.Context, _ outbox.WriteInfo, err error) { told = append(told, "failed") },

@@ -425,7 +425,6 @@ func (c *Consumer) handleLetter(ctx context.Context, l *deadletter.Letter) (star
 		return true, errIncomplete
 	}
 	if l.Raw != nil {
-		from := r
 		reason, malformed := decodeRecord(&r, l.Raw, c.layout, c.tables, nil)
 		switch {
 		case malformed != nil:
@@ -433,7 +432,6 @@ func (c *Consumer) handleLetter(ctx context.Context, l *deadletter.Letter) (star
 		case reason != 0:
 			return true, reason
 		}
-		r.StreamARN, r.ShardID, r.SequenceNumber = from.StreamARN, from.ShardID, from.SequenceNumber
 	}
 	b := c.newBatch(ctx, 1, false)
 	b.redrive = true
