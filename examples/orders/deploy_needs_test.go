@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,20 +154,41 @@ func (s *stage) sdk(program string) aws.Config {
 	return s.seen[program].Config(s.config)
 }
 
-// used runs every program through everything that it can meet, and returns what each called.
+// everyCall is what used returns. It takes seconds, and is the same for all.
+var everyCall struct {
+	sync.Once
+	calls map[string][]deployment.Grant
+}
+
+// used runs every program through everything that it can meet, and returns what each called, with the deployment's names.
 func used(t *testing.T, d *deployment.Deployment) map[string][]deployment.Grant {
-	before := slog.Default()
-	slog.SetDefault(slog.New(slog.DiscardHandler))
-	t.Cleanup(func() { slog.SetDefault(before) })
-	c := names(t, d)
-	s := newStage(t, c)
-	api := s.runAPI(t, c)
-	s.runConsumer(t, c, api)
-	s.runRedrive(t, c)
-	s.runWorker(t, c, api)
+	// Here the tables are called like the variables that name them.
+	c := service.Config{OrdersTable: "ORDERS_TABLE", EventsTable: "EVENTS_TABLE", EventsStream: "EVENTS_STREAM", InboxTable: "INBOX_TABLE",
+		DeadLettersTable: "DEAD_LETTERS_TABLE", LeasesTable: "LEASES_TABLE", MailFrom: sender()["MailFrom"]}
+	everyCall.Do(func() {
+		before := slog.Default()
+		slog.SetDefault(slog.New(slog.DiscardHandler))
+		defer slog.SetDefault(before)
+		s := newStage(t, c)
+		api := s.runAPI(t, c)
+		s.runConsumer(t, c, api)
+		s.runRedrive(t, c)
+		s.runWorker(t, c, api)
+		everyCall.calls = make(map[string][]deployment.Grant)
+		for program, r := range s.seen {
+			everyCall.calls[program] = r.Used()
+		}
+	})
+	require.Len(t, everyCall.calls, 4, "the programs did not run to their end")
+	named := names(t, d)
+	arns := strings.NewReplacer(
+		"table/"+c.OrdersTable, "table/"+named.OrdersTable, "table/"+c.EventsTable, "table/"+named.EventsTable, "table/"+c.InboxTable, "table/"+named.InboxTable,
+		"table/"+c.DeadLettersTable, "table/"+named.DeadLettersTable, "table/"+c.LeasesTable, "table/"+named.LeasesTable, "stream/"+c.EventsStream, "stream/"+named.EventsStream)
 	all := make(map[string][]deployment.Grant)
-	for program, r := range s.seen {
-		all[program] = r.Used()
+	for program, calls := range everyCall.calls {
+		for _, g := range calls {
+			all[program] = append(all[program], deployment.Grant{Action: g.Action, Resource: arns.Replace(g.Resource)})
+		}
 	}
 	return all
 }

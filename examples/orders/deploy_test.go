@@ -1,11 +1,15 @@
 package main
 
 import (
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/zclconf/go-cty/cty"
 
 	"github.com/seed-1b628d3f/outbox/examples/orders/internal/deployment"
 )
@@ -75,6 +79,113 @@ func TestPoliciesNameTheIdentity(t *testing.T) {
 			}
 		}
 		require.Equal(t, []string{"arn:aws:ses:us-east-1:123456789012:identity/example.com", "arn:aws:ses:us-east-1:123456789012:identity/me@example.org"}, identities)
+	}
+}
+
+func moduleFiles(t *testing.T) map[string][]byte {
+	paths, err := filepath.Glob("terraform/*.tf")
+	require.NoError(t, err)
+	files := make(map[string][]byte)
+	for _, path := range paths {
+		files[path], err = os.ReadFile(path)
+		require.NoError(t, err)
+	}
+	return files
+}
+
+// moduleVariables are the module's variables; those without a default have a value.
+func moduleVariables(more ...any) map[string]cty.Value {
+	all := map[string]cty.Value{"mail_from": cty.StringVal("shop@example.com"), "dist": cty.StringVal("../dist/arm64")}
+	for i := 0; i < len(more); i += 2 {
+		switch v := more[i+1].(type) {
+		case string:
+			all[more[i].(string)] = cty.StringVal(v)
+		case bool:
+			all[more[i].(string)] = cty.BoolVal(v)
+		case int:
+			all[more[i].(string)] = cty.NumberIntVal(int64(v))
+		}
+	}
+	return all
+}
+
+// The Terraform module deploys what the template does.
+func TestTheModuleDeploysWhatTheCodeNeeds(t *testing.T) {
+	files := moduleFiles(t)
+	d, err := deployment.Terraform(files, moduleVariables("with_worker", true))
+	require.NoError(t, err)
+	n := needs(t, d)
+	require.NoError(t, d.Check(n))
+
+	for name, variables := range map[string]map[string]cty.Value{
+		"the defaults":      moduleVariables(),
+		"on Intel":          moduleVariables("architecture", "x86_64"),
+		"for everybody":     moduleVariables("authorization", "NONE"),
+		"the last":          moduleVariables("retention_hours", 504, "maximum_record_age_seconds", 604800),
+		"only inserts":      moduleVariables("only_inserts", true),
+		"an alarm's topic":  moduleVariables("alarm_topic", "arn:aws:sns:us-east-1:123456789012:alarms"),
+		"in several shards": moduleVariables("shards", 4, "parallelization_factor", 10),
+	} {
+		d, err := deployment.Terraform(files, variables)
+		require.NoError(t, err, name)
+		require.NoError(t, d.Check(n), name)
+		require.Equal(t, name == "only inserts", len(d.Mappings[0].FilterPatterns) == 1, name)
+		for _, a := range d.Alarms {
+			require.Equal(t, name == "an alarm's topic", len(a.Actions) == 1, name)
+		}
+	}
+
+	for name, m := range moduleMistakes {
+		t.Run(name, func(t *testing.T) {
+			wrong := maps.Clone(files)
+			require.Contains(t, string(files[m.file]), m.old)
+			wrong[m.file] = []byte(strings.Replace(string(files[m.file]), m.old, m.new, 1))
+			d, err := deployment.Terraform(wrong, moduleVariables("with_worker", true))
+			if err == nil {
+				err = d.Check(n)
+			}
+			require.ErrorContains(t, err, m.found)
+		})
+	}
+}
+
+// moduleMistakes are those that only a module can have, and some of each kind: the check is the template's.
+var moduleMistakes = map[string]struct{ file, old, new, found string }{
+	"an action too many":         {"terraform/functions.tf", `Action = ["dynamodb:GetItem"]`, `Action = ["dynamodb:GetItem", "dynamodb:Scan"]`, "api: it may dynamodb:Scan"},
+	"an action too few":          {"terraform/functions.tf", `"dynamodb:BatchGetItem", `, "", "consumer: it may not dynamodb:BatchGetItem"},
+	"a wildcard":                 {"terraform/functions.tf", `Resource = [aws_sqs_queue.failures.arn]`, `Resource = ["*"]`, "a wildcard"},
+	"no policy":                  {"terraform/functions.tf", `role = aws_iam_role.redrive.id`, `role = aws_iam_role.consumer.id`, "redrive: it may not"},
+	"another's role":             {"terraform/functions.tf", "aws_iam_role.redrive.arn", "aws_iam_role.api.arn", "the role of no function, or of two"},
+	"a variable too few":         {"terraform/functions.tf", "    MAIL_FROM          = var.mail_from\n", "", "consumer: the environment variables"},
+	"another's code":             {"terraform/functions.tf", `filename         = "${var.dist}/redrive.zip"`, `filename         = "${var.dist}/worker.zip"`, "the hash is not that of"},
+	"another key":                {"terraform/tables.tf", `range_key    = "consumer"`, `range_key    = "eventId"`, "INBOX_TABLE: the keys"},
+	"another time to live":       {"terraform/tables.tf", `attribute_name = "ttl"`, `attribute_name = "expiresAt"`, "LEASES_TABLE: the time to live"},
+	"another precision":          {"terraform/tables.tf", "MICROSECOND", "MILLISECOND", "the precision of the destination"},
+	"no destination":             {"terraform/tables.tf", "table_name                               = aws_dynamodb_table.events.name", "table_name                               = aws_dynamodb_table.orders.name", "EVENTS_TABLE: a destination"},
+	"no encryption":              {"terraform/tables.tf", `encryption_type  = "KMS"`, `encryption_type  = "NONE"`, "the key of the stream"},
+	"no partial answers":         {"terraform/functions.tf", `["ReportBatchItemFailures"]`, "[]", "FunctionResponseTypes"},
+	"another filter":             {"terraform/functions.tf", "var.only_inserts ? [1] : []", "[1, 2]", "want one block filter_criteria, have 2"},
+	"another metric":             {"terraform/alarms.tf", `"DeadLetters"`, `"DeadLetter"`, "want one alarm on {Orders DeadLetters Consumer confirmations Sum}, have 0"},
+	"an alarm of another table":  {"terraform/alarms.tf", "aws_dynamodb_table.events.name", "aws_dynamodb_table.orders.name", "want one alarm on {AWS/DynamoDB FailedToReplicateRecordCount"},
+	"no permission":              {"terraform/api.tf", `principal     = "apigateway.amazonaws.com"`, `principal     = "events.amazonaws.com"`, "apigateway.amazonaws.com may not invoke api"},
+	"a route too few":            {"terraform/api.tf", "GET /orders/{id}", "POST /", "the routes"},
+	"a resource that is unknown": {"terraform/tables.tf", `resource "aws_sqs_queue" "failures"`, `resource "aws_sns_topic" "failures"`, "aws_sqs_queue"},
+	"nothing of that name":       {"terraform/outputs.tf", "aws_sqs_queue.failures.url", "aws_sqs_queue.failure.url", "failure"},
+}
+
+// The Makefile builds what is deployed, for what it is deployed on, and the Dockerfile what the worker is.
+func TestTheMakefileBuildsWhatIsDeployed(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	require.NoError(t, err)
+	template, err := os.ReadFile("template.yaml")
+	require.NoError(t, err)
+	d, err := deployment.CloudFormation(template, sender())
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^FUNCTIONS +:= `+strings.Join(slices.Sorted(maps.Keys(d.Functions)), " ")+"$", string(makefile))
+	require.Regexp(t, `(?m)^ARCHITECTURES +:= arm64 amd64$`, string(makefile)) // amd64 is what Lambda calls x86_64
+	require.Contains(t, string(template), "AllowedValues: [arm64, x86_64]")
+	for program := range d.Functions {
+		require.FileExists(t, filepath.Join("cmd", program, "main.go"))
 	}
 }
 
