@@ -189,6 +189,30 @@ func TestTheMakefileBuildsWhatIsDeployed(t *testing.T) {
 	}
 }
 
+// What the Dockerfile copies is there, and what it builds is the worker.
+func TestTheDockerfileBuildsTheWorker(t *testing.T) {
+	file, err := os.ReadFile("Dockerfile")
+	require.NoError(t, err)
+	copies := 0
+	for line := range strings.Lines(string(file)) {
+		words := strings.Fields(line)
+		if len(words) < 3 || words[0] != "COPY" || strings.HasPrefix(words[1], "--from") {
+			continue
+		}
+		copies++
+		for _, path := range words[1 : len(words)-1] {
+			_, err := os.Stat(filepath.Join("..", "..", path)) // from the root of the repository
+			require.NoError(t, err, line)
+		}
+	}
+	require.Equal(t, 3, copies)
+	require.Contains(t, string(file), " go build -trimpath -ldflags \"-s -w\" -o /worker ./orders/cmd/worker\n")
+	require.FileExists(t, filepath.Join("cmd", "worker", "main.go"))
+	require.Contains(t, string(file), "CGO_ENABLED=0 ") // the image has no C library
+	require.Regexp(t, `(?m)^USER [1-9][0-9]*:[1-9][0-9]*$`, string(file))
+	require.Contains(t, string(file), "ENTRYPOINT [\"/worker\"]")
+}
+
 // mistakes are those that a template can have, with what the check says.
 var mistakes = map[string]struct{ old, new, found string }{
 	"an action too many":          {"Action: dynamodb:PutItem\n", "Action: [dynamodb:PutItem, dynamodb:Scan]\n", "api: it may dynamodb:Scan on arn:aws:dynamodb:us-east-1:123456789012:table/OrdersTable and never does"},
