@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -233,6 +235,69 @@ func TestTheConsumerFunction(t *testing.T) {
 	require.Equal(t, 2, n)
 	require.JSONEq(t, `{"busy":0,"failed":1,"redriven":1}`, redrive.invoke(t, event, time.Minute).body) // the malformed one stays
 	require.Contains(t, receivers(), "nobody@example.com")
+}
+
+// mailVariable says where an aws-ses-v2-local listens, which integration/run starts.
+const mailVariable = "ORDERS_MAIL"
+
+// A mail of the real binary arrives with its two parts and the event's id, at the fake SES of the tests, and at one that others wrote.
+func TestAMailOfTheFunctionArrives(t *testing.T) {
+	w := newLambdaWorld(t, "consumer")
+	m := &mapping{client: w.cloud.Kinesis, stream: w.config.EventsStream}
+	inboxes := map[string]func(t *testing.T) []fakeses.Mail{"": func(*testing.T) []fakeses.Mail { return w.mail.Mails() }}
+	if url := os.Getenv(mailVariable); url != "" {
+		inboxes[url] = func(t *testing.T) []fakeses.Mail { return stored(t, url) }
+	}
+	for url, inbox := range inboxes {
+		environment := w.environment("consumer")
+		if url != "" {
+			environment["AWS_ENDPOINT_URL_SESV2"] = url
+		}
+		before := len(inbox(t))
+		placed := w.place(t, m, "a@example.com", "b@example.com")
+		consumer := w.start(t, "consumer", environment)
+		for range 2 { // delivered twice
+			require.Equal(t, allFinished, consumer.invoke(t, batch(t, placed...), time.Minute).body)
+		}
+		mails := inbox(t)[before:]
+		require.Len(t, mails, 2, url)
+		slices.SortFunc(mails, func(a, b fakeses.Mail) int { return strings.Compare(a.To, b.To) })
+		for i, r := range placed {
+			change, err := outbox.DecodeRecord(r.Kinesis.Data)
+			require.NoError(t, err)
+			require.Equal(t, fakeses.Mail{
+				From: "shop@example.com", To: []string{"a@example.com", "b@example.com"}[i], Subject: "Your order",
+				Text:    "Thank you for your order: two coffees\n\nIts number is " + change.AggregateID + ".\n",
+				HTML:    "<p>Thank you for your order: two coffees</p>\n<p>Its number is <b>" + change.AggregateID + "</b>.</p>\n",
+				Headers: map[string]string{service.EventIDHeader: change.ID},
+			}, mails[i], url)
+		}
+		t.Logf("%d mails read back from %q", len(mails), url)
+	}
+}
+
+// stored reads the inbox of an aws-ses-v2-local.
+func stored(t *testing.T, url string) (mails []fakeses.Mail) {
+	answer, err := http.Get(url + "/store")
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	var store struct {
+		Emails []struct {
+			From, Subject string
+			Destination   struct{ To []string }
+			Body          struct{ Text, HTML string }
+			Headers       []struct{ Name, Value string }
+		}
+	}
+	require.NoError(t, json.NewDecoder(answer.Body).Decode(&store))
+	for _, e := range store.Emails {
+		m := fakeses.Mail{From: e.From, To: strings.Join(e.Destination.To, ","), Subject: e.Subject, Text: e.Body.Text, HTML: e.Body.HTML, Headers: map[string]string{}}
+		for _, h := range e.Headers {
+			m.Headers[h.Name] = h.Value
+		}
+		mails = append(mails, m)
+	}
+	return mails
 }
 
 // A redrive that has no time left says what it has done, and the next one goes on.
