@@ -43,7 +43,7 @@ func TestReadmeCodeIsCompiled(t *testing.T) {
 	}
 }
 
-// Every test that README and DESIGN name exists.
+// Every test that README, DESIGN and DEPLOY name exists.
 func TestNamedTestsExist(t *testing.T) {
 	var tests strings.Builder
 	require.NoError(t, filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
@@ -55,7 +55,7 @@ func TestNamedTestsExist(t *testing.T) {
 		return err
 	}))
 	named := 0
-	for _, page := range []string{"README.md", "DESIGN.md"} {
+	for _, page := range []string{"README.md", "DESIGN.md", "examples/orders/DEPLOY.md"} {
 		text, err := os.ReadFile("../../" + page)
 		require.NoError(t, err)
 		for _, name := range regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1) {
