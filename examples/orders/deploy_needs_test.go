@@ -27,7 +27,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-// needs finds out what the code needs of a deployment, by running it with the deployment's names.
+// needs finds out what the code needs of a deployment, by running it.
 func needs(t *testing.T, d *deployment.Deployment) deployment.Needs {
 	return deployment.Needs{
 		Tables: createdTables(t),
@@ -100,7 +100,7 @@ func described(t *testing.T, client *dynamodb.Client, name string) deployment.Ta
 	return table
 }
 
-// stage is an AWS with the deployment's names, on which the programs run. Until SES is healed it refuses mails to
+// stage is an AWS on which the programs run. Until SES is healed it refuses mails to
 // nobody@example.com, and throttles those to never@example.com and the first one to later@example.com.
 type stage struct {
 	cloud   *outboxtest.AWS

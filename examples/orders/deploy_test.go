@@ -23,8 +23,7 @@ func sender(more ...string) map[string]string {
 	return parameters
 }
 
-// What the template deploys is what the code needs, and no more: the code runs with the template's names, and everything that it
-// calls is recorded.
+// What the template deploys is what the code needs, and no more: the code runs, and everything that it calls is recorded.
 func TestTheTemplateDeploysWhatTheCodeNeeds(t *testing.T) {
 	file, err := os.ReadFile("template.yaml")
 	require.NoError(t, err)
