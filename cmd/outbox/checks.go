@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -334,9 +335,23 @@ func watches(alarm cloudwatchtypes.MetricAlarm, m metric) bool {
 		if q.MetricStat != nil && q.MetricStat.Metric != nil && is(q.MetricStat.Metric.Namespace, q.MetricStat.Metric.MetricName, q.MetricStat.Metric.Dimensions) {
 			return true
 		}
-		if query := aws.ToString(q.Expression); strings.Contains(query, m.name) && strings.Contains(query, m.namespace) && strings.Contains(query, "'"+m.value+"'") {
+		if queries(aws.ToString(q.Expression), m) {
 			return true
 		}
 	}
 	return false
+}
+
+// queries reports whether an expression is a query of CloudWatch Metrics Insights for the metric.
+func queries(expression string, m metric) bool {
+	words := strings.FieldsFunc(expression, func(r rune) bool { return strings.ContainsRune(" \t\n(),=\"'", r) })
+	has := func(all ...string) bool { // one after the other
+		for i := range words {
+			if len(words)-i >= len(all) && slices.Equal(words[i:i+len(all)], all) {
+				return true
+			}
+		}
+		return false
+	}
+	return len(words) > 0 && strings.EqualFold(words[0], "SELECT") && has(m.name, "FROM", m.namespace) && has("WHERE", m.dimension, m.value)
 }

@@ -193,3 +193,21 @@ func TestDoctorOfWhatIsBeingMade(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.out, "it is CREATING")
 }
+
+// An alarm on a query of Metrics Insights counts, which is how a metric is watched whatever its other dimensions are.
+func TestAnAlarmOnAQueryIsAnAlarm(t *testing.T) {
+	m := metric{namespace: "AWS/DynamoDB", name: "FailedToReplicateRecordCount", dimension: "TableName", value: "events"}
+	for expression, want := range map[string]bool{
+		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events'`:   true,
+		`select MAX(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName='events'`:     true,
+		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events-2'`: false,
+		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB"`:                              false,
+		`SELECT SUM(ThrottledPutRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events'`:        false,
+		`SELECT SUM(FailedToReplicateRecordCount) FROM "Orders" WHERE TableName = 'events'`:         false,
+		`SUM(METRICS())`: false,
+		``:               false,
+	} {
+		alarm := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{Expression: &expression}}}
+		require.Equal(t, want, watches(alarm, m), expression)
+	}
+}

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,8 +47,8 @@ const (
 	maxEmail       = 254
 )
 
-// eventsKept is how long events can be replayed, well beyond the stream's retention.
-const eventsKept = 30 * 24 * time.Hour
+// EventsKept is for how long events can be replayed, well beyond the stream's retention.
+const EventsKept = 30 * 24 * time.Hour
 
 // api answers HTTP requests. It is safe for concurrent use.
 type api struct {
@@ -58,17 +60,32 @@ type api struct {
 // NewAPI returns the HTTP side: POST / places an order, GET /orders/{id} reads one. The options are added to those of its Writer. It
 // is safe for concurrent use.
 func NewAPI(client *dynamodb.Client, c Config, opts ...outbox.WriterOption) (http.Handler, error) {
-	opts = append([]outbox.WriterOption{outbox.WithHeaders(traceHeaders), outbox.WithTTL(eventsKept)}, opts...)
+	opts = append([]outbox.WriterOption{outbox.WithHeaders(traceHeaders), outbox.WithTTL(EventsKept)}, opts...)
 	writer, err := outbox.NewWriter(client, c.EventsTable, opts...)
 	if err != nil {
 		return nil, err
 	}
 	a := &api{client: client, table: c.OrdersTable, writer: writer}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /{$}", a.placeOrder)
-	mux.HandleFunc("GET /orders/{id}", a.getOrder)
+	for route, handle := range a.routes() {
+		if strings.HasSuffix(route, "/") {
+			route += "{$}" // only this path, as in an HTTP API
+		}
+		mux.HandleFunc(route, handle)
+	}
 	return mux, nil
 }
+
+// routes are the API's, in the syntax of an HTTP API of Amazon API Gateway.
+func (a *api) routes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"POST /":           a.placeOrder,
+		"GET /orders/{id}": a.getOrder,
+	}
+}
+
+// Routes returns the routes of NewAPI, in the syntax of an HTTP API of Amazon API Gateway.
+func Routes() []string { return slices.Sorted(maps.Keys((&api{}).routes())) }
 
 func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
 	order, err := readOrder(http.MaxBytesReader(w, r.Body, maxBody))

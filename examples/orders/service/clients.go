@@ -36,3 +36,12 @@ func Confirmations(sdk aws.Config, c Config, metrics io.Writer) (*outbox.Consume
 	}
 	return NewConsumer(dynamodb.NewFromConfig(sdk), c, mailer, metrics)
 }
+
+// Redrives returns the redrive whose handlers confirm orders with SES.
+func Redrives(sdk aws.Config, c Config, metrics io.Writer) (*Redrive, error) {
+	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), c.MailFrom)
+	if err != nil {
+		return nil, err
+	}
+	return NewRedrive(dynamodb.NewFromConfig(sdk), c, mailer, metrics)
+}

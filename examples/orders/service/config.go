@@ -15,6 +15,7 @@ type Role string
 const (
 	RoleAPI      Role = "api"      // answers HTTP requests
 	RoleConsumer Role = "consumer" // confirms orders, invoked by Lambda
+	RoleRedrive  Role = "redrive"  // handles dead letters that somebody asks for, invoked by Lambda on a schedule
 	RoleWorker   Role = "worker"   // confirms orders, reads the stream itself
 )
 
@@ -38,10 +39,10 @@ type variable struct {
 
 // variables are all environment variables that the service reads by itself.
 func variables() []variable {
-	confirming := []Role{RoleConsumer, RoleWorker}
+	confirming := []Role{RoleConsumer, RoleRedrive, RoleWorker}
 	return []variable{
 		{"ORDERS_TABLE", []Role{RoleAPI}, func(c *Config, v string) { c.OrdersTable = v }},
-		{"EVENTS_TABLE", []Role{RoleAPI, RoleConsumer, RoleWorker}, func(c *Config, v string) { c.EventsTable = v }},
+		{"EVENTS_TABLE", []Role{RoleAPI, RoleConsumer, RoleRedrive, RoleWorker}, func(c *Config, v string) { c.EventsTable = v }},
 		{"EVENTS_STREAM", []Role{RoleWorker}, func(c *Config, v string) { c.EventsStream = v }},
 		{"INBOX_TABLE", confirming, func(c *Config, v string) { c.InboxTable = v }},
 		{"DEAD_LETTERS_TABLE", confirming, func(c *Config, v string) { c.DeadLettersTable = v }},

@@ -28,20 +28,25 @@ func ConfirmOrders(consumer *outbox.Consumer, mailer Mailer) {
 // NewConsumer returns the consumer that confirms orders, once each unless something crashes, and keeps what it cannot handle as
 // dead letters. For each of them a line with a metric goes to metrics.
 func NewConsumer(client *dynamodb.Client, c Config, mailer Mailer, metrics io.Writer) (*outbox.Consumer, error) {
+	consumer, _, err := newConsumer(client, c, mailer, metrics)
+	return consumer, err
+}
+
+func newConsumer(client *dynamodb.Client, c Config, mailer Mailer, metrics io.Writer) (*outbox.Consumer, *outbox.DeadLetterTable, error) {
 	inbox, err := outbox.NewInbox(client, c.InboxTable, Group)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	letters, err := outbox.NewDeadLetterTable(client, c.DeadLettersTable, Group)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	counter := &deadLetterMetric{out: metrics}
 	consumer, err := outbox.NewConsumer(outbox.WithTables(c.EventsTable), outbox.WithInbox(inbox), outbox.WithDeadLetters(letters),
 		outbox.WithConsumerHooks(outbox.ConsumerHooks{DeadLettered: counter.count}))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ConfirmOrders(consumer, mailer)
-	return consumer, nil
+	return consumer, letters, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -25,7 +26,21 @@ type Gateway struct{ handler http.Handler }
 // NewGateway returns a Gateway.
 func NewGateway(handler http.Handler) *Gateway { return &Gateway{handler} }
 
-// Invoke implements lambda.Handler. An error means that the payload is no such request.
+// answerTime is how long before the invocation's deadline the request's context ends, so that a handler that waits for DynamoDB can
+// still say what is not known.
+const answerTime = 500 * time.Millisecond
+
+// beforeDeadline returns a context that ends a margin before ctx's deadline, or a fifth of the time that is left, if that is less.
+func beforeDeadline(ctx context.Context, margin time.Duration) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(margin, max(time.Until(deadline)/5, 0))))
+}
+
+// Invoke implements lambda.Handler. The request's context ends shortly before ctx's deadline. An error means that the payload is no
+// such request.
 func (g *Gateway) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	var in events.APIGatewayV2HTTPRequest
 	if err := json.Unmarshal(payload, &in); err != nil {
@@ -34,6 +49,8 @@ func (g *Gateway) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	if in.Version != "2.0" || in.RequestContext.HTTP.Method == "" {
 		return nil, errors.New("the payload is no request of an HTTP API in version 2.0")
 	}
+	ctx, cancel := beforeDeadline(ctx, answerTime)
+	defer cancel()
 	r, err := request(ctx, &in)
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -12,16 +11,9 @@ import (
 	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
-func main() {
-	gateway, err := gateway(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "api:", err)
-		os.Exit(1)
-	}
-	lambda.Start(gateway)
-}
+func main() { service.RunFunction(service.RoleAPI, gateway) }
 
-func gateway(ctx context.Context) (*service.Gateway, error) {
+func gateway(ctx context.Context) (lambda.Handler, error) {
 	c, sdk, err := service.Start(ctx, service.RoleAPI, os.Getenv, os.Stderr)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,355 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/examples/orders/internal/deployment"
+	"github.com/seed-1b628d3f/outbox/examples/orders/internal/fakeses"
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// needs finds out what the code needs of a deployment, by running it.
+func needs(t *testing.T, d *deployment.Deployment) deployment.Needs {
+	return deployment.Needs{
+		Tables: createdTables(t),
+		Variables: map[string][]string{
+			"api": service.Variables(service.RoleAPI), "consumer": service.Variables(service.RoleConsumer), "redrive": service.Variables(service.RoleRedrive),
+		},
+		Used:      used(t, d),
+		Routes:    service.Routes(),
+		Consumer:  "consumer",
+		Scheduled: "redrive",
+		Kept:      service.EventsKept,
+		Alarms: []deployment.Metric{{Namespace: service.MetricNamespace, Name: service.DeadLettersMetric, Dimension: service.ConsumerDimension,
+			Value: service.Group, Statistic: "Sum"}},
+	}
+}
+
+// createdTables are the tables as the code creates them, by the variable that names each.
+func createdTables(t *testing.T) map[string]deployment.Table {
+	cloud := outboxtest.Start(t)
+	require.NoError(t, setUp(t.Context(), cloud.DynamoDB, cloud.Kinesis))
+	createOwn(t, cloud.DynamoDB, "inbox", "letters", "leases")
+	tables := make(map[string]deployment.Table)
+	for variable, name := range map[string]string{"ORDERS_TABLE": ordersTable, "EVENTS_TABLE": eventsTable, "INBOX_TABLE": "inbox",
+		"DEAD_LETTERS_TABLE": "letters", "LEASES_TABLE": "leases"} {
+		tables[variable] = described(t, cloud.DynamoDB, name)
+	}
+	return tables
+}
+
+func createOwn(t *testing.T, client *dynamodb.Client, inboxTable, lettersTable, leasesTable string) {
+	inbox, err := outbox.NewInbox(client, inboxTable, service.Group)
+	require.NoError(t, err)
+	require.NoError(t, inbox.Create(t.Context()))
+	letters, err := outbox.NewDeadLetterTable(client, lettersTable, service.Group)
+	require.NoError(t, err)
+	require.NoError(t, letters.Create(t.Context()))
+	leases, err := outbox.NewLeaseTable(client, leasesTable, service.Group)
+	require.NoError(t, err)
+	require.NoError(t, leases.Create(t.Context()))
+}
+
+func described(t *testing.T, client *dynamodb.Client, name string) deployment.Table {
+	out, err := client.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: &name})
+	require.NoError(t, err)
+	table := deployment.Table{Attributes: map[string]string{}}
+	if b := out.Table.BillingModeSummary; b != nil {
+		table.OnDemand = b.BillingMode == dynamodbtypes.BillingModePayPerRequest
+	}
+	for _, a := range out.Table.AttributeDefinitions {
+		table.Attributes[*a.AttributeName] = string(a.AttributeType)
+	}
+	for _, k := range out.Table.KeySchema {
+		if k.KeyType == dynamodbtypes.KeyTypeHash {
+			table.Partition = *k.AttributeName
+		} else {
+			table.Sort = *k.AttributeName
+		}
+	}
+	for _, i := range out.Table.GlobalSecondaryIndexes {
+		table.Indexes = append(table.Indexes, *i.IndexName)
+	}
+	ttl, err := client.DescribeTimeToLive(t.Context(), &dynamodb.DescribeTimeToLiveInput{TableName: &name})
+	require.NoError(t, err)
+	table.TTL = aws.ToString(ttl.TimeToLiveDescription.AttributeName)
+	destinations, err := client.DescribeKinesisStreamingDestination(t.Context(), &dynamodb.DescribeKinesisStreamingDestinationInput{TableName: &name})
+	require.NoError(t, err)
+	for _, d := range destinations.KinesisDataStreamDestinations {
+		table.Stream, table.Precision = *d.StreamArn, string(d.ApproximateCreationDateTimePrecision)
+	}
+	return table
+}
+
+// stage is an AWS on which the programs run. Until SES is healed it refuses mails to
+// nobody@example.com, and throttles those to never@example.com and the first one to later@example.com.
+type stage struct {
+	cloud   *outboxtest.AWS
+	mail    *fakeses.Server
+	config  aws.Config
+	healed  chan struct{}
+	letters *outbox.DeadLetterTable // not recorded
+	seen    map[string]*deployment.Recorder
+}
+
+func newStage(t *testing.T, c service.Config) *stage {
+	s := &stage{cloud: outboxtest.Start(t), mail: &fakeses.Server{}, healed: make(chan struct{}), seen: map[string]*deployment.Recorder{}}
+	throttled := false
+	s.mail.Refuse(func(m fakeses.Mail) (int, string) {
+		select {
+		case <-s.healed:
+			return 0, ""
+		default:
+		}
+		switch {
+		case m.To == "nobody@example.com":
+			return http.StatusBadRequest, "MessageRejected"
+		case m.To == "never@example.com":
+			return http.StatusTooManyRequests, "TooManyRequestsException"
+		case m.To == "later@example.com" && !throttled:
+			throttled = true
+			return http.StatusTooManyRequests, "TooManyRequestsException"
+		}
+		return 0, ""
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/", s.cloud)
+	mux.Handle("/v2/email/", s.mail)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	s.config = s.cloud.Config()
+	s.config.BaseEndpoint, s.config.HTTPClient = &server.URL, nil
+	s.config.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+	s.cloud.CreateTable(t, c.OrdersTable, "orderId")
+	s.cloud.CreateOutbox(t, c.EventsTable, c.EventsStream, 1)
+	createOwn(t, s.cloud.DynamoDB, c.InboxTable, c.DeadLettersTable, c.LeasesTable)
+	var err error
+	s.letters, err = outbox.NewDeadLetterTable(s.cloud.DynamoDB, c.DeadLettersTable, service.Group)
+	require.NoError(t, err)
+	return s
+}
+
+// sdk is the SDK's configuration of a program, whose calls are recorded.
+func (s *stage) sdk(program string) aws.Config {
+	s.seen[program] = &deployment.Recorder{}
+	return s.seen[program].Config(s.config)
+}
+
+// everyCall is what used returns. It takes seconds, and is the same for all.
+var everyCall struct {
+	sync.Once
+	calls map[string][]deployment.Grant
+}
+
+// used runs every program through everything that it can meet, and returns what each called, with the deployment's names.
+func used(t *testing.T, d *deployment.Deployment) map[string][]deployment.Grant {
+	// Here the tables are called like the variables that name them.
+	c := service.Config{OrdersTable: "ORDERS_TABLE", EventsTable: "EVENTS_TABLE", EventsStream: "EVENTS_STREAM", InboxTable: "INBOX_TABLE",
+		DeadLettersTable: "DEAD_LETTERS_TABLE", LeasesTable: "LEASES_TABLE", MailFrom: sender()["MailFrom"]}
+	everyCall.Do(func() {
+		before := slog.Default()
+		slog.SetDefault(slog.New(slog.DiscardHandler))
+		defer slog.SetDefault(before)
+		s := newStage(t, c)
+		api := s.runAPI(t, c)
+		s.runConsumer(t, c, api)
+		s.runRedrive(t, c)
+		s.runWorker(t, c, api)
+		everyCall.calls = make(map[string][]deployment.Grant)
+		for program, r := range s.seen {
+			everyCall.calls[program] = r.Used()
+		}
+	})
+	require.Len(t, everyCall.calls, 4, "the programs did not run to their end")
+	named := names(t, d)
+	arns := strings.NewReplacer(
+		"table/"+c.OrdersTable, "table/"+named.OrdersTable, "table/"+c.EventsTable, "table/"+named.EventsTable, "table/"+c.InboxTable, "table/"+named.InboxTable,
+		"table/"+c.DeadLettersTable, "table/"+named.DeadLettersTable, "table/"+c.LeasesTable, "table/"+named.LeasesTable, "stream/"+c.EventsStream, "stream/"+named.EventsStream)
+	all := make(map[string][]deployment.Grant)
+	for program, calls := range everyCall.calls {
+		for _, g := range calls {
+			all[program] = append(all[program], deployment.Grant{Action: g.Action, Resource: arns.Replace(g.Resource)})
+		}
+	}
+	return all
+}
+
+// names is the configuration that the programs make of the environment that the deployment gives them.
+func names(t *testing.T, d *deployment.Deployment) service.Config {
+	read := func(program string, role service.Role) service.Config {
+		require.Contains(t, d.Functions, program)
+		c, err := service.FromEnvironment(role, func(name string) string { return d.Functions[program].Environment[name] })
+		require.NoError(t, err, program)
+		return c
+	}
+	c := read("consumer", service.RoleConsumer)
+	require.Equal(t, c, read("redrive", service.RoleRedrive))
+	api := read("api", service.RoleAPI)
+	require.Equal(t, c.EventsTable, api.EventsTable)
+	c.OrdersTable, c.LeasesTable = api.OrdersTable, "leases"
+	for name := range d.Tables {
+		if strings.Contains(strings.ToLower(name), "leases") {
+			c.LeasesTable = name
+		}
+	}
+	c.EventsStream = d.Streams[d.Tables[c.EventsTable].Stream].Name
+	require.NotEmpty(t, c.EventsStream)
+	return c
+}
+
+func send(t *testing.T, api http.Handler, method, path, body, key string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+	r.Header.Set("Idempotency-Key", key)
+	api.ServeHTTP(w, r)
+	return w
+}
+
+func to(address string) string {
+	return fmt.Sprintf(`{"description":"two coffees","email":%q}`, address)
+}
+
+func (s *stage) runAPI(t *testing.T, c service.Config) http.Handler {
+	api, err := service.NewAPI(dynamodb.NewFromConfig(s.sdk("api")), c)
+	require.NoError(t, err)
+	first := send(t, api, http.MethodPost, "/", to("a@example.com"), "1")
+	require.Equal(t, http.StatusCreated, first.Code, first.Body)
+	require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("a@example.com"), "1").Code)
+	require.Equal(t, http.StatusUnprocessableEntity, send(t, api, http.MethodPost, "/", to("b@example.com"), "1").Code)
+	require.Equal(t, http.StatusBadRequest, send(t, api, http.MethodPost, "/", "{", "").Code)
+	id := strings.Split(first.Body.String(), `"`)[3]
+	require.Equal(t, http.StatusOK, send(t, api, http.MethodGet, "/orders/"+id, "", "").Code)
+	require.Equal(t, http.StatusNotFound, send(t, api, http.MethodGet, "/orders/none", "", "").Code)
+	return api
+}
+
+// lanes is more than the library reads at once of what is parked.
+const lanes = 1001
+
+func (s *stage) runConsumer(t *testing.T, c service.Config, api http.Handler) {
+	consumer, err := service.Confirmations(s.sdk("consumer"), c, io.Discard)
+	require.NoError(t, err)
+	m := &mapping{client: s.cloud.Kinesis, stream: c.EventsStream, invoke: consumer.Invoke}
+	require.NoError(t, s.cloud.SetFaults(outboxtest.Fault{Kind: outboxtest.DuplicateRecord, Probability: 1}))
+	for _, address := range []string{"later@example.com", "never@example.com", "nobody@example.com", "b@example.com"} {
+		require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to(address), address).Code)
+	}
+	s.malformed(t, c)
+	m.drain(t, s.cloud)
+	s.cloud.StopFaults()
+	for i := range lanes {
+		require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("nobody@example.com"), fmt.Sprint("lane", i)).Code)
+	}
+	m.drain(t, s.cloud)
+	require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("c@example.com"), "c").Code)
+	m.drain(t, s.cloud)
+	require.Len(t, s.mail.Mails(), 4) // a, b, c, and later
+}
+
+// malformed puts a record into the stream that is no change record.
+func (s *stage) malformed(t *testing.T, c service.Config) {
+	_, err := s.cloud.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: &c.EventsStream, PartitionKey: aws.String("p"), Data: []byte("nonsense")})
+	require.NoError(t, err)
+}
+
+func (s *stage) runRedrive(t *testing.T, c service.Config) {
+	redrive, err := service.Redrives(s.sdk("redrive"), c, io.Discard)
+	require.NoError(t, err)
+	var failing, malformed string
+	for l, err := range s.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+		require.NoError(t, err)
+		if l.Raw != nil {
+			malformed = l.ID
+		} else if !l.Parked {
+			failing = l.ID
+		}
+	}
+	for _, want := range []string{`{"busy":0,"failed":2,"redriven":0}`, `{"busy":0,"failed":1,"redriven":1}`, `{"busy":0,"failed":0,"redriven":0}`} {
+		if want == `{"busy":0,"failed":1,"redriven":1}` {
+			close(s.healed)
+		}
+		if want != `{"busy":0,"failed":0,"redriven":0}` {
+			for _, id := range []string{failing, malformed} {
+				n, err := s.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{ID: id})
+				require.NoError(t, err)
+				require.Equal(t, 1, n)
+			}
+		}
+		answer, err := redrive.Invoke(t.Context(), []byte(`{"source":"aws.events"}`))
+		require.NoError(t, err)
+		require.JSONEq(t, want, string(answer))
+	}
+}
+
+// runWorker has a worker read the stream from its beginning, where it meets what the consumer has met, and then an order of its own,
+// which it redrives on request.
+func (s *stage) runWorker(t *testing.T, c service.Config, api http.Handler) {
+	sdk := s.sdk("worker")
+	consumer, err := service.Confirmations(sdk, c, io.Discard)
+	require.NoError(t, err)
+	leases, err := outbox.NewLeaseTable(dynamodb.NewFromConfig(sdk), c.LeasesTable, service.Group)
+	require.NoError(t, err)
+	worker, err := outbox.NewWorker(kinesis.NewFromConfig(sdk), c.EventsStream, consumer, leases, outbox.WithLeaseDuration(2*time.Second))
+	require.NoError(t, err)
+	var refused atomic.Bool
+	s.mail.Refuse(func(m fakeses.Mail) (int, string) {
+		if m.To == "late@example.com" && !refused.Swap(true) {
+			return http.StatusBadRequest, "MessageRejected"
+		}
+		return 0, ""
+	})
+	stop := running(t, worker)
+	s.malformed(t, c)
+	require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("late@example.com"), "late").Code)
+	late := outbox.DeadLetterFilter{StoredAfter: time.Now(), Type: "ORDER_CREATED", ErrorContains: "confirm order"}
+	require.Eventually(t, func() bool {
+		n, err := s.letters.RequestRedrive(t.Context(), late)
+		return err == nil && n == 1
+	}, time.Minute, 100*time.Millisecond)
+	require.Eventually(t, func() bool {
+		n, err := s.letters.PendingRedrives(t.Context())
+		return err == nil && n == 0
+	}, time.Minute, 100*time.Millisecond)
+	stop()
+
+	// The next worker clears away what the first one has left.
+	worker, err = outbox.NewWorker(kinesis.NewFromConfig(sdk), c.EventsStream, consumer, leases, outbox.WithLeaseDuration(2*time.Second))
+	require.NoError(t, err)
+	stop = running(t, worker)
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(s.seen["worker"].Used(), func(g deployment.Grant) bool {
+			return g.Action == "dynamodb:DeleteItem" && strings.HasSuffix(g.Resource, "/"+c.LeasesTable)
+		})
+	}, time.Minute, 100*time.Millisecond)
+	stop()
+}
+
+// running runs a worker until stop is called, which must go well.
+func running(t *testing.T, worker *outbox.Worker) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(t, <-ended)
+	}
+}

@@ -1,0 +1,123 @@
+locals {
+  alarm_actions = var.alarm_topic == "" ? [] : [var.alarm_topic]
+
+  # The metrics of the destination have a dimension DelegatedOperation, whose value is not documented; so these ask for the table's,
+  # whatever the other dimension is.
+  queries = {
+    failed-to-replicate = {
+      description = "DynamoDB gave change records up: events that no consumer gets. Replay them from the events table."
+      select      = "SUM(FailedToReplicateRecordCount)"
+      threshold   = 0
+      periods     = 1
+    }
+    unreplicated = {
+      description = "Changes of the events table wait for more than five minutes for the stream."
+      select      = "MAX(AgeOfOldestUnreplicatedRecord)"
+      threshold   = 300000
+      periods     = 1
+    }
+    throttled-puts = {
+      description = "The stream throttles DynamoDB for fifteen minutes. It needs more shards."
+      select      = "SUM(ThrottledPutRecordCount)"
+      threshold   = 0
+      periods     = 3
+    }
+  }
+
+  alarms = {
+    iterator-age = {
+      description = "The consumer is more than an hour behind."
+      namespace   = "AWS/Lambda"
+      metric      = "IteratorAge"
+      dimensions  = { FunctionName = aws_lambda_function.consumer.function_name }
+      statistic   = "Maximum"
+      threshold   = 3600000
+      period      = 300
+      periods     = 1
+    }
+    stream-age = { # also while Lambda does not read at all
+      description = "Whoever reads the stream is more than an hour behind."
+      namespace   = "AWS/Kinesis"
+      metric      = "GetRecords.IteratorAgeMilliseconds"
+      dimensions  = { StreamName = aws_kinesis_stream.events.name }
+      statistic   = "Maximum"
+      threshold   = 3600000
+      period      = 300
+      periods     = 1
+    }
+    consumer-errors = {
+      description = "Invocations of the consumer fail: it cannot start, is killed, or runs out of time. What it reports itself is no error."
+      namespace   = "AWS/Lambda"
+      metric      = "Errors"
+      dimensions  = { FunctionName = aws_lambda_function.consumer.function_name }
+      statistic   = "Sum"
+      threshold   = 0
+      period      = 300
+      periods     = 3
+    }
+    redrive-errors = {
+      description = "The redrive of dead letters fails."
+      namespace   = "AWS/Lambda"
+      metric      = "Errors"
+      dimensions  = { FunctionName = aws_lambda_function.redrive.function_name }
+      statistic   = "Sum"
+      threshold   = 0
+      period      = 300
+      periods     = 3
+    }
+    dead-letters = {
+      description = "An event could not be handled. See \"outbox dead list\"; cure the cause, and redrive."
+      namespace   = "Orders"
+      metric      = "DeadLetters"
+      dimensions  = { Consumer = "confirmations" }
+      statistic   = "Sum"
+      threshold   = 0
+      period      = 60
+      periods     = 1
+    }
+    failures = {
+      description = "Lambda gave records up. The messages name them; replay them from the events table."
+      namespace   = "AWS/SQS"
+      metric      = "ApproximateNumberOfMessagesVisible"
+      dimensions  = { QueueName = aws_sqs_queue.failures.name }
+      statistic   = "Maximum"
+      threshold   = 0
+      period      = 60
+      periods     = 1
+    }
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "queries" {
+  for_each            = local.queries
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = each.value.description
+  alarm_actions       = local.alarm_actions
+  treat_missing_data  = "notBreaching"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.threshold
+  evaluation_periods  = each.value.periods
+
+  metric_query {
+    id          = "q"
+    expression  = "SELECT ${each.value.select} FROM \"AWS/DynamoDB\" WHERE TableName = '${aws_dynamodb_table.events.name}'"
+    period      = 300
+    return_data = true
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "metrics" {
+  for_each            = local.alarms
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = each.value.description
+  alarm_actions       = local.alarm_actions
+  treat_missing_data  = "notBreaching"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.threshold
+  evaluation_periods  = each.value.periods
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = each.value.dimensions
+  statistic           = each.value.statistic
+  period              = each.value.period
+}
