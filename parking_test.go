@@ -83,6 +83,9 @@ func TestWhatIsSkippedIsNotParked(t *testing.T) {
 		require.NoError(t, consumer.Process(t.Context(), other, unknown), name)
 		require.Equal(t, c.want, o.ids(t), name)
 		if len(c.want) > 1 {
+			l, err := o.letters.Get(t.Context(), "p#unknown")
+			require.NoError(t, err)
+			require.True(t, l.Parked, "it waits, and is no failure yet")
 			require.NoError(t, o.letters.Discard(t.Context(), "p#unknown"))
 		}
 	}
