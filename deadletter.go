@@ -81,6 +81,9 @@ type DeadLetter struct {
 	Attempts int
 	// Parked says that no handler was called for the event, because an earlier one of its aggregate was a dead letter.
 	Parked bool
+	// Again says, to the DeadLettered hook only, that the event was a dead letter already: it was delivered again, and the letter is as
+	// it was.
+	Again bool
 	// StoredAt is when it became a dead letter.
 	StoredAt time.Time
 	// TriedAt is when a redrive last failed; zero if none did.

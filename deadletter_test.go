@@ -324,7 +324,7 @@ func TestDeadLettersAreTold(t *testing.T) {
 	require.Equal(t, []string{"p#poisonfalse", "p#p1true"}, told)
 }
 
-// What is delivered again is not told again, but a letter whose answer was lost is.
+// What is delivered again is told as such; a letter whose answer was lost is new.
 func TestADeadLetterIsToldOnce(t *testing.T) {
 	for name, aggregate := range map[string]string{"with an aggregate": "p", "without": ""} {
 		t.Run(name, func(t *testing.T) {
@@ -335,13 +335,15 @@ func TestADeadLetterIsToldOnce(t *testing.T) {
 			told := map[string]int{}
 			for range 3 {
 				c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithConsumerHooks(outbox.ConsumerHooks{
-					DeadLettered: func(_ context.Context, l outbox.DeadLetter) { told[l.ID]++ },
+					DeadLettered: func(_ context.Context, l outbox.DeadLetter) { told[fmt.Sprint(l.ID, l.Again)]++ },
 				}))
 				outbox.HandleType(c, "T", o.handle)
 				require.NoError(t, c.Process(t.Context(), rec("poison", aggregate), rec("poison1", aggregate)))
 				time.Sleep(2 * time.Millisecond) // another delivery is at another time
 			}
-			require.Equal(t, map[string]int{aggregate + "#poison": 1, aggregate + "#poison1": 1}, told)
+			require.Equal(t, map[string]int{
+				aggregate + "#poisonfalse": 1, aggregate + "#poison1false": 1, aggregate + "#poisontrue": 2, aggregate + "#poison1true": 2,
+			}, told)
 		})
 	}
 }
@@ -463,14 +465,28 @@ func rowsOf(t *testing.T, o *office, table string) []string {
 // An outage of the inbox, or of the tables of the effects, is no attempt at the events: they are not dead letters when it ends.
 func TestAnOutageOfTheInboxMakesNoDeadLetters(t *testing.T) { bubble(t, anOutageOfTheInbox) }
 
+// commitsFail is a Writer's client whose transactions fail for a while.
+type commitsFail struct {
+	*dynamodb.Client
+	err error
+}
+
+func (c *commitsFail) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	return c.Client.TransactWriteItems(ctx, in, opts...)
+}
+
 func anOutageOfTheInbox(t *testing.T) {
 	o := newOffice(t)
 	defer o.Close()
 	o.CreateTable(t, "events", "eventId")
+	commits := &commitsFail{Client: o.DynamoDB}
 	inbox, err := outbox.NewInbox(o.DynamoDB, "inbox", "mails")
 	require.NoError(t, err)
 	require.NoError(t, inbox.Create(t.Context()))
-	writer, err := outbox.NewWriter(o.DynamoDB, "events")
+	writer, err := outbox.NewWriter(commits, "events")
 	require.NoError(t, err)
 	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithInbox(inbox))
 	outbox.HandleType(c, "T", o.handle)
@@ -485,13 +501,20 @@ func anOutageOfTheInbox(t *testing.T) {
 		}
 		return outbox.Effects{}, nil
 	})
-	for _, down := range []outboxtest.FaultKind{outboxtest.ServerError, outboxtest.Throttle} {
-		for eventType, operation := range map[string]string{"T": "PutItem", "U": "PutItem", "V": "TransactWriteItems", "W": "GetItem"} {
+	for down, err := range map[outboxtest.FaultKind]error{
+		outboxtest.ServerError: errors.New("connection reset by peer"), outboxtest.Throttle: canceled(reason("ThrottlingError"), reason("None")),
+	} {
+		for eventType, operation := range map[string]string{"T": "PutItem", "U": "PutItem", "V": "", "W": "GetItem"} {
 			r := rec(eventType+string(down), "a")
 			r.Type = eventType
 			failing = true
-			require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: down, Service: "DynamoDB", Operation: operation, Probability: 1}))
+			if operation == "" {
+				commits.err = err
+			} else {
+				require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: down, Service: "DynamoDB", Operation: operation, Probability: 1}))
+			}
 			require.Error(t, c.Process(t.Context(), r))
+			commits.err = nil
 			o.StopFaults()
 			require.Empty(t, o.ids(t), "%s %s", eventType, down)
 			failing = false

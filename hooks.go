@@ -78,9 +78,15 @@ func (c *Consumer) recoverHook(ctx context.Context, hook string, r *Record) {
 	}
 }
 
-func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter) {
+// deadLettered tells of a letter, or of an event that was one before.
+func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter, stored deadletter.Stored) {
+	if stored == deadletter.Before {
+		c.logger.InfoContext(ctx, "outbox: delivered again, and a dead letter already", "deadLetter", l.ID, "event", l.Event.ID, "type", l.Event.Type,
+			"aggregate", l.Event.AggregateID)
+	}
 	if hook := c.hooks.DeadLettered; hook != nil {
 		letter := deadLetter(l)
+		letter.Again = stored == deadletter.Before
 		defer c.recoverHook(ctx, "DeadLettered", &letter.Record)
 		hook(ctx, letter)
 	}

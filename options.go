@@ -369,8 +369,8 @@ type ConsumerHooks struct {
 	// Skipped is called for a record that is left out: reason matches ErrNotEvent (r is then empty but for where it came
 	// from) or says that its type has no handler.
 	Skipped func(ctx context.Context, r Record, reason error)
-	// DeadLettered is called after an event was stored as a dead letter (WithDeadLetters), parked ones included: once for each, and not
-	// for one whose process ends in between. What counts is the table.
+	// DeadLettered is called after an event was stored as a dead letter (WithDeadLetters), parked ones included. For one that was a dead
+	// letter before it is called with Again set; a process that ends between storing and calling leaves only that.
 	DeadLettered func(ctx context.Context, l DeadLetter)
 }
 

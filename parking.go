@@ -131,12 +131,10 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 		return false
 	}
 	d.err, d.finished = nil, true
-	if stored == deadletter.Before {
-		c.storedBefore(ctx, &l)
-		return true
+	if stored == deadletter.Added {
+		c.logger.WarnContext(ctx, "outbox: event parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID)
 	}
-	c.logger.WarnContext(ctx, "outbox: event parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID)
-	c.deadLettered(ctx, &l)
+	c.deadLettered(ctx, &l, stored)
 	return true
 }
 
@@ -208,20 +206,12 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 	if r.AggregateID != "" && !c.dead.pass {
 		c.dead.parked.Add(r.AggregateID)
 	}
-	if stored == deadletter.Before {
-		c.storedBefore(ctx, &l)
-		return nil
+	if stored == deadletter.Added {
+		c.logger.ErrorContext(ctx, "outbox: dead letter", "deadLetter", l.ID, "event", r.ID, "type", r.Type, "aggregate", r.AggregateID,
+			"shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "attempts", l.Attempts, "error", d.doomed.err)
 	}
-	c.logger.ErrorContext(ctx, "outbox: dead letter", "deadLetter", l.ID, "event", r.ID, "type", r.Type, "aggregate", r.AggregateID,
-		"shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "attempts", l.Attempts, "error", d.doomed.err)
-	c.deadLettered(ctx, &l)
+	c.deadLettered(ctx, &l, stored)
 	return nil
-}
-
-// storedBefore tells of a delivery of an event that is a dead letter already.
-func (c *Consumer) storedBefore(ctx context.Context, l *deadletter.Letter) {
-	c.logger.InfoContext(ctx, "outbox: delivered again, and a dead letter already", "deadLetter", l.ID, "event", l.Event.ID, "type", l.Event.Type,
-		"aggregate", l.Event.AggregateID)
 }
 
 // refreshParked brings what is known of parked aggregates up to date, unless it is younger than maxAge. asked is false if the deliveries have

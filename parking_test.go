@@ -22,6 +22,34 @@ func TestTenAttemptsAreTheDefault(t *testing.T) {
 	require.Empty(t, o.ids(t))
 	require.NoError(t, c.Process(t.Context(), rec("poison", "p")))
 	require.Equal(t, 10, o.list(t, outbox.DeadLetterFilter{})[0].Attempts)
+	require.Len(t, rowsOf(t, o, "letters"), 2, "the letter and its aggregate, and no count of attempts")
+}
+
+// reads counts what is asked about parked aggregates.
+type reads struct {
+	*dynamodb.Client
+	n int
+}
+
+func (r *reads) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	r.n++
+	return r.Client.Query(ctx, in, opts...)
+}
+
+// Who need not know what is parked does not ask.
+func TestParkedAggregatesAreAskedForOnlyWhereTheyMatter(t *testing.T) {
+	o := newOffice(t)
+	for _, c := range []struct {
+		aggregate string
+		opts      []outbox.DeadLetterOption
+		reads     int
+	}{
+		{"a", nil, 1}, {"", nil, 0}, {"a", []outbox.DeadLetterOption{outbox.LetLaterEventsPass()}, 0},
+	} {
+		client := &reads{Client: o.DynamoDB}
+		require.NoError(t, o.consumerOf(t, o.table(t, client), c.opts...).Process(t.Context(), rec("1", c.aggregate), rec("2", c.aggregate)))
+		require.Equal(t, c.reads, client.n)
+	}
 }
 
 // A record that cannot be decoded is not acknowledged before it is stored.
@@ -55,6 +83,9 @@ func TestWhatIsSkippedIsNotParked(t *testing.T) {
 		require.NoError(t, consumer.Process(t.Context(), other, unknown), name)
 		require.Equal(t, c.want, o.ids(t), name)
 		if len(c.want) > 1 {
+			l, err := o.letters.Get(t.Context(), "p#unknown")
+			require.NoError(t, err)
+			require.True(t, l.Parked, "it waits, and is no failure yet")
 			require.NoError(t, o.letters.Discard(t.Context(), "p#unknown"))
 		}
 	}

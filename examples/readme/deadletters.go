@@ -41,7 +41,7 @@ func newBilling(letters *outbox.DeadLetterTable, inbox *outbox.Inbox, writer *ou
 		outbox.WithDeadLetters(letters),
 		outbox.WithConsumerHooks(outbox.ConsumerHooks{
 			DeadLettered: func(ctx context.Context, l outbox.DeadLetter) {
-				if !l.Parked { // those that wait behind it tell nothing new
+				if !l.Parked && !l.Again { // what waits behind it, or comes again, tells nothing new
 					deadLetters.Add(l.Record.Type)
 				}
 			},

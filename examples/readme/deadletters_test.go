@@ -61,7 +61,11 @@ func TestACaptureInTwoSteps(t *testing.T) {
 	provider.noCards = false
 	result, err := redriveNow(t.Context(), letters, billing)
 	require.NoError(t, err)
-	require.Equal(t, outbox.RedriveResult{Redriven: 1}, result)
+	require.Zero(t, result.Failed)
+	require.Positive(t, result.Redriven, "and perhaps the order's second delivery, which was parked behind the capture")
+	for l, err := range letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+		t.Fatalf("a letter is left: %v, %v", l.ID, err)
+	}
 	key := provider.asked[0]
 	require.Equal(t, map[string]int64{key: 450}, provider.taken)
 	for _, again := range provider.asked {

@@ -229,6 +229,10 @@ func TestJudge(t *testing.T) {
 	require.NoError(t, inbox.Judge(inbox.Item{"type": str("T"), "aggregateId": str("a")}, event, now), "neither marked nor claimed")
 	other := (*inbox.OtherEventError)(nil)
 	require.ErrorAs(t, inbox.Judge(inbox.Item{"handledAt": num("1")}, event, now), &other)
+	claim := inbox.Item{"type": str("T"), "aggregateId": str("a"), "claimedUntil": num(fmt.Sprint(now.UnixMilli()))}
+	claimed := (*inbox.ClaimedError)(nil)
+	require.ErrorAs(t, inbox.Judge(claim, event, now.Truncate(time.Millisecond).Add(900*time.Microsecond)), &claimed, "in its last millisecond")
+	require.NoError(t, inbox.Judge(claim, event, now.Add(time.Millisecond)))
 	require.Error(t, inbox.Blocked(nil, event, now))
 	require.ErrorIs(t, inbox.Blocked(mark, event, now), inbox.ErrHandled)
 }

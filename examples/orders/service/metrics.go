@@ -53,6 +53,9 @@ type metricName struct {
 
 // count is a DeadLettered hook.
 func (m *deadLetterMetric) count(ctx context.Context, l outbox.DeadLetter) {
+	if l.Again {
+		return // counted when it was stored
+	}
 	line, err := json.Marshal(metricLine{
 		AWS: metricMeta{Timestamp: time.Now().UnixMilli(), Metrics: []metricDirective{{
 			Namespace: MetricNamespace, Dimensions: [][]string{{ConsumerDimension}},
