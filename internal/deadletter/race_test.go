@@ -1,0 +1,93 @@
+package deadletter_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/owntable"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// before does something before each BatchGetItem.
+type before struct {
+	*dynamodb.Client
+	do func()
+}
+
+func (b *before) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+	b.do()
+	return b.Client.BatchGetItem(ctx, in, opts...)
+}
+
+// A letter that is removed while its lane is read is not there, and its failure is not kept.
+func TestLettersThatAreRemovedMeanwhile(t *testing.T) {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	client := &before{Client: a.DynamoDB}
+	s, err := deadletter.New(client, "letters", "c")
+	require.NoError(t, err)
+	var letters []deadletter.Letter
+	for _, n := range []string{"1", "2", "3"} {
+		l := deadletter.Letter{Event: deadletter.Event{ID: n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
+		put(t, s, &l)
+		letters = append(letters, l)
+	}
+	client.do = func() {
+		_, err := s.Remove(t.Context(), &letters[1])
+		require.NoError(t, err)
+	}
+	var got []string
+	for l, err := range s.Letters(t.Context(), "a") {
+		require.NoError(t, err)
+		got = append(got, l.ID)
+	}
+	require.Equal(t, []string{"a#1", "a#3"}, got)
+	require.NoError(t, s.Tried(t.Context(), &letters[1], "again"))
+	_, err = s.Get(t.Context(), letters[1].ID)
+	require.ErrorIs(t, err, deadletter.ErrMissing)
+}
+
+// A transaction that meets others is made again, one that is throttled is not.
+func TestTransactionsThatMeetOthersAreRepeated(t *testing.T) {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	s, err := deadletter.New(a.DynamoDB, "letters", "c")
+	require.NoError(t, err)
+	letter := func(id string) *deadletter.Letter {
+		return &deadletter.Letter{Event: deadletter.Event{ID: id, AggregateID: "a"}, StoredAt: time.Now()}
+	}
+	require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: outboxtest.TransactionConflict, Service: "DynamoDB", Operation: "TransactWriteItems", Calls: []int{1, 2, 3}}))
+	stored, err := s.Put(t.Context(), letter("1"))
+	require.NoError(t, err)
+	require.Equal(t, deadletter.Added, stored)
+	require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: outboxtest.Throttle, Service: "DynamoDB", Operation: "TransactWriteItems", Calls: []int{1}}))
+	_, err = s.Put(t.Context(), letter("2"))
+	require.ErrorContains(t, err, "ThrottlingError")
+}
+
+// As many requests as are wanted, and they expire.
+func TestRequestsAreBoundedAndExpire(t *testing.T) {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	s, err := deadletter.New(a.DynamoDB, "letters", "c")
+	require.NoError(t, err)
+	for _, id := range []string{"a#", "b#", "c#"} {
+		require.NoError(t, s.Ask(t.Context(), id))
+	}
+	for limit, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3} {
+		requests, err := s.Requests(t.Context(), limit)
+		require.NoError(t, err)
+		require.Len(t, requests, want)
+	}
+	table := "letters"
+	rows, err := a.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table})
+	require.NoError(t, err)
+	for _, row := range rows.Items {
+		require.Contains(t, row, "expiresAt")
+	}
+}
