@@ -168,3 +168,34 @@ func TestAReaderThatStartsAgainNeverMovesTheCheckpointBack(t *testing.T) {
 		require.Equal(t, []string{TrimHorizon, "8"}, starts)
 	})
 }
+
+// doubled is a table at which a copy of each release arrives half a second before it.
+type doubled struct{ Store }
+
+func (d *doubled) Release(ctx context.Context, key Key, to string) error {
+	if err := d.Store.Release(ctx, key, ""); err != nil {
+		return err
+	}
+	time.Sleep(500 * time.Millisecond)
+	return d.Store.Release(ctx, key, to)
+}
+
+// A release that is refused because a copy of it came first, and somebody has claimed the lease since, is no loss.
+func TestAReleaseThatComesTwiceIsARelease(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, f *fleet) {
+		var told []string
+		a := f.start(func(c *Config) {
+			c.Store, c.Beat, c.Duration = &doubled{&f.table}, 4*time.Second, 16*time.Second
+			c.Hooks.Released = func(string, int64, string) { told = append(told, "released") }
+			c.Hooks.Lost = func(string, int64, error) { told = append(told, "lost") }
+		})
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		f.start(func(c *Config) { c.Tick = 100 * time.Millisecond })
+		time.Sleep(time.Second)
+		a.cancel()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []string{"released"}, told)
+	})
+}

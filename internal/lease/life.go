@@ -320,14 +320,13 @@ func (l *life) leave(alive context.Context, h *Held) {
 	for n := 1; lost == nil; n++ {
 		err := l.call(alive, "Release", func(ctx context.Context) error { return l.cfg.Store.Release(ctx, h.key(), to) })
 		switch {
-		// Refused after an attempt without an answer: that one was it, and somebody has claimed the lease since.
-		case err == nil, n > 1 && errors.Is(err, ErrRefused):
+		// Refused: an attempt without an answer was it, or a copy of this one that the network made, and somebody has claimed the lease since.
+		// If the worker is taken for dead, it will hear of that; this lease was finished with and its checkpoint stored.
+		case err == nil, errors.Is(err, ErrRefused):
 			if l.cfg.Hooks.Released != nil {
 				l.cfg.Hooks.Released(h.shard.ID, h.fence, to)
 			}
 			return
-		case errors.Is(err, ErrRefused):
-			lost = ErrLost
 		case !sleep(alive, l.cfg.retry().Delay(n)):
 			lost = context.Cause(alive)
 		}
