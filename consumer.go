@@ -228,6 +228,9 @@ func (c *Consumer) add(eventType string, h Handler) {
 	}
 	c.register.Lock()
 	defer c.register.Unlock()
+	if c.handlers.Load() == nil {
+		panic("outbox: a Consumer is made by NewConsumer")
+	}
 	handlers := maps.Clone(*c.handlers.Load())
 	if _, twice := handlers[eventType]; twice {
 		panic(fmt.Sprintf("outbox: a handler for %q is already registered", eventType))
@@ -242,11 +245,21 @@ func (c *Consumer) add(eventType string, h Handler) {
 // finished, unless FailUnknownTypes is set.
 //
 // The error is a *ProcessError that says which records are unfinished; everything else is finished. Deliver the unfinished
-// ones again, in their order.
+// ones again, in their order. If a record has no ID or no Type, which no decoded one lacks, nothing is handled, and the error matches
+// ErrInvalidEvent.
 func (c *Consumer) Process(ctx context.Context, records ...Record) error {
 	b := c.newBatch(ctx, len(records), false)
+	var invalid []*HandlerError
 	for i := range records {
 		b.deliveries[i].record = records[i]
+		if records[i].ID == "" || records[i].Type == "" {
+			invalid = append(invalid, &HandlerError{Index: i, Record: records[i], Err: fmt.Errorf("%w: a Record needs an ID and a Type", ErrInvalidEvent)})
+		}
+	}
+	if len(invalid) > 0 {
+		e := b.result(nil)
+		e.Failures = invalid
+		return e
 	}
 	stopped := b.run()
 	if stopped == nil {

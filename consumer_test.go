@@ -446,3 +446,28 @@ func TestFailuresAreLoggedWithoutPayload(t *testing.T) {
 	require.NotContains(t, log.String(), "4111")
 	require.NotContains(t, log.String(), "hidden")
 }
+
+// A Record that somebody built by hand and forgot an ID or a Type in would be skipped, or handled without what idempotency needs.
+func TestRecordsWithoutIDOrTypeAreRefused(t *testing.T) {
+	c, calls := newConsumer(t), 0
+	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { calls++; return nil })
+	err := c.Process(t.Context(), rec("1", "a"), outbox.Record{Type: "T"}, outbox.Record{ID: "3"})
+	require.ErrorIs(t, err, outbox.ErrInvalidEvent)
+	var failed *outbox.ProcessError
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, []int{0, 1, 2}, failed.Unfinished)
+	require.Len(t, failed.Failures, 2)
+	require.Equal(t, 1, failed.Failures[0].Index)
+	require.ErrorContains(t, err, "record 2 (event \"3\"")
+	require.Zero(t, calls)
+}
+
+func TestWhatNoConstructorMadeSaysSo(t *testing.T) {
+	require.PanicsWithValue(t, "outbox: a Consumer is made by NewConsumer", func() {
+		outbox.HandleType(&outbox.Consumer{}, "T", func(context.Context, outbox.Event[struct{}]) error { return nil })
+	})
+	var w outbox.Writer
+	err := w.Put(t.Context(), "orders", order{"1"}, event("1"))
+	require.ErrorIs(t, err, outbox.ErrInvalidWrite)
+	require.ErrorContains(t, err, "a Writer is made by NewWriter")
+}

@@ -328,7 +328,7 @@ func checkEvent(r *Record) error {
 	case r.ID == "":
 		return errors.New("it has no id: use NewEvent, or set ID")
 	case r.Type == "":
-		return errors.New("it has no type: use NewEvent, set Type, or give its data a method EventType")
+		return errors.New("it has no type: use NewEvent with data that is not nil, set Type, or give its data a method EventType")
 	case len(r.ID) > 2048:
 		return fmt.Errorf("its id has %d bytes: a DynamoDB key has at most 2048", len(r.ID))
 	case !utf8.ValidString(r.ID):

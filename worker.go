@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/smithy-go"
 
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
@@ -242,7 +245,11 @@ func (w *Worker) leaseHooks() lease.Hooks {
 			}
 		},
 		Trouble: func(op string, err error) {
-			logger.Warn("outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)
+			level := slog.LevelWarn
+			if api := smithy.APIError(nil); errors.As(err, &api) && slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException"}, api.ErrorCode()) {
+				level = slog.LevelError // nothing but somebody's hand changes that
+			}
+			logger.Log(context.Background(), level, "outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)
 		},
 	}
 }

@@ -1,9 +1,11 @@
 package outbox_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -205,5 +207,21 @@ func TestWhatAHandlerKeepsOutlivesTheAnswer(t *testing.T) {
 			require.Falsef(t, seen[place], "two records are at %s", place)
 			seen[place] = true
 		}
+	})
+}
+
+// A stream that does not exist, or may not be read, is nothing that heals by itself: it is logged as an error, and asked for again.
+func TestAMissingStreamIsLoggedAsAnError(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		var log bytes.Buffer
+		c := newConsumer(t, outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		w, err := outbox.NewWorker(f.Kinesis, "evnets", c, f.leases)
+		require.NoError(t, err)
+		r := run(t, w)
+		time.Sleep(10 * time.Second)
+		require.NoError(t, r.stop())
+		require.Regexp(t, `level=ERROR msg="outbox: leases: a call is repeated" stream=evnets operation=\S+ error=.*ResourceNotFoundException`, log.String())
 	})
 }

@@ -111,6 +111,9 @@ func (w *Writer) tell(ctx context.Context, info WriteInfo, err error) error {
 
 // transact commits writes and events, and with them a mark, if there is one.
 func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, m *mark, info *WriteInfo) error {
+	if w.client == nil {
+		return refuse(ErrInvalidWrite, OperationError{Message: "a Writer is made by NewWriter"})
+	}
 	if len(events) == 0 && m == nil {
 		return refuse(ErrInvalidEvent, OperationError{Index: len(writes), Message: "no event: a write without one needs no outbox"})
 	}

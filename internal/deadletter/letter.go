@@ -57,6 +57,7 @@ type Letter struct {
 	Parked   bool // it was stored behind others without having been handled
 	StoredAt time.Time
 	TriedAt  time.Time // the last redrive that failed
+	token    string    // of the Put that stored it
 	// Incomplete says that payload, headers and Raw are lost: a late copy of a request has brought the letter back after it was removed with
 	// its parts.
 	Incomplete bool
@@ -175,7 +176,7 @@ func (l *Letter) row(group string) (rows.Item, [][]byte, error) {
 	e := &l.Event
 	row := rows.Item{
 		"group": rows.S(group), "id": rows.S(l.ID), "order": rows.S(l.order), "error": rows.S(l.Error),
-		"attempts": rows.N(int64(l.Attempts)), "storedAt": rows.Millis(l.StoredAt),
+		"attempts": rows.N(int64(l.Attempts)), "storedAt": rows.Millis(l.StoredAt), "token": rows.S(l.token),
 	}
 	for name, value := range map[string]string{
 		"eventId": e.ID, "type": e.Type, "aggregateId": e.AggregateID, "contentType": e.ContentType, "table": e.Table,
@@ -237,7 +238,7 @@ func read(row rows.Item) Letter {
 	l := Letter{
 		ID: rows.Text(row, "id"), Error: rows.Text(row, "error"), Attempts: int(rows.Int(row, "attempts")), Parked: rows.Flag(row, "parked"),
 		StoredAt: rows.Time(row, "storedAt"), TriedAt: rows.Time(row, "triedAt"),
-		order: rows.Text(row, "order"), parts: int(rows.Int(row, "parts")),
+		order: rows.Text(row, "order"), parts: int(rows.Int(row, "parts")), token: rows.Text(row, "token"),
 		Event: Event{
 			ID: rows.Text(row, "eventId"), Type: rows.Text(row, "type"), AggregateID: rows.Text(row, "aggregateId"),
 			Sequence: rows.Int(row, "sequence"), Time: rows.Time(row, "timestamp"), Headers: rows.ReadHeaders(row, "headers"),

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"iter"
@@ -89,7 +90,7 @@ func (s *Store) PutBehind(ctx context.Context, l *Letter) (Stored, error) { retu
 
 func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error) {
 	l.ID, l.Error = l.id(), cut(l.Error)
-	l.order = s.orderOf(l)
+	l.order, l.token = s.orderOf(l), rand.Text()
 	row, parts, err := l.row(s.letters())
 	if err != nil {
 		return Refused, s.failed("store "+l.ID, err)
@@ -132,7 +133,7 @@ func (s *Store) there(ctx context.Context, l *Letter) (Stored, error) {
 	other := l.id() + "~" + hash(l.Event.Type + "\x00" + l.Event.Table)[:16]
 	same := a.Type == b.Type && (a.Table == b.Table || a.Table == "" || b.Table == "") // some deliveries do not name the table
 	switch {
-	case (same || l.ID == other) && have.StoredAt.Equal(l.StoredAt.Truncate(time.Millisecond)):
+	case have.token == l.token:
 		return Added, nil
 	case same || l.ID == other:
 		return Before, nil

@@ -421,3 +421,15 @@ func TestAClaimIsMadeAndGivenBackTwice(t *testing.T) {
 	require.True(t, closed)
 	require.NoError(t, claim.Release(t.Context()))
 }
+
+// A duplicate of a delivery, in the same millisecond, is not the letter's own request that lost its answer.
+func TestADuplicateAtTheSameTimeIsOneBefore(t *testing.T) {
+	s, at := newStore(t), time.Now()
+	for _, event := range []deadletter.Event{{ID: "1", AggregateID: "a"}, {ID: "1"}} {
+		for i, want := range []deadletter.Stored{deadletter.Added, deadletter.Before} {
+			stored, err := s.Put(t.Context(), &deadletter.Letter{Event: event, StoredAt: at})
+			require.NoError(t, err)
+			require.Equal(t, want, stored, "time %d", i+1)
+		}
+	}
+}
