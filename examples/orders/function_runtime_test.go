@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -66,18 +67,47 @@ type builds struct{ directory string }
 // functionsVariable names a directory with the functions as they will be deployed. The Makefile sets it.
 const functionsVariable = "ORDERS_FUNCTIONS"
 
-// buildFunctions builds the functions, unless there are some to test.
+// built is where the functions are that the tests of this run have built. TestMain removes it.
+var built struct {
+	mu        sync.Mutex
+	directory string
+	done      map[string]bool
+}
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if built.directory != "" {
+		if err := os.RemoveAll(built.directory); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			status = 1
+		}
+	}
+	os.Exit(status)
+}
+
+// buildFunctions builds the functions, each once, unless there are some to test.
 func buildFunctions(t *testing.T, programs ...string) builds {
 	if directory := os.Getenv(functionsVariable); directory != "" {
 		return builds{directory}
 	}
-	b := builds{t.TempDir()}
+	built.mu.Lock()
+	defer built.mu.Unlock()
+	if built.directory == "" {
+		directory, err := os.MkdirTemp("", "orders-functions-")
+		require.NoError(t, err)
+		built.directory, built.done = directory, map[string]bool{}
+	}
 	for _, program := range programs {
-		build := exec.CommandContext(t.Context(), "go", "build", "-tags", "lambda.norpc", "-o", filepath.Join(b.directory, program, "bootstrap"), "./cmd/"+program)
+		if built.done[program] {
+			continue
+		}
+		build := exec.CommandContext(t.Context(), "go", "build", "-tags", "lambda.norpc", "-ldflags", "-s -w",
+			"-o", filepath.Join(built.directory, program, "bootstrap"), "./cmd/"+program)
 		out, err := build.CombinedOutput()
 		require.NoError(t, err, string(out))
+		built.done[program] = true
 	}
-	return b
+	return builds{built.directory}
 }
 
 // function is a process of a function.

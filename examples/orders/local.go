@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -45,6 +46,14 @@ func runLocal(ctx context.Context, set settings, mails *mailbox, out io.Writer) 
 		return err
 	}
 	defer context.AfterFunc(ctx, shown.Close)()
-	url := "http://" + listener.Addr().String()
-	return present(ctx, aws.where, listener, handler, true, out, "\n  "+url+"/ in a browser shows what becomes of each order")
+	text := fmt.Sprintf(`  http://%[1]s/ in a browser shows what becomes of each order
+
+%[2]s
+What the page's buttons do:
+
+  curl -X POST http://%[1]s/events/ORDER_CREATED%%23ORDERID/again     # the order's change record, once more
+  curl -X POST http://%[1]s/poison      # an order whose mail is refused: a dead letter
+  curl -X POST http://%[1]s/redrive     # the mail provider is repaired, and dead letters are handled
+`, listener.Addr(), curls(listener, true))
+	return present(ctx, aws.where, listener, handler, text, out)
 }

@@ -2,12 +2,11 @@
 // order and the event that announces it are committed together; the mail follows from the event.
 //
 // Without arguments it needs nothing but Go: it starts an AWS of its own in this process, and serves a page that shows what becomes
-// of each order. With -aws it uses the AWS that the
-// SDK's configuration names (credentials, region, AWS_ENDPOINT_URL), and -role api and -role worker make processes of their
-// own of its two halves: any number of workers share the stream through a lease table. The command localaws serves an AWS to
-// all of them.
+// of each order. With -aws it uses the AWS that the SDK's configuration names (credentials, region, AWS_ENDPOINT_URL), has no page,
+// and -role api and -role worker make processes of their own of its two halves: any number of workers share the stream through a
+// lease table. The command localaws serves an AWS to all of them.
 //
-// What runs on AWS is not this program but those in cmd, which are made of the same package service. README.md says how.
+// What is deployed to AWS is not this program but those in cmd, which are made of the same package service. DEPLOY.md says how.
 package main
 
 import (
@@ -148,24 +147,32 @@ func serveAPI(ctx context.Context, set settings, aws cloud, listener net.Listene
 	if err != nil {
 		return err
 	}
-	return present(ctx, aws.where, listener, handler, set.showMails, out)
+	text := "It serves POST / and GET /orders/{id}. Without -aws there is a page, too.\n\n" + curls(listener, set.showMails)
+	if !set.showMails && set.role == roleAll {
+		text += "\nWith -mails it shows what it has confirmed at /mails.\n"
+	}
+	text += fmt.Sprintf("\nWho reads the stream: outbox status --stream %s --leases %s --group %s\n", eventsStream, leasesTable, service.Group)
+	return present(ctx, aws.where, listener, handler, text, out)
 }
 
-// present says where the service is, and serves it until ctx ends.
-func present(ctx context.Context, where string, listener net.Listener, handler http.Handler, showMails bool, out io.Writer, more ...string) error {
-	url := "http://" + listener.Addr().String()
-	text := fmt.Sprintf("order service on %s, %s\n", url, where)
-	for _, line := range more {
-		text += line + "\n"
-	}
-	text += fmt.Sprintf("\n  curl -d '{\"description\":\"two coffees\"}' %s/\n", url)
-	if showMails {
-		text += fmt.Sprintf("  curl %s/mails\n", url)
-	}
-	if _, err := io.WriteString(out, text+"\nCtrl-C stops it.\n"); err != nil {
+// present says where the service is and what to try, and serves it until ctx ends.
+func present(ctx context.Context, where string, listener net.Listener, handler http.Handler, text string, out io.Writer) error {
+	if _, err := fmt.Fprintf(out, "order service on http://%s, %s\n\n%s\nCtrl-C stops it.\n", listener.Addr(), where, text); err != nil {
 		return err
 	}
 	return serve(ctx, listener, handler)
+}
+
+// curls are what to ask the API for.
+func curls(listener net.Listener, showMails bool) string {
+	text := fmt.Sprintf(`  curl -d '{"description":"two coffees"}' http://%[1]s/
+  curl -H 'Idempotency-Key: 1' -d '{"description":"tea"}' http://%[1]s/     # called again, it is the same order
+  curl http://%[1]s/orders/ORDERID
+`, listener.Addr())
+	if showMails {
+		text += fmt.Sprintf("  curl http://%s/mails\n", listener.Addr())
+	}
+	return text
 }
 
 // newAPI builds the HTTP side, with the confirmations of this process at /mails, if wanted.

@@ -164,7 +164,11 @@ func TestAFormPlacesAnOrder(t *testing.T) {
 		"description=" + strings.Repeat("x", 300<<10): "the form cannot be read",
 	} {
 		status, kind, text, _ = send(body, browser, self)
-		require.Equal(t, http.StatusBadRequest, status, problem)
+		want := http.StatusBadRequest
+		if strings.Contains(problem, "larger") {
+			want = http.StatusRequestEntityTooLarge
+		}
+		require.Equal(t, want, status, problem)
 		require.Equal(t, "text/html; charset=utf-8", kind)
 		require.Contains(t, text, problem)
 	}

@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,13 +51,43 @@ func begin(t *testing.T, args ...string) (lines *bufio.Scanner, stop func()) {
 }
 
 func urlIn(t *testing.T, lines *bufio.Scanner) string {
-	require.True(t, lines.Scan(), "%v", lines.Err())
-	url := regexp.MustCompile(`http://[0-9.:]+`).FindString(lines.Text())
-	require.NotEmpty(t, url)
+	url, _ := said(t, lines)
+	return url
+}
+
+// said is what the service says when it starts.
+func said(t *testing.T, lines *bufio.Scanner) (url, text string) {
 	for lines.Text() != "Ctrl-C stops it." {
 		require.True(t, lines.Scan(), "%v", lines.Err())
+		text += lines.Text() + "\n"
 	}
-	return url
+	url = regexp.MustCompile(`http://[0-9.:]+`).FindString(text)
+	require.NotEmpty(t, url)
+	return url, text
+}
+
+// What the service says that one can do, one can do.
+func TestTheStartSaysWhatThereIs(t *testing.T) {
+	lines, stop := begin(t, "-addr", "127.0.0.1:0")
+	url, text := said(t, lines)
+	id := place(t, url, `{"description":"x"}`)
+	_, _ = watched(t, url, "", func(s []string) bool { return slices.Contains(s, "finished") })
+	want := []int{http.StatusAccepted, http.StatusCreated, http.StatusOK}
+	commands := regexp.MustCompile(`curl -X POST (\S+)`).FindAllStringSubmatch(text, -1)
+	require.Len(t, commands, len(want))
+	for i, status := range want {
+		post(t, strings.ReplaceAll(commands[i][1], "ORDERID", id), status)
+	}
+	stop()
+
+	useLocalAWS(t)
+	lines, stop = begin(t, "-aws", "-role", "api", "-addr", "127.0.0.1:0")
+	defer stop()
+	url, text = said(t, lines)
+	require.Contains(t, text, "It serves POST / and GET /orders/{id}.")
+	get(t, url, http.StatusMethodNotAllowed, &map[string]string{})
+	require.NotContains(t, text, "/mails")
+	require.Contains(t, text, "outbox status --stream events --leases order-leases --group confirmations\n")
 }
 
 // The API places orders, and a worker beside it prints what it confirms, and whose shard it was.

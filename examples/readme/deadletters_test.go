@@ -33,16 +33,16 @@ func (l *labels) Add(more ...string) { *l = append(*l, more...) }
 
 // The payment of docs/dead-letters.md: a refused capture is a dead letter, and a redrive asks with the same key.
 func TestACaptureInTwoSteps(t *testing.T) {
-	aws := outboxtest.Start(t)
-	aws.CreateTable(t, "orders", "orderId")
-	aws.CreateTable(t, "captures", "orderId")
-	aws.CreateOutbox(t, "events", "events", 1)
-	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, "orders", "orderId")
+	cloud.CreateTable(t, "captures", "orderId")
+	cloud.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(cloud.DynamoDB, "events")
 	require.NoError(t, err)
-	letters, err := outbox.NewDeadLetterTable(aws.DynamoDB, "dead-letters", "billing")
+	letters, err := outbox.NewDeadLetterTable(cloud.DynamoDB, "dead-letters", "billing")
 	require.NoError(t, err)
 	require.NoError(t, letters.Create(t.Context()))
-	inbox, err := outbox.NewInbox(aws.DynamoDB, "inbox", "billing")
+	inbox, err := outbox.NewInbox(cloud.DynamoDB, "inbox", "billing")
 	require.NoError(t, err)
 	require.NoError(t, inbox.Create(t.Context()))
 	provider := &bank{noCards: true, taken: map[string]int64{}}
@@ -50,11 +50,11 @@ func TestACaptureInTwoSteps(t *testing.T) {
 	billing, err := newBilling(letters, inbox, writer, provider, &told)
 	require.NoError(t, err)
 	for range 2 { // everything is delivered twice
-		_, err = aws.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, billing.Invoke)
+		_, err = cloud.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, billing.Invoke)
 		require.NoError(t, err)
 	}
 	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42"}))
-	require.NoError(t, aws.Drain(t.Context()))
+	require.NoError(t, cloud.Drain(t.Context()))
 	require.Equal(t, labels{"CAPTURE_REQUESTED"}, told)
 	require.Empty(t, provider.taken)
 
@@ -71,9 +71,9 @@ func TestACaptureInTwoSteps(t *testing.T) {
 	for _, again := range provider.asked {
 		require.Equal(t, key, again)
 	}
-	require.NoError(t, handleDiscarded(t.Context(), aws.DynamoDB, billing, key))
+	require.NoError(t, handleDiscarded(t.Context(), cloud.DynamoDB, billing, key))
 	require.Len(t, provider.taken, 1)
 	asked := len(provider.asked)
-	require.NoError(t, handleDiscarded(t.Context(), aws.DynamoDB, billing, key))
+	require.NoError(t, handleDiscarded(t.Context(), cloud.DynamoDB, billing, key))
 	require.Len(t, provider.asked, asked, "the inbox knows it")
 }

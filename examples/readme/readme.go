@@ -29,11 +29,6 @@ type OrderCreated struct {
 
 func (OrderCreated) EventType() string { return "ORDER_CREATED" }
 
-type Order struct {
-	ID          string `dynamodbav:"orderId"`
-	Description string `dynamodbav:"description"`
-}
-
 func newWriter(ctx context.Context) (*outbox.Writer, error) {
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
@@ -88,6 +83,12 @@ type PaymentConfirmed struct {
 
 func (PaymentConfirmed) EventType() string { return "PAYMENT_CONFIRMED" }
 
+// Order is a row of the table orders, whose key is orderId.
+type Order struct {
+	ID          string `dynamodbav:"orderId"`
+	Description string `dynamodbav:"description"`
+}
+
 func placeOrder(ctx context.Context, writer *outbox.Writer, order Order) error {
 	event := outbox.NewEvent(order.ID, OrderCreated{OrderID: order.ID, Description: order.Description})
 	return writer.Put(ctx, "orders", order, event)
@@ -117,6 +118,25 @@ func (logMailer) Confirm(_ context.Context, key string, order OrderCreated) erro
 
 func newConsumer(mail mailer) (*outbox.Consumer, error) {
 	consumer, err := outbox.NewConsumer(outbox.WithTables("events"))
+	if err != nil {
+		return nil, err
+	}
+	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderCreated]) error {
+		return mail.Confirm(ctx, e.ID, e.Data)
+	})
+	return consumer, nil
+}
+
+// newConsumerWithInbox knows what it has handled.
+func newConsumerWithInbox(ctx context.Context, client *dynamodb.Client, mail mailer) (*outbox.Consumer, error) {
+	inbox, err := outbox.NewInbox(client, "inbox", "confirmations") // the consumer: who handles
+	if err != nil {
+		return nil, err
+	}
+	if err := inbox.Create(ctx); err != nil { // unless it exists
+		return nil, err
+	}
+	consumer, err := outbox.NewConsumer(outbox.WithTables("events"), outbox.WithInbox(inbox))
 	if err != nil {
 		return nil, err
 	}
@@ -242,4 +262,4 @@ func main() {
 	lambda.Start(consumer)
 }
 
-var _ = []any{newWriter, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker, handleAgain, warehouse} // what a service does, not this function
+var _ = []any{newWriter, newConsumerWithInbox, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker, handleAgain, warehouse} // what a service does, not this function

@@ -36,21 +36,21 @@ func (s *sentMails) Confirm(_ context.Context, _ string, order OrderCreated) err
 }
 
 func TestAnOrderIsConfirmed(t *testing.T) {
-	aws := outboxtest.Start(t) // aws.DynamoDB and aws.Kinesis are SDK clients
-	aws.CreateTable(t, "orders", "orderId")
-	aws.CreateOutbox(t, "events", "events", 1)
-	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	cloud := outboxtest.Start(t) // cloud.DynamoDB and cloud.Kinesis are SDK clients
+	cloud.CreateTable(t, "orders", "orderId")
+	cloud.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(cloud.DynamoDB, "events")
 	require.NoError(t, err)
 
 	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42", Description: "two coffees"}))
-	outboxtest.RequireEmitted(t, aws.DynamoDB, "events", func(e OrderCreated) bool { return e.OrderID == "42" })
+	outboxtest.RequireEmitted(t, cloud.DynamoDB, "events", func(e OrderCreated) bool { return e.OrderID == "42" })
 
 	mail := &sentMails{}
 	consumer, err := newConsumer(mail)
 	require.NoError(t, err)
-	_, err = aws.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, consumer.Invoke)
+	_, err = cloud.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, consumer.Invoke)
 	require.NoError(t, err)
-	require.NoError(t, aws.Drain(t.Context())) // everything has been delivered and handled
+	require.NoError(t, cloud.Drain(t.Context())) // everything has been delivered and handled
 	require.Equal(t, []string{"42"}, mail.orders)
 }
 
@@ -73,27 +73,27 @@ func (c *charges) Capture(_ context.Context, key string, _ PaymentConfirmed) err
 
 // Two functions with an inbox get every event, twice.
 func TestTheWarehouseReservesOnce(t *testing.T) {
-	aws := outboxtest.Start(t)
-	aws.CreateTable(t, "stock", "item")
-	aws.CreateTable(t, "payments", "paymentId")
-	aws.CreateTable(t, "orders", "orderId")
-	aws.CreateOutbox(t, "events", "events", 1)
-	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, "stock", "item")
+	cloud.CreateTable(t, "payments", "paymentId")
+	cloud.CreateTable(t, "orders", "orderId")
+	cloud.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(cloud.DynamoDB, "events")
 	require.NoError(t, err)
 	provider := &charges{}
 	for range 2 {
-		warehouse, err := newWarehouse(t.Context(), aws.DynamoDB, writer, provider)
+		warehouse, err := newWarehouse(t.Context(), cloud.DynamoDB, writer, provider)
 		require.NoError(t, err)
-		_, err = aws.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, warehouse.Invoke)
+		_, err = cloud.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, warehouse.Invoke)
 		require.NoError(t, err)
 	}
 	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42"}))
 	require.Equal(t, 200, confirmPayment(t.Context(), writer, Payment{ID: "p", OrderID: "42"}))
-	require.NoError(t, aws.Drain(t.Context()))
+	require.NoError(t, cloud.Drain(t.Context()))
 	require.Equal(t, []string{"PAYMENT_CONFIRMED#p"}, provider.keys)
-	outboxtest.RequireEmitted(t, aws.DynamoDB, "events", func(e StockReserved) bool { return e.OrderID == "42" })
+	outboxtest.RequireEmitted(t, cloud.DynamoDB, "events", func(e StockReserved) bool { return e.OrderID == "42" })
 	table := "stock"
-	stock, err := aws.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table})
+	stock, err := cloud.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table})
 	require.NoError(t, err)
 	require.Len(t, stock.Items, 1)
 	require.Equal(t, &types.AttributeValueMemberN{Value: "1"}, stock.Items[0]["reserved"])
@@ -101,23 +101,23 @@ func TestTheWarehouseReservesOnce(t *testing.T) {
 
 // A mail that cannot be sent is kept, and sent when it can be.
 func TestAConfirmationIsKeptUntilItCanBeSent(t *testing.T) {
-	aws := outboxtest.Start(t)
-	aws.CreateTable(t, "orders", "orderId")
-	aws.CreateOutbox(t, "events", "events", 1)
-	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, "orders", "orderId")
+	cloud.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(cloud.DynamoDB, "events")
 	require.NoError(t, err)
 	down := &outage{}
-	consumer, err := newConfirmations(t.Context(), aws.DynamoDB, down)
+	consumer, err := newConfirmations(t.Context(), cloud.DynamoDB, down)
 	require.NoError(t, err)
-	_, err = aws.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, consumer.Invoke)
+	_, err = cloud.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, consumer.Invoke)
 	require.NoError(t, err)
 	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42"}))
-	require.NoError(t, aws.Drain(t.Context()))
+	require.NoError(t, cloud.Drain(t.Context()))
 
-	letters, err := outbox.NewDeadLetterTable(aws.DynamoDB, "dead-letters", "confirmations")
+	letters, err := outbox.NewDeadLetterTable(cloud.DynamoDB, "dead-letters", "confirmations")
 	require.NoError(t, err)
 	mail := &sentMails{}
-	repaired, err := newConfirmations(t.Context(), aws.DynamoDB, mail)
+	repaired, err := newConfirmations(t.Context(), cloud.DynamoDB, mail)
 	require.NoError(t, err)
 	require.NoError(t, redrive(t.Context(), letters, repaired))
 	require.Equal(t, []string{"42"}, mail.orders)
@@ -131,22 +131,22 @@ func (*outage) Confirm(context.Context, string, OrderCreated) error {
 
 // The program of the README's front page, all of it: stock is reserved, a payment is captured, and what cannot be is kept.
 func TestAllTogether(t *testing.T) {
-	aws := outboxtest.Start(t)
-	aws.CreateTable(t, "stock", "item")
-	aws.CreateTable(t, "payments", "paymentId")
-	aws.CreateTable(t, "orders", "orderId")
-	aws.CreateOutbox(t, "events", "events", 1)
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, "stock", "item")
+	cloud.CreateTable(t, "payments", "paymentId")
+	cloud.CreateTable(t, "orders", "orderId")
+	cloud.CreateOutbox(t, "events", "events", 1)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	ended, provider := make(chan error, 1), &charges{captured: make(chan string, 1)}
-	go func() { ended <- warehouse(ctx, aws.Config(), provider, false) }()
+	go func() { ended <- warehouse(ctx, cloud.Config(), provider, false) }()
 
-	writer, err := outbox.NewWriter(aws.DynamoDB, "events")
+	writer, err := outbox.NewWriter(cloud.DynamoDB, "events")
 	require.NoError(t, err)
 	require.NoError(t, placeOrder(t.Context(), writer, Order{ID: "42"}))
 	require.Equal(t, 200, confirmPayment(t.Context(), writer, Payment{ID: "p", OrderID: "42"}))
 	require.Equal(t, "PAYMENT_CONFIRMED#p", <-provider.captured) // the events of an order are handled one at a time
 	stop()
 	require.NoError(t, <-ended)
-	outboxtest.RequireEmitted(t, aws.DynamoDB, "events", func(e StockReserved) bool { return e.OrderID == "42" })
+	outboxtest.RequireEmitted(t, cloud.DynamoDB, "events", func(e StockReserved) bool { return e.OrderID == "42" })
 }

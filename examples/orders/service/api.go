@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
@@ -67,13 +69,30 @@ func NewAPI(client *dynamodb.Client, c Config, opts ...outbox.WriterOption) (htt
 	}
 	a := &api{client: client, table: c.OrdersTable, writer: writer}
 	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		Answer(w, http.StatusNotFound, problem{"there is nothing here"})
+	})
 	for route, handle := range a.routes() {
-		if strings.HasSuffix(route, "/") {
-			route += "{$}" // only this path, as in an HTTP API
+		method, path, _ := strings.Cut(route, " ")
+		if strings.HasSuffix(path, "/") {
+			path += "{$}" // only this path, as in an HTTP API
 		}
-		mux.HandleFunc(route, handle)
+		mux.HandleFunc(method+" "+path, handle)
+		mux.HandleFunc(path, otherMethod(method)) // no path has two routes
 	}
 	return mux, nil
+}
+
+// otherMethod answers requests to a path whose one method is another.
+func otherMethod(method string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		allowed := method
+		if method == http.MethodGet {
+			allowed += ", " + http.MethodHead
+		}
+		w.Header().Set("Allow", allowed)
+		Answer(w, http.StatusMethodNotAllowed, problem{"the method " + r.Method + " is not allowed here, want " + allowed})
+	}
 }
 
 // routes are the API's, in the syntax of an HTTP API of Amazon API Gateway.
@@ -90,7 +109,11 @@ func Routes() []string { return slices.Sorted(maps.Keys((&api{}).routes())) }
 func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
 	order, err := readOrder(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		Answer(w, http.StatusBadRequest, problem{err.Error()})
+		status := http.StatusBadRequest
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			status, err = http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)
+		}
+		Answer(w, status, problem{err.Error()})
 		return
 	}
 	order.ID = orderID(r.Header.Get("Idempotency-Key"))
@@ -179,17 +202,22 @@ func (a *api) getOrder(w http.ResponseWriter, r *http.Request) {
 	Answer(w, http.StatusOK, order)
 }
 
-// readOrder reads and checks the body of a new order.
+// readOrder reads and checks the body of a new order. It is JSON whatever its Content-Type says: that of curl -d says form.
 func readOrder(body io.Reader) (Order, error) {
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return Order{}, fmt.Errorf("the body cannot be read: %w", err)
+	}
+	if !utf8.Valid(text) { // encoding/json would put U+FFFD in its place, and the mail would show it
+		return Order{}, errors.New("the body is not valid UTF-8")
+	}
 	var request struct {
 		Description string `json:"description"`
 		Email       string `json:"email"`
 	}
-	decoder := json.NewDecoder(body)
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&request); err != nil {
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			return Order{}, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)
-		}
 		return Order{}, fmt.Errorf(`want a JSON object like {"description":"two coffees"}: %w`, err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
@@ -197,6 +225,8 @@ func readOrder(body io.Reader) (Order, error) {
 	}
 	order := Order{Description: strings.TrimSpace(request.Description), Email: request.Email}
 	switch {
+	case strings.ContainsRune(request.Description, utf8.RuneError), strings.ContainsRune(request.Email, utf8.RuneError):
+		return Order{}, errors.New("a character was lost on the way here: there is a U+FFFD, or half of a surrogate pair")
 	case order.Description == "":
 		return Order{}, errors.New("the description is empty")
 	case len(order.Description) > maxDescription:

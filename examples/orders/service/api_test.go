@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -54,7 +55,10 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		`{"description":"a","email":"B <b@example.com>"}`:                            "want only an address",
 		`{"description":"a","email":"` + strings.Repeat("x", 250) + `@example.com"}`: "the email: it has 262 bytes, at most 254 are allowed",
 		`{"description":"` + strings.Repeat("x", maxDescription+1) + `"}`:            "the description has 1001 bytes, at most 1000 are allowed",
-		`{"description":"` + strings.Repeat("x", maxBody) + `"}`:                     "the body is larger than 65536 bytes",
+		"{\"description\":\"caf\xe9\"}":                                              "the body is not valid UTF-8",
+		`{"description":"\ud83d coffee"}`:                                            "a character was lost",
+		`{"description":"caf�"}`:                                                     "a character was lost",
+		`{"descripton":"a"}`:                                                         `unknown field \"descripton\"`,
 	} {
 		res, err := http.Post(url+"/", "application/json", strings.NewReader(body))
 		require.NoError(t, err)
@@ -66,6 +70,49 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	}
 	requireItems(t, cloud, local.OrdersTable, 0)
 	requireItems(t, cloud, local.EventsTable, 0)
+}
+
+// Every refusal is JSON, with the status that says why.
+func TestRefusalsAreJSON(t *testing.T) {
+	url, cloud := started(t)
+	large := `{"description":"` + strings.Repeat("x", maxBody) + `"}`
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		allow, reason      string
+	}{
+		{http.MethodPost, "/", large, http.StatusRequestEntityTooLarge, "", "the body is larger than 65536 bytes"},
+		{http.MethodGet, "/", "", http.StatusMethodNotAllowed, "POST", "the method GET is not allowed here, want POST"},
+		{http.MethodDelete, "/orders/1", "", http.StatusMethodNotAllowed, "GET, HEAD", "the method DELETE is not allowed here, want GET, HEAD"},
+		{http.MethodGet, "/orders/1", "", http.StatusNotFound, "", "there is no such order"},
+		{http.MethodGet, "/orders", "", http.StatusNotFound, "", "there is nothing here"},
+		{http.MethodPost, "/orders/1/2", "{}", http.StatusNotFound, "", "there is nothing here"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, url+c.path, strings.NewReader(c.body))
+		require.NoError(t, err)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		var answer problem
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&answer), "%s %s", c.method, c.path)
+		res.Body.Close()
+		require.Equal(t, c.status, res.StatusCode, "%s %s", c.method, c.path)
+		require.Equal(t, "application/json", res.Header.Get("Content-Type"))
+		require.Equal(t, c.allow, res.Header.Get("Allow"))
+		require.Equal(t, c.reason, answer.Error)
+	}
+	requireItems(t, cloud, local.OrdersTable, 0)
+}
+
+// curl -d says that its body is a form. What counts is the body.
+func TestTheContentTypeDoesNotDecide(t *testing.T) {
+	url, cloud := started(t)
+	for _, kind := range []string{"application/json", "application/x-www-form-urlencoded", "text/plain"} {
+		res, err := http.Post(url+"/", kind, strings.NewReader(`{"description":"two coffees ☕"}`))
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equal(t, http.StatusCreated, res.StatusCode, kind)
+	}
+	requireItems(t, cloud, local.OrdersTable, 3)
 }
 
 // One key is one order and one event: at once, from two instances at the same time, an hour later. With another body it is
