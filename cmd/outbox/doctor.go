@@ -152,7 +152,7 @@ func (x *examination) failed(grade, check, resource, action string, err error) {
 	switch {
 	case strings.Contains(code, "AccessDenied") || code == "UnauthorizedOperation":
 		x.add(grade, check, resource, action+" is refused", "allow "+action+" for whoever runs doctor, or look by other means")
-	case code == "ResourceNotFoundException":
+	case code == "ResourceNotFoundException" || code == "TableNotFoundException":
 		x.add(gradeProblem, check, resource, "it does not exist in "+x.where(), "create it (outbox create), or correct the name or the Region")
 	default:
 		x.add(grade, check, resource, action+" failed: "+x.explain(err), "")

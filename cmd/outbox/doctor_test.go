@@ -113,7 +113,11 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("a", orderCreated{})))
 		},
-		"warning|point-in-time recovery|it is off":                                                  func(t *testing.T, w *world) { w.recovery = false },
+		"warning|point-in-time recovery|it is off":                                                  func(t *testing.T, w *world) {
+			_, err := w.dynamodb.UpdateContinuousBackups(t.Context(), &dynamodb.UpdateContinuousBackupsInput{TableName: ptr("events"),
+				PointInTimeRecoverySpecification: &types.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: ptr(false)}})
+			require.NoError(t, err)
+		},
 		"warning|alarm|none on AWS/Kinesis GetRecords.IteratorAgeMilliseconds":                      func(t *testing.T, w *world) { w.alarms = w.alarms[:1] },
 		"warning|alarm|none on AWS/DynamoDB FailedToReplicateRecordCount":                           func(t *testing.T, w *world) { w.alarms = w.alarms[1:] },
 		"problem|function|no event source mapping reads events":                                     func(t *testing.T, w *world) { w.mappings = `{"EventSourceMappings":[]}` },

@@ -55,7 +55,7 @@ func (a *app) explain(err error) string {
 	switch {
 	case strings.Contains(text, "get credentials:"), strings.Contains(text, "failed to refresh cached credentials"):
 		return "no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (aws sso login)"
-	case api != nil && api.ErrorCode() == "ResourceNotFoundException":
+	case api != nil && (api.ErrorCode() == "ResourceNotFoundException" || api.ErrorCode() == "TableNotFoundException"):
 		text += fmt.Sprintf(" (looked in %s)", a.where())
 	case errors.Is(err, replay.ErrTooMany):
 		text += ": give --from and --to, or --max"

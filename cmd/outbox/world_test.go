@@ -33,7 +33,6 @@ type world struct {
 	mu       sync.Mutex
 	refused  map[string]bool // operations
 	broken   string          // an operation that fails
-	recovery bool
 	mappings string // what Lambda answers
 	alarms   []*cloudwatch.DescribeAlarmsOutput
 	command  string                     // that runs
@@ -67,10 +66,7 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 	}
 	w.note(operation, in)
 	w.mu.Lock()
-	refused, recovery, mappings, broken := w.refused[operation], w.recovery, w.mappings, operation != "" && operation == w.broken
-	if operation == "UpdateContinuousBackups" && !refused {
-		w.recovery = true
-	}
+	refused, mappings, broken := w.refused[operation], w.mappings, operation != "" && operation == w.broken
 	w.mu.Unlock()
 	answer := func(status int, body string) {
 		_, _ = io.Copy(io.Discard, in.Body)
@@ -85,9 +81,6 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 		answer(400, `{"__type":"com.amazon.coral.service#InternalServerError","message":"broken"}`)
 	case operation == "ListEventSourceMappings":
 		answer(200, mappings)
-	case strings.HasSuffix(operation, "ContinuousBackups"):
-		answer(200, fmt.Sprintf(`{"ContinuousBackupsDescription":{"ContinuousBackupsStatus":"ENABLED","PointInTimeRecoveryDescription":{"PointInTimeRecoveryStatus":%q}}}`,
-			map[bool]string{true: "ENABLED", false: "DISABLED"}[recovery]))
 	default:
 		w.ServeHTTP(out, in)
 	}
