@@ -108,7 +108,8 @@ func (s *Server) ExpireTTL() { s.db.ExpireTTL() }
 func (s *Server) FailedToReplicate(table string) (int, error) { return s.hop.Failed(table) }
 
 // ServeHTTP answers a request to any of the services, told apart by the
-// X-Amz-Target header. Signatures are not checked.
+// X-Amz-Target header. Signatures are not checked. A request for anything else is
+// answered with an UnknownOperationException in the protocol of the request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r) }
 
 // sleep waits for d or the end of ctx.

@@ -33,7 +33,7 @@ type world struct {
 	mu       sync.Mutex
 	refused  map[string]bool // operations
 	broken   string          // an operation that fails
-	mappings string // what Lambda answers
+	mappings string          // what Lambda answers
 	alarms   []*cloudwatch.DescribeAlarmsOutput
 	command  string                     // that runs
 	calls    map[string]map[string]bool // the actions that each command has needed

@@ -198,7 +198,7 @@ func (db *DB) administer(operation string, body []byte) (any, error) {
 	case "UpdateKinesisStreamingDestination":
 		return run(body, db.updateKinesis)
 	}
-	return nil, wire.UnknownOperation()
+	return nil, wire.UnknownOperation(operation + " of DynamoDB")
 }
 
 func run[In, Out any](body []byte, f func(*In) (Out, error)) (any, error) {
