@@ -149,9 +149,21 @@ func (w *world) runWith(ctx context.Context, args ...string) result {
 	return result{code, out.String(), err.String()}
 }
 
-// ok runs a command that must succeed and say nothing but its result.
+// withoutNotes leaves notes out.
+func withoutNotes(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "note: ") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// ok runs a command that must succeed and say nothing but its result, notes aside.
 func (w *world) ok(t testing.TB, args ...string) string {
 	r := w.run(t, args...)
+	r.err = withoutNotes(r.err)
 	require.Equal(t, result{0, r.out, ""}, r)
 	return r.out
 }
