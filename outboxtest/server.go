@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -46,7 +47,7 @@ func New(opts ...Option) *Server {
 }
 
 func newServer(opts []Option) (*Server, error) {
-	set := settings{now: time.Now, region: "us-east-1", account: "000000000000"}
+	set := settings{now: time.Now, region: "us-east-1", account: "000000000000", warn: func(text string) { slog.Warn(text) }}
 	var errs []error
 	for _, o := range opts {
 		errs = append(errs, o.apply(&set))
