@@ -4,13 +4,13 @@
 // source mapping.
 //
 //	func TestOrders(t *testing.T) {
-//		aws := outboxtest.Start(t)
-//		// aws.DynamoDB, aws.Kinesis and aws.Streams are ordinary SDK clients:
+//		cloud := outboxtest.Start(t)
+//		// cloud.DynamoDB, cloud.Kinesis and cloud.Streams are ordinary SDK clients:
 //		// hand them to your code, create whatever it needs with them.
-//		aws.CreateOutbox(t, "events", "changes", 2)
-//		_, err := aws.Map(outboxtest.EventSource{Stream: "changes"}, consumer.Invoke)
+//		cloud.CreateOutbox(t, "events", "changes", 2)
+//		_, err := cloud.Map(outboxtest.EventSource{Stream: "changes", ReportBatchItemFailures: true}, consumer.Invoke)
 //		...
-//		err = aws.Drain(t.Context()) // every change has been delivered and handled
+//		err = cloud.Drain(t.Context()) // every change has been delivered and handled
 //	}
 //
 // [Start] is for tests. [New] gives the bare [Server], an [net/http.Handler]

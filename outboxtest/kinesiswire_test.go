@@ -40,9 +40,9 @@ func TestAnswersOfKinesisLookLikeThoseOfAWS(t *testing.T) {
 	for _, c := range []struct{ name, target, body, want string }{
 		{"no result", "Kinesis_20131202.CreateStream", `{"StreamName":"changes","ShardCount":1}`, ""},
 		{"a result", "Kinesis_20131202.ListTagsForStream", `{"StreamName":"changes"}`, `{"HasMoreTags":false,"Tags":[]}`},
-		{"an error", "Kinesis_20131202.Whatever", `{}`, `{"__type":"UnknownOperationException"}`},
-		{"an unknown service", "Whatever.Whatever", `{}`, `{"__type":"UnknownOperationException"}`},
-		{"no target", "", `{}`, `{"__type":"UnknownOperationException"}`},
+		{"an error", "Kinesis_20131202.Whatever", `{}`, `{"__type":"UnknownOperationException","message":"outboxtest does not emulate Whatever of Kinesis"}`},
+		{"an unknown service", "Whatever.Whatever", `{}`, `{"__type":"UnknownOperationException","message":"outboxtest does not emulate Whatever.Whatever"}`},
+		{"no target", "", `{}`, `{"__type":"UnknownOperationException","message":"outboxtest does not emulate POST /"}`},
 	} {
 		w := answer(t, a.Server, c.target, c.body)
 		require.Equal(t, c.want, w.Body.String(), c.name)

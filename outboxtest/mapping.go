@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/lambda"
@@ -40,7 +41,10 @@ type EventSource struct {
 	ParallelizationFactor int
 
 	// ReportBatchItemFailures makes the mapping read the function's answer for
-	// batchItemFailures. Without it, an answer is a success whatever it says.
+	// batchItemFailures. Without it, an answer is a success whatever it says, as
+	// on AWS: what the function could not handle is gone. The first answer that
+	// names failures in vain is warned of, in the test's log with [Start], else
+	// with [slog.Default].
 	ReportBatchItemFailures bool
 	// BisectOnError splits a batch in two when the function fails with it.
 	BisectOnError bool
@@ -142,6 +146,12 @@ func (src EventSource) config(s *Server, source lambda.Source, arn string, invok
 		BatchSize: src.BatchSize, Window: src.BatchWindow, ReportBatchItemFailures: src.ReportBatchItemFailures,
 		Bisect: src.BisectOnError, MaxAttempts: src.MaxAttempts, MaxAge: src.MaxAge, Parallel: max(src.ParallelizationFactor, 1),
 		EventNames: src.Filter, Timeout: src.Timeout, OnProgress: s.progress.Fire,
+	}
+	if !src.ReportBatchItemFailures {
+		c.OnIgnored = sync.OnceFunc(func() {
+			s.settings.warn("outboxtest: the function of the mapping of " + arn + " has answered with batchItemFailures, which are ignored, and their events lost, " +
+				"since the EventSource has no ReportBatchItemFailures")
+		})
 	}
 	if c.Start == "" {
 		c.Start = lambda.TrimHorizon

@@ -253,3 +253,59 @@ func parse(t *testing.T, payload []byte) event {
 	require.NoError(t, json.Unmarshal(payload, &e), "%s", payload)
 	return e
 }
+
+// keptLog is a test that keeps its log.
+type keptLog struct {
+	*testing.T
+	mu   sync.Mutex
+	said []string
+}
+
+func (l *keptLog) Logf(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.said = append(l.said, fmt.Sprintf(format, args...))
+}
+
+// A mapping that was made without ReportBatchItemFailures loses what the function could not handle. That is told, once.
+func TestIgnoredFailuresAreWarnedOf(t *testing.T) {
+	for name, c := range map[string]struct {
+		source outboxtest.EventSource
+		answer string
+		warned int
+	}{
+		"in vain":              {outboxtest.EventSource{}, "", 1},
+		"reported":             {outboxtest.EventSource{ReportBatchItemFailures: true}, "", 0},
+		"no failure":           {outboxtest.EventSource{}, `{"batchItemFailures":[]}`, 0},
+		"something else":       {outboxtest.EventSource{}, `"done"`, 0},
+		"nothing that is JSON": {outboxtest.EventSource{}, `{"batchItemFailures":[{`, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &keptLog{T: t}
+			a := outboxtest.Start(l)
+			stream(t, a, "changes", 1)
+			c.source.Stream, c.source.BatchSize = "changes", 1
+			failed := map[string]bool{}
+			f := &function{answer: func(_ int, e event) (string, error) {
+				data := e.data()[0]
+				if c.answer != "" || failed[data] {
+					return c.answer, nil
+				}
+				failed[data] = true
+				return failing(e, data), nil
+			}}
+			_, err := a.Map(c.source, f.Invoke)
+			require.NoError(t, err)
+			for _, data := range []string{"1", "2", "3"} {
+				put(t, a, &c.source.Stream, "k", data)
+			}
+			require.NoError(t, a.Drain(deadline(t)))
+			a.Close()
+			require.Len(t, l.said, c.warned)
+			if c.warned > 0 {
+				require.Contains(t, l.said[0], "the mapping of arn:aws:kinesis:us-east-1:000000000000:stream/changes has answered with batchItemFailures, which are ignored")
+				require.Contains(t, l.said[0], "no ReportBatchItemFailures")
+			}
+		})
+	}
+}

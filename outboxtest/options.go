@@ -23,6 +23,7 @@ type settings struct {
 	seed            uint64
 	random          bool // the seed is not the caller's
 	faults          []Fault
+	warn            func(string)
 }
 
 type optionFunc func(*settings) error

@@ -44,12 +44,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	target, operation, ok := wire.ParseTarget(r)
 	sv, known := s.services[target]
 	if !ok || !known {
-		// Nobody is addressed, but the two protocols have a version each.
-		failure := wire.DynamoDB().WriteError
 		if r.Header.Get("Content-Type") == wire.Kinesis().ContentType {
-			failure = kinesisFailure
+			kinesisFailure(w, wire.Unknown(r))
+			return
 		}
-		failure(w, wire.UnknownOperation())
+		wire.WriteUnknown(w, r)
 		return
 	}
 	body, err := wire.ReadBody(r, 0)

@@ -41,7 +41,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"no object", "Kinesis_20131202.PutRecord", json11, "[]", `{"__type":"SerializationException"}`},
 		{"two objects", "Kinesis_20131202.PutRecord", json11, "{}{}", `{"__type":"SerializationException"}`},
 		{"CBOR", "Kinesis_20131202.PutRecord", "application/x-amz-cbor-1.1", "\xa0", `CBOR is not supported here`},
-		{"an unknown operation", "Kinesis_20131202.SubscribeToShard", json11, "{}", `{"__type":"UnknownOperationException"}`},
+		{"an unknown operation", "Kinesis_20131202.SubscribeToShard", json11, "{}", `{"__type":"UnknownOperationException","message":"outboxtest does not emulate SubscribeToShard of Kinesis"}`},
 		{"an unknown service", "Firehose_20150804.PutRecord", json11, "{}", `UnknownOperationException`},
 		{"a number for a string", "Kinesis_20131202.DescribeStream", json11, `{"StreamName":1}`,
 			`class com.amazon.coral.value.json.numbers.TruncatingBigNumber can not be converted to an String`},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -46,7 +47,7 @@ func New(opts ...Option) *Server {
 }
 
 func newServer(opts []Option) (*Server, error) {
-	set := settings{now: time.Now, region: "us-east-1", account: "000000000000"}
+	set := settings{now: time.Now, region: "us-east-1", account: "000000000000", warn: func(text string) { slog.Warn(text) }}
 	var errs []error
 	for _, o := range opts {
 		errs = append(errs, o.apply(&set))
@@ -108,7 +109,8 @@ func (s *Server) ExpireTTL() { s.db.ExpireTTL() }
 func (s *Server) FailedToReplicate(table string) (int, error) { return s.hop.Failed(table) }
 
 // ServeHTTP answers a request to any of the services, told apart by the
-// X-Amz-Target header. Signatures are not checked.
+// X-Amz-Target header. Signatures are not checked. A request for anything else is
+// answered with an UnknownOperationException in the protocol of the request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r) }
 
 // sleep waits for d or the end of ctx.

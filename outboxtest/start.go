@@ -40,6 +40,7 @@ func Start(t TB, opts ...Option) *AWS {
 		t.Fatalf("%v", err)
 		return nil
 	}
+	s.settings.warn = func(text string) { t.Logf("%s", text) }
 	t.Cleanup(s.Close)
 	switch {
 	case s.settings.random:

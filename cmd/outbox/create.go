@@ -38,6 +38,7 @@ type createFlags struct {
 	table, stream, leases, inbox, deadLetters string
 	shards                                    int
 	onDemand, recovery, noTTL                 bool
+	retentionGiven                            bool // --retention was
 	retention                                 time.Duration
 	indexes                                   []string
 	timeout                                   time.Duration
@@ -82,8 +83,9 @@ An index costs a write unit for every event, and an index by type can throttle
 the table's own writes when one type is hot: see the package replay.`,
 		Example: `  outbox create
   outbox create --table orders-events --stream orders --shards 4 --leases orders-leases --pitr`,
-		Args: cobra.NoArgs,
-		RunE: a.action(f.check, func(ctx context.Context, c *clients) error { return a.create(ctx, c, f) }),
+		Args:   cobra.NoArgs,
+		RunE:   a.action(f.check, func(ctx context.Context, c *clients) error { return a.create(ctx, c, f) }),
+		PreRun: func(cmd *cobra.Command, _ []string) { f.retentionGiven = cmd.Flags().Changed("retention") },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.table, "table", "events", "events table")
@@ -329,6 +331,9 @@ func (k *creator) stream(ctx context.Context, f createFlags) (arn string, err er
 		}
 	}
 	result.Detail = fmt.Sprintf("%s, keeps %d h", count(int(aws.ToInt32(d.OpenShardCount)), "shard"), max(hours, aws.ToInt32(d.RetentionPeriodHours)))
+	if f.retentionGiven && aws.ToInt32(d.RetentionPeriodHours) > hours {
+		result.Detail += ", more than asked for: it is not reduced"
+	}
 	k.add(result)
 	return aws.ToString(d.StreamARN), nil
 }

@@ -58,6 +58,9 @@ func TestCreateSaysWhatItDid(t *testing.T) {
 + stream changes changed  4 shards, keeps 48 h
 = destination other -> changes exists  in microseconds
 `, w.ok(t, "create", "--table", "other", "--stream", "changes", "--leases", "", "--retention", "48h"))
+	shortened := []string{"create", "--table", "other", "--stream", "changes", "--leases", ""}
+	require.Contains(t, w.ok(t, append(shortened, "--retention", "24h")...), "= stream changes exists  4 shards, keeps 48 h, more than asked for: it is not reduced\n")
+	require.Contains(t, w.ok(t, shortened...), "= stream changes exists  4 shards, keeps 48 h\n")
 	out, err := w.kinesis.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: ptr("changes")})
 	require.NoError(t, err)
 	require.Equal(t, "ON_DEMAND", string(out.StreamDescriptionSummary.StreamModeDetails.StreamMode))

@@ -151,7 +151,15 @@ func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *de
 	if !a.json() {
 		fmt.Fprintf(a.out, "%s, %d of them behind another\n", count(n, "dead letter"), parked)
 	}
+	a.noteNoLetters(n, f)
 	return nil
+}
+
+// noteNoLetters tells what an empty result may be about. A name that is mistyped cannot be told from a consumer without dead letters.
+func (a *app) noteNoLetters(n int, f *deadFlags) {
+	if n == 0 {
+		a.note("nothing found for consumer %s in table %s; it has to be the name that NewDeadLetterTable was given", f.consumer, f.table)
+	}
 }
 
 // firstOf cuts a text that is long.
@@ -223,7 +231,7 @@ func (a *app) deadRedriveCommand() *cobra.Command {
 	cmd := a.deadCommandOf(&cobra.Command{
 		Use: "redrive", Short: "Ask the consumer to handle dead letters once more",
 		Long: `redrive asks the workers of the consumer to hand dead letters to their handlers
-once more, and watches until they have. Of an aggregate all are redriven, in order,
+once more, and watches until they have, or --wait is over. The request stays. Of an aggregate all are redriven, in order,
 until one fails; with --id, those up to it.
 
 A worker looks for such requests every two seconds. In Lambda nobody does, unless
@@ -283,6 +291,7 @@ func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f 
 	if err != nil {
 		return err
 	}
+	a.noteNoLetters(len(before), f)
 	result := redriven{Asked: len(before)}
 	if len(before) > 0 {
 		if err := a.confirm(ctx, fmt.Sprintf("Have %s of %s handled once more?", count(len(before), "dead letter"), f.consumer)); err != nil {
@@ -292,7 +301,9 @@ func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f 
 			return err
 		}
 		if result.Left, result.Pending = len(before), true; !f.noWait {
+			a.note("asked; waiting for a worker of %s to answer, for %s at most (--wait)", f.consumer, f.wait)
 			if err := a.watch(ctx, table, f, before, &result); err != nil {
+				a.note("the request stays for 7 days: a worker that comes will answer it")
 				return err
 			}
 		}
@@ -302,7 +313,7 @@ func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f 
 	} else {
 		fmt.Fprintf(a.out, "%s asked for, %d gone, %d left\n", count(result.Asked, "dead letter"), result.Gone, result.Left)
 		if result.Pending && !f.noWait {
-			fmt.Fprintln(a.out, "no worker has answered: does one run, with this table and this consumer?")
+			fmt.Fprintln(a.out, "no worker has answered, and the request stays: does one run, with this table and this consumer? In Lambda a function has to call RedriveRequested")
 		}
 	}
 	if err == nil && result.Left > 0 && !f.noWait {
@@ -374,6 +385,7 @@ func (a *app) deadDiscard(ctx context.Context, table *outbox.DeadLetterTable, f 
 	if err != nil {
 		return err
 	}
+	a.noteNoLetters(len(letters), f)
 	discarded := 0
 	if len(letters) > 0 {
 		if err := a.confirm(ctx, fmt.Sprintf("Remove %s of %s for good?", count(len(letters), "dead letter"), f.consumer)); err != nil {

@@ -110,8 +110,7 @@ func TestDeadLettersAreListedAndShown(t *testing.T) {
 	}
 	require.Equal(t, 1, undecodable)
 	r := d.run(t, "dead", "show", "--consumer", "mails", "missing")
-	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.err, "no such dead letter")
+	require.Equal(t, result{exitFailed, "", "outbox: no such dead letter: \"missing\"\n"}, r)
 
 	s := decode[statusJSON](t, d.ok(t, "status", "--group", "mails", "--dead-letters", "dead-letters", "-o", "json"))
 	require.Equal(t, 5, s.DeadLetters.Letters)
@@ -132,7 +131,7 @@ func TestDeadLettersAreRedriven(t *testing.T) {
 	r = d.run(t, append(redrive, "--aggregate", "a", "--yes", "--wait", "300ms")...) // no worker runs
 	require.Equal(t, exitFailed, r.code)
 	require.Equal(t, redriven{Asked: 3, Left: 3, Pending: true}, decode[redriven](t, r.out))
-	require.Empty(t, r.err)
+	require.Equal(t, "note: asked; waiting for a worker of mails to answer, for 300ms at most (--wait)\n", r.err)
 	stop := d.work(t)
 	r = d.run(t, append(redrive, "--aggregate", "a", "--yes")...) // it fails again
 	require.Equal(t, exitFailed, r.code)
@@ -151,7 +150,7 @@ func TestDeadLettersAreRedriven(t *testing.T) {
 	stop()
 	r = d.run(t, "dead", "redrive", "--consumer", "mails", "--all", "--yes", "--wait", "10ms")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.out, "1 dead letter asked for, 0 gone, 1 left\nno worker has answered")
+	require.Contains(t, r.out, "1 dead letter asked for, 0 gone, 1 left\nno worker has answered, and the request stays: does one run, with this table and this consumer? In Lambda a function has to call RedriveRequested\n")
 	require.Equal(t, redriven{Asked: 1, Left: 1, Pending: true}, decode[redriven](t, d.ok(t, append(redrive, "--all", "--yes", "--no-wait")...)))
 }
 
@@ -175,6 +174,7 @@ func TestDeadLettersOfWhatIsNotThere(t *testing.T) {
 		require.Equal(t, exitFailed, r.code, args)
 		require.Contains(t, r.err, "ResourceNotFoundException", args)
 		require.Contains(t, r.err, "(looked in us-east-1 at", args)
+		require.Equal(t, 1, strings.Count(r.err, "outbox: "), r.err)
 	}
 	for args, want := range map[string]string{
 		"dead": "a command is missing: list, show, redrive or discard", "dead list": "--consumer is missing", "dead list --consumer m --table=": "--table must not be empty",
@@ -185,5 +185,47 @@ func TestDeadLettersOfWhatIsNotThere(t *testing.T) {
 		r := w.run(t, strings.Fields(args)...)
 		require.Equal(t, exitUsage, r.code, args)
 		require.Contains(t, r.err, want, args)
+	}
+}
+
+// Whoever stops waiting is told that the request has been made.
+func TestARequestStaysWhenTheWaitingIsInterrupted(t *testing.T) {
+	d := newDead(t)
+	var out, err syncBuffer
+	ctx, cancel := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() {
+		code <- d.app(strings.NewReader(""), &out, &err).run(ctx, strings.Fields("dead redrive --consumer mails --aggregate a --yes"))
+	}()
+	err.await(t, "note: asked; waiting for a worker of mails to answer, for 10m0s at most (--wait)\n")
+	require.NotContains(t, err.String(), "the request stays")
+	cancel()
+	require.Equal(t, exitInterrupted, <-code)
+	require.Contains(t, err.String(), "note: the request stays for 7 days: a worker that comes will answer it\noutbox: interrupted\n")
+	require.Empty(t, out.String())
+
+	d.healed.Store(true)
+	stop := d.work(t)
+	defer stop()
+	for deadline := time.Now().Add(30 * time.Second); len(d.letters(t, "--aggregate", "a")) > 0; time.Sleep(20 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline))
+	}
+}
+
+// A mistyped name cannot be told from one without dead letters, so a result that is empty says what was asked for.
+func TestAnEmptyResultSaysWhatItIsOf(t *testing.T) {
+	w := newWorld(t)
+	w.ok(t, "create", "--dead-letters", "dead-letters")
+	note := "note: nothing found for consumer nobody in table dead-letters; it has to be the name that NewDeadLetterTable was given\n"
+	for args, out := range map[string]string{
+		"list": "0 dead letters, 0 of them behind another\n", "list -o json": "", "redrive --all": "0 dead letters asked for, 0 gone, 0 left\n", "discard --all": "0 dead letters discarded\n",
+	} {
+		require.Equal(t, result{exitOK, out, note}, w.run(t, append([]string{"dead"}, append(strings.Fields(args), "--consumer", "nobody")...)...), args)
+	}
+	r := w.run(t, "status", "--group", "nobody")
+	require.Equal(t, exitOK, r.code)
+	require.Equal(t, "note: lease table leases knows no worker of group nobody on stream events; it has to be the name that NewLeaseTable was given\n", r.err)
+	for _, format := range []string{"text", "json"} {
+		require.Equal(t, result{exitOK, "", "note: 0 events found\n"}, w.run(t, "replay", "--aggregate", "nobody", "-o", format))
 	}
 }

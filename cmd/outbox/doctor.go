@@ -152,8 +152,10 @@ func (x *examination) failed(grade, check, resource, action string, err error) {
 	switch {
 	case strings.Contains(code, "AccessDenied") || code == "UnauthorizedOperation":
 		x.add(grade, check, resource, action+" is refused", "allow "+action+" for whoever runs doctor, or look by other means")
-	case code == "ResourceNotFoundException":
+	case code == "ResourceNotFoundException" || code == "TableNotFoundException":
 		x.add(gradeProblem, check, resource, "it does not exist in "+x.where(), "create it (outbox create), or correct the name or the Region")
+	case code == "UnknownOperationException": // a server that emulates AWS, and not all of it
+		x.add(grade, check, resource, action+" is not available in "+x.where()+": "+api.ErrorMessage(), "look at AWS itself")
 	default:
 		x.add(grade, check, resource, action+" failed: "+x.explain(err), "")
 	}

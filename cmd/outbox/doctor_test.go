@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -113,7 +115,11 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("a", orderCreated{})))
 		},
-		"warning|point-in-time recovery|it is off":                                                  func(t *testing.T, w *world) { w.recovery = false },
+		"warning|point-in-time recovery|it is off": func(t *testing.T, w *world) {
+			_, err := w.dynamodb.UpdateContinuousBackups(t.Context(), &dynamodb.UpdateContinuousBackupsInput{TableName: ptr("events"),
+				PointInTimeRecoverySpecification: &types.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: ptr(false)}})
+			require.NoError(t, err)
+		},
 		"warning|alarm|none on AWS/Kinesis GetRecords.IteratorAgeMilliseconds":                      func(t *testing.T, w *world) { w.alarms = w.alarms[:1] },
 		"warning|alarm|none on AWS/DynamoDB FailedToReplicateRecordCount":                           func(t *testing.T, w *world) { w.alarms = w.alarms[1:] },
 		"problem|function|no event source mapping reads events":                                     func(t *testing.T, w *world) { w.mappings = `{"EventSourceMappings":[]}` },
@@ -210,4 +216,21 @@ func TestAnAlarmOnAQueryIsAnAlarm(t *testing.T) {
 		alarm := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{Expression: &expression}}}
 		require.Equal(t, want, watches(alarm, m), expression)
 	}
+}
+
+// A server that emulates AWS has no alarms and no functions: nothing is known of them, in words that can be read.
+func TestDoctorOfAServerThatEmulatesLess(t *testing.T) {
+	w := healthy(t)
+	plain := httptest.NewServer(w.Server)
+	t.Cleanup(plain.Close)
+	t.Setenv("AWS_ENDPOINT_URL", plain.URL)
+	var out, err bytes.Buffer
+	a := newApp(strings.NewReader(""), &out, &err)
+	a.httpClient = outboxtest.BufferedClient(nil)
+	require.Equal(t, exitOK, a.run(t.Context(), []string{"doctor", "--function", "mailer"}))
+	require.Empty(t, err.String())
+	where := " is not available in us-east-1 at " + plain.URL + ": outboxtest does not emulate "
+	require.Contains(t, out.String(), "unknown  alarms events: cloudwatch:DescribeAlarms"+where+"DescribeAlarms of the service monitoring\n")
+	require.Contains(t, out.String(), "unknown  function mailer: lambda:ListEventSourceMappings"+where+"GET /2015-03-31/event-source-mappings of the service lambda\n")
+	require.Contains(t, out.String(), "2 unknown, 0 problems\n")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -52,10 +53,11 @@ func (a *app) explain(err error) string {
 	if errors.As(err, &api) {
 		text = shorten(text, api)
 	}
+	text = prefixes.ReplaceAllString(text, "$1") // the caller writes it once
 	switch {
 	case strings.Contains(text, "get credentials:"), strings.Contains(text, "failed to refresh cached credentials"):
 		return "no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (aws sso login)"
-	case api != nil && api.ErrorCode() == "ResourceNotFoundException":
+	case api != nil && (api.ErrorCode() == "ResourceNotFoundException" || api.ErrorCode() == "TableNotFoundException"):
 		text += fmt.Sprintf(" (looked in %s)", a.where())
 	case errors.Is(err, replay.ErrTooMany):
 		text += ": give --from and --to, or --max"
@@ -64,6 +66,9 @@ func (a *app) explain(err error) string {
 	}
 	return text
 }
+
+// prefixes are those with which the library's errors begin, wherever they stand in a text.
+var prefixes = regexp.MustCompile(`(?m)(^|: )(?:outbox: )+`)
 
 // shorten replaces the SDK's account of an error ("operation error DynamoDB: Scan, https response error StatusCode: 400,
 // RequestID: ..., api error X: y") by what the service said.

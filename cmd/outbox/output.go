@@ -43,6 +43,11 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// note tells on standard error what is no result, no error and no progress.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.err, "note: "+format+"\n", args...)
+}
+
 // columns writes rows in columns. Colours must not be in it: they would count as width.
 func (a *app) columns(rows [][]string) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)

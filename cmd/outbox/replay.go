@@ -142,7 +142,7 @@ func (a *app) replay(ctx context.Context, c *clients, f replayFlags) error {
 
 // list prints the events.
 func (a *app) list(ctx context.Context, events *replay.Events, f replayFlags) error {
-	bad := 0
+	bad, n := 0, 0
 	for r, err := range events.Records(ctx, f.query) {
 		if malformed := (*outbox.DecodeError)(nil); errors.As(err, &malformed) {
 			fmt.Fprintln(a.err, a.paint(a.err).yellow("outbox: ")+a.explain(err))
@@ -155,6 +155,10 @@ func (a *app) list(ctx context.Context, events *replay.Events, f replayFlags) er
 		if err := a.printEvent(r, a.json(), f.payload); err != nil {
 			return err
 		}
+		n++
+	}
+	if n == 0 && bad == 0 {
+		a.note("0 events found")
 	}
 	if bad > 0 {
 		return fmt.Errorf("%s could not be read", count(bad, "row"))

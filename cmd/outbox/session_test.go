@@ -29,7 +29,7 @@ type session struct {
 	stop func()
 }
 
-// The sessions in the docs print today what it says there, numbers and times aside; UPDATE_DOCS=1 writes them anew.
+// The sessions in the docs print today what it says there, numbers, times and notes aside; UPDATE_DOCS=1 writes them anew.
 func TestTheSessionOfTheDocs(t *testing.T) {
 	for _, page := range sessions {
 		t.Run(filepath.Base(page), func(t *testing.T) { theSessionOf(t, page) })
@@ -59,7 +59,7 @@ func theSessionOf(t *testing.T, docs string) {
 		got.WriteString(line)
 		if args, isCommand := strings.CutPrefix(line, "$ outbox "); isCommand {
 			r := s.run(t, strings.Fields(args)...)
-			got.WriteString(r.out + r.err)
+			got.WriteString(r.out + withoutNotes(r.err))
 			if r.code != 0 {
 				fmt.Fprintf(&got, "(exit code %d)\n", r.code)
 			}

@@ -147,6 +147,9 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 	} else {
 		err = a.printStatus(s)
 	}
+	if len(leases) == 0 {
+		a.note("lease table %s knows no worker of group %s on stream %s; it has to be the name that NewLeaseTable was given", f.leases, f.group, f.stream)
+	}
 	if err == nil && s.Late {
 		return errFound
 	}

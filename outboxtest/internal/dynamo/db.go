@@ -126,7 +126,7 @@ func (db *DB) Do(ctx context.Context, operation string, body []byte) (any, error
 func reads(operation string) bool {
 	switch operation {
 	case "DescribeTable", "ListTables", "GetItem", "BatchGetItem", "TransactGetItems", "Query", "Scan",
-		"DescribeTimeToLive", "DescribeKinesisStreamingDestination", "ListTagsOfResource", "DescribeLimits", "DescribeEndpoints":
+		"DescribeTimeToLive", "DescribeContinuousBackups", "DescribeKinesisStreamingDestination", "ListTagsOfResource", "DescribeLimits", "DescribeEndpoints":
 		return true
 	}
 	return false
@@ -175,6 +175,10 @@ func (db *DB) administer(operation string, body []byte) (any, error) {
 		return run(body, db.updateTimeToLive)
 	case "DescribeTimeToLive":
 		return run(body, db.describeTimeToLive)
+	case "UpdateContinuousBackups":
+		return run(body, db.updateContinuousBackups)
+	case "DescribeContinuousBackups":
+		return run(body, db.describeContinuousBackups)
 	case "TagResource":
 		return run(body, db.tagResource)
 	case "UntagResource":
@@ -194,7 +198,7 @@ func (db *DB) administer(operation string, body []byte) (any, error) {
 	case "UpdateKinesisStreamingDestination":
 		return run(body, db.updateKinesis)
 	}
-	return nil, wire.UnknownOperation()
+	return nil, wire.UnknownOperation(operation + " of DynamoDB")
 }
 
 func run[In, Out any](body []byte, f func(*In) (Out, error)) (any, error) {

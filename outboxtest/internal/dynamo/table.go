@@ -39,6 +39,7 @@ type table struct {
 	stream        *stream
 	lastStream    *stream
 	ttl           string
+	recovery      *recovery // nil: off
 	destinations  []*destination
 	tags          map[string]string
 

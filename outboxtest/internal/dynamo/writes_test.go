@@ -243,5 +243,5 @@ func TestTheBodyOfACancelledTransaction(t *testing.T) {
 	_, answer = post("PutItem", `{"TableName":`)
 	require.JSONEq(t, `{"__type":"com.amazon.coral.service#SerializationException"}`, answer)
 	_, answer = post("ExecuteStatement", `{}`)
-	require.JSONEq(t, `{"__type":"com.amazon.coral.service#UnknownOperationException"}`, answer)
+	require.JSONEq(t, `{"__type":"com.amazon.coral.service#UnknownOperationException","message":"outboxtest does not emulate ExecuteStatement of DynamoDB"}`, answer)
 }

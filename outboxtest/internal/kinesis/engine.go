@@ -65,7 +65,7 @@ func New(config Config) *Engine {
 func (e *Engine) Do(_ context.Context, name string, body []byte) (any, error) {
 	op, ok := e.operations[name]
 	if !ok {
-		return nil, fail("UnknownOperationException", "")
+		return nil, wire.UnknownOperation(name + " of Kinesis")
 	}
 	in, err := shape.Decode(body, op.members)
 	if err != nil {

@@ -76,6 +76,7 @@ type Config struct {
 	EventNames              []string // empty: all
 	Timeout                 time.Duration
 	OnFailure               func(Discarded)
+	OnIgnored               func() // an answer named failures, and the mapping does not report them; may be nil
 	OnProgress              func()
 }
 

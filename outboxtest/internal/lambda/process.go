@@ -148,9 +148,20 @@ func (l *lane) attempt(ctx context.Context, batch []Record, body []byte) (handle
 		return 0, &functionError{err}
 	}
 	if !l.mapping.config.ReportBatchItemFailures {
+		if report := l.mapping.config.OnIgnored; report != nil && namesFailures(answer) {
+			report()
+		}
 		return len(batch), nil
 	}
 	return judge(batch, answer)
+}
+
+// namesFailures tells whether an answer is a partial batch response that names records.
+func namesFailures(answer []byte) bool {
+	var response struct {
+		Failures []json.RawMessage `json:"batchItemFailures"`
+	}
+	return json.Unmarshal(answer, &response) == nil && len(response.Failures) > 0
 }
 
 // judge reads a partial batch response.

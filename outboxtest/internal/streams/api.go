@@ -34,7 +34,7 @@ func (e *Engine) Do(ctx context.Context, operation string, body []byte) (any, er
 	case "GetRecords":
 		return run(e, body, (*Engine).getRecords)
 	}
-	return nil, wire.UnknownOperation()
+	return nil, wire.UnknownOperation(operation + " of DynamoDB Streams")
 }
 
 func run[In any](e *Engine, body []byte, operation func(*Engine, In) (any, error)) (any, error) {

@@ -83,9 +83,10 @@ func Serialization(message string) *Error {
 	return &Error{Code: CodeSerialization, Message: message}
 }
 
-// UnknownOperation is the answer to an operation the service does not have.
-func UnknownOperation() *Error {
-	return &Error{Code: CodeUnknownOperation}
+// UnknownOperation is the answer to an operation that is not emulated. AWS's own has no message; ours
+// says what was asked for, since most of what gets here is there on AWS.
+func UnknownOperation(what string) *Error {
+	return Errorf(CodeUnknownOperation, "outboxtest does not emulate %s", what)
 }
 
 // AsError finds the Error in err, or makes one: an error that is none of ours is an internal one.

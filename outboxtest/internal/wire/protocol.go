@@ -114,7 +114,7 @@ func (p Protocol) Handler(s Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		target, operation, ok := ParseTarget(r)
 		if !ok || target != p.Target {
-			p.WriteError(w, UnknownOperation())
+			p.WriteError(w, UnknownOperation(r.Header.Get("X-Amz-Target")))
 			return
 		}
 		p.Serve(w, r, operation, s)

@@ -58,7 +58,7 @@ func TestAnswers(t *testing.T) {
 		"somebody's":     {nil, errors.New("broken"), 500, `{"__type":"` + own + `InternalServerError","message":"broken"}`},
 		"not encodable":  {func() {}, nil, 500, `{"__type":"` + own + `InternalServerError","message":"json: unsupported type: func()"}`},
 		"a wrapped one":  {nil, errors.Join(wire.Validation("bad")), 400, `{"__type":"com.amazon.coral.validate#ValidationException","message":"bad"}`},
-		"an unknown one": {nil, wire.UnknownOperation(), 400, `{"__type":"com.amazon.coral.service#UnknownOperationException"}`},
+		"an unknown one": {nil, wire.UnknownOperation("ExecuteStatement"), 400, `{"__type":"com.amazon.coral.service#UnknownOperationException","message":"outboxtest does not emulate ExecuteStatement"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := post(t, func(operation string, body []byte) (any, error) {
@@ -81,7 +81,7 @@ func TestRequestsThatReachNoService(t *testing.T) {
 	for _, target := range []string{"", "DynamoDB_20120810", "DynamoDB_20120810.", ".PutItem", "DynamoDB_20120810.Put.Item", "Kinesis_20131202.PutRecord"} {
 		w := post(t, never, target, "{}")
 		require.Equal(t, 400, w.Code, target)
-		require.JSONEq(t, `{"__type":"com.amazon.coral.service#UnknownOperationException"}`, w.Body.String(), target)
+		require.JSONEq(t, `{"__type":"com.amazon.coral.service#UnknownOperationException","message":"outboxtest does not emulate `+target+`"}`, w.Body.String(), target)
 	}
 	w := post(t, never, "DynamoDB_20120810.PutItem", strings.Repeat(" ", wire.MaxRequestBytes+1))
 	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)

@@ -1,0 +1,113 @@
+package outboxtest_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// mailServer is what the handlers of the README's code need, and can be down.
+type mailServer struct {
+	down bool
+	sent []string
+}
+
+func (m *mailServer) send(order string) error {
+	if m.down {
+		return outbox.Permanent(errors.New("the mail server is down"))
+	}
+	m.sent = append(m.sent, order)
+	return nil
+}
+
+// service is a service that writes events, and one that sends mails.
+func service(t *testing.T, cloud *outboxtest.AWS, mails *mailServer) (*outbox.Writer, *outbox.Consumer, *outbox.DeadLetterTable) {
+	letters, err := outbox.NewDeadLetterTable(cloud.DynamoDB, "dead-letters", "mails")
+	require.NoError(t, err)
+	require.NoError(t, letters.Create(t.Context()))
+	consumer, err := outbox.NewConsumer(outbox.WithDeadLetters(letters), outbox.WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[OrderCreated]) error { return mails.send(e.Data.OrderID) })
+	writer, err := outbox.NewWriter(cloud.DynamoDB, "events")
+	require.NoError(t, err)
+	return writer, consumer, letters
+}
+
+// The README's first test.
+func TestOrders(t *testing.T) {
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, "orders", "orderId")
+	cloud.CreateOutbox(t, "events", "changes", 2)
+	mails := &mailServer{}
+	writer, consumer, _ := service(t, cloud, mails)
+
+	_, err := cloud.Map(outboxtest.EventSource{Stream: "changes", ReportBatchItemFailures: true}, consumer.Invoke)
+	require.NoError(t, err)
+	require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("order-42", OrderCreated{OrderID: "42"})))
+	err = cloud.Drain(t.Context())
+	require.NoError(t, err)
+	outboxtest.RequireEmitted(t, cloud.DynamoDB, "events", func(e OrderCreated) bool { return e.OrderID == "42" })
+	require.Equal(t, []string{"42"}, mails.sent)
+}
+
+// The README's second one.
+func TestADeadLetterIsRedriven(t *testing.T) {
+	cloud := outboxtest.Start(t)
+	cloud.CreateOutbox(t, "events", "changes", 1)
+	mails := &mailServer{down: true}
+	writer, consumer, letters := service(t, cloud, mails)
+	_, err := cloud.Map(outboxtest.EventSource{Stream: "changes", ReportBatchItemFailures: true}, consumer.Invoke)
+	require.NoError(t, err)
+
+	require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("order-42", OrderCreated{OrderID: "42"})))
+	require.NoError(t, cloud.Drain(t.Context()))
+	stored := 0
+	for letter, err := range letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+		require.NoError(t, err)
+		require.Contains(t, letter.Error, "the mail server is down")
+		stored++
+	}
+	require.Equal(t, 1, stored)
+
+	mails.down = false
+	result, err := letters.Redrive(t.Context(), consumer, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+	require.NoError(t, err)
+	require.Equal(t, 1, result.Redriven)
+	require.Equal(t, []string{"42"}, mails.sent)
+}
+
+// Every line of Go in the README is one of this file, comments aside, and it names every kind of fault.
+func TestTheReadmeIsCompiled(t *testing.T) {
+	page, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	here, err := os.ReadFile("readme_test.go")
+	require.NoError(t, err)
+	bare := func(line string) string { return strings.TrimSpace(regexp.MustCompile(`(^|\s)//.*`).ReplaceAllString(line, "")) }
+	known := map[string]bool{"": true}
+	for line := range strings.Lines(string(here)) {
+		known[bare(line)] = true
+	}
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	require.Len(t, blocks, 2)
+	for _, block := range blocks {
+		for line := range strings.Lines(block[1]) {
+			require.True(t, known[bare(line)], "not in readme_test.go: %s", line)
+		}
+	}
+	faults, err := os.ReadFile("faults.go")
+	require.NoError(t, err)
+	kinds := regexp.MustCompile(`(\w+) FaultKind = "`).FindAllStringSubmatch(string(faults), -1)
+	require.Greater(t, len(kinds), 10)
+	for _, kind := range kinds {
+		require.Contains(t, string(page), "| `"+kind[1]+"` |")
+	}
+}
