@@ -79,7 +79,7 @@ func (x *examination) checkTable(ctx context.Context, spec tableSpec, name strin
 	case aws.ToString(d.AttributeName) != spec.ttl:
 		x.add(gradeProblem, "time to live", name, fmt.Sprintf("it is on the attribute %q: no row goes, or the wrong ones do", aws.ToString(d.AttributeName)), "enable it on "+spec.ttl)
 	default:
-		x.add(gradeOK, "time to live", name, "on "+spec.ttl, "")
+		x.add(gradeOK, "time to live", name, spec.livesOn(), "")
 	}
 	return true
 }

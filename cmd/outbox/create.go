@@ -23,6 +23,7 @@ type tableSpec struct {
 	what            string
 	partition, sort string
 	ttl             string
+	ttlOf           string // which rows have one, if not all
 }
 
 // The forms of the tables. Keys are strings.
@@ -30,7 +31,7 @@ var (
 	eventsSpec      = tableSpec{what: "events table", partition: "eventId", ttl: "expiresAt"}
 	leasesSpec      = tableSpec{what: "lease table", partition: "group", sort: "id", ttl: "ttl"}
 	inboxSpec       = tableSpec{what: "inbox table", partition: "eventId", sort: "consumer", ttl: "expiresAt"}
-	deadLettersSpec = tableSpec{what: "dead letter table", partition: "group", sort: "id", ttl: "expiresAt"}
+	deadLettersSpec = tableSpec{what: "dead letter table", partition: "group", sort: "id", ttl: "expiresAt", ttlOf: "requests and counts, not letters"}
 )
 
 // createFlags are those of the command create.
@@ -244,13 +245,21 @@ func (k *creator) table(ctx context.Context, spec tableSpec, name string) error 
 		if err != nil {
 			return fmt.Errorf("time to live of the %s %s: %w", spec.what, name, err)
 		}
-		result.Detail = "time to live on " + spec.ttl
+		result.Detail = "time to live " + spec.livesOn()
 		if on && result.Action == "exists" {
 			result.Action = "changed"
 		}
 	}
 	k.add(result)
 	return nil
+}
+
+// livesOn names the attribute of the time to live.
+func (s tableSpec) livesOn() string {
+	if s.ttlOf == "" {
+		return "on " + s.ttl
+	}
+	return "on " + s.ttl + " (" + s.ttlOf + ")"
 }
 
 // wrongKeys says in what the keys of a table differ, or is empty.

@@ -27,7 +27,7 @@ func TestCreateMakesWhatIsMissing(t *testing.T) {
 			{"point-in-time recovery", "events", action, ""},
 			{"lease table", "leases", action, "time to live on ttl"},
 			{"inbox table", "inbox", action, "time to live on expiresAt"},
-			{"dead letter table", "dead", action, "time to live on expiresAt"},
+			{"dead letter table", "dead", action, "time to live on expiresAt (requests and counts, not letters)"},
 			{"index", "outbox-by-aggregate", action, ""},
 			{"index", "outbox-by-type", action, ""},
 		}, got.Resources)
