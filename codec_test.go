@@ -76,7 +76,7 @@ func TestACodecCanReplaceJSON(t *testing.T) {
 	c := newConsumer(t, outbox.WithCodec(brokenCodec{"application/json"}))
 	outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return nil })
 	for _, contentType := range []string{"", "application/json", "application/json; charset=utf-8"} {
-		err := c.Process(t.Context(), outbox.Record{Type: "ORDER_CREATED", ContentType: contentType, Payload: []byte(`{}`)})
+		err := c.Process(t.Context(), outbox.Record{ID: "1", Type: "ORDER_CREATED", ContentType: contentType, Payload: []byte(`{}`)})
 		require.ErrorContains(t, err, "cannot be decoded into outbox_test.orderCreated")
 	}
 }
@@ -92,14 +92,14 @@ func TestErrorsOfCodecsDoNotQuoteThePayload(t *testing.T) {
 	require.NoError(t, err)
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[timed]) error { return nil })
 
-	err = c.Process(t.Context(), outbox.Record{Type: "T", ContentType: "text/x-broken", Payload: []byte("secret")})
+	err = c.Process(t.Context(), outbox.Record{ID: "1", Type: "T", ContentType: "text/x-broken", Payload: []byte("secret")})
 	require.ErrorContains(t, err, "the payload cannot be decoded into outbox_test.timed: outbox_test.quotingError, whose text is left out")
 	require.ErrorIs(t, err, outbox.ErrPermanent)
 	var quoting quotingError
 	require.ErrorAs(t, err, &quoting)
 
 	for payload, want := range map[string]string{`{"at":"secret"}`: "*time.ParseError, whose text is left out", `{"at":"secret`: "no JSON from byte 13 on", `secret`: "no JSON from byte 1 on"} {
-		err = c.Process(t.Context(), outbox.Record{Type: "T", Payload: []byte(payload)})
+		err = c.Process(t.Context(), outbox.Record{ID: "1", Type: "T", Payload: []byte(payload)})
 		require.ErrorContains(t, err, want)
 		require.NotContains(t, err.Error(), "secret")
 	}
@@ -127,7 +127,7 @@ func TestCodecsAreChecked(t *testing.T) {
 func TestACodecThatPanicsIsAFailure(t *testing.T) {
 	c := newConsumer(t, outbox.WithCodec(panickingCodec{}))
 	outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return nil })
-	err := c.Process(t.Context(), outbox.Record{Type: "ORDER_CREATED", ContentType: "x/y", Payload: []byte("z")})
+	err := c.Process(t.Context(), outbox.Record{ID: "1", Type: "ORDER_CREATED", ContentType: "x/y", Payload: []byte("z")})
 	var p *outbox.PanicError
 	require.ErrorAs(t, err, &p)
 }
@@ -159,7 +159,7 @@ func ExampleWithCodec() {
 		fmt.Println(e.Data["value"])
 		return nil
 	})
-	record := outbox.Record{Type: "MEASURED", Payload: []byte(`{"value":12345678901234567890}`)}
+	record := outbox.Record{ID: "1", Type: "MEASURED", Payload: []byte(`{"value":12345678901234567890}`)}
 	if err := consumer.Process(context.Background(), record); err != nil {
 		panic(err)
 	}
