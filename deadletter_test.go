@@ -332,14 +332,18 @@ func TestADeadLetterIsToldOnce(t *testing.T) {
 			require.NoError(t, o.SetFaults(
 				outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "PutItem", Calls: []int{1}},
 				outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "TransactWriteItems", Calls: []int{1}}))
+			var mu sync.Mutex
 			told := map[string]int{}
 			for range 3 {
 				c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithConsumerHooks(outbox.ConsumerHooks{
-					DeadLettered: func(_ context.Context, l outbox.DeadLetter) { told[fmt.Sprint(l.ID, l.Again)]++ },
+					DeadLettered: func(_ context.Context, l outbox.DeadLetter) {
+						mu.Lock()
+						defer mu.Unlock()
+						told[fmt.Sprint(l.ID, l.Again)]++
+					},
 				}))
 				outbox.HandleType(c, "T", o.handle)
 				require.NoError(t, c.Process(t.Context(), rec("poison", aggregate), rec("poison1", aggregate)))
-				time.Sleep(2 * time.Millisecond) // another delivery is at another time
 			}
 			require.Equal(t, map[string]int{
 				aggregate + "#poisonfalse": 1, aggregate + "#poison1false": 1, aggregate + "#poisontrue": 2, aggregate + "#poison1true": 2,
