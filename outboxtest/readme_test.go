@@ -91,7 +91,9 @@ func TestTheReadmeIsCompiled(t *testing.T) {
 	require.NoError(t, err)
 	here, err := os.ReadFile("readme_test.go")
 	require.NoError(t, err)
-	bare := func(line string) string { return strings.TrimSpace(regexp.MustCompile(`(^|\s)//.*`).ReplaceAllString(line, "")) }
+	bare := func(line string) string {
+		return strings.TrimSpace(regexp.MustCompile(`(^|\s)//.*`).ReplaceAllString(line, ""))
+	}
 	known := map[string]bool{"": true}
 	for line := range strings.Lines(string(here)) {
 		known[bare(line)] = true
