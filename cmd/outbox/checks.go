@@ -266,7 +266,7 @@ type metric struct {
 	delegated                         bool
 }
 
-func (m metric) todo() string {
+func (m metric) advice() string {
 	if m.delegated {
 		return fmt.Sprintf("create one in CloudWatch, on the query SELECT MAX(%s) FROM %q WHERE %s = '%s', or with the second dimension DelegatedOperation",
 			m.name, m.namespace, m.dimension, m.value)
@@ -311,7 +311,7 @@ func (x *examination) checkAlarms(ctx context.Context) {
 			x.add(gradeOK, "alarm", m.value, m.name, "")
 			continue
 		}
-		x.add(gradeWarning, "alarm", m.value, "none on "+m.namespace+" "+m.name+": "+m.why, m.todo())
+		x.add(gradeWarning, "alarm", m.value, "none on "+m.namespace+" "+m.name+": "+m.why, m.advice())
 	}
 }
 

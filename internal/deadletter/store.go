@@ -79,7 +79,7 @@ type Stored int
 const (
 	Refused Stored = iota // it was to stand behind others, and there are none
 	Before                // the event is a letter already, and is left as it is
-	Added
+	Added                 // it is a letter from now on
 )
 
 // Put stores a letter, unless the event is one already. Its lane is parked from then on.
