@@ -7,7 +7,7 @@
 //
 //	<consumer>           dead letters: id is <lane>#<event>, see Letter
 //	<consumer>#lane      parked aggregates: id is <lane>; letters (N), and claim (S), claimUntil (N) while somebody redrives it
-//	<consumer>#part      what did not fit into a letter: id is <letter>#<number>; data (B)
+//	<consumer>#part      what did not fit into a letter: id is <letter>#<hash of all of it>#<number>; data (B)
 //	<consumer>#attempt   failed attempts at events that are no dead letters yet: id is <event>, or <event>#<shard and sequence number>;
 //	                     n (N), expiresAt (N)
 //	<consumer>#request   redrives that were asked for: id is the letter's; requestedAt (N), expiresAt (N)
@@ -63,6 +63,7 @@ type Letter struct {
 	Incomplete bool
 	order      string // among those of its aggregate that a stream has numbered, or among the others
 	parts      int
+	partsHash  string // so that two events with one id that are stored at the same time do not replace each other's parts
 }
 
 const (
@@ -207,6 +208,8 @@ func (l *Letter) row(group string) (rows.Item, [][]byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	l.partsHash = hash(string(data))[:32]
+	row["partsHash"] = rows.S(l.partsHash)
 	var parts [][]byte
 	for len(data) > 0 {
 		n := min(len(data), maxBody)
@@ -216,6 +219,8 @@ func (l *Letter) row(group string) (rows.Item, [][]byte, error) {
 	row["parts"] = rows.N(int64(len(parts)))
 	return row, parts, nil
 }
+
+func (l *Letter) partID(i int) string { return fmt.Sprintf("%s#%s#%04d", l.ID, l.partsHash, i) }
 
 func (b *body) store(row rows.Item, contentType string) {
 	if len(b.Headers) > 0 {
@@ -238,7 +243,7 @@ func read(row rows.Item) Letter {
 	l := Letter{
 		ID: rows.Text(row, "id"), Error: rows.Text(row, "error"), Attempts: int(rows.Int(row, "attempts")), Parked: rows.Flag(row, "parked"),
 		StoredAt: rows.Time(row, "storedAt"), TriedAt: rows.Time(row, "triedAt"),
-		order: rows.Text(row, "order"), parts: int(rows.Int(row, "parts")), token: rows.Text(row, "token"),
+		order: rows.Text(row, "order"), parts: int(rows.Int(row, "parts")), partsHash: rows.Text(row, "partsHash"), token: rows.Text(row, "token"),
 		Event: Event{
 			ID: rows.Text(row, "eventId"), Type: rows.Text(row, "type"), AggregateID: rows.Text(row, "aggregateId"),
 			Sequence: rows.Int(row, "sequence"), Time: rows.Time(row, "timestamp"), Headers: rows.ReadHeaders(row, "headers"),

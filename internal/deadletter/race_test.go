@@ -1,6 +1,7 @@
 package deadletter_test
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"time"
@@ -50,6 +51,49 @@ func TestLettersThatAreRemovedMeanwhile(t *testing.T) {
 	require.NoError(t, s.Tried(t.Context(), &letters[1], "again"))
 	_, err = s.Get(t.Context(), letters[1].ID)
 	require.ErrorIs(t, err, deadletter.ErrMissing)
+}
+
+// beforePart does something before the first PutItem.
+type beforePart struct {
+	*dynamodb.Client
+	do func()
+}
+
+func (b *beforePart) PutItem(ctx context.Context, in *dynamodb.PutItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	if do := b.do; do != nil {
+		b.do = nil
+		do()
+	}
+	return b.Client.PutItem(ctx, in, opts...)
+}
+
+// Two events with one id, both in parts, that become letters at the same time: each keeps its own payload.
+func TestPartsOfTwoEventsWithOneID(t *testing.T) {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	client := &beforePart{Client: a.DynamoDB}
+	slow, err := deadletter.New(client, "letters", "c")
+	require.NoError(t, err)
+	fast, err := deadletter.New(a.DynamoDB, "letters", "c")
+	require.NoError(t, err)
+	letter := func(typ string) *deadletter.Letter {
+		payload := bytes.Repeat([]byte(typ), 399<<10)
+		return &deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a", Type: typ, Payload: payload}, StoredAt: time.Now()}
+	}
+	x, y := letter("X"), letter("Y")
+	client.do = func() { put(t, fast, y) } // while x believes that there is no letter with its id
+	put(t, slow, x)
+	for _, l := range []*deadletter.Letter{x, y} {
+		got, err := fast.Get(t.Context(), l.ID)
+		require.NoError(t, err)
+		require.Equal(t, l.Event.Type, got.Event.Type)
+		require.True(t, bytes.Equal(l.Event.Payload, got.Event.Payload), "the payload of %s", l.Event.Type)
+	}
+	removed, err := fast.Remove(t.Context(), x)
+	require.NoError(t, err)
+	require.True(t, removed)
+	_, err = fast.Get(t.Context(), y.ID)
+	require.NoError(t, err)
 }
 
 // A transaction that meets others is made again, one that is throttled is not.

@@ -105,7 +105,7 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error)
 		}
 		for i, data := range parts {
 			_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,
-				Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(partID(l.ID, i)), "data": rows.B(data)}})
+				Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(l.partID(i)), "data": rows.B(data)}})
 			if err != nil {
 				return Refused, s.failed("store a part of "+l.ID, err)
 			}
@@ -177,8 +177,6 @@ func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind boo
 	}
 	return Added, nil
 }
-
-func partID(letter string, i int) string { return fmt.Sprintf("%s#%04d", letter, i) }
 
 func conditionFailed(err error) bool {
 	failed := (*types.ConditionalCheckFailedException)(nil)
@@ -358,7 +356,7 @@ func (s *Store) complete(ctx context.Context, row rows.Item) (Letter, error) {
 	}
 	parts := make([][]byte, 0, l.parts)
 	for i := range l.parts {
-		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.parts(), partID(l.ID, i)), ConsistentRead: aws.Bool(true)})
+		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.parts(), l.partID(i)), ConsistentRead: aws.Bool(true)})
 		switch {
 		case err != nil:
 			return l, s.failed("read a part of "+l.ID, err)
@@ -415,7 +413,7 @@ func (s *Store) Remove(ctx context.Context, l *Letter) (bool, error) {
 			UpdateExpression: aws.String(count), ExpressionAttributeNames: rows.Names(count), ExpressionAttributeValues: rows.Item{":minus": rows.N(-1)}}})
 	}
 	for i := range l.parts {
-		items = append(items, types.TransactWriteItem{Delete: &types.Delete{TableName: &s.table, Key: key(s.parts(), partID(l.ID, i))}})
+		items = append(items, types.TransactWriteItem{Delete: &types.Delete{TableName: &s.table, Key: key(s.parts(), l.partID(i))}})
 	}
 	at, err := s.transact(ctx, items...)
 	if err != nil {
