@@ -7,10 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
 // annex is an inboxWorld with a dead letter table. Its handlers refuse all events for good until it is repaired.
@@ -254,4 +256,66 @@ func TestMiddlewareSeesRedrivenEvents(t *testing.T) {
 		require.Equal(t, []string{"1shard7true", "1shard7false"}, seen)
 		require.Equal(t, 2, a.runs)
 	})
+}
+
+// An outage of the inbox, or of the tables of the effects, is no attempt at the events: they are not dead letters when it ends.
+func TestAnOutageOfTheInboxMakesNoDeadLetters(t *testing.T) { bubble(t, anOutageOfTheInbox) }
+
+// commitsFail is a Writer's client whose transactions fail for a while.
+type commitsFail struct {
+	*dynamodb.Client
+	err error
+}
+
+func (c *commitsFail) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	return c.Client.TransactWriteItems(ctx, in, opts...)
+}
+
+func anOutageOfTheInbox(t *testing.T) {
+	o := newOffice(t)
+	defer o.Close()
+	o.CreateTable(t, "events", "eventId")
+	commits := &commitsFail{Client: o.DynamoDB}
+	inbox, err := outbox.NewInbox(o.DynamoDB, "inbox", "mails")
+	require.NoError(t, err)
+	require.NoError(t, inbox.Create(t.Context()))
+	writer, err := outbox.NewWriter(commits, "events")
+	require.NoError(t, err)
+	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithInbox(inbox))
+	outbox.HandleType(c, "T", o.handle)
+	outbox.HandleTxType(c, writer, "U", func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) { return outbox.Effects{}, nil })
+	outbox.HandleTxType(c, writer, "V", func(_ context.Context, e outbox.Event[struct{}]) (outbox.Effects, error) {
+		return outbox.Effects{Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{})}}, nil
+	})
+	failing := true
+	outbox.HandleTxType(c, writer, "W", func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) {
+		if failing { // perhaps because of what a run has done before: the inbox knows, when it can be asked
+			return outbox.Effects{}, outbox.Permanent(errors.New("it is there already"))
+		}
+		return outbox.Effects{}, nil
+	})
+	for down, err := range map[outboxtest.FaultKind]error{
+		outboxtest.ServerError: errors.New("connection reset by peer"), outboxtest.Throttle: canceled(reason("ThrottlingError"), reason("None")),
+	} {
+		for eventType, operation := range map[string]string{"T": "PutItem", "U": "PutItem", "V": "", "W": "GetItem"} {
+			r := rec(eventType+string(down), "a")
+			r.Type = eventType
+			failing = true
+			if operation == "" {
+				commits.err = err
+			} else {
+				require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: down, Service: "DynamoDB", Operation: operation, Probability: 1}))
+			}
+			require.Error(t, c.Process(t.Context(), r))
+			commits.err = nil
+			o.StopFaults()
+			require.Empty(t, o.ids(t), "%s %s", eventType, down)
+			failing = false
+			require.NoError(t, c.Process(t.Context(), r))
+		}
+	}
+	require.Len(t, o.handled, 2)
 }
