@@ -129,6 +129,7 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 	ctx := d.Context
 	if !c.ours(d.record.Table) {
 		d.finished = true
+		c.tellOtherTable(ctx, &d.record)
 		c.skipped(ctx, &d.record, notEventError(changerec.OtherTable))
 		return
 	}

@@ -120,6 +120,8 @@ type Consumer struct {
 
 	warning sync.Mutex
 	warned  map[string]bool // what was logged once
+	// otherTable says that tellOtherTable has logged.
+	otherTable atomic.Bool
 
 	register sync.Mutex
 	handlers atomic.Pointer[map[string]Handler] // replaced, never changed

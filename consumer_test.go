@@ -105,9 +105,10 @@ func TestRegistrationMistakesPanicAtStart(t *testing.T) {
 }
 
 func TestNewConsumerNamesEveryProblem(t *testing.T) {
-	_, err := outbox.NewConsumer(outbox.WithConcurrency(0), nil, outbox.WithTables(), outbox.WithTables("a", ""), outbox.WithDeadlineMargin(0),
-		outbox.WithMiddleware(nil), outbox.WithLogger(nil))
-	for _, want := range []string{"WithConcurrency: want 1 to 10,000, have 0", "option 1 is nil", "WithTables: want", "WithDeadlineMargin: want more than 0",
+	_, err := outbox.NewConsumer(outbox.WithConcurrency(0), nil, outbox.WithTables(), outbox.WithTables("events", "arn:aws:dynamodb:eu-west-1:1:table/events"),
+		outbox.WithDeadlineMargin(0), outbox.WithMiddleware(nil), outbox.WithLogger(nil))
+	for _, want := range []string{"WithConcurrency: want 1 to 10,000, have 0", "option 1 is nil", "WithTables: want at least one name",
+		`"arn:aws:dynamodb:eu-west-1:1:table/events" is no table's name`, "WithDeadlineMargin: want more than 0",
 		"WithMiddleware: a middleware is nil", "WithLogger: the logger is nil"} {
 		require.ErrorContains(t, err, want)
 	}

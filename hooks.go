@@ -30,7 +30,24 @@ func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason notEventE
 		c.logger.WarnContext(ctx, "outbox: skipping inserted items without the attributes of an event; if they are events, set WithAttributes",
 			"idAttribute", c.attributes.ID, "typeAttribute", c.attributes.Type, "stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
 	}
+	if reason == notEventError(changerec.OtherTable) {
+		c.tellOtherTable(ctx, r)
+	}
 	c.skipped(ctx, r, reason)
+}
+
+// remarkable reports whether skipNotEvent may log a reason. It is asked for each record that is no event, and says no for nearly all.
+func (c *Consumer) remarkable(reason notEventError) bool {
+	return reason == notEventError(changerec.NoAttributes) || reason == notEventError(changerec.OtherTable) && !c.otherTable.Load()
+}
+
+// tellOtherTable logs once that WithTables leaves records out: on a stream that outboxes share that is what it is for, but a name that is
+// misspelt leaves out every event.
+func (c *Consumer) tellOtherTable(ctx context.Context, r *Record) {
+	if c.otherTable.CompareAndSwap(false, true) {
+		c.logger.InfoContext(ctx, "outbox: skipping records of tables that WithTables does not name; this is said once", "tables", c.tables,
+			"stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
+	}
 }
 
 // maxWarned bounds what is remembered of foreign names.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/lambdaevent"
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
@@ -96,7 +95,7 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 			continue
 		}
 		b.deliveries = b.deliveries[:n]
-		if malformed == nil && c.hooks.Skipped == nil && reason != notEventError(changerec.NoAttributes) {
+		if malformed == nil && c.hooks.Skipped == nil && !c.remarkable(reason) {
 			continue // nobody wants to know
 		}
 		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber(memory)}

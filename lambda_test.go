@@ -222,6 +222,30 @@ func TestTablesLimitAConsumer(t *testing.T) {
 	require.Equal(t, 1, handled)
 }
 
+// A name in WithTables that is misspelt leaves out every event. The log says once that something is left out, wherever records come from.
+func TestSkippedTablesAreLoggedOnce(t *testing.T) {
+	foreign := strings.Replace(change("1", "a"), `"events"`, `"orders"`, 1)
+	record, err := outbox.DecodeRecord([]byte(foreign))
+	require.NoError(t, err)
+	for name, deliver := range map[string]func(*outbox.Consumer) error{
+		"Invoke": func(c *outbox.Consumer) error {
+			_, err := c.Invoke(t.Context(), kinesisEvent(foreign, foreign))
+			return err
+		},
+		"Process": func(c *outbox.Consumer) error { return c.Process(t.Context(), record, record) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			c := newConsumer(t, outbox.WithTables("event"), outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+			require.NoError(t, deliver(c))
+			require.NoError(t, deliver(c))
+			require.Equal(t, 1, strings.Count(log.String(), "tables that WithTables does not name"), log.String())
+			require.Contains(t, log.String(), "level=INFO")
+			require.Contains(t, log.String(), "tables=[event]")
+		})
+	}
+}
+
 func TestInvokeSaysWhatArrivedInstead(t *testing.T) {
 	for payload, want := range map[string]string{
 		``:                           "have nothing",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"time"
 
@@ -297,12 +298,21 @@ type consumerOption func(*consumerConfig) error
 
 func (o consumerOption) applyConsumer(c *consumerConfig) error { return o(c) }
 
-// WithTables limits a Consumer to events of the named tables (names, not ARNs); records of others are skipped. A record that
-// does not name its table is not skipped. Default: every table. Use it when several outboxes share a stream.
+// tableName is what DynamoDB takes for one:
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
+var tableName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,255}$`)
+
+// WithTables limits a Consumer to events of the named tables (names, not ARNs); records of others are skipped, which is logged once, at
+// level Info. A record that does not name its table is not skipped. Default: every table. Use it when several outboxes share a stream.
 func WithTables(names ...string) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
-		if len(names) == 0 || slices.Contains(names, "") {
-			return errors.New("WithTables: want at least one name, none of them empty")
+		if len(names) == 0 {
+			return errors.New("WithTables: want at least one name")
+		}
+		for _, name := range names {
+			if !tableName.MatchString(name) { // no record would ever match it
+				return fmt.Errorf("WithTables: %q is no table's name: want 3 to 255 letters, digits, '_', '.' or '-'", name)
+			}
 		}
 		c.tables = slices.Clone(names)
 		return nil
