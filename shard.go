@@ -43,8 +43,7 @@ type shardRun struct {
 	stored   uint64                              // of them, those up to the stored checkpoint
 	freed    chan struct{}                       // closed and replaced when stored grows
 	batches  []*shardBatch                       // in order, those that are not done
-
-	saved chan struct{} // closed when the saver has ended
+	seen     seen                                // of what Status tells
 }
 
 // attempt counts what has to survive a restart.
@@ -65,7 +64,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	ctx = context.WithValue(ctx, leasesKey{}, w.fences)
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, ring: watermark.New(w.maxUnfinished), poison: none,
-		asleep: make(map[*shardBatch]map[int]*time.Timer), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), saved: make(chan struct{}), freed: make(chan struct{}),
+		asleep: make(map[*shardBatch]map[int]*time.Timer), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), freed: make(chan struct{}),
 	}
 	s.earlier = held.Progress().Attempts
 	from, err := position(held.Progress().Checkpoint)
@@ -84,8 +83,12 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 		case <-reading.Done():
 		}
 	}()
-	saving, endSaving := context.WithCancel(ctx)
-	go s.save(saving)
+	besides, endBesides := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { s.save(besides) })
+	if w.hooks.Status != nil {
+		running.Go(func() { s.tellStatus(besides) })
+	}
 
 	reader := w.reader(s)
 	children, err := reader.Read(reading, held.Shard().ID, from, func(b shardreader.Batch) error { return s.deliver(reading, b) })
@@ -95,8 +98,13 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	s.drain()
 	stopReading(errStopReading)
 	<-stopped
-	endSaving()
-	<-s.saved
+	endBesides()
+	running.Wait()
+	return s.finish(ctx, children, err)
+}
+
+// finish stores the last checkpoint, when no handler runs any more, and says how the reading of the shard has ended: err is the reader's.
+func (s *shardRun) finish(ctx context.Context, children []shardreader.Shard, err error) error {
 	// Also when ctx has ended because the drain took too long. A lease that is lost refuses it.
 	last, cancel := ctx, context.CancelFunc(func() {})
 	if ctx.Err() != nil {
@@ -106,23 +114,21 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	mark := s.ring.Mark()
 	saveErr := s.store(last, mark)
 	if saveErr != nil && !errors.Is(saveErr, lease.ErrLost) {
-		w.consumer.logger.Error("outbox: the last checkpoint of a shard is not stored, what is above it will be handled again", "stream", w.stream,
-			"shard", held.Shard().ID, "records", mark.Finished-s.stored, "error", saveErr)
-	}
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case saveErr != nil && err == nil:
-		return saveErr
+		s.w.consumer.logger.Error("outbox: the last checkpoint of a shard is not stored, what is above it will be handled again", "stream", s.w.stream,
+			"shard", s.held.Shard().ID, "records", mark.Finished-s.stored, "error", saveErr)
 	}
 	s.mu.Lock()
 	poison := s.err
 	s.mu.Unlock()
 	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case saveErr != nil && err == nil:
+		return saveErr
 	case poison != nil:
 		return lease.Fatal(poison)
 	case err == nil && mark.Above == 0:
-		return held.End(ctx, asLeases(children))
+		return s.held.End(ctx, asLeases(children))
 	case err == nil, errors.Is(err, errStopReading):
 		return nil
 	}
@@ -145,7 +151,7 @@ func position(checkpoint string) (shardreader.Position, error) {
 // deliver hands a batch to the lanes, as far as there is room above the stored checkpoint, and waits for room for the rest. So a
 // slow handler stops its shard's fetching, and a crash repeats no more than there is room for.
 func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) error {
-	s.w.report(s, fetched)
+	s.see(fetched)
 	sequences, size := make([]string, len(fetched.Records)), 0
 	for i := range fetched.Records {
 		sequences[i] = fetched.Records[i].SequenceNumber
@@ -343,7 +349,6 @@ const (
 
 // save stores the watermark again and again until ctx ends.
 func (s *shardRun) save(ctx context.Context) {
-	defer close(s.saved)
 	flush := watermark.Flush{Every: flushEvery, Records: min(flushRecords, max(s.w.maxUnfinished/4, 1))}
 	for ctx.Err() == nil {
 		tick, cancel := context.WithTimeout(ctx, flushEvery)

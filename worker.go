@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -167,47 +168,50 @@ func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 		OnRetry: func(r shardreader.Retry) {
 			w.consumer.logger.WarnContext(s.ctx, "outbox: reading a shard is retried", "stream", w.stream, "shard", r.Shard, "operation", r.Operation,
 				"failures", r.Failures, "throttled", r.Throttled, "error", r.Err)
-			if hook := w.hooks.Retried; hook != nil {
-				hook(r.Shard, r.Throttled, r.Err)
-			}
+			w.retried(r.Shard, r.Throttled, r.Err)
 		},
 		OnTrimmed: func(t shardreader.Trimmed) {
 			w.consumer.logger.ErrorContext(s.ctx, "outbox: records have expired before they were read", "stream", w.stream, "shard", t.Shard,
 				"after", t.After, "oldest", t.Oldest)
-			if hook := w.hooks.DataLost; hook != nil {
-				hook(DataLoss{Shard: t.Shard, After: t.After, Oldest: t.Oldest})
-			}
+			w.dataLost(DataLoss{Shard: t.Shard, After: t.After, Oldest: t.Oldest})
 		},
 	}
 }
 
-// report tells how far a shard is.
-func (w *Worker) report(s *shardRun, b shardreader.Batch) {
-	hook := w.hooks.Fetched
-	if hook == nil || len(b.Records) == 0 {
-		return
+// call calls a hook. One that panics must not take the process along.
+func (w *Worker) call(hook string, f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			w.consumer.logger.Error("outbox: a hook panicked", "hook", hook, "stream", w.stream, "error", &PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	f()
+}
+
+// retried and dataLost tell the hooks.
+
+func (w *Worker) retried(shard string, throttled bool, err error) {
+	if hook := w.hooks.Retried; hook != nil {
+		w.call("Retried", func() { hook(shard, throttled, err) })
 	}
-	mark := s.ring.Mark()
-	status := ShardStatus{Shard: s.held.Shard().ID, Fence: s.held.Fence(), Records: len(b.Records), Behind: b.Behind, Unfinished: mark.Above}
-	if last := b.Records[len(b.Records)-1].ArrivedAt; !last.IsZero() {
-		status.Age = time.Since(last)
+}
+
+func (w *Worker) dataLost(loss DataLoss) {
+	if hook := w.hooks.DataLost; hook != nil {
+		w.call("DataLost", func() { hook(loss) })
 	}
-	if !mark.Oldest.IsZero() {
-		status.Waiting = time.Since(mark.Oldest)
-	}
-	hook(status)
 }
 
 // leaseHooks turns what the lease protocol tells into log lines and calls of the hook.
 func (w *Worker) leaseHooks() lease.Hooks {
 	tell := func(e LeaseEvent) {
-		level := w.consumer.logger.Info
+		level := slog.LevelInfo
 		if e.Err != nil {
-			level = w.consumer.logger.Warn
+			level = slog.LevelWarn
 		}
-		level("outbox: lease "+string(e.Kind), "stream", w.stream, "shard", e.Shard, "fence", e.Fence, "to", e.To, "error", e.Err)
+		w.consumer.logger.Log(context.Background(), level, "outbox: lease "+string(e.Kind), "stream", w.stream, "shard", e.Shard, "fence", e.Fence, "to", e.To, "error", e.Err)
 		if hook := w.hooks.Lease; hook != nil {
-			hook(e)
+			w.call("Lease", func() { hook(e) })
 		}
 	}
 	logger := w.consumer.logger
@@ -234,15 +238,11 @@ func (w *Worker) leaseHooks() lease.Hooks {
 				return
 			}
 			logger.Error("outbox: a shard is gone before it was finished", "stream", w.stream, "shard", shard, "checkpoint", checkpoint)
-			if hook := w.hooks.DataLost; hook != nil {
-				hook(DataLoss{Shard: shard, After: checkpoint})
-			}
+			w.dataLost(DataLoss{Shard: shard, After: checkpoint})
 		},
 		Failed: func(shard string, err error, again time.Duration) {
 			logger.Error("outbox: a shard cannot be read", "stream", w.stream, "shard", shard, "error", err, "again", again)
-			if hook := w.hooks.Retried; hook != nil {
-				hook(shard, false, err)
-			}
+			w.retried(shard, false, err)
 		},
 		Trouble: func(op string, err error) {
 			level := slog.LevelWarn

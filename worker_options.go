@@ -148,12 +148,13 @@ func WithStockReader() WorkerOption {
 }
 
 // WorkerHooks are called by a Worker at what their names say, from several goroutines at a time, and must not block: what they
-// do delays a shard. A nil func is not called. Their panics are not recovered.
+// do delays a shard, or the heartbeats. A nil func is not called. When one panics, that is logged, and the Worker goes on.
 type WorkerHooks struct {
 	// Lease is called when a lease changes hands.
 	Lease func(LeaseEvent)
-	// Fetched is called for each batch that was read and is not empty, before its handlers.
-	Fetched func(ShardStatus)
+	// Status is called once a second for each shard that this worker reads, also while nothing arrives and while a handler holds the shard up.
+	// When the lease has changed hands, gauges that were made of it have to go: see Lease.
+	Status func(ShardStatus)
 	// Retried is called when a request to the stream failed and will be made again; throttled says that its limits were
 	// exceeded. So it is when reading a shard failed as a whole, because its checkpoint cannot be stored or the shard is missing.
 	Retried func(shard string, throttled bool, err error)
@@ -188,23 +189,6 @@ type LeaseEvent struct {
 	Fence int64  // higher than that of every earlier owner
 	To    string // the worker that has the lease now; empty if nobody, or not known
 	Err   error  // why it was lost; otherwise nil
-}
-
-// ShardStatus says how far a worker is with a shard.
-type ShardStatus struct {
-	Shard string
-	Fence int64
-	// Records is how many were just read.
-	Records int
-	// Behind is how far the batch is from the tip of the shard (MillisBehindLatest); negative if unknown.
-	Behind time.Duration
-	// Age is how long ago the batch's last record arrived in the stream; 0 if unknown.
-	Age time.Duration
-	// Unfinished is how many records were fetched and not below the end of what is finished without a gap, before this batch. The stored
-	// checkpoint is up to a second behind that end.
-	Unfinished int
-	// Waiting is for how long the oldest of them has been there.
-	Waiting time.Duration
 }
 
 // DataLoss says that records of a shard have expired unread.

@@ -305,7 +305,7 @@ func TestASlowHandlerStopsItsShardsFetching(t *testing.T) {
 			}
 			f.note(t, e)
 			return nil
-		}, outbox.WithMaxUnfinished(20), outbox.WithBatchSize(10), outbox.WithWorkerHooks(outbox.WorkerHooks{Fetched: func(s outbox.ShardStatus) {
+		}, outbox.WithMaxUnfinished(20), outbox.WithBatchSize(10), outbox.WithWorkerHooks(outbox.WorkerHooks{Status: func(s outbox.ShardStatus) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			fetched += s.Records

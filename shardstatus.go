@@ -1,0 +1,80 @@
+package outbox
+
+import (
+	"context"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/shardreader"
+)
+
+// ShardStatus says how far a worker is with a shard.
+type ShardStatus struct {
+	Shard string
+	Fence int64
+	// Records is how many were read since the last call for this lease.
+	Records int
+	// Behind is how far the last answer of the stream was from the tip of the shard (MillisBehindLatest); negative if unknown, as it always is
+	// on DynamoDB Streams.
+	Behind time.Duration
+	// Age is how long the last record that was read had been in the stream by then; 0 if unknown, or if none has been read yet.
+	Age time.Duration
+	// Unfinished is how many records were read and lie above the end of what is finished without a gap. The stored checkpoint is up to a second
+	// behind that end.
+	Unfinished int
+	// Waiting is for how long the oldest of them has been there; 0 if there is none.
+	Waiting time.Duration
+}
+
+// statusEvery is how often the Status hook is called for a shard.
+const statusEvery = time.Second
+
+// seen is what the answers of the stream have said.
+type seen struct {
+	records int
+	behind  time.Duration
+	age     time.Duration
+}
+
+// see keeps what an answer says of how far the shard is.
+func (s *shardRun) see(b shardreader.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen.records += len(b.Records)
+	s.seen.behind = b.Behind
+	if n := len(b.Records); n > 0 {
+		s.seen.age = 0
+		if at := b.Records[n-1].ArrivedAt; !at.IsZero() {
+			s.seen.age = time.Since(at)
+		}
+	}
+}
+
+// tellStatus calls the Status hook again and again until ctx ends: by the clock and not with each answer, since a shard that a handler holds
+// up gets none.
+func (s *shardRun) tellStatus(ctx context.Context) {
+	ticker := time.NewTicker(statusEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			s.w.call("Status", func() { s.w.hooks.Status(s.status()) })
+		}
+	}
+}
+
+func (s *shardRun) status() ShardStatus {
+	mark := s.ring.Mark()
+	s.mu.Lock()
+	last := s.seen
+	s.seen.records = 0
+	s.mu.Unlock()
+	status := ShardStatus{
+		Shard: s.held.Shard().ID, Fence: s.held.Fence(), Records: last.records, Behind: last.behind, Age: last.age, Unfinished: mark.Above,
+	}
+	if !mark.Oldest.IsZero() {
+		status.Waiting = time.Since(mark.Oldest)
+	}
+	return status
+}
