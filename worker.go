@@ -13,7 +13,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/smithy-go"
 
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
@@ -132,8 +131,6 @@ func (w *Worker) Run(ctx context.Context) error {
 		Consume:  w.consume,
 		Start:    w.start,
 		Duration: w.leaseDuration,
-		Beat:     w.leaseDuration / 4,
-		Tick:     w.leaseDuration / 16, // how soon a worker that comes or goes is noticed
 		Drain:    w.drainTimeout,
 		Hooks:    w.leaseHooks(),
 	})
@@ -246,7 +243,7 @@ func (w *Worker) leaseHooks() lease.Hooks {
 		},
 		Trouble: func(op string, err error) {
 			level := slog.LevelWarn
-			if api := smithy.APIError(nil); errors.As(err, &api) && slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException"}, api.ErrorCode()) {
+			if lease.IsFatal(err) || slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException"}, codeOf(err)) {
 				level = slog.LevelError // nothing but somebody's hand changes that
 			}
 			logger.Log(context.Background(), level, "outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)

@@ -87,9 +87,9 @@ type Config struct {
 	Consume func(ctx context.Context, l *Held) error
 
 	Start    string        // position of a shard that has no checkpoint and no parents in the table; default TrimHorizon
-	Beat     time.Duration // between two heartbeats; default 2 s
+	Beat     time.Duration // between two heartbeats; default Duration/4
 	Duration time.Duration // how long a worker is alive after a heartbeat; default 8 s
-	Tick     time.Duration // between two looks at the table; default Beat/2
+	Tick     time.Duration // between two looks at the table; default Duration/16
 	List     time.Duration // between two listings of the shards; default 1 minute
 	Drain    time.Duration // how long a graceful stop may take, and the drain of one shard; default 30 s
 
@@ -124,6 +124,12 @@ var ErrLost = errors.New("the lease is lost")
 func Fatal(err error) error { return &fatal{err} }
 
 type fatal struct{ err error }
+
+// IsFatal reports whether err is, or wraps, one that Fatal has marked.
+func IsFatal(err error) bool {
+	f := (*fatal)(nil)
+	return errors.As(err, &f)
+}
 
 func (f *fatal) Error() string { return f.err.Error() }
 func (f *fatal) Unwrap() error { return f.err }

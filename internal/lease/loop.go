@@ -12,7 +12,7 @@ import (
 
 // loop looks at the table, plans and acts, until the life ends or everything is drained.
 //
-// A tick is one View, and there are two per heartbeat: while nothing moves, a worker makes 1.5 calls per tick, or 3 per Beat, however
+// A tick is one View, and there are four per heartbeat: while nothing moves, a worker makes 1.25 calls per tick, or 5 per Beat, however
 // many shards there are (a View of DynamoDB is one Query per megabyte, about 2,000 leases). A lease that moves costs one Want, one
 // Release, and what its reader saves; a claim is one call; and for as long as something moves, but not for longer than Duration, the
 // two workers concerned look five times a tick.
@@ -48,7 +48,7 @@ func (l *life) tick(alive, work context.Context) time.Duration {
 		s.View, err = l.cfg.Store.View(ctx)
 		return err
 	})
-	if f := (*fatal)(nil); !l.watch.viewed && errors.As(err, &f) {
+	if !l.watch.viewed && IsFatal(err) {
 		l.fail(err) // it never worked, and will not
 	}
 	if err != nil {

@@ -54,7 +54,7 @@ func register(ctx context.Context, cfg Config, watch *watch, first bool) (*life,
 			}
 			return l, nil
 		}
-		if f := (*fatal)(nil); first && errors.As(err, &f) {
+		if first && IsFatal(err) {
 			return nil, err
 		}
 		sleep(ctx, cfg.retry().Delay(n))
@@ -77,9 +77,9 @@ func (c Config) withDefaults() (Config, error) {
 			errs = append(errs, fmt.Errorf("lease: Config.%s is negative: %v", name, *d))
 		}
 	}
-	duration(&c.Beat, "Beat", 2*time.Second)
 	duration(&c.Duration, "Duration", 8*time.Second)
-	duration(&c.Tick, "Tick", c.Beat/2)
+	duration(&c.Beat, "Beat", c.Duration/4)
+	duration(&c.Tick, "Tick", c.Duration/16)
 	duration(&c.List, "List", time.Minute)
 	duration(&c.Drain, "Drain", 30*time.Second)
 	if c.Duration < 2*c.Beat {
