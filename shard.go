@@ -31,7 +31,8 @@ type shardRun struct {
 	stopReading context.CancelCauseFunc
 
 	mu       sync.Mutex
-	stopping bool                                // no retry begins any more
+	stopping bool                                // no retry begins any more, and nothing behind begun
+	begun    watermark.Slot                      // behind the last record that a handler was started for: what is before must be finished, or it leaves duplicates
 	poison   watermark.Slot                      // nothing from here on is handled
 	err      error                               // why; nil if there is no poison
 	asleep   map[*shardBatch]map[int]*time.Timer // records that wait for their retry
@@ -296,6 +297,9 @@ func (s *shardRun) fail(slot watermark.Slot, err error) {
 	s.mu.Lock()
 	if slot < s.poison {
 		s.poison, s.err = slot, err
+	}
+	if !s.stopping {
+		s.begun = max(s.begun, slot) // what comes before it is handled, or the next Run would not get any further
 	}
 	s.mu.Unlock()
 	s.held.Fail(err) // the other shards drain, too, and the drain timeout counts from now on

@@ -33,7 +33,10 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
 	s.mu.Lock()
 	failed := s.attempts[slot].n
-	leave := s.ctx.Err() != nil || slot >= s.poison || s.stopping && d.err != nil || s.blocked[d.record.AggregateID]
+	leave := s.ctx.Err() != nil || slot >= s.poison || s.stopping && (d.err != nil || slot >= s.begun) || s.blocked[d.record.AggregateID]
+	if !leave {
+		s.begun = max(s.begun, slot+1)
+	}
 	s.mu.Unlock()
 	if leave {
 		return b.leave(i)

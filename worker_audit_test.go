@@ -97,6 +97,9 @@ func (c *cheapCloud) wrote(actor *simLink, operation, id string, before, after v
 		c.wroteWorker(actor, operation, worker, was, now)
 		return
 	}
+	if operation == "Begin" {
+		return
+	}
 	shard := shardOf(id)
 	if was.was {
 		c.wroteLease(actor, operation, shard, was, now)

@@ -268,7 +268,7 @@ func simSleep(ctx context.Context, d time.Duration) bool {
 var leaseOperations = []struct{ prefix, name string }{
 	{"SET #beat = :beat", "Beat"}, {"SET #checkpoint = :checkpoint", "Save"}, {"SET #beat = :zero", "Register"},
 	{"SET #checkpoint = if_not_exists", "Ensure"}, {"SET #owner = :me", "Claim"}, {"SET #want", "Want"}, {"REMOVE #owner", "Release"},
-	{"SET #owner = :to", "HandOver"}, {"SET #checkpoint = :end", "End"}, {"SET #ttl", "Gone"},
+	{"SET #owner = :to", "HandOver"}, {"SET #checkpoint = :end", "End"}, {"SET #ttl", "Gone"}, {"SET #position", "Begin"},
 }
 
 // leaseOperation names a write by its expressions.

@@ -138,8 +138,16 @@ func (a *audit) View(ctx context.Context) (View, error) {
 	return v, err
 }
 
-func (a *audit) Register(ctx context.Context, worker string) error {
-	return a.write("Register", worker, func() error { return a.mem.Register(ctx, worker) })
+func (a *audit) Begin(ctx context.Context, position string) (begun string, err error) {
+	err = a.write("Begin", "", func() error {
+		begun, err = a.mem.Begin(ctx, position)
+		return err
+	})
+	return begun, err
+}
+
+func (a *audit) Register(ctx context.Context, worker string, duration time.Duration) error {
+	return a.write("Register", worker, func() error { return a.mem.Register(ctx, worker, duration) })
 }
 
 func (a *audit) Beat(ctx context.Context, worker string, beat int64, draining bool) error {

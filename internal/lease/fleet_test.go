@@ -61,11 +61,18 @@ func (w *wire) View(ctx context.Context) (View, error) {
 	return w.Store.View(ctx)
 }
 
-func (w *wire) Register(ctx context.Context, worker string) error {
+func (w *wire) Begin(ctx context.Context, position string) (string, error) {
+	if err := w.pass(ctx, "Begin"); err != nil {
+		return "", err
+	}
+	return w.Store.Begin(ctx, position)
+}
+
+func (w *wire) Register(ctx context.Context, worker string, duration time.Duration) error {
 	if err := w.pass(ctx, "Register"); err != nil {
 		return err
 	}
-	return w.Store.Register(ctx, worker)
+	return w.Store.Register(ctx, worker, duration)
 }
 
 func (w *wire) Beat(ctx context.Context, worker string, beat int64, draining bool) error {

@@ -45,12 +45,12 @@ func TestALeaseIsNotHandedToTheDead(t *testing.T) {
 	})
 }
 
-// odd is a table of which the first release gets lost, and a view that was read before it comes after.
+// odd is a table of which the first releases get lost, and whose views take so long that releases overtake them.
 type odd struct {
 	Store
 	mu       sync.Mutex
 	lose     int
-	old      *View
+	viewing  bool
 	releases []string
 }
 
@@ -61,19 +61,24 @@ func (o *odd) Release(ctx context.Context, key Key, to string) error {
 	if o.lose--; o.lose >= 0 {
 		return errors.New("connection reset by peer")
 	}
-	v, _ := o.Store.View(ctx)
-	o.old = &v
+	for !o.viewing {
+		o.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		o.mu.Lock()
+	}
 	return o.Store.Release(ctx, key, to)
 }
 
 func (o *odd) View(ctx context.Context) (View, error) {
 	o.mu.Lock()
+	v, err := o.Store.View(ctx)
+	o.viewing = true
+	o.mu.Unlock()
+	time.Sleep(90 * time.Millisecond)
+	o.mu.Lock()
 	defer o.mu.Unlock()
-	if v := o.old; v != nil {
-		o.old = nil
-		return *v, nil
-	}
-	return o.Store.View(ctx)
+	o.viewing = false
+	return v, err
 }
 
 // TestAReleaseIsRepeatedAndNeverForgotten: it is one write to who wants the lease, and a view from before does not undo it.

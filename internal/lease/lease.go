@@ -23,7 +23,7 @@
 //     repeated until its answer is certain; a save has a number, so that a late copy cannot move it back.
 //   - A child is read once each parent is finished, or forgotten by both the table and a listing that has the child.
 //   - Leases of listed shards are created children first, so that a child whose parent has a row is new, and starts at TrimHorizon.
-//   - A shard that its source has forgotten is not deleted but marked, and expires days later: a late copy of its creation must
+//   - A shard that its source has forgotten is not deleted but marked, and expires later: a late copy of its creation must
 //     not make it new.
 package lease
 
@@ -46,8 +46,8 @@ type Shard struct {
 const (
 	TrimHorizon = "TRIM_HORIZON"
 	ShardEnd    = "SHARD_END"
-	// Latest is a value of Config.Start only. It is stored as the time at which the lease's row is created, because what is
-	// "latest" must not change when the shard is first read.
+	// Latest is a value of Config.Start only. It is stored as the time at which the group first meets the stream, because what is
+	// "latest" must not change when a shard is first read.
 	Latest = "LATEST"
 )
 
@@ -86,7 +86,7 @@ type Config struct {
 	// jitter, when it returns an error that is not Fatal; the lease is kept meanwhile.
 	Consume func(ctx context.Context, l *Held) error
 
-	Start    string        // position of a shard that has no checkpoint and no parents in the table; default TrimHorizon
+	Start    string        // where a group begins a stream; the first worker's counts. Default: TrimHorizon
 	Beat     time.Duration // between two heartbeats; default Duration/4
 	Duration time.Duration // how long a worker is alive after a heartbeat; default 8 s
 	Tick     time.Duration // between two looks at the table; default Duration/16

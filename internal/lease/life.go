@@ -26,7 +26,7 @@ type life struct {
 
 	mu       sync.Mutex
 	held     map[string]*Held
-	done     map[string]int64 // by shard, the highest fence that this life has finished with: a view that still shows it is old
+	done     map[string]int64 // by shard, the fence that this life has finished with since the last view began, which may still show it
 	draining bool
 	fatal    error
 	taking   map[string]bool // the other workers that take leases, as last seen
@@ -217,7 +217,7 @@ func (l *life) start(alive, work context.Context, row Lease) {
 
 // consume calls Consume until the lease ends one way or another.
 func (l *life) consume(ctx context.Context, h *Held) {
-	pace := backoff.FullJitter{Base: l.cfg.Beat / 4, Max: 15 * l.cfg.Beat}
+	pace := backoff.FullJitter{Base: min(l.cfg.Beat/4, 500*time.Millisecond), Max: min(15*l.cfg.Beat, 30*time.Second)}
 	for n := 1; ; n++ {
 		began := time.Now()
 		err := l.reading(ctx, h)

@@ -217,8 +217,12 @@ func (k *link) View(ctx context.Context) (View, error) {
 	return send(ctx, k, "View", func() (View, error) { return k.store.View(context.Background()) })
 }
 
-func (k *link) Register(ctx context.Context, worker string) error {
-	return k.do(ctx, "Register", func(ctx context.Context) error { return k.store.Register(ctx, worker) })
+func (k *link) Begin(ctx context.Context, position string) (string, error) {
+	return send(ctx, k, "Begin", func() (string, error) { return k.store.Begin(context.Background(), position) })
+}
+
+func (k *link) Register(ctx context.Context, worker string, duration time.Duration) error {
+	return k.do(ctx, "Register", func(ctx context.Context) error { return k.store.Register(ctx, worker, duration) })
 }
 
 func (k *link) Beat(ctx context.Context, worker string, beat int64, draining bool) error {

@@ -43,6 +43,9 @@ func (l *life) fast() time.Duration { return l.cfg.Tick / 5 }
 
 // tick does one round and returns how long to wait for the next one.
 func (l *life) tick(alive, work context.Context) time.Duration {
+	l.mu.Lock()
+	clear(l.done) // the view that begins now knows
+	l.mu.Unlock()
 	var s snapshot
 	err := l.call(alive, "View", func(ctx context.Context) (err error) {
 		s.View, err = l.cfg.Store.View(ctx)
@@ -61,7 +64,7 @@ func (l *life) tick(alive, work context.Context) time.Duration {
 	next := min(l.cfg.Tick, l.watch.see(s.View, l.id, now))
 	s.suspect = l.watch.suspects(now)
 	l.list.due(alive, l, s.View, now)
-	s.listed, s.gone = l.list.known()
+	s.listed, s.gone = l.list.known(l.cfg.List / 2)
 	if created := l.list.ensure(alive, l, s.View); created {
 		return l.fast() // look again, with the new rows
 	}
@@ -192,15 +195,20 @@ type watch struct {
 type sighting struct {
 	beat  int64 // -1: it owns leases and has no row
 	since time.Time
+	limit time.Duration
 }
 
-// newWatch takes a limit a little longer than what the watched allow themselves, for clocks that do not run equally fast, and for
-// the time it takes handlers to notice that their context has ended.
-func newWatch(limit time.Duration) *watch { return &watch{limit: limit, seen: map[string]sighting{}} }
+func newWatch(duration time.Duration) *watch {
+	return &watch{limit: patience(duration), seen: map[string]sighting{}}
+}
+
+// patience is a little longer than what the watched allow themselves, for clocks that do not run equally fast, and for the time it takes
+// handlers to notice that their context has ended.
+func patience(duration time.Duration) time.Duration { return duration + duration/32 }
 
 // see takes in a view, and returns in how long somebody will have been silent for too long.
 func (w *watch) see(v View, me string, now time.Time) time.Duration {
-	beats := map[string]int64{}
+	beats, limits := map[string]int64{}, map[string]time.Duration{}
 	for _, l := range v.Leases {
 		if l.Owner != "" {
 			beats[l.Owner] = -1
@@ -212,6 +220,7 @@ func (w *watch) see(v View, me string, now time.Time) time.Duration {
 			continue
 		}
 		beats[worker.ID] = worker.Beat
+		limits[worker.ID] = patience(worker.Duration) // it may have been given another one than this worker
 	}
 	delete(beats, me)
 	seen := make(map[string]sighting, len(beats))
@@ -219,10 +228,10 @@ func (w *watch) see(v View, me string, now time.Time) time.Duration {
 	for id, beat := range beats {
 		at, ok := w.seen[id]
 		if !ok || at.beat != beat {
-			at = sighting{beat, now}
+			at = sighting{beat, now, max(w.limit, limits[id])}
 		}
 		seen[id] = at
-		if left := w.limit - now.Sub(at.since); left > 0 {
+		if left := at.limit - now.Sub(at.since); left > 0 {
 			next = min(next, left)
 		}
 	}
@@ -233,7 +242,7 @@ func (w *watch) see(v View, me string, now time.Time) time.Duration {
 func (w *watch) suspects(now time.Time) map[string]bool {
 	suspects := map[string]bool{}
 	for id, at := range w.seen {
-		if now.Sub(at.since) >= w.limit {
+		if now.Sub(at.since) >= at.limit {
 			suspects[id] = true
 		}
 	}
@@ -261,9 +270,13 @@ type listing struct {
 	errors int
 	shards []Shard
 	listed map[string]bool
-	missed map[string]int // by shard with a lease, in how many listings in a row it was missing
-	passed bool           // a tick has seen that rows are missing, and left them to another worker
+	missed map[string]miss // by shard with a lease that the last listings did not have
+	begun  string          // where the group has begun the stream; "" until a lease is to be created
+	passed bool            // a tick has seen that rows are missing, and left them to another worker
 }
+
+// miss is when the first and the last of the listings began in which a shard was missing, without one between that had it.
+type miss struct{ first, last time.Time }
 
 // due starts a listing if it is time, or early if the last one is too old to tell whether a shard's parents are gone.
 func (g *listing) due(alive context.Context, l *life, v View, now time.Time) {
@@ -320,23 +333,29 @@ func (g *listing) result(cfg Config, shards []Shard, before []string, err error)
 	for _, s := range shards {
 		listed[s.ID] = true
 	}
-	missed := map[string]int{}
+	missed := map[string]miss{}
 	for _, id := range before {
-		if !listed[id] {
-			missed[id] = g.missed[id] + 1
+		if listed[id] {
+			continue
 		}
+		m, before := g.missed[id]
+		if !before {
+			m.first = g.last
+		}
+		m.last = g.last
+		missed[id] = m
 	}
 	g.shards, g.listed, g.missed = shards, listed, missed
 }
 
-// known returns which shards are listed, none before the first listing, and which are not any more. One listing proves nothing:
-// the source may be eventually consistent.
-func (g *listing) known() (listed, gone map[string]bool) {
+// known returns which shards are listed, none before the first listing, and which are not any more. One listing proves nothing, nor do two
+// at nearly the same time: the source may be eventually consistent.
+func (g *listing) known(apart time.Duration) (listed, gone map[string]bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	gone = map[string]bool{}
-	for id, n := range g.missed {
-		if n >= 2 {
+	for id, m := range g.missed {
+		if m.last.Sub(m.first) >= apart {
 			gone[id] = true
 		}
 	}
@@ -366,15 +385,14 @@ func (g *listing) ensure(alive context.Context, l *life, v View) (created bool) 
 		g.passed = true
 		return false
 	}
-	start := l.cfg.Start
-	if start == Latest {
-		start = At(time.Now())
+	if err := g.begin(alive, l); err != nil {
+		return false
 	}
 	for _, level := range generations(missing) {
 		var mu sync.Mutex
 		var failed bool
 		each(level, func(s Shard) {
-			position := start
+			position := g.begun
 			if slices.ContainsFunc(s.Parents, func(p string) bool { return rows[p] }) {
 				position = TrimHorizon
 			}
@@ -389,6 +407,22 @@ func (g *listing) ensure(alive context.Context, l *life, v View) (created bool) 
 		}
 	}
 	return created
+}
+
+// begin finds out where the group has begun the stream, which is decided once: a shard without a lease may be new, but not every one whose
+// parents have none is, after a time when no worker ran.
+func (g *listing) begin(alive context.Context, l *life) error {
+	if g.begun != "" {
+		return nil
+	}
+	position := l.cfg.Start
+	if position == Latest {
+		position = At(time.Now())
+	}
+	return l.call(alive, "Begin", func(ctx context.Context) (err error) {
+		g.begun, err = l.cfg.Store.Begin(ctx, position)
+		return err
+	})
 }
 
 // generations sorts shards into levels: no shard is in an earlier level than one of its children.

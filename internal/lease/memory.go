@@ -6,12 +6,14 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Memory is a Store in memory: for a single process, and for tests. What it holds is lost with the process. The zero value is
 // ready for use.
 type Memory struct {
 	mu      sync.Mutex
+	begun   string
 	leases  map[string]*Lease
 	workers map[string]*Worker
 }
@@ -48,11 +50,11 @@ func (m *Memory) View(ctx context.Context) (View, error) {
 }
 
 // Register implements Store.
-func (m *Memory) Register(ctx context.Context, worker string) error {
+func (m *Memory) Register(ctx context.Context, worker string, duration time.Duration) error {
 	return m.write(ctx, func() bool {
 		w := m.workers[worker]
 		if w == nil {
-			m.workers[worker] = &Worker{ID: worker}
+			m.workers[worker] = &Worker{ID: worker, Duration: duration}
 			return true
 		}
 		return w.Beat == 0 && !w.Dead
@@ -106,6 +108,16 @@ func (m *Memory) ForgetWorker(ctx context.Context, worker string) error {
 		}
 		return w == nil || w.Dead
 	})
+}
+
+// Begin implements Store.
+func (m *Memory) Begin(ctx context.Context, position string) (string, error) {
+	err := m.write(ctx, func() bool {
+		m.begun = cmp.Or(m.begun, position)
+		position = m.begun
+		return true
+	})
+	return position, err
 }
 
 // Ensure implements Store.

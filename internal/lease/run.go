@@ -29,7 +29,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	watch := newWatch(cfg.Duration + cfg.Duration/32)
+	watch := newWatch(cfg.Duration)
 	for first := true; ; first = false {
 		l, err := register(ctx, cfg, watch, first)
 		if l == nil {
@@ -47,7 +47,7 @@ func register(ctx context.Context, cfg Config, watch *watch, first bool) (*life,
 	for n := 1; ctx.Err() == nil; n++ {
 		l := newLife(cfg, watch, cfg.Worker+"-"+cfg.suffix())
 		l.registered = time.Now()
-		err := l.call(ctx, "Register", func(ctx context.Context) error { return cfg.Store.Register(ctx, l.id) })
+		err := l.call(ctx, "Register", func(ctx context.Context) error { return cfg.Store.Register(ctx, l.id, cfg.Duration) })
 		if err == nil {
 			if cfg.Hooks.Registered != nil {
 				cfg.Hooks.Registered(l.id)
@@ -97,8 +97,10 @@ func (c Config) withDefaults() (Config, error) {
 	return c, errors.Join(errs...)
 }
 
-// retry paces the repeats of calls that failed.
-func (c Config) retry() backoff.FullJitter { return backoff.FullJitter{Base: c.Beat / 8, Max: c.Beat} }
+// retry paces the repeats of calls that failed. A long lease is no reason to wait long.
+func (c Config) retry() backoff.FullJitter {
+	return backoff.FullJitter{Base: min(c.Beat/8, 250*time.Millisecond), Max: min(c.Beat, 2*time.Second)}
+}
 
 // sleep reports whether it was not cut short.
 func sleep(ctx context.Context, d time.Duration) bool {

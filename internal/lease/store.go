@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // ErrRefused says that a condition did not hold: the write was not applied, nor had it been before. Any other error of a Store
@@ -19,8 +20,9 @@ type Store interface {
 	// the workers were read.
 	View(ctx context.Context) (View, error)
 
-	// Register creates the worker's row with beat 0. It is refused if the row has a beat or is dead.
-	Register(ctx context.Context, worker string) error
+	// Register creates the worker's row with beat 0, and how long the worker's leases last, in milliseconds. It is refused if the row has a
+	// beat or is dead.
+	Register(ctx context.Context, worker string, duration time.Duration) error
 	// Beat sets the worker's beat, if that is a step forward and the row is there and not dead.
 	Beat(ctx context.Context, worker string, beat int64, draining bool) error
 	// MarkDead marks a worker dead whose beat is still the one seen.
@@ -30,6 +32,8 @@ type Store interface {
 	// ForgetWorker deletes the row of a dead worker.
 	ForgetWorker(ctx context.Context, worker string) error
 
+	// Begin stores the position at which the group begins the stream, unless one is stored, and returns the stored one.
+	Begin(ctx context.Context, position string) (string, error)
 	// Ensure creates the lease of a shard at a position, without an owner, unless there is one.
 	Ensure(ctx context.Context, shard Shard, position string) error
 	// Claim makes worker the owner and steps the fence, if owner and fence are still as seen. It returns the new row.
@@ -43,7 +47,7 @@ type Store interface {
 	// End sets the checkpoint to ShardEnd, removes the owner, and creates the leases of the children at TrimHorizon unless there are
 	// any: all in one transaction.
 	End(ctx context.Context, key Key, children []Shard) error
-	// Gone marks the lease of a shard that its source has forgotten, removes its owner, and lets the row expire some days later. Not
+	// Gone marks the lease of a shard that its source has forgotten, removes its owner, and lets the row expire some time later. Not
 	// at once: a late copy of Ensure would make the shard new again.
 	Gone(ctx context.Context, key Key) error
 }
@@ -58,6 +62,7 @@ type View struct {
 type Worker struct {
 	ID       string
 	Beat     int64
+	Duration time.Duration // for how long after a beat its leases are its own, by its own word; 0 if its row does not say
 	Dead     bool
 	Draining bool
 }

@@ -121,6 +121,7 @@ type walk struct {
 	lost  string    // with gone: the last record before the gap
 
 	failures     int
+	empty        int           // answers without records, in a row
 	pause        time.Duration // between requests that find nothing
 	nextGet      time.Time     // the limits of the shard allow the next GetRecords from then on
 	nextIterator time.Time
@@ -221,10 +222,18 @@ func (w *walk) failed(ctx context.Context, operation string, err error) error {
 	return sleepUntil(ctx, time.Now().Add(pause))
 }
 
+// emptyPages is how many answers without records it takes to believe that there are none, where the service does not say how far it is: it
+// goes through the parts of a shard that hold nothing an answer at a time.
+// https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
+const emptyPages = 10
+
 // pace sets when the shard may be asked again.
 func (w *walk) pace(start time.Time, b *Batch) {
+	if w.empty++; len(b.Records) > 0 {
+		w.empty = 0
+	}
 	switch {
-	case len(b.Records) > 0 || b.Behind > 0:
+	case len(b.Records) > 0 || b.Behind > 0 || b.Behind < 0 && w.empty < emptyPages:
 		w.pause = 0
 	default:
 		w.pause = min(max(2*w.pause, w.poll()), w.idle())

@@ -6,7 +6,8 @@
 //
 //	<stream>#L#<shard>    a lease: owner (S), fence (N), n (N), checkpoint (S), attempts (M of N), want (S),
 //	                      parents (SS), hashLo, hashHi (S), ttl (N) once the source has forgotten the shard
-//	<stream>#W#<worker>   a worker: beat (N), draining (BOOL), dead (BOOL), ttl (N)
+//	<stream>#W#<worker>   a worker: beat (N), duration (N, milliseconds), draining (BOOL), dead (BOOL), ttl (N)
+//	<stream>#start        position (S): where the group has begun the stream
 //
 // L sorts before W, so a Query that reads a lease reads its owner's row later, and an owner is registered before it owns.
 // Attributes that say nothing (no owner, no want) are absent.
@@ -40,7 +41,7 @@ type Client interface {
 // are the only times of a wall clock in the protocol, and nothing but garbage depends on them.
 const (
 	workerTTL = 7 * 24 * time.Hour // refreshed when it dies; a worker that lives longer beats its row alive again
-	shardTTL  = 7 * 24 * time.Hour
+	shardTTL  = 6 * time.Hour      // a DynamoDB stream replaces each shard several times a day, and every look at the table reads what is there
 )
 
 // Store is the part of a table that belongs to one group and one stream. It is safe for concurrent use.
@@ -70,6 +71,7 @@ func New(client Client, table, group, stream string) (*Store, error) {
 func ttl(d time.Duration) types.AttributeValue { return rows.N(time.Now().Add(d).Unix()) }
 
 func (s *Store) leaseID(shard string) string   { return s.stream + "#L#" + shard }
+func (s *Store) startID() string               { return s.stream + "#start" }
 func (s *Store) workerID(worker string) string { return s.stream + "#W#" + worker }
 
 func (s *Store) key(id string) rows.Item {
@@ -134,7 +136,8 @@ func (s *Store) View(ctx context.Context) (lease.View, error) {
 			if shard, ok := strings.CutPrefix(id, s.leaseID("")); ok {
 				v.Leases = append(v.Leases, readLease(shard, row))
 			} else if worker, ok := strings.CutPrefix(id, s.workerID("")); ok {
-				v.Workers = append(v.Workers, lease.Worker{ID: worker, Beat: rows.Int(row, "beat"), Dead: rows.Flag(row, "dead"), Draining: rows.Flag(row, "draining")})
+				v.Workers = append(v.Workers, lease.Worker{ID: worker, Beat: rows.Int(row, "beat"),
+					Duration: time.Duration(rows.Int(row, "duration")) * time.Millisecond, Dead: rows.Flag(row, "dead"), Draining: rows.Flag(row, "draining")})
 			}
 		}
 		if from = out.LastEvaluatedKey; len(from) == 0 {
@@ -144,9 +147,9 @@ func (s *Store) View(ctx context.Context) (lease.View, error) {
 }
 
 // Register implements lease.Store.
-func (s *Store) Register(ctx context.Context, worker string) error {
-	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#beat)", "SET #beat = :zero, #ttl = :ttl",
-		rows.Item{":zero": rows.N(0), ":ttl": ttl(workerTTL)},
+func (s *Store) Register(ctx context.Context, worker string, duration time.Duration) error {
+	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#beat)", "SET #beat = :zero, #duration = :duration, #ttl = :ttl",
+		rows.Item{":zero": rows.N(0), ":duration": rows.N(duration.Milliseconds()), ":ttl": ttl(workerTTL)},
 		func(row rows.Item) bool { return rows.Int(row, "beat") == 0 && !rows.Flag(row, "dead") })
 	return err
 }
@@ -188,6 +191,13 @@ func (s *Store) ForgetWorker(ctx context.Context, worker string) error {
 		return s.explain(s.workerID(worker), err)
 	}
 	return nil
+}
+
+// Begin implements lease.Store.
+func (s *Store) Begin(ctx context.Context, position string) (string, error) {
+	row, err := s.update(ctx, s.startID(), "attribute_not_exists(#position)", "SET #position = :position", rows.Item{":position": rows.S(position)},
+		func(rows.Item) bool { return true })
+	return rows.Text(row, "position"), err
 }
 
 // Ensure implements lease.Store.

@@ -37,7 +37,7 @@ func TestStore(t *testing.T) {
 func TestGroupsAndStreamsAreSeparate(t *testing.T) {
 	a := start(t)
 	one := store(t, a.DynamoDB, "orders", "changes")
-	require.NoError(t, one.Register(t.Context(), "w"))
+	require.NoError(t, one.Register(t.Context(), "w", time.Second))
 	require.NoError(t, one.Ensure(t.Context(), lease.Shard{ID: "s"}, "1"))
 	for _, other := range []*dynamostore.Store{store(t, a.DynamoDB, "mails", "changes"), store(t, a.DynamoDB, "orders", "change"), store(t, a.DynamoDB, "orders", "changes2")} {
 		v, err := other.View(t.Context())
@@ -55,7 +55,7 @@ func TestGroupsAndStreamsAreSeparate(t *testing.T) {
 func TestLeasesComeBeforeWorkers(t *testing.T) {
 	a := start(t)
 	s := store(t, a.DynamoDB, "orders", "changes")
-	require.NoError(t, s.Register(t.Context(), "a"))
+	require.NoError(t, s.Register(t.Context(), "a", time.Second))
 	require.NoError(t, s.Ensure(t.Context(), lease.Shard{ID: "z"}, "1"))
 	out, err := a.DynamoDB.Query(t.Context(), &dynamodb.QueryInput{
 		TableName: aws.String("leases"), KeyConditionExpression: aws.String("#g = :g"), ExpressionAttributeNames: map[string]string{"#g": "group"},
@@ -83,7 +83,7 @@ func (p *pager) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func
 func TestViewReadsEveryPage(t *testing.T) {
 	p := &pager{Client: start(t).DynamoDB}
 	s := store(t, p, "orders", "changes")
-	require.NoError(t, s.Register(t.Context(), "a"))
+	require.NoError(t, s.Register(t.Context(), "a", time.Second))
 	for _, id := range []string{"x", "y", "z"} {
 		require.NoError(t, s.Ensure(t.Context(), lease.Shard{ID: id}, "1"))
 	}
@@ -158,7 +158,7 @@ func TestSDKRetriesAreNoRefusals(t *testing.T) {
 				}
 			}
 		}
-		do(func() error { return s.Register(t.Context(), "a") })
+		do(func() error { return s.Register(t.Context(), "a", time.Second) })
 		do(func() error { return s.Beat(t.Context(), "a", 1, false) })
 		for i := range 30 {
 			id := string(rune('A' + i))

@@ -5,6 +5,7 @@ package leasetest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,6 +19,7 @@ func Conform(t *testing.T, empty func(t *testing.T) lease.Store) {
 		"workers":              testWorkers,
 		"late beats":           testLateBeats,
 		"the mark of death":    testMarkDead,
+		"begin":                testBegin,
 		"ensure":               testEnsure,
 		"claim":                testClaim,
 		"want":                 testWant,
@@ -75,19 +77,19 @@ var shard = lease.Shard{ID: "s-1", Parents: []string{"p-1", "p-2"}, HashLo: "0",
 func testEmpty(s *suite) { require.Equal(s.t, lease.View{}, s.view()) }
 
 func testWorkers(s *suite) {
-	s.ok(s.Register(s.ctx, "b"))
-	s.ok(s.Register(s.ctx, "a"))
-	s.ok(s.Register(s.ctx, "a")) // again, after a lost answer
+	s.ok(s.Register(s.ctx, "b", time.Minute))
+	s.ok(s.Register(s.ctx, "a", time.Second))
+	s.ok(s.Register(s.ctx, "a", time.Second)) // again, after a lost answer
 	s.ok(s.Beat(s.ctx, "a", 1, false))
 	s.ok(s.Beat(s.ctx, "b", 1, true))
-	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1}, {ID: "b", Beat: 1, Draining: true}}, s.view().Workers)
-	s.refused(s.Register(s.ctx, "a")) // somebody else's
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1, Duration: time.Second}, {ID: "b", Beat: 1, Duration: time.Minute, Draining: true}}, s.view().Workers)
+	s.refused(s.Register(s.ctx, "a", time.Second)) // somebody else's
 
 	s.refused(s.ForgetWorker(s.ctx, "a"))
 	s.ok(s.Retire(s.ctx, "a"))
 	s.ok(s.Retire(s.ctx, "a"))
 	require.True(s.t, s.view().Workers[0].Dead)
-	s.refused(s.Register(s.ctx, "a"))
+	s.refused(s.Register(s.ctx, "a", time.Second))
 	s.ok(s.ForgetWorker(s.ctx, "a"))
 	s.ok(s.ForgetWorker(s.ctx, "a"))
 	require.Len(s.t, s.view().Workers, 1)
@@ -99,16 +101,26 @@ func testWorkers(s *suite) {
 	require.Len(s.t, s.view().Workers, 1)
 }
 
+// Where a group begins is decided once.
+func testBegin(s *suite) {
+	for _, position := range []string{"first", "second", "first"} {
+		begun, err := s.Begin(s.ctx, position)
+		s.ok(err)
+		require.Equal(s.t, "first", begun)
+	}
+	require.Equal(s.t, lease.View{}, s.view())
+}
+
 func testLateBeats(s *suite) {
-	s.ok(s.Register(s.ctx, "a"))
+	s.ok(s.Register(s.ctx, "a", time.Second))
 	s.ok(s.Beat(s.ctx, "a", 2, true))
 	s.ok(s.Beat(s.ctx, "a", 1, false)) // late; the worker lives, so it is no refusal
 	s.ok(s.Beat(s.ctx, "a", 2, true))
-	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Draining: true}}, s.view().Workers)
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Duration: time.Second, Draining: true}}, s.view().Workers)
 }
 
 func testMarkDead(s *suite) {
-	s.ok(s.Register(s.ctx, "a"))
+	s.ok(s.Register(s.ctx, "a", time.Second))
 	s.ok(s.Beat(s.ctx, "a", 1, false))
 	s.refused(s.MarkDead(s.ctx, "a", 0)) // it has beaten meanwhile
 	require.False(s.t, s.view().Workers[0].Dead)
