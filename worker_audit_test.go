@@ -124,8 +124,9 @@ func (c *cheapCloud) wroteWorker(actor *simLink, operation, worker string, was, 
 		}
 		c.beat[worker] = time.Now()
 	}
-	if silent := time.Since(c.beat[worker]); operation == "MarkDead" && now.isDead && !was.isDead && silent < simLease {
-		c.bad("I15: %s was marked dead %v after its last beat", worker, silent)
+	// A late copy of its registration may bring back the row of a worker that was dead and forgotten.
+	if silent := time.Since(c.beat[worker]); operation == "MarkDead" && now.isDead && !was.isDead && silent < simLease && !c.dead[worker] {
+		c.bad("I15: %s was marked dead %v after its last beat: %+v", worker, silent, was)
 	}
 	if now.isDead || !now.was {
 		c.dead[worker] = true

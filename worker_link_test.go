@@ -248,10 +248,18 @@ func carry[T any](ctx context.Context, l *simLink, service, operation string, do
 	case ended:
 		return none, context.Cause(ctx)
 	}
-	if err == nil && (operation == "Beat" || operation == "Register") {
+	if (operation == "Beat" || operation == "Register") && isGood(err) {
 		l.setGood(sent)
 	}
 	return out, err
+}
+
+// isGood reports whether a beat or a registration has done what it was to do, perhaps by a copy that the network made.
+func isGood(err error) bool {
+	if refused := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &refused) {
+		return refused.Item != nil && !readRow(refused.Item).isDead
+	}
+	return err == nil
 }
 
 func simSleep(ctx context.Context, d time.Duration) bool {

@@ -122,6 +122,7 @@ type walk struct {
 
 	failures     int
 	empty        int           // answers without records, in a row
+	fresh        bool          // the last record was not old when it was read
 	pause        time.Duration // between requests that find nothing
 	nextGet      time.Time     // the limits of the shard allow the next GetRecords from then on
 	nextIterator time.Time
@@ -222,18 +223,19 @@ func (w *walk) failed(ctx context.Context, operation string, err error) error {
 	return sleepUntil(ctx, time.Now().Add(pause))
 }
 
-// emptyPages is how many answers without records it takes to believe that there are none, where the service does not say how far it is: it
-// goes through the parts of a shard that hold nothing an answer at a time.
+// emptyPages is how many answers without records it takes to believe that the tip is reached, where the service does not say how far it is
+// and the last record was an old one: it goes through the parts of a shard that hold nothing an answer at a time.
 // https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
 const emptyPages = 10
 
 // pace sets when the shard may be asked again.
 func (w *walk) pace(start time.Time, b *Batch) {
-	if w.empty++; len(b.Records) > 0 {
-		w.empty = 0
+	n := len(b.Records)
+	if w.empty++; n > 0 {
+		w.empty, w.fresh = 0, time.Since(b.Records[n-1].ArrivedAt) < time.Minute
 	}
 	switch {
-	case len(b.Records) > 0 || b.Behind > 0 || b.Behind < 0 && w.empty < emptyPages:
+	case n > 0 || b.Behind > 0 || b.Behind < 0 && !w.fresh && w.empty < emptyPages:
 		w.pause = 0
 	default:
 		w.pause = min(max(2*w.pause, w.poll()), w.idle())

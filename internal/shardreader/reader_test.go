@@ -74,6 +74,11 @@ func TestAnIdleShardCostsOnePollASecond(t *testing.T) {
 		r = play(t, Oldest, slices.Repeat([]any{unknown}, 13)...)
 		require.Equal(t, []int{0, 200, 400, 600, 800, 1000, 1200, 1400, 1600, 1800, 2000, 2400, 3200, 4200}, r.gets(), "the first ten may be on the way")
 
+		fresh := Batch{Behind: -1, Records: records("1")}
+		fresh.Records[0].ArrivedAt = time.Now()
+		r = play(t, Oldest, fresh, unknown, unknown, unknown)
+		require.Equal(t, []int{0, 200, 400, 800, 1600}, r.gets(), "behind a new record is the tip")
+
 		s := &script{get: in(empty, empty, empty, empty, Batch{Records: records("1")})}
 		slow := newReading(s)
 		slow.Poll, slow.Idle = 500*time.Millisecond, 3*time.Second
