@@ -125,7 +125,7 @@ resource "aws_iam_role_policy" "consumer" {
         "kinesis:ListShards"]
         Resource = [aws_kinesis_stream.events.arn]
       },
-      { Effect = "Allow", Action = ["kinesis:ListStreams"], Resource = ["*"] }, # IAM knows no resource of this action
+      { Effect = "Allow", Action = ["kinesis:ListStreams"], Resource = ["*"] }, # the action has no resource in IAM
       { Effect = "Allow", Action = ["sqs:SendMessage"], Resource = [aws_sqs_queue.failures.arn] },
       { Effect = "Allow", Action = ["logs:CreateLogStream", "logs:PutLogEvents"], Resource = ["${aws_cloudwatch_log_group.consumer.arn}:*"] },
     ])

@@ -88,7 +88,7 @@ func (c *check) platform(program string, f Function) (grants []Grant) {
 	return grants
 }
 
-// listStreams is an action that IAM knows no resource of: it has to be allowed on all.
+// listStreams is an action without a resource in IAM: it has to be allowed on all.
 //
 // See https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonkinesisdatastreams.html.
 const listStreams = "kinesis:ListStreams"
