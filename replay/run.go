@@ -64,7 +64,8 @@ type Result struct {
 // begins when the one before is finished, so the events of one aggregate keep their order.
 //
 // A handler sees an event as if it came from the stream, with the same ID. A Consumer with an inbox passes over what it has handled
-// before, but not over what its inbox has forgotten (WithInboxTTL). To have events handled again, give the inbox another consumer's name. Types without a handler are skipped, as ever.
+// before, but not over what its inbox has forgotten (WithInboxTTL). To have events handled again, give the inbox another consumer's name.
+// Types without a handler are skipped, as ever.
 //
 // The replay ends at the first batch with a failure, after the rest of that batch was handled as far as possible. The Result says where to
 // go on. A row that cannot be read is a failure, too, and a replay that goes on meets it again, unless Options.Unreadable leaves it out. A

@@ -74,13 +74,15 @@ func TestAConditionThatFailsIsAnAttemptAndThenTheEventIsLate(t *testing.T) {
 	var newer int64
 	slow := process(dynamodb.NewFromConfig(cloud.Config(), func(o *dynamodb.Options) {
 		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
-			return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("other", func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
-				out, metadata, err := next.HandleInitialize(ctx, in)
+			between := func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
+				out middleware.InitializeOutput, metadata middleware.Metadata, err error) {
+				out, metadata, err = next.HandleInitialize(ctx, in)
 				if _, read := in.Parameters.(*dynamodb.GetItemInput); read && newer > 0 {
 					require.NoError(t, other.Process(t.Context(), record(newer)))
 				}
 				return out, metadata, err
-			}), middleware.Before)
+			}
+			return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("other", between), middleware.Before)
 		})
 	}))
 
