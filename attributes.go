@@ -20,7 +20,7 @@ import (
 const NoAttribute = "-"
 
 // Attributes names the attributes of an event row, for a table that existed before this package came. An empty field keeps
-// the default name, which its comment says. See the README for the types.
+// the default name, which its comment says. The types are in docs/event-row.md.
 type Attributes struct {
 	ID          string // eventId, the table's partition key; always needed
 	Type        string // type; always needed

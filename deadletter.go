@@ -95,7 +95,7 @@ type DeadLetterFilter struct {
 	ID            string    // of the dead letter
 	Type          string    // of the event
 	AggregateID   string    // of the event
-	ErrorContains string    // part of the error's text, in this case
+	ErrorContains string    // a part of the error's text; upper and lower case count
 	StoredBefore  time.Time // exclusive
 	StoredAfter   time.Time // inclusive
 }
@@ -174,8 +174,8 @@ func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error
 	return deadLetter(&l), nil
 }
 
-// Discard removes a dead letter for good, without handling it. Those behind it stay; the last one of an aggregate takes the
-// parking with it. The error matches ErrNoDeadLetter if there is none with the id.
+// Discard removes a dead letter for good, without handling it. Those behind it stay, and their aggregate stays parked, until they are
+// redriven; the last letter of an aggregate ends its parking. The error matches ErrNoDeadLetter if there is none with the id.
 func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 	l, err := t.store.Peek(ctx, id)
 	missing := errors.Is(err, deadletter.ErrMissing)

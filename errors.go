@@ -32,8 +32,8 @@ var (
 	// ErrTooLarge: an item exceeds 400 KB, the transaction 4 MB, or the change record of an event what the stream takes
 	// (1 MiB, see WithMaxRecordBytes). Nothing was sent.
 	ErrTooLarge = errors.New("too large")
-	// ErrConditionFailed: a condition of one of the caller's own operations did not hold, and the events are not stored, so
-	// it is not this write that made it so. Nothing was written. After a lost answer within the same call it is
+	// ErrConditionFailed: a condition of one of the caller's own operations did not hold. The events are not stored either, so it
+	// does not fail because an earlier call has written them. Nothing was written. After a lost answer within the same call it is
 	// ErrUnknownOutcome instead, since the lost request may still arrive.
 	ErrConditionFailed = errors.New("condition failed")
 	// ErrEventConflict: an event with this id and other content is already stored. Nothing was written. The error names

@@ -29,14 +29,15 @@ type Effects struct {
 //
 // A delivery of an event that was handled before is a success without effects, even if h or a condition of its Writes fails this time:
 // after such an error the mark is looked at, with one consistent read. If that read fails, too, the error matches both, and is not
-// permanent. An event that this process has handled costs neither a run of h nor a call. Without writes and events, the mark alone is written, with one conditional
-// write.
+// permanent. A duplicate that this process remembers (WithInboxCache) costs neither a run of h nor a call; another one costs a run and a
+// transaction that is refused. Without writes and events, the mark alone is written, with one conditional write.
 //
 // A condition of h's Writes that fails although the event was not handled is the delivery's error (ErrConditionFailed), like everything
 // else that makes Writer.Transact fail; a panic of h is a *PanicError. Nothing is committed then, and the event is delivered again. A
 // mark that cannot be committed since a guarded handler has the event claimed is ErrClaimed. A commit that meets an outage, throttling or
-// other transactions until its attempts are spent (ErrUnknownOutcome, ErrConflict) is no attempt at the event. Events that are stored already, without
-// the mark, are ErrEventConflict, also when they are the same: another transaction wrote them.
+// other transactions until its attempts are spent (ErrUnknownOutcome, ErrConflict) is no attempt at the event, unless the context's deadline
+// passes meanwhile, as that of an invocation. Events that are stored already, without the mark, are ErrEventConflict, also when they are the
+// same: another transaction wrote them.
 //
 // w's hooks are told of each commit, except for a mark alone. w and the Inbox must be of one account and Region, and w's client may
 // write to the inbox table (dynamodb:PutItem). The effects are remembered for as long as WithInboxTTL says.

@@ -16,8 +16,8 @@ type LeaseStatus struct {
 	// Shard is the shard's id, Parents are the shards that it goes on from.
 	Shard   string
 	Parents []string
-	// Owner is the worker that reads the shard; empty if none does. OwnerState says what the table knows about it: whether a
-	// worker that is registered still runs shows only after some time, when its lease is taken.
+	// Owner is the worker that reads the shard; empty if none does. OwnerState is what the table says about that worker. One that has
+	// just crashed is still registered: others notice it some seconds later, and take the shard.
 	Owner      string
 	OwnerState OwnerState
 	// WantedBy is the worker that has asked the owner for the shard; empty if none has.

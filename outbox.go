@@ -46,10 +46,10 @@ type Event[T any] struct {
 	ID string
 	// Type is the event type. When it is empty and Data implements Payload, the Writer takes it from there.
 	Type string
-	// AggregateID names the entity that the event is about. Events with the same one are handled in order. Empty means
-	// that the event has no order with any other.
+	// AggregateID names the entity that the event is about. Within one Consumer, events with the same one are handled one at a time, in
+	// the order in which they arrive. Empty means that the event has no order with any other.
 	AggregateID string
-	// Sequence is the version of the aggregate after the event. Optional: 0 means none, and nothing is sorted by it.
+	// Sequence is the version of the aggregate after the event. Optional: 0 means none. Only a replay sorts by it.
 	Sequence int64
 	// Time is when the event happened; it is stored in milliseconds. When it is zero, the Writer sets the current time.
 	Time time.Time

@@ -19,11 +19,12 @@ type DeadLetterOption func(*deadLetters) error
 // cannot be written, the record stays unfinished, is delivered again, and that is no attempt.
 //
 // A dead letter parks its aggregate: later events of it are stored behind it without calling a handler, in order, until they
-// are redriven. Other aggregates go on. An aggregate that another process parks is noticed with the next batch of Invoke or
-// Process, and by a Worker with a batch that it reads a second later, or the first that it reads of a shard; not for events that are in its
-// lanes by then. To know, each call of Invoke and Process with an
-// event that has an aggregate reads the table once, strongly consistent, and a Worker at most once a second for all its shards:
-// one read unit while few are parked. While the table cannot be read, nothing is handled.
+// are redriven. Other aggregates go on.
+//
+// Another process may park an aggregate as well. To know, each call of Invoke and Process with an event that has an aggregate reads the table
+// once, strongly consistent: one read unit while few are parked. A Worker reads it once a second at most for all its shards, and before the
+// first batch of each shard that it takes over; while more than 1,000 aggregates are parked, before every batch. So it can be a second late,
+// and events that it has read before may still reach their handlers. While the table cannot be read, no batch with such an event is begun.
 //
 // Default: no dead letters. In Lambda an event that cannot be handled is then delivered until the mapping's limits; a Worker's
 // Run ends.

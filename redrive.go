@@ -27,7 +27,7 @@ type RedriveOptions struct {
 type RedriveResult struct {
 	Redriven int // handled and removed; in a dry run, those that would be tried
 	Failed   int // the handler failed again: they stay, with the new error, and those behind them stay too
-	Busy     int // aggregates, or letters without one, that were left as they are: somebody else redrives them, or could not be tried
+	Busy     int // aggregates, or letters without one, that were left alone: another redrive has them, or they could not be tried
 }
 
 // claimTime is how long a claim on an aggregate or a letter lasts, and so how long a handler may take in a redrive. It is

@@ -102,8 +102,8 @@ func (p *partitioned) TransactWriteItems(ctx context.Context, in *dynamodb.Trans
 	return p.LeaseClient.TransactWriteItems(ctx, in, o...)
 }
 
-// A worker that cannot reach the lease table any more stops its handlers, and another one goes on within 10 seconds. What is
-// handled twice is at most what was above the checkpoint.
+// A worker that cannot reach the lease table any more ends its handlers before another one begins with its shards, and the other one goes on
+// within 10 seconds. What is handled twice is at most what was above the checkpoint.
 func TestAWorkerThatIsCutOffIsReplaced(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t)
@@ -111,27 +111,34 @@ func TestAWorkerThatIsCutOffIsReplaced(t *testing.T) {
 		cut := &partitioned{LeaseClient: f.DynamoDB}
 		cutLeases, err := outbox.NewLeaseTable(cut, "leases", "mails")
 		require.NoError(t, err)
-		var lastOfOld, firstOfNew time.Time
+		lastOfOld, firstOfNew := map[string]time.Time{}, map[string]time.Time{} // by shard, after the cut
 		old := f.startWith(t, f.Kinesis, cutLeases, func(ctx context.Context, e outbox.Event[orderCreated]) error {
 			if ctx.Err() != nil {
 				t.Error("a handler is started with a context that has ended")
 			}
 			f.note(t, e)
+			if cut.gone() {
+				<-ctx.Done() // no handler ends before it has to
+			}
+			r, _ := outbox.RecordFromContext(ctx)
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			lastOfOld = time.Now()
-			return nil
+			if cut.gone() {
+				lastOfOld[r.ShardID] = time.Now()
+			}
+			return ctx.Err()
 		}, outbox.WithMaxUnfinished(50))
 		ids := f.put(t, "a", 5, 10)
 		f.await(t, "all handled", time.Minute, f.all(ids))
 		time.Sleep(3 * time.Second) // and stored
 
-		replacement := f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error {
+		replacement := f.start(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
 			f.note(t, e)
+			r, _ := outbox.RecordFromContext(ctx)
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			if firstOfNew.IsZero() {
-				firstOfNew = time.Now()
+			if cut.gone() && firstOfNew[r.ShardID].IsZero() {
+				firstOfNew[r.ShardID] = time.Now()
 			}
 			return nil
 		})
@@ -147,7 +154,14 @@ func TestAWorkerThatIsCutOffIsReplaced(t *testing.T) {
 		}
 		f.await(t, "all handled", time.Minute, f.all(more))
 		f.mu.Lock()
-		require.Less(t, lastOfOld.Sub(start), 9*time.Second, "it went on without its lease")
+		require.Len(t, lastOfOld, 1, "one shard each")
+		for shard, last := range lastOfOld {
+			require.Greater(t, last.Sub(start), 5*time.Second, "no handler waited for its end")
+			require.Less(t, last.Sub(start), 9*time.Second, "it went on without its lease")
+			require.Contains(t, firstOfNew, shard)
+			require.False(t, firstOfNew[shard].Before(last), "another worker began %s before the last handler had ended", last.Sub(firstOfNew[shard]))
+			require.Less(t, firstOfNew[shard].Sub(start), 10*time.Second)
+		}
 		duplicates := 0
 		for _, id := range slices.Concat(ids, more) {
 			duplicates += f.handled[id] - 1

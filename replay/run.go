@@ -28,8 +28,8 @@ type Options struct {
 	// PerSecond bounds how many events are handled or written a second, on average; 0 is no bound.
 	PerSecond float64
 	// Unreadable is asked about a row that has an id and a type, and cannot be read: r has its ID only, and err, which matches
-	// *outbox.DecodeError, says why. If it returns true, the row is left out, and Result.Unreadable counts it; what comes behind it of
-	// its aggregate is not held back. nil, as false, ends the replay at the row, with that error.
+	// *outbox.DecodeError, says why. If it returns true, the row is left out, and Result.Unreadable counts it; later events of its
+	// aggregate do not wait for it. If it returns false, or is nil, the replay ends at the row, with that error.
 	Unreadable func(r outbox.Record, err error) bool
 	// Progress is called on the way, never twice at a time. It must not block.
 	Progress func(Progress)
@@ -64,11 +64,13 @@ type Result struct {
 // begins when the one before is finished, so the events of one aggregate keep their order.
 //
 // A handler sees an event as if it came from the stream, with the same ID. A Consumer with an inbox passes over what it has handled
-// before: to have events handled again, give it another name. Types without a handler are skipped, as ever.
+// before, but not over what its inbox has forgotten (WithInboxTTL). To have events handled again, give the inbox another consumer's name.
+// Types without a handler are skipped, as ever.
 //
-// The replay ends at the first batch with a failure; what can be handled of it is. The Result says where to go on. A row that cannot be
-// read is a failure, too, and a replay that goes on meets it again, unless Options.Unreadable leaves it out. To repeat a replay is as safe as it is that an event is delivered twice. The error is the Consumer's, DynamoDB's, or ctx's; before anything
-// was handled it may be ErrTooMany or ErrNotFound.
+// The replay ends at the first batch with a failure, after the rest of that batch was handled as far as possible. The Result says where to
+// go on. A row that cannot be read is a failure, too, and a replay that goes on meets it again, unless Options.Unreadable leaves it out. A
+// replay may be repeated wherever an event may be delivered twice. The error is the Consumer's, DynamoDB's, or ctx's; before anything was
+// handled it may be ErrTooMany or ErrNotFound.
 func (e *Events) To(ctx context.Context, q Query, consumer Processor, o Options) (Result, error) {
 	if consumer == nil {
 		return Result{}, errors.New("replay: To: the Consumer is nil")

@@ -252,6 +252,10 @@ func (x *examination) checkMapping(function string, m lambdatypes.EventSourceMap
 	if !aws.ToBool(m.BisectBatchOnFunctionError) {
 		tell(gradeWarning, "it does not bisect: a crash repeats whole batches", "set BisectBatchOnFunctionError")
 	}
+	if m.StartingPosition == lambdatypes.EventSourcePositionLatest {
+		tell(gradeWarning, "it starts at LATEST: records that are written while Lambda sets it up or changes it can be missed",
+			"create it anew with StartingPosition TRIM_HORIZON, which delivers again what the stream still has: an inbox passes over what was handled")
+	}
 	if good {
 		x.add(gradeOK, check, function, "Enabled, with ReportBatchItemFailures and an on-failure destination", "")
 	}

@@ -78,7 +78,12 @@ func (a *app) createCommand() *cobra.Command {
 all of it is ACTIVE: the events table with time to live, the Kinesis stream, the
 streaming destination from one to the other in microseconds, and, by flags, the
 lease table of workers, the inbox and the dead letter table. Tables are billed per
-request. It may be called again: what is there stays as it is.
+request.
+
+It may be called again. It deletes nothing, and leaves keys, billing and shards of
+what is there as they are. But it enables time to live where it is off (on the
+events table unless --no-ttl), enables a destination that is disabled, and raises
+a retention that is shorter than --retention.
 
 An index costs a write unit for every event, and an index by type can throttle
 the table's own writes when one type is hot: see the package replay.`,

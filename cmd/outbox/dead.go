@@ -374,7 +374,8 @@ func (a *app) deadDiscardCommand() *cobra.Command {
 	return a.deadCommandOf(&cobra.Command{
 		Use: "discard", Short: "Remove dead letters for good, without handling them",
 		Long: `discard removes dead letters for good. The events stay in the events table as long
-as it keeps them. Letters that wait behind a discarded one stay.`,
+as it keeps them. Letters that wait behind a discarded one stay, and wait until
+they are redriven or discarded, too.`,
 		Example: `  outbox dead discard --consumer confirmations --id order-42#01J1A2B3C4D5E6F7G8H9JKMNPQ`,
 		Args:    cobra.NoArgs,
 	}, &f, true, true, a.deadDiscard)

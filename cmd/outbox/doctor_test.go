@@ -127,7 +127,10 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"problem|event source mapping|it is Disabled":                                               w2(fmt.Sprintf(mapping, "Disabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn"`)),
 		"problem|event source mapping|it gives records up, and has no on-failure destination":       w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, 3, ``)),
 		"warning|event source mapping|it has no on-failure destination: a record that always fails": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, ``)),
-		"warning|event source mapping|it does not bisect":                                           w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, false, -1, `"Destination":"arn"`)),
+		"warning|event source mapping|it starts at LATEST": func(_ *testing.T, w *world) {
+			w.mappings = strings.Replace(w.mappings, `"State":"Enabled"`, `"StartingPosition":"LATEST","State":"Enabled"`, 1)
+		},
+		"warning|event source mapping|it does not bisect": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, false, -1, `"Destination":"arn"`)),
 		"warning|alarm|none on AWS/DynamoDB AgeOfOldestUnreplicatedRecord": func(t *testing.T, w *world) {
 			w.alarms[1].MetricAlarms[1] = alarm("AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", "events") // without its second dimension
 		},

@@ -52,7 +52,7 @@ func (w *world) note(operation string, in *http.Request) {
 	}
 }
 
-// The table of permissions in docs/cli.md lists what the commands call, with all their flags, and nothing else.
+// The table of permissions in docs/cli.md lists what the commands call, with the flags that change that, and nothing else.
 func TestThePermissionsOfTheDocs(t *testing.T) {
 	w := newWorld(t)
 	w.ok(t, "create", "--retention", "72h", "--pitr", "--index", "aggregate,type", "--inbox", "inbox", "--dead-letters", "dead-letters")

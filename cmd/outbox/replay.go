@@ -73,7 +73,8 @@ a new event with an id of its own and the header replayOf, so that it passes thr
 the stream to every consumer. It asks first.
 
 A run has a name. The same name again writes only what is missing, so a run that
-failed is simply repeated; another name writes everything once more.
+failed is simply repeated; another name writes everything once more. What is
+written never expires unless --ttl says so.
 
 Handlers of your own service can have events handed to them without a detour over
 the stream: that needs their code, so it is no command but the package replay.
@@ -96,7 +97,7 @@ Without an index (outbox create --index) all but --id reads the whole table.`,
 	flags.StringVar(&f.run, "run", "", "name of the run, with --again")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "only say how many events there are")
 	flags.Float64Var(&f.rate, "rate", 0, "write at most so many events a second; 0 is no limit")
-	flags.DurationVar(&f.ttl, "ttl", 0, "time to live of what is written; as the service's WithTTL (default none)")
+	flags.DurationVar(&f.ttl, "ttl", 0, "time to live of what is written, as the service's WithTTL; without it, it is kept for ever")
 	flags.IntVar(&f.most, "max", 100_000, "refuse to go on with more events than this")
 	flags.BoolVar(&f.skipUnreadable, "skip-unreadable", false, "leave out rows that cannot be read, each with a warning; without it they end the run")
 	flags.BoolVar(&f.payload, "payload", false, "print payloads and headers, too")

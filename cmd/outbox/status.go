@@ -47,7 +47,9 @@ fence, its checkpoint, and its lag, which is the age of the next record that is 
 finished. To find it, status reads one record behind each checkpoint, which counts
 for the limit of 5 reads a second of the shard.
 
-With --max-lag it exits with 1 when a shard lags more, for a probe.`,
+With --max-lag it exits with 1 when a shard lags more, for a probe; also when that
+cannot be ruled out: when records of a shard are lost, or its lag is unknown. The
+lease of a lost shard stays for a week, and hours to days more.`,
 		Example: `  outbox status --group confirmations
   outbox status --group confirmations --max-lag 5m -o json`,
 		Args: cobra.NoArgs,
@@ -59,7 +61,7 @@ With --max-lag it exits with 1 when a shard lags more, for a probe.`,
 	flags.StringVar(&f.group, "group", "", "group of workers")
 	flags.StringVar(&f.deadLetters, "dead-letters", "", "dead letter table, to count what is in it")
 	flags.StringVar(&f.consumer, "consumer", "", "consumer whose dead letters they are (default: the group)")
-	flags.DurationVar(&f.maxLag, "max-lag", 0, "exit with 1 if a shard lags more")
+	flags.DurationVar(&f.maxLag, "max-lag", 0, "exit with 1 if a shard lags more, or if that cannot be ruled out")
 	return cmd
 }
 
@@ -97,8 +99,10 @@ type groupStatus struct {
 	Owners map[string]int `json:"owners"` // how many shards each has
 	Lag    seconds        `json:"lagSeconds"`
 	Oldest string         `json:"oldestShard,omitempty"` // the shard with that lag
-	Late   bool           `json:"late"`                  // more than --max-lag
-	Shards []*shardStatus `json:"shards"`
+	// Late says that --max-lag is not held, or that this cannot be told; Reasons say why.
+	Late    bool           `json:"late"`
+	Reasons []string       `json:"reasons,omitempty"`
+	Shards  []*shardStatus `json:"shards"`
 	// Dead is there with --dead-letters.
 	Dead *deadStatus `json:"deadLetters,omitempty"`
 }
@@ -141,7 +145,10 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 			return err
 		}
 	}
-	s.Late = f.maxLag > 0 && time.Duration(s.Lag) > f.maxLag
+	if f.maxLag > 0 {
+		s.Reasons = tooLate(s.Shards, f.maxLag)
+		s.Late = len(s.Reasons) > 0
+	}
 	if a.json() {
 		err = a.printJSON(s)
 	} else {
@@ -154,6 +161,24 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 		return errFound
 	}
 	return err
+}
+
+// tooLate says which shards are not known to lag by no more than most, and why. A shard of which some reads found nothing is at least as far as
+// its last read, whose distance from now is known.
+func tooLate(shards []*shardStatus, most time.Duration) (reasons []string) {
+	for _, s := range shards {
+		behind := time.Duration(s.MillisBehind) * time.Millisecond
+		switch {
+		case s.State == "finished":
+		case s.State == "lost":
+			reasons = append(reasons, fmt.Sprintf("shard %s is lost: the stream has forgotten it, and it was not finished", s.Shard))
+		case s.LagKnown && time.Duration(s.Lag) > most:
+			reasons = append(reasons, fmt.Sprintf("shard %s lags %s, more than --max-lag", s.Shard, age(time.Duration(s.Lag))))
+		case !s.LagKnown && behind > most:
+			reasons = append(reasons, fmt.Sprintf("shard %s: its lag is unknown, and can be %s, more than --max-lag", s.Shard, age(behind)))
+		}
+	}
+	return reasons
 }
 
 // countDead counts the dead letters of the consumer.
@@ -347,8 +372,8 @@ func (a *app) printStatus(s *groupStatus) error {
 	} else if d != nil {
 		fmt.Fprintf(a.out, "%s, %d of them behind another; the oldest is %s old\n", p.red(count(d.Letters, "dead letter")), d.Parked, age(a.now().Sub(d.Oldest)))
 	}
-	if s.Late {
-		fmt.Fprintln(a.out, p.red("that is more than --max-lag"))
+	for _, reason := range s.Reasons {
+		fmt.Fprintln(a.out, p.red(reason))
 	}
 	return nil
 }

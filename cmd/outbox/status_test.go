@@ -33,6 +33,7 @@ type statusJSON struct {
 	Owners                     map[string]int
 	LagSeconds                 float64
 	Late                       bool
+	Reasons                    []string
 	Shards                     []shardJSON
 	DeadLetters                *deadStatus
 }
@@ -96,6 +97,7 @@ func TestStatusOfAWorker(t *testing.T) {
 	late, r := status("--max-lag", "1ms")
 	require.Equal(t, 1, r.code)
 	require.True(t, late.Late)
+	require.Regexp(t, `^shard shardId-00000000000\d lags .*, more than --max-lag$`, late.Reasons[0])
 	_, r = status("--max-lag", "1h")
 	require.Zero(t, r.code)
 	text := w.ok(t, "status", "--group", "mails")
@@ -105,7 +107,7 @@ func TestStatusOfAWorker(t *testing.T) {
 	require.Contains(t, text, "the oldest unhandled record is")
 	r = w.run(t, "status", "--group", "mails", "--max-lag", "1ms")
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.out, "that is more than --max-lag")
+	require.Contains(t, r.out, ", more than --max-lag\n")
 	require.Empty(t, r.err)
 
 	close(blocked)
@@ -150,6 +152,25 @@ func TestStatusOfEveryKindOfShard(t *testing.T) {
 	put("shardId-000000000000", "", "SHARD_END")
 	require.Equal(t, "not begun", states()["003"])
 	require.Contains(t, w.ok(t, "status", "--group", "g"), "shardId-000000000999  lost")
+	r := w.run(t, "status", "--group", "g", "--max-lag", "1h")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "\nshard shardId-000000000999 is lost: the stream has forgotten it, and it was not finished\n")
+	require.Empty(t, withoutNotes(r.err))
+}
+
+// Reads that find nothing leave the lag unknown. Then how far they came decides.
+func TestStatusOfAnUnknownLag(t *testing.T) {
+	w := newWorld(t)
+	w.CreateOutbox(t, "events", "events", 1)
+	w.CreateTable(t, "leases", "group", "id")
+	w.records = `{"Records":[],"NextShardIterator":"next","MillisBehindLatest":600000}`
+	require.Contains(t, w.ok(t, "status", "--group", "g"), "unknown")
+	require.Zero(t, w.run(t, "status", "--group", "g", "--max-lag", "10m").code)
+	r := w.run(t, "status", "--group", "g", "--max-lag", "9m", "-o", "json")
+	require.Equal(t, exitFailed, r.code)
+	s := decode[statusJSON](t, r.out)
+	require.True(t, s.Late)
+	require.Equal(t, []string{"shard shardId-000000000000: its lag is unknown, and can be 10m0s, more than --max-lag"}, s.Reasons)
 }
 
 func TestStatusOfWhatIsNotThere(t *testing.T) {

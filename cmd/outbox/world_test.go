@@ -34,6 +34,7 @@ type world struct {
 	refused  map[string]bool // operations
 	broken   string          // an operation that fails
 	mappings string          // what Lambda answers
+	records  string          // what GetRecords answers in the stream's place, if it is not empty
 	alarms   []*cloudwatch.DescribeAlarmsOutput
 	command  string                     // that runs
 	calls    map[string]map[string]bool // the actions that each command has needed
@@ -66,7 +67,7 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 	}
 	w.note(operation, in)
 	w.mu.Lock()
-	refused, mappings, broken := w.refused[operation], w.mappings, operation != "" && operation == w.broken
+	refused, mappings, records, broken := w.refused[operation], w.mappings, w.records, operation != "" && operation == w.broken
 	w.mu.Unlock()
 	answer := func(status int, body string) {
 		_, _ = io.Copy(io.Discard, in.Body)
@@ -81,6 +82,8 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 		answer(400, `{"__type":"com.amazon.coral.service#InternalServerError","message":"broken"}`)
 	case operation == "ListEventSourceMappings":
 		answer(200, mappings)
+	case operation == "GetRecords" && records != "":
+		answer(200, records)
 	default:
 		w.ServeHTTP(out, in)
 	}

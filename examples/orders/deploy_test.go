@@ -270,6 +270,8 @@ var mistakes = map[string]struct{ old, new, found string }{
 	"an alarm for nothing":           {"MetricName: IteratorAge\n", "MetricName: Duration\n", "nobody needs the alarm on {AWS/Lambda Duration"},
 	"an alarm that comes late":       {"      Threshold: 0\n", "      Threshold: 5\n", "the threshold"},
 	"an alarm without data":          {"TreatMissingData: notBreaching", "TreatMissingData: breaching", "missing data"},
+	"a stream that nobody reads":     {"TreatMissingData: breaching", "TreatMissingData: notBreaching", "GetRecords.IteratorAgeMilliseconds: missing data"},
+	"a resource of what has none":    {"Action: kinesis:ListStreams\n                Resource: \"*\"", "Action: kinesis:ListStreams\n                Resource: !GetAtt EventsStream.Arn", "consumer: it may not kinesis:ListStreams on *"},
 	"an unknown resource":            {"  AccessLogs:\n    Type: AWS::Logs::LogGroup", "  AccessLogs:\n    Type: AWS::S3::Bucket", "does not know resources of type AWS::S3::Bucket"},
 	"a table that nobody uses":       {"INBOX_TABLE: !Ref InboxTable", "INBOX_TABLE: nothing", "consumer: INBOX_TABLE is \"nothing\""},
 	"nothing of that name":           {"Value: !Ref FailureQueue", "Value: !Ref FailureQueues", "there is nothing called FailureQueues"},

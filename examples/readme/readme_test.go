@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -50,7 +51,9 @@ func TestAnOrderIsConfirmed(t *testing.T) {
 	require.NoError(t, err)
 	_, err = cloud.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, consumer.Invoke)
 	require.NoError(t, err)
-	require.NoError(t, cloud.Drain(t.Context())) // everything has been delivered and handled
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a handler that always fails would keep Drain waiting
+	defer cancel()
+	require.NoError(t, cloud.Drain(ctx)) // everything has been delivered and handled
 	require.Equal(t, []string{"42"}, mail.orders)
 }
 

@@ -22,8 +22,9 @@ func warehouse(ctx context.Context, cfg aws.Config, provider payments, inLambda 
 		return err
 	}
 
-	// What this consumer has handled, and what it cannot handle. Many consumers may share the tables.
-	inbox, err := outbox.NewInbox(db, "inbox", "warehouse")
+	// What this consumer has handled, and what it cannot handle. Many consumers may share the tables. The inbox remembers for longer than the
+	// rows live, so that a replay repeats nothing.
+	inbox, err := outbox.NewInbox(db, "inbox", "warehouse", outbox.WithInboxTTL(40*24*time.Hour))
 	if err != nil {
 		return err
 	}

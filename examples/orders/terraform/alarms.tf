@@ -35,8 +35,9 @@ locals {
       period      = 300
       periods     = 1
     }
-    stream-age = { # also while Lambda does not read at all
-      description = "Whoever reads the stream is more than an hour behind."
+    # Has data while somebody calls GetRecords, which Lambda does all the time. No data means that nobody reads.
+    stream-age = {
+      description = "Whoever reads the stream is more than an hour behind, or nobody reads it."
       namespace   = "AWS/Kinesis"
       metric      = "GetRecords.IteratorAgeMilliseconds"
       dimensions  = { StreamName = aws_kinesis_stream.events.name }
@@ -111,7 +112,7 @@ resource "aws_cloudwatch_metric_alarm" "metrics" {
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.description
   alarm_actions       = local.alarm_actions
-  treat_missing_data  = "notBreaching"
+  treat_missing_data  = each.key == "stream-age" ? "breaching" : "notBreaching"
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.threshold
   evaluation_periods  = each.value.periods

@@ -122,9 +122,10 @@ resource "aws_iam_role_policy" "consumer" {
       { # what Lambda does with the function's role
         Effect = "Allow"
         Action = ["kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator",
-        "kinesis:ListShards", "kinesis:ListStreams"]
+        "kinesis:ListShards"]
         Resource = [aws_kinesis_stream.events.arn]
       },
+      { Effect = "Allow", Action = ["kinesis:ListStreams"], Resource = ["*"] }, # the action has no resource in IAM
       { Effect = "Allow", Action = ["sqs:SendMessage"], Resource = [aws_sqs_queue.failures.arn] },
       { Effect = "Allow", Action = ["logs:CreateLogStream", "logs:PutLogEvents"], Resource = ["${aws_cloudwatch_log_group.consumer.arn}:*"] },
     ])
