@@ -52,9 +52,9 @@ func durationOption(option string, d, low, high time.Duration, set func(*workerC
 	})
 }
 
-// StartAt makes a Worker begin with the first record that arrived at t or later, in shards that no worker of the group has
-// begun yet. Shards with a checkpoint go on from it, and children of a shard begin with their oldest record, whatever t is. It must be after 1970.
-// Default: the oldest record of the stream, so that nothing is skipped.
+// StartAt makes a group begin a stream with the first record that arrived at t or later. It counts once: what the first worker of the group
+// says is stored in the lease table. Shards with a checkpoint go on from it, and children of a shard begin with their oldest record, whatever
+// t is. It must be after 1970. Default: the oldest record of the stream, so that nothing is skipped.
 func StartAt(t time.Time) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if t.Unix() <= 0 {
@@ -72,9 +72,8 @@ func (c *workerConfig) startAt(option, position string) error {
 	return nil
 }
 
-// StartAtLatest makes a Worker begin with what arrives from now on, in shards that no worker of the group has begun yet: what
-// is in the stream already is skipped. The moment is stored when the group first meets the shard, so a restart skips nothing.
-// See StartAt.
+// StartAtLatest makes a group begin a stream with what arrives from now on: what is in the stream already is skipped. The moment is stored
+// when the group first meets the stream, so a restart skips nothing, however long nobody ran. See StartAt.
 func StartAtLatest() WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		return c.startAt("StartAtLatest", lease.Latest)
@@ -98,7 +97,7 @@ func WithBatchSize(records int) WorkerOption {
 	})
 }
 
-// WithMaxUnfinished bounds the records of a shard that are fetched and not below its checkpoint: those that are unfinished, and
+// WithMaxUnfinished bounds how many records of a shard may have been fetched and lie above its checkpoint: those that are unfinished, and
 // those that are finished behind them. It bounds what is handled again after a crash, and memory. When it is reached, the
 // shard is not read until the oldest are finished; heartbeats and other shards go on. Default 5,000; 1 to 1,000,000.
 func WithMaxUnfinished(records int) WorkerOption {
@@ -113,20 +112,23 @@ func WithMaxUnfinished(records int) WorkerOption {
 
 // WithLeaseDuration sets for how long a worker that does not answer keeps its shards: others take them over that long, and a
 // little more, after its last heartbeat. A worker that cannot reach the lease table for that long stops its handlers by
-// itself. Heartbeats come four times as often. All workers of a group should have the same. Default 8 s; 1 s to 10 minutes.
+// itself. Heartbeats come four times as often, and a worker looks at the table sixteen times as often. Workers of one group may have different
+// durations, as while it is changed: each is taken for dead after its own, or after the observer's if that is longer. Default 8 s; 1 s to 10
+// minutes.
 func WithLeaseDuration(d time.Duration) WorkerOption {
 	return durationOption("WithLeaseDuration", d, time.Second, 10*time.Minute, func(c *workerConfig) { c.leaseDuration = d })
 }
 
-// WithDrainTimeout sets how long Run, after its context has ended, and the handover of a shard wait for handlers that are
-// running. Then their contexts are cancelled, and what they had is handled again by the next owner. Default 30 s; 1 s to 1 hour.
+// WithDrainTimeout sets how long Run, after its context has ended, and the handover of a shard wait for handlers that are running, and for
+// records before theirs in the shard, which are handled first so that nothing is handled twice. Then their contexts are cancelled, and what
+// they had is handled again by the next owner. Default 30 s; 1 s to 1 hour.
 func WithDrainTimeout(d time.Duration) WorkerOption {
 	return durationOption("WithDrainTimeout", d, time.Second, time.Hour, func(c *workerConfig) { c.drainTimeout = d })
 }
 
 // WithHandlerRetry sets how often and how soon a handler that failed is called again. The attempts are stored with the
-// checkpoint, those of the 20 oldest records of a shard, so they go on counting after a restart and on other workers. When they are spent, the event becomes a dead
-// letter (WithDeadLetters), or Run ends with the error: it is not skipped. Default: 100 attempts, bounds of 200 ms to 30 s for
+// checkpoint, those of the 20 oldest records of a shard, so they go on counting after a restart and on other workers. When they are spent, the
+// event becomes a dead letter (WithDeadLetters), or Run ends with the error: it is not skipped. Default: 100 attempts, bounds of 200 ms to 30 s for
 // the delays, about 25 minutes on average; at most 100 attempts and an hour between them. A delivery that fails with
 // ErrClaimed is none: it is repeated when the claim has ended, or sooner.
 func WithHandlerRetry(r Retry) WorkerOption {
