@@ -11,7 +11,11 @@ import (
 )
 
 // DeadLetterOption configures WithDeadLetters.
-type DeadLetterOption func(*deadLetters) error
+type DeadLetterOption interface{ applyDeadLetters(*deadLetters) error }
+
+type deadLetterOption func(*deadLetters) error
+
+func (o deadLetterOption) applyDeadLetters(d *deadLetters) error { return o(d) }
 
 // WithDeadLetters makes a Consumer keep what it cannot handle, and go on. An event becomes a dead letter when its handler
 // returns a Permanent error, when its attempts are spent (in a Worker those of WithHandlerRetry; in Invoke and Process those of
@@ -41,7 +45,7 @@ func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOptio
 			if opt == nil {
 				return fmt.Errorf("WithDeadLetters: option %d is nil", i)
 			}
-			if err := opt(dead); err != nil {
+			if err := opt.applyDeadLetters(dead); err != nil {
 				return fmt.Errorf("WithDeadLetters: %w", err)
 			}
 		}
@@ -53,10 +57,10 @@ func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOptio
 // LetLaterEventsPass lets the later events of a dead letter's aggregate reach their handlers, which gives up their order.
 // Default: they are parked.
 func LetLaterEventsPass() DeadLetterOption {
-	return func(d *deadLetters) error {
+	return deadLetterOption(func(d *deadLetters) error {
 		d.pass = true
 		return nil
-	}
+	})
 }
 
 // WithMaxAttempts sets how often an event is tried in Invoke and Process before it is a dead letter. The attempts are counted in
@@ -65,13 +69,13 @@ func LetLaterEventsPass() DeadLetterOption {
 // process does not. Default 10; 1 to 1,000. Give the mapping of a Lambda function more attempts than that. A Worker counts by
 // WithHandlerRetry.
 func WithMaxAttempts(n int) DeadLetterOption {
-	return func(d *deadLetters) error {
+	return deadLetterOption(func(d *deadLetters) error {
 		if n < 1 || n > 1000 {
 			return fmt.Errorf("WithMaxAttempts: want 1 to 1,000, have %d", n)
 		}
 		d.attempts = n
 		return nil
-	}
+	})
 }
 
 // deadLetters is what a Consumer does with what it cannot handle.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
 )
 
@@ -406,13 +407,7 @@ func (r *redriver) pace() bool {
 	}
 	r.next = at.Add(time.Duration(min(float64(time.Second)/r.opts.PerSecond, float64(math.MaxInt64/2))))
 	r.mu.Unlock()
-	timer := time.NewTimer(time.Until(at))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-r.ctx.Done():
-	}
-	return r.ctx.Err() == nil
+	return backoff.Sleep(r.ctx, time.Until(at)) == nil
 }
 
 var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")

@@ -144,7 +144,7 @@ func position(checkpoint string) (shardreader.Position, error) {
 	case checkpoint == lease.TrimHorizon:
 		return shardreader.Oldest, nil
 	case checkpoint == "", checkpoint == lease.ShardEnd:
-		return "", fmt.Errorf("outbox: a lease with the checkpoint %q cannot be read from", checkpoint)
+		return "", fmt.Errorf("a lease with the checkpoint %q cannot be read from", checkpoint)
 	}
 	return shardreader.Position(checkpoint), nil
 }
@@ -277,12 +277,8 @@ func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery) e
 			s.w.consumer.logger.ErrorContext(reading, "outbox: parked aggregates cannot be read, a shard waits", "stream", s.w.stream,
 				"shard", s.held.Shard().ID, "failures", n, "error", err)
 		}
-		timer := time.NewTimer(retry.Delay(n))
-		select {
-		case <-timer.C:
-		case <-reading.Done():
-			timer.Stop()
-			return context.Cause(reading)
+		if err := backoff.Sleep(reading, retry.Delay(n)); err != nil {
+			return err
 		}
 	}
 }

@@ -42,12 +42,26 @@ func Wait(ctx context.Context, d time.Duration) error {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
 		return ErrNoTime
 	}
+	if Sleep(ctx, d) != nil {
+		return fmt.Errorf("no other attempt: %w", ctx.Err())
+	}
+	return nil
+}
+
+// Sleep waits for d. It fails with ctx's cause when ctx ends first, or had ended before.
+func Sleep(ctx context.Context, d time.Duration) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if d <= 0 {
+		return nil
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("no other attempt: %w", ctx.Err())
+		return context.Cause(ctx)
 	}
 }

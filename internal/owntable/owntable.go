@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
 // Creator is what Create needs. *dynamodb.Client satisfies it.
@@ -86,12 +88,8 @@ func (f Form) active(ctx context.Context, client Creator, table string) error {
 		if err == nil && out.Table.TableStatus == types.TableStatusActive {
 			return f.check(out.Table)
 		}
-		timer := time.NewTimer(250 * time.Millisecond)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := backoff.Sleep(ctx, 250*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

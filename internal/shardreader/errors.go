@@ -19,7 +19,7 @@ type StopError struct {
 
 // Error names the shard and the request.
 func (e *StopError) Error() string {
-	return "outbox: shard " + e.Shard + " cannot be read, " + e.Operation + ": " + e.Err.Error()
+	return "shard " + e.Shard + " cannot be read, " + e.Operation + ": " + e.Err.Error()
 }
 
 // Unwrap returns the SDK's error.

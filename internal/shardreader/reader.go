@@ -16,7 +16,7 @@ import (
 const (
 	minPoll        = 200 * time.Millisecond // five requests a second
 	defaultIdle    = time.Second
-	defaultTimeout = 30 * time.Second
+	requestTimeout = 30 * time.Second // then it has failed
 	bytesPerSecond = 2 << 20
 	// A reader that is further behind than this may be overtaken by the expiry of its records, and every request checks whether it was: no stream
 	// keeps records for less than a day, and an iterator is used within five minutes. Where records live longer, it costs a second request.
@@ -37,8 +37,6 @@ type Reader struct {
 	Poll time.Duration
 	// Idle is the longest pause between two requests while the shard has nothing new. Default: 1 s.
 	Idle time.Duration
-	// Timeout is how long one request may take; then it has failed. Default: 30 s.
-	Timeout time.Duration
 
 	// OnRetry, if not nil, is told of each request that failed and is going to be repeated.
 	OnRetry func(Retry)
@@ -141,7 +139,7 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 			return Batch{}, err
 		}
 		start := time.Now()
-		call, cancel := context.WithTimeout(ctx, w.timeout())
+		call, cancel := context.WithTimeout(ctx, requestTimeout)
 		batch, err := w.Source.Get(call, w.iterator, w.Limit)
 		cancel()
 		w.nextGet = time.Now().Add(w.poll())
@@ -176,7 +174,7 @@ func (w *walk) newIterator(ctx context.Context) error {
 	if err := sleepUntil(ctx, w.nextIterator); err != nil {
 		return err
 	}
-	call, cancel := context.WithTimeout(ctx, w.timeout())
+	call, cancel := context.WithTimeout(ctx, requestTimeout)
 	iterator, err := w.Source.Iterator(call, w.shard, w.position)
 	cancel()
 	w.nextIterator = time.Now().Add(w.poll())
@@ -286,7 +284,7 @@ func (w *walk) admit(b *Batch) {
 func (w *walk) children(ctx context.Context) ([]Shard, error) {
 	w.failures = 0
 	for {
-		call, cancel := context.WithTimeout(ctx, w.timeout())
+		call, cancel := context.WithTimeout(ctx, requestTimeout)
 		all, err := w.Source.Shards(call)
 		cancel()
 		if ctx.Err() != nil {
@@ -310,28 +308,5 @@ func (r *Reader) idle() time.Duration {
 	return r.Idle
 }
 
-func (r *Reader) timeout() time.Duration {
-	if r.Timeout <= 0 {
-		return defaultTimeout
-	}
-	return r.Timeout
-}
-
 // sleepUntil waits until t; it fails with ctx's cause if ctx ends first, or had ended before.
-func sleepUntil(ctx context.Context, t time.Time) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	d := time.Until(t)
-	if d <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func sleepUntil(ctx context.Context, t time.Time) error { return backoff.Sleep(ctx, time.Until(t)) }

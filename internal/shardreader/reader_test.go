@@ -264,7 +264,7 @@ func TestWhatDoesNotGoAwayStopsTheShard(t *testing.T) {
 				require.ErrorIs(t, r.err, err)
 				require.Equal(t, "shard", stop.Shard)
 				require.Equal(t, place, stop.Operation)
-				require.ErrorContains(t, r.err, "outbox: shard shard cannot be read, "+place+": ")
+				require.ErrorContains(t, r.err, "shard shard cannot be read, "+place+": ")
 				require.Empty(t, r.children)
 				require.Empty(t, r.retries)
 			}

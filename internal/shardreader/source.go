@@ -93,7 +93,7 @@ func (p Position) check() error {
 	_, time := p.time()
 	_, sequence := p.sequence()
 	if p != Oldest && !time && !sequence {
-		return fmt.Errorf("outbox: %q is no position in a shard: want %s, %s<milliseconds> or a sequence number", string(p), Oldest, atTimestamp)
+		return fmt.Errorf("%q is no position in a shard: want %s, %s<milliseconds> or a sequence number", string(p), Oldest, atTimestamp)
 	}
 	return nil
 }
