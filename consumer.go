@@ -141,15 +141,7 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 		seed:   maphash.MakeSeed(),
 		warned: make(map[string]bool),
 	}
-	var errs []error
-	for i, opt := range opts {
-		if opt == nil {
-			errs = append(errs, fmt.Errorf("option %d is nil", i))
-			continue
-		}
-		errs = append(errs, opt.applyConsumer(&c.consumerConfig))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := applyAll(opts, func(o ConsumerOption) error { return o.applyConsumer(&c.consumerConfig) }); err != nil {
 		return nil, fmt.Errorf("outbox: NewConsumer: %w", err)
 	}
 	c.layout = c.attributes.layout()

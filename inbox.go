@@ -69,13 +69,7 @@ func NewInbox(client InboxClient, table, consumer string, opts ...InboxOption) (
 		errs = append(errs, errors.New("the name of the inbox table is empty"))
 	}
 	errs = append(errs, inbox.CheckConsumer(consumer))
-	for n, opt := range opts {
-		if opt == nil {
-			errs = append(errs, fmt.Errorf("option %d is nil", n))
-			continue
-		}
-		errs = append(errs, opt.applyInbox(&i.inboxConfig))
-	}
+	errs = append(errs, applyAll(opts, func(o InboxOption) error { return o.applyInbox(&i.inboxConfig) }))
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("outbox: NewInbox: %w", err)
 	}

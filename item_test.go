@@ -19,13 +19,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-type attributeValues = map[string]types.AttributeValue
-
-func attrS(v string) types.AttributeValue { return &types.AttributeValueMemberS{Value: v} }
-func attrN(v string) types.AttributeValue { return &types.AttributeValueMemberN{Value: v} }
-
 // storedRow is the row that a Writer stores for the event.
-func storedRow(t testing.TB, event outbox.AnyEvent, opts ...outbox.WriterOption) attributeValues {
+func storedRow(t testing.TB, event outbox.AnyEvent, opts ...outbox.WriterOption) values {
 	writer, err := outbox.NewWriter(dynamodb.New(dynamodb.Options{Region: "us-east-1"}), "events", opts...)
 	require.NoError(t, err)
 	items, err := writer.Items(t.Context(), event)
@@ -77,13 +72,13 @@ func FuzzDecodeItemIsTheInverseOfTheWriter(f *testing.F) {
 }
 
 // insertOf is the change record of an item, without what DecodeItem does not know either.
-func insertOf(t testing.TB, item attributeValues) []byte {
+func insertOf(t testing.TB, item values) []byte {
 	data, err := json.Marshal(map[string]any{"eventName": "INSERT", "dynamodb": map[string]any{"NewImage": wireItem(item)}})
 	require.NoError(t, err)
 	return data
 }
 
-func wireItem(item attributeValues) map[string]any {
+func wireItem(item values) map[string]any {
 	out := map[string]any{}
 	for name, v := range item {
 		out[name] = wireValue(v)
@@ -121,11 +116,11 @@ func wireValue(v types.AttributeValue) map[string]any {
 // reason.
 func TestDecodeItemTakesWhatDecodeRecordTakes(t *testing.T) {
 	values := map[string]types.AttributeValue{
-		"S": attrS("text"), "empty S": attrS(""), "S time": attrS("2024-06-25T20:38:10.25+02:00"), "N": attrN("12"), "N fraction": attrN("12.75"), "N large": attrN("123456789012345678901234567890"),
-		"N exponent": attrN("1E3"), "N negative": attrN("-5"), "N no fraction": attrN("12.x"), "B": &types.AttributeValueMemberB{Value: []byte{1, 2}},
+		"S": str("text"), "empty S": str(""), "S time": str("2024-06-25T20:38:10.25+02:00"), "N": num("12"), "N fraction": num("12.75"), "N large": num("123456789012345678901234567890"),
+		"N exponent": num("1E3"), "N negative": num("-5"), "N no fraction": num("12.x"), "B": &types.AttributeValueMemberB{Value: []byte{1, 2}},
 		"BOOL": &types.AttributeValueMemberBOOL{Value: true}, "NULL": &types.AttributeValueMemberNULL{Value: true},
-		"M": &types.AttributeValueMemberM{Value: attributeValues{"a": attrS("b")}}, "empty M": &types.AttributeValueMemberM{Value: attributeValues{}},
-		"M of N": &types.AttributeValueMemberM{Value: attributeValues{"a": attrN("1")}},
+		"M": &types.AttributeValueMemberM{Value: values{"a": str("b")}}, "empty M": &types.AttributeValueMemberM{Value: values{}},
+		"M of N": &types.AttributeValueMemberM{Value: values{"a": num("1")}},
 		"L":      &types.AttributeValueMemberL{}, "SS": &types.AttributeValueMemberSS{Value: []string{"a"}},
 		"NS": &types.AttributeValueMemberNS{Value: []string{"1"}}, "BS": &types.AttributeValueMemberBS{Value: [][]byte{{1}}}, "none": nil,
 	}
@@ -166,7 +161,7 @@ func TestDecodeItemTakesWhatDecodeRecordTakes(t *testing.T) {
 func TestDecodeItemOfATableWithoutSomeAttributes(t *testing.T) {
 	few := outbox.WithAttributes(outbox.Attributes{Time: outbox.NoAttribute, Payload: outbox.NoAttribute, AggregateID: outbox.NoAttribute,
 		Sequence: outbox.NoAttribute, ContentType: outbox.NoAttribute, Headers: outbox.NoAttribute})
-	got, err := outbox.DecodeItem(attributeValues{"eventId": attrS("1"), "type": attrS("T"), "payload": attrN("1"), "": attrN("1")}, few)
+	got, err := outbox.DecodeItem(values{"eventId": str("1"), "type": str("T"), "payload": num("1"), "": num("1")}, few)
 	require.NoError(t, err)
 	require.Equal(t, outbox.Record{ID: "1", Type: "T"}, got)
 
@@ -204,7 +199,7 @@ func TestARecordIsWrittenAsItIs(t *testing.T) {
 		r := outbox.Record{ID: strconv.Itoa(i), Type: "T", Time: time.UnixMilli(7).UTC(), Payload: []byte(payload), Table: "elsewhere", Fence: 3}
 		require.NoError(t, writer.Transact(t.Context(), nil, r))
 		require.NoError(t, writer.Transact(t.Context(), nil, &r))
-		out, err := aws.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: sdk.String("events"), Key: attributeValues{"eventId": attrS(r.ID)}})
+		out, err := aws.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: sdk.String("events"), Key: values{"eventId": str(r.ID)}})
 		require.NoError(t, err)
 		got, err := outbox.DecodeItem(out.Item)
 		require.NoError(t, err)

@@ -53,8 +53,8 @@ func TestLeasesTellWhoReadsAndHowFar(t *testing.T) {
 // Every form of a row.
 func TestLeasesReadsEveryRow(t *testing.T) {
 	f := newFleet(t)
-	put := func(id string, more attributeValues) {
-		item := attributeValues{"group": attrS("mails"), "id": attrS("events#" + id), "fence": attrN("3")}
+	put := func(id string, more values) {
+		item := values{"group": str("mails"), "id": str("events#" + id), "fence": num("3")}
 		for name, value := range more {
 			item[name] = value
 		}
@@ -62,16 +62,16 @@ func TestLeasesReadsEveryRow(t *testing.T) {
 		require.NoError(t, err)
 	}
 	yes := &types.AttributeValueMemberBOOL{Value: true}
-	put("L#a", attributeValues{"checkpoint": attrS("SHARD_END"), "ttl": attrN("1")})
-	put("L#b", attributeValues{"checkpoint": attrS("AT_TIMESTAMP#2026-01-02T03:04:05Z"), "owner": attrS("dead"), "want": attrS("ok"),
+	put("L#a", values{"checkpoint": str("SHARD_END"), "ttl": num("1")})
+	put("L#b", values{"checkpoint": str("AT_TIMESTAMP#2026-01-02T03:04:05Z"), "owner": str("dead"), "want": str("ok"),
 		"parents": &types.AttributeValueMemberSS{Value: []string{"a"}}})
-	put("L#c", attributeValues{"checkpoint": attrS("TRIM_HORIZON"), "owner": attrS("draining")})
-	put("L#d", attributeValues{"checkpoint": attrS("42"), "owner": attrS("gone"),
-		"attempts": &types.AttributeValueMemberM{Value: attributeValues{"43": attrN("7")}}})
-	put("L#e", attributeValues{"checkpoint": attrS("42"), "owner": attrS("ok")})
-	put("W#dead", attributeValues{"beat": attrN("1"), "dead": yes})
-	put("W#draining", attributeValues{"beat": attrN("1"), "draining": yes})
-	put("W#ok", attributeValues{"beat": attrN("1")})
+	put("L#c", values{"checkpoint": str("TRIM_HORIZON"), "owner": str("draining")})
+	put("L#d", values{"checkpoint": str("42"), "owner": str("gone"),
+		"attempts": &types.AttributeValueMemberM{Value: values{"43": num("7")}}})
+	put("L#e", values{"checkpoint": str("42"), "owner": str("ok")})
+	put("W#dead", values{"beat": num("1"), "dead": yes})
+	put("W#draining", values{"beat": num("1"), "draining": yes})
+	put("W#ok", values{"beat": num("1")})
 
 	got, err := f.leases.(*outbox.LeaseTable).Leases(t.Context(), "events")
 	require.NoError(t, err)

@@ -14,6 +14,19 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 )
 
+// applyAll applies options, and says everything that is wrong with them.
+func applyAll[O any](opts []O, apply func(O) error) error {
+	var errs []error
+	for i, opt := range opts {
+		if any(opt) == nil {
+			errs = append(errs, fmt.Errorf("option %d is nil", i))
+			continue
+		}
+		errs = append(errs, apply(opt))
+	}
+	return errors.Join(errs...)
+}
+
 // WriterOption configures NewWriter.
 type WriterOption interface{ applyWriter(*writerConfig) error }
 

@@ -41,13 +41,8 @@ func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOptio
 			return errors.New("WithDeadLetters: given twice")
 		}
 		dead := &deadLetters{table: t, store: t.store, attempts: 10, parked: parked.New()}
-		for i, opt := range opts {
-			if opt == nil {
-				return fmt.Errorf("WithDeadLetters: option %d is nil", i)
-			}
-			if err := opt.applyDeadLetters(dead); err != nil {
-				return fmt.Errorf("WithDeadLetters: %w", err)
-			}
+		if err := applyAll(opts, func(o DeadLetterOption) error { return o.applyDeadLetters(dead) }); err != nil {
+			return fmt.Errorf("WithDeadLetters: %w", err)
 		}
 		c.dead = dead
 		return nil

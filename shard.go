@@ -62,7 +62,7 @@ var errStopReading = errors.New("the shard is to be given up")
 // consume reads a shard until it ends or its lease is to be given up, and returns when no handler of it runs.
 func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	const none = ^watermark.Slot(0)
-	ctx = context.WithValue(ctx, leasesKey{}, w.fences)
+	ctx = context.WithValue(ctx, leasesKey{}, w.leasesName)
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, ring: watermark.New(w.maxUnfinished), poison: none,
 		asleep: make(map[*shardBatch]map[int]*time.Timer), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), freed: make(chan struct{}),

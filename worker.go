@@ -43,12 +43,12 @@ type StreamsClient interface {
 // It logs where its Consumer does (WithLogger).
 type Worker struct {
 	workerConfig
-	consumer *Consumer
-	stream   string
-	source   shardreader.Source
-	leases   lease.Store
-	fences   string // the name of the leases
-	running  atomic.Bool
+	consumer   *Consumer
+	stream     string
+	source     shardreader.Source
+	leases     lease.Store
+	leasesName string // whose fences the records have
+	running    atomic.Bool
 }
 
 // NewWorker returns a Worker that reads a Kinesis data stream, by name or ARN, and hands its events to c. All workers of a fleet
@@ -80,19 +80,13 @@ func newWorker(caller string, noClient bool, stream string, c *Consumer, leases 
 	if c == nil {
 		errs = append(errs, errors.New("the Consumer is nil"))
 	}
-	for i, opt := range opts {
-		if opt == nil {
-			errs = append(errs, fmt.Errorf("option %d is nil", i))
-			continue
-		}
-		errs = append(errs, opt.applyWorker(&w.workerConfig))
-	}
+	errs = append(errs, applyAll(opts, func(o WorkerOption) error { return o.applyWorker(&w.workerConfig) }))
 	if isNil(leases) {
 		errs = append(errs, errors.New("the leases are nil"))
 	} else if stream != "" {
 		var err error
 		w.leases, err = leases.store(stream)
-		w.fences = leases.name()
+		w.leasesName = leases.name()
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -44,13 +44,7 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 	if eventsTable == "" {
 		errs = append(errs, errors.New("the name of the events table is empty"))
 	}
-	for i, opt := range opts {
-		if opt == nil {
-			errs = append(errs, fmt.Errorf("option %d is nil", i))
-			continue
-		}
-		errs = append(errs, opt.applyWriter(&w.writerConfig))
-	}
+	errs = append(errs, applyAll(opts, func(o WriterOption) error { return o.applyWriter(&w.writerConfig) }))
 	errs = append(errs, w.check())
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("outbox: NewWriter: %w", err)

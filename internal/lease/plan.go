@@ -77,7 +77,7 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 		switch {
 		case l.Gone:
 		case s.gone[l.ID]:
-			if l.Owner == me || free && first(taking, l.ID) == me {
+			if l.Owner == me || free && chosen(taking, l.ID) == me {
 				todo = append(todo, action{verb: forgetShard, lease: l})
 			}
 		case l.Checkpoint == ShardEnd:
@@ -160,7 +160,7 @@ func assign(s snapshot, taking map[string]bool) map[string]string {
 	}
 	slices.Sort(pool)
 	for _, shard := range pool {
-		id := first(room, shard)
+		id := chosen(room, shard)
 		targets[shard] = id
 		if room[id]--; room[id] == 0 {
 			delete(room, id)
@@ -187,8 +187,8 @@ func readable(l *Lease, rows map[string]*Lease, s snapshot) bool {
 	return true
 }
 
-// first returns the worker to whom rendezvous hashing gives the shard.
-func first[V any](workers map[string]V, shard string) string {
+// chosen returns the worker to whom rendezvous hashing gives the shard.
+func chosen[V any](workers map[string]V, shard string) string {
 	var best string
 	var most uint64
 	for id := range workers {

@@ -1,0 +1,80 @@
+package lease
+
+import "time"
+
+// watch judges by this process's own monotonic clock who is alive. It is used by one goroutine at a time.
+type watch struct {
+	limit  time.Duration
+	seen   map[string]sighting
+	viewed bool      // the table has been seen
+	unrest time.Time // since when leases have been moving; zero: they are not
+}
+
+type sighting struct {
+	beat  int64 // -1: it owns leases and has no row
+	since time.Time
+	limit time.Duration
+}
+
+func newWatch(duration time.Duration) *watch {
+	return &watch{limit: patience(duration), seen: map[string]sighting{}}
+}
+
+// patience is a little longer than what the watched allow themselves, for clocks that do not run equally fast, and for the time it takes
+// handlers to notice that their context has ended.
+func patience(duration time.Duration) time.Duration { return duration + duration/32 }
+
+// see takes in a view, and returns in how long somebody will have been silent for too long.
+func (w *watch) see(v View, me string, now time.Time) time.Duration {
+	beats, limits := map[string]int64{}, map[string]time.Duration{}
+	for _, l := range v.Leases {
+		if l.Owner != "" {
+			beats[l.Owner] = -1
+		}
+	}
+	for _, worker := range v.Workers {
+		if worker.Dead {
+			delete(beats, worker.ID)
+			continue
+		}
+		beats[worker.ID] = worker.Beat
+		limits[worker.ID] = patience(worker.Duration) // it may have been given another one than this worker
+	}
+	delete(beats, me)
+	seen := make(map[string]sighting, len(beats))
+	next := w.limit
+	for id, beat := range beats {
+		at, ok := w.seen[id]
+		if !ok || at.beat != beat {
+			at = sighting{beat, now, max(w.limit, limits[id])}
+		}
+		seen[id] = at
+		if left := at.limit - now.Sub(at.since); left > 0 {
+			next = min(next, left)
+		}
+	}
+	w.seen = seen
+	return next
+}
+
+func (w *watch) suspects(now time.Time) map[string]bool {
+	suspects := map[string]bool{}
+	for id, at := range w.seen {
+		if now.Sub(at.since) >= at.limit {
+			suspects[id] = true
+		}
+	}
+	return suspects
+}
+
+// moving reports whether looking often is worth it: not for longer than the limit, since a handler may take its time.
+func (w *watch) moving(moving bool, now time.Time) bool {
+	if !moving {
+		w.unrest = time.Time{}
+		return false
+	}
+	if w.unrest.IsZero() {
+		w.unrest = now
+	}
+	return now.Sub(w.unrest) < w.limit
+}
