@@ -66,6 +66,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, ring: watermark.New(w.maxUnfinished), poison: none,
 		asleep: make(map[*shardBatch]map[int]*time.Timer), attempts: make(map[watermark.Slot]attempt), blocked: make(map[string]bool), freed: make(chan struct{}),
+		seen: seen{behind: unknown},
 	}
 	s.earlier = held.Progress().Attempts
 	from, err := position(held.Progress().Checkpoint)

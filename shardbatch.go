@@ -74,6 +74,9 @@ func (b *shardBatch) leaveLocked(i int) lanes.Next {
 	if id := b.deliveries[i].record.AggregateID; id != "" {
 		b.s.blocked[id] = true
 	}
+	if b.s.stopping { // what comes behind it will be handled again in any case
+		b.s.begun = min(b.s.begun, b.slots[i])
+	}
 	return lanes.GiveUp
 }
 

@@ -11,10 +11,10 @@ import (
 type ShardStatus struct {
 	Shard string
 	Fence int64
-	// Records is how many were read since the last call for this lease.
+	// Records is how many were read since the last call for this lease. What was read in the last second of a lease is not told.
 	Records int
-	// Behind is how far the last answer of the stream was from the tip of the shard (MillisBehindLatest); negative if unknown, as it always is
-	// on DynamoDB Streams.
+	// Behind is how far the last answer of the stream was from the tip of the shard (MillisBehindLatest); negative if unknown: before the first
+	// answer, while requests fail, and always on DynamoDB Streams.
 	Behind time.Duration
 	// Age is how long the last record that was read had been in the stream by then; 0 if unknown, or if none has been read yet.
 	Age time.Duration
@@ -33,6 +33,15 @@ type seen struct {
 	records int
 	behind  time.Duration
 	age     time.Duration
+}
+
+const unknown = time.Duration(-1)
+
+// unseen keeps that a request has failed.
+func (s *shardRun) unseen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen.behind = unknown
 }
 
 // see keeps what an answer says of how far the shard is.

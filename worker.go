@@ -159,6 +159,7 @@ func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 		OnRetry: func(r shardreader.Retry) {
 			w.consumer.logger.WarnContext(s.ctx, "outbox: reading a shard is retried", "stream", w.stream, "shard", r.Shard, "operation", r.Operation,
 				"failures", r.Failures, "throttled", r.Throttled, "error", r.Err)
+			s.unseen()
 			w.retried(r.Shard, r.Throttled, r.Err)
 		},
 		OnTrimmed: func(t shardreader.Trimmed) {

@@ -53,8 +53,8 @@ func durationOption(option string, d, low, high time.Duration, set func(*workerC
 }
 
 // StartAt makes a group begin a stream with the first record that arrived at t or later. It counts once: what the first worker of the group
-// says is stored in the lease table. Shards with a checkpoint go on from it, and children of a shard begin with their oldest record, whatever
-// t is. It must be after 1970. Default: the oldest record of the stream, so that nothing is skipped.
+// says is stored in the lease table. Shards with a checkpoint go on from it, and children that a known shard gets begin with their oldest
+// record, whatever t is. It must be after 1970. Default: the oldest record of the stream, so that nothing is skipped.
 func StartAt(t time.Time) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if t.Unix() <= 0 {
@@ -154,8 +154,9 @@ func WithStockReader() WorkerOption {
 type WorkerHooks struct {
 	// Lease is called when a lease changes hands.
 	Lease func(LeaseEvent)
-	// Status is called once a second for each shard that this worker reads, also while nothing arrives and while a handler holds the shard up.
-	// When the lease has changed hands, gauges that were made of it have to go: see Lease.
+	// Status is called once a second for each shard that this worker reads, also while nothing arrives and while a handler holds the shard up,
+	// but not while reading it has failed as a whole: then there is only Retried. When the lease has changed hands, gauges that were made of it
+	// have to go: see Lease.
 	Status func(ShardStatus)
 	// Retried is called when a request to the stream failed and will be made again; throttled says that its limits were
 	// exceeded. So it is when reading a shard failed as a whole, because its checkpoint cannot be stored or the shard is missing.
@@ -188,7 +189,7 @@ const (
 type LeaseEvent struct {
 	Kind  LeaseEventKind
 	Shard string
-	Fence int64  // higher than that of every earlier owner
+	Fence int64  // higher than that of every earlier owner since the row was made
 	To    string // the worker that has the lease now; empty if nobody, or not known
 	Err   error  // why it was lost; otherwise nil
 }

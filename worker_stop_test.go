@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -61,6 +62,45 @@ func TestAStopWithABacklog(t *testing.T) {
 		f.await(t, "all handled", 10*time.Minute, f.all(ids))
 		require.NoError(t, w.stop())
 		f.requireTimes(t, 1, ids)
+	})
+}
+
+// If an event waits for its retry, everything behind it is handled again in any case, and a stop begins nothing.
+func TestAStopBehindAnEventThatWaits(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		f.oneShard(t)
+		var started atomic.Int32
+		var stopping atomic.Bool
+		w := f.start(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			if stopping.Load() {
+				started.Add(1)
+			}
+			if e.AggregateID == "bad" {
+				return errors.New("no")
+			}
+			time.Sleep(time.Second)
+			f.note(t, e)
+			return nil
+		}, outbox.WithHandlerRetry(outbox.Retry{BaseDelay: time.Hour, MaxDelay: time.Hour}))
+		for i := range 300 {
+			e := event(fmt.Sprint("x-", i))
+			e.AggregateID = e.ID
+			switch {
+			case i == 0:
+				e.AggregateID = "bad"
+			case i%5 == 0:
+				e.AggregateID = "hot"
+			}
+			require.NoError(t, f.writer.Put(t.Context(), "orders", order{e.ID}, e))
+		}
+		time.Sleep(20 * time.Second)
+		stopping.Store(true)
+		began := time.Now()
+		require.NoError(t, w.stop())
+		require.Less(t, time.Since(began), 3*time.Second)
+		require.Less(t, started.Load(), int32(11))
 	})
 }
 

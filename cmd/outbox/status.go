@@ -48,8 +48,8 @@ finished. To find it, status reads one record behind each checkpoint, which coun
 for the limit of 5 reads a second of the shard.
 
 With --max-lag it exits with 1 when a shard lags more, for a probe; also when that
-cannot be ruled out: when records of a shard are lost, or its lag is unknown. The
-lease of a lost shard stays for six hours, and up to two days more.`,
+cannot be ruled out: when records of a shard are lost, or its lag is unknown and
+can be more. The lease of a lost shard stays for six hours, and up to two days more.`,
 		Example: `  outbox status --group confirmations
   outbox status --group confirmations --max-lag 5m -o json`,
 		Args: cobra.NoArgs,

@@ -7,7 +7,7 @@
 //
 //	<consumer>           dead letters: id is <lane>#<event>, see Letter
 //	<consumer>#lane      parked aggregates: id is <lane>; letters (N), and claim (S), claimUntil (N) while somebody redrives it
-//	<consumer>#part      what did not fit into a letter: id is <letter>#<hash of all of it>#<number>; data (B)
+//	<consumer>#part      what did not fit into a letter: id is <letter>#<hash of event and all of it>#<number>; data (B)
 //	<consumer>#attempt   failed attempts at events that are no dead letters yet: id is <event>, or <event>#<shard and sequence number>;
 //	                     n (N), expiresAt (N)
 //	<consumer>#request   redrives that were asked for: id is the letter's; requestedAt (N), expiresAt (N)
@@ -208,7 +208,7 @@ func (l *Letter) row(group string) (rows.Item, [][]byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l.partsHash = hash(string(data))[:32]
+	l.partsHash = hash(e.Type + "\x00" + e.Table + "\x00" + string(data))[:32]
 	row["partsHash"] = rows.S(l.partsHash)
 	var parts [][]byte
 	for len(data) > 0 {

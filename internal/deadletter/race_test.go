@@ -89,11 +89,20 @@ func TestPartsOfTwoEventsWithOneID(t *testing.T) {
 		require.Equal(t, l.Event.Type, got.Event.Type)
 		require.True(t, bytes.Equal(l.Event.Payload, got.Event.Payload), "the payload of %s", l.Event.Type)
 	}
-	removed, err := fast.Remove(t.Context(), x)
-	require.NoError(t, err)
-	require.True(t, removed)
-	_, err = fast.Get(t.Context(), y.ID)
-	require.NoError(t, err)
+	table := "letters"
+	count := func() int {
+		out, err := a.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table})
+		require.NoError(t, err)
+		return len(out.Items)
+	}
+	for _, l := range []*deadletter.Letter{x, y} {
+		got, err := fast.Get(t.Context(), l.ID)
+		require.NoError(t, err)
+		removed, err := fast.Remove(t.Context(), &got)
+		require.NoError(t, err)
+		require.True(t, removed)
+	}
+	require.Equal(t, 1, count(), "the lane's row; no part is left")
 }
 
 // A transaction that meets others is made again, one that is throttled is not.

@@ -98,10 +98,16 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error)
 	ask := len(parts) > 0 // they must not replace those of a letter that is there
 	for {
 		if ask {
+			before := *l
 			if there, err := s.there(ctx, l); there != Refused || err != nil {
 				return there, err
 			}
 			row["id"] = rows.S(l.ID)
+			if l.ID != before.ID { // what may be there of an earlier round is nobody's
+				for i := range parts {
+					_, _ = s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.parts(), before.partID(i))})
+				}
+			}
 		}
 		for i, data := range parts {
 			_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,

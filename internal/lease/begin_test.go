@@ -59,3 +59,25 @@ func TestWorkersOfDifferentDurations(t *testing.T) {
 		require.Less(t, took, 65*time.Second)
 	})
 }
+
+// A lease whose row was deleted, and made anew by somebody else before its owner has looked, is read again.
+func TestALeaseThatWasMadeAnew(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, f *fleet) {
+		a := f.start(nil)
+		f.balance(time.Minute, a)
+		for _, s := range f.shards {
+			func() {
+				defer f.table.lock()()
+				delete(f.table.leases, s.ID)
+				f.table.ensure(s, TrimHorizon)
+			}()
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		f.balance(0, a)
+		for id, row := range f.rows() {
+			require.NotEmpty(t, row.Owner, id)
+			require.Positive(t, row.Fence, id)
+		}
+	})
+}

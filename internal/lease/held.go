@@ -181,9 +181,9 @@ func (h *Held) compare(row Lease, ok bool) {
 	var why error
 	switch {
 	case h.leaving || h.over:
-	case ok && row.Fence < h.fence: // read before we got it
 	case ok && row.Fence == h.fence && row.Checkpoint == ShardEnd: // our own End, whose answer is still on its way
-	case !ok, row.Fence > h.fence, row.Owner != h.life.id:
+	// A lower fence is no old view, since readers are started between two views: the row was deleted and made anew.
+	case !ok, row.Fence != h.fence, row.Owner != h.life.id:
 		why = fmt.Errorf("%w: shard %s is at fence %d, owner %q; we had fence %d", ErrLost, h.shard.ID, row.Fence, row.Owner, h.fence)
 	default:
 		h.want = row.Want

@@ -20,8 +20,8 @@ type Store interface {
 	// the workers were read.
 	View(ctx context.Context) (View, error)
 
-	// Register creates the worker's row with beat 0, and how long the worker's leases last, in milliseconds. It is refused if the row has a
-	// beat or is dead.
+	// Register creates the worker's row with beat 0, and how long the worker's leases last. It is refused if the row has a beat or is
+	// dead.
 	Register(ctx context.Context, worker string, duration time.Duration) error
 	// Beat sets the worker's beat, if that is a step forward and the row is there and not dead.
 	Beat(ctx context.Context, worker string, beat int64, draining bool) error
