@@ -79,19 +79,19 @@ func TestBalanceWithinThreeTicks(t *testing.T) {
 		for range 10 {
 			members = append(members, f.start(nil))
 		}
-		t.Logf("ten at once: balanced after %v", f.balance(3*time.Second, members...))
+		t.Logf("ten at once: balanced after %v", f.balance(1500*time.Millisecond, members...))
 		f.stop()
 		f.members = nil
 	})
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 100)
 		members := []*member{f.start(nil)}
-		f.balance(3*time.Second, members...)
+		f.balance(1500*time.Millisecond, members...)
 		time.Sleep(2300 * time.Millisecond)
 		for range 9 {
 			members = append(members, f.start(nil))
 		}
-		t.Logf("nine join one: balanced after %v", f.balance(3*time.Second, members...))
+		t.Logf("nine join one: balanced after %v", f.balance(1500*time.Millisecond, members...))
 		f.stop()
 		f.members = nil
 	})
