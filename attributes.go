@@ -106,7 +106,11 @@ func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.Attri
 		item[a.Payload] = &v.payload
 	} else {
 		v.contentType.Value = r.ContentType
-		item[a.Payload], item[a.ContentType] = &types.AttributeValueMemberB{Value: r.Payload}, &v.contentType
+		payload := r.Payload
+		if payload == nil {
+			payload = []byte{} // a codec may return nil for nothing, which DynamoDB takes for a value that is missing
+		}
+		item[a.Payload], item[a.ContentType] = &types.AttributeValueMemberB{Value: payload}, &v.contentType
 	}
 	if r.AggregateID != "" {
 		v.aggregateID.Value = r.AggregateID

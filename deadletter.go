@@ -183,6 +183,8 @@ func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 		_, err = t.store.Remove(ctx, &l)
 	}
 	if lane := deadletter.LaneOf(id); (err == nil || missing) && lane != "" { // an earlier call may have failed in between
+		ctx, cancel := detached(ctx) // or it would stay parked without a letter
+		defer cancel()
 		if _, closeErr := t.store.Close(ctx, lane); closeErr != nil {
 			err = closeErr
 		}

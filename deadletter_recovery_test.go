@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
 // A redrive that ends with its context after an aggregate's last letter has ended the parking, too: no letter would lead to it any more.
@@ -206,4 +207,15 @@ func TestAShardAsksForWhatIsParkedWhenItNeedsToKnow(t *testing.T) {
 // orderRecord is the change record of an orderCreated.
 func orderRecord(id, aggregate string) string {
 	return strings.Replace(change(id, aggregate), `{"S":"T"}`, `{"S":"ORDER_CREATED"}`, 1)
+}
+
+// An attempt whose counting the SDK repeats, because the answer was lost, counts once.
+func TestALostAnswerIsNoSecondAttempt(t *testing.T) {
+	o := newOffice(t)
+	require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "UpdateItem", Calls: []int{1}}))
+	c := o.consumer(t, outbox.WithMaxAttempts(2))
+	require.Error(t, c.Process(t.Context(), rec("poison", "a")))
+	require.Empty(t, o.ids(t))
+	require.NoError(t, c.Process(t.Context(), rec("poison", "a")))
+	require.Equal(t, []string{"a#poison"}, o.ids(t))
 }

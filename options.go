@@ -73,6 +73,9 @@ func (c *writerConfig) check() error {
 	if codec := c.codec(); !codec.isJSON() && c.attributes.ContentType == NoAttribute {
 		errs = append(errs, fmt.Errorf("WithCodec: content type %q needs the attribute ContentType", codec.contentType))
 	}
+	if len(c.headers) > 0 && c.attributes.Headers == NoAttribute {
+		errs = append(errs, errors.New("WithHeaders needs the attribute Headers"))
+	}
 	if c.ttl > 0 && c.attributes.ExpiresAt == NoAttribute {
 		errs = append(errs, errors.New("WithTTL needs the attribute ExpiresAt"))
 	}

@@ -97,6 +97,9 @@ func notStored(err error) error {
 // storeTimeout bounds what one dead letter may take, and one look at what is parked.
 const storeTimeout = 5 * time.Second
 
+// storeTime is what a letter of some size takes longer: its parts are in one partition, which takes a MB a second.
+func storeTime(size int) time.Duration { return time.Duration(size) * 2 * time.Microsecond }
+
 // divert deals with a delivery that must not reach its handler, because it is doomed or its aggregate is parked, and reports
 // whether it was one.
 func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *delivery) bool {
@@ -116,7 +119,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	if _, known := handlers[r.Type]; !known && !c.failUnknownTypes {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)))
 	defer cancel()
 	asOf := dead.parked.Now()
 	l := deadletter.Letter{Event: asEvent(r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
@@ -193,9 +196,9 @@ func isAttempt(err error) bool {
 
 // bury stores a doomed delivery. Its aggregate is parked afterwards.
 func (c *Consumer) bury(ctx context.Context, d *delivery) error {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
 	r := &d.record
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)+len(d.doomed.raw)))
+	defer cancel()
 	l := deadletter.Letter{Event: asEvent(r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now()}
 	stored, err := c.dead.store.Put(ctx, &l)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
 // killed is a client of a process that is killed before or after its nth call: from then on it reaches nothing.
@@ -115,4 +116,21 @@ func TestAKillAtEveryCallOfDeadLettersAndRedrive(t *testing.T) {
 		}
 	}
 	t.Logf("%d cases", cases)
+}
+
+// A redrive goes on although its writes meet those of the events that are parked meanwhile: each of them is a transaction at the lane's row.
+func TestARedriveThatMeetsTransactions(t *testing.T) {
+	for _, operation := range []string{"UpdateItem", "DeleteItem"} {
+		t.Run(operation, func(t *testing.T) {
+			o := newOffice(t)
+			o.bury(t, 20, 1)
+			o.repair()
+			require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.TransactionConflict, Service: "DynamoDB", Operation: operation, Calls: []int{1, 2}}))
+			c := newConsumer(t, outbox.WithConcurrency(1))
+			outbox.HandleType(c, "T", o.handle)
+			done, err := o.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+			require.NoError(t, err)
+			require.Equal(t, 20, done.Redriven)
+		})
+	}
 }

@@ -17,6 +17,7 @@ import (
 type sdkWatch struct {
 	watching atomic.Bool  // the SDK has built a request with it
 	sent     atomic.Int32 // requests
+	refused  atomic.Int32 // of them, those with an answer that they were not carried out
 	open     atomic.Bool  // one of them has no answer that it was not carried out
 }
 
@@ -46,10 +47,19 @@ func (s *sdkWatch) addTo(stack *middleware.Stack) error {
 func (s *sdkWatch) handle(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	s.sent.Add(1)
 	out, metadata, err := next.HandleDeserialize(ctx, in)
-	if err != nil && !answered(err) {
+	switch {
+	case err != nil && answered(err):
+		s.refused.Add(1)
+	case err != nil:
 		s.open.Store(true)
 	}
 	return out, metadata, err
+}
+
+// allRefused reports whether every request that was sent has an answer that it was not carried out.
+func (s *sdkWatch) allRefused() bool {
+	sent := s.sent.Load()
+	return sent > 0 && s.refused.Load() == sent && !s.open.Load()
 }
 
 // withoutInProgress leaves transactions in progress to the Writer, which knows when to ask again.

@@ -58,11 +58,14 @@ func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) err
 			return nil
 		}
 		failure, retry := tx.classify(err, watch.open.Load(), info.Attempts > before)
+		if failure != nil && failure.kind == ErrUnknownOutcome && retry == never && watch.allRefused() {
+			failure.kind = ErrConflict // the call's context ended while the SDK waited for its next attempt
+		}
 		if failure == nil {
 			info.Duplicate = true
 			return nil
 		}
-		if !answered(err) {
+		if !answered(err) && !watch.allRefused() {
 			watch.open.Store(true) // also for a client that is not the SDK's
 		}
 		failure.Attempts = info.Attempts

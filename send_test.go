@@ -305,6 +305,33 @@ func TestAnswersThatTheSDKHidesAreSeen(t *testing.T) {
 	}
 }
 
+// The context ends while the SDK waits for its next attempt. If every request before was refused, nothing was written.
+func TestTheContextEndsBetweenTheSDKsAttempts(t *testing.T) {
+	for name, c := range map[string]struct {
+		answers []answer
+		want    error
+	}{
+		"throttled":                     {[]answer{throttled}, outbox.ErrConflict},
+		"throttled after a lost answer": {[]answer{lostAnswer, throttled}, outbox.ErrUnknownOutcome},
+		"a failure":                     {[]answer{failure}, outbox.ErrUnknownOutcome},
+	} {
+		bubble(t, func(t *testing.T) {
+			s := &server{answers: c.answers}
+			slow := retry.NewStandard(func(o *retry.StandardOptions) {
+				o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 10 * time.Second, nil })
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+			defer cancel()
+			err := newWriter(t, sdkClient(s, slow)).Put(ctx, "orders", order{"1"}, event("e"))
+			require.ErrorIs(t, err, context.DeadlineExceeded, name)
+			for _, kind := range []error{outbox.ErrConflict, outbox.ErrUnknownOutcome} {
+				require.Equalf(t, c.want == kind, errors.Is(err, kind), "%s: %v", name, err)
+			}
+			require.Equal(t, 2, s.sent, name)
+		})
+	}
+}
+
 // errRefused stands for an error that is none of the sentinels.
 var errRefused = errors.New("refused")
 

@@ -88,3 +88,21 @@ func (reversing) Unmarshal(data []byte, v any) error {
 	slices.Reverse(data)
 	return json.Unmarshal(data, v)
 }
+
+// rawCodec returns nil for no bytes, as append does.
+type rawCodec struct{}
+
+func (rawCodec) ContentType() string                { return "application/octet-stream" }
+func (rawCodec) Marshal(v any) ([]byte, error)      { return append([]byte(nil), v.([]byte)...), nil }
+func (rawCodec) Unmarshal(data []byte, v any) error { *v.(*[]byte) = data; return nil }
+
+// Nothing is a payload, too.
+func TestACodecMayReturnNothing(t *testing.T) {
+	a := outboxtest.Start(t)
+	a.CreateOutbox(t, "events", "events", 1)
+	w, err := outbox.NewWriter(a.DynamoDB, "events", outbox.WithCodec(rawCodec{}))
+	require.NoError(t, err)
+	for range 2 { // the second time it is compared with what is stored
+		require.NoError(t, w.Transact(t.Context(), nil, outbox.Event[[]byte]{ID: "1", Type: "T"}))
+	}
+}

@@ -97,11 +97,13 @@ func TestTTLIsCountedFromTheWriting(t *testing.T) {
 
 func TestShortTTLsAreRefused(t *testing.T) {
 	for want, opts := range map[string][]outbox.WriterOption{
-		"want more than 0, have 0s":                      {outbox.WithTTL(0)},
-		"want more than 0, have -1h0m0s":                 {outbox.WithTTL(-time.Hour)},
-		"want at most 100 years":                         {outbox.WithTTL(1<<63 - 1)},
-		"WithTTL: 23h0m0s is less than a day":            {outbox.WithTTL(23 * time.Hour)},
-		"AllowShortTTL overrides this":                   {outbox.WithTTL(23 * time.Hour)},
+		"want more than 0, have 0s":           {outbox.WithTTL(0)},
+		"want more than 0, have -1h0m0s":      {outbox.WithTTL(-time.Hour)},
+		"want at most 100 years":              {outbox.WithTTL(1<<63 - 1)},
+		"WithTTL: 23h0m0s is less than a day": {outbox.WithTTL(23 * time.Hour)},
+		"AllowShortTTL overrides this":        {outbox.WithTTL(23 * time.Hour)},
+		"WithHeaders needs the attribute Headers": {outbox.WithHeaders(func(context.Context) map[string]string { return nil }),
+			outbox.WithAttributes(outbox.Attributes{Headers: outbox.NoAttribute})},
 		"WithTTL needs the attribute ExpiresAt":          {outbox.WithTTL(48 * time.Hour), outbox.WithAttributes(outbox.Attributes{ExpiresAt: outbox.NoAttribute})},
 		`Payload and ExpiresAt are both named "payload"`: {outbox.WithAttributes(outbox.Attributes{ExpiresAt: "payload"})},
 	} {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -149,6 +150,10 @@ const firstPause, longestPause = 250 * time.Millisecond, 5 * time.Second
 //     number. Those of a Writer are all right but for the length.
 //   - Reads of an index are eventually consistent: a query may miss what was written in the last moments.
 //
+// An index lacks the rows that are of another form, such as those of an earlier writer whose times are text, and a query that uses it would
+// leave them out. So CreateIndex reads the table once before it makes one, and refuses if there are such rows: bring them into form, or query
+// without an index. An index that somebody else has made is used as it is.
+//
 // The index holds the keys, and what decides about the order: the sequence, the aggregate id and the type; no payloads. On a table
 // with provisioned capacity it gets the capacity of the table. The table may have one index in the making at a time. To be rid of
 // it, delete it (UpdateTable); nothing depends on it.
@@ -185,6 +190,9 @@ func (e *Events) createIndex(ctx context.Context, by Index, progress func(IndexP
 			if asked {
 				return errors.New("it is gone again: somebody has deleted it")
 			}
+			if err := e.fits(ctx, by); err != nil {
+				return err
+			}
 			if err := e.askForIndex(ctx, by, d); err != nil {
 				return err
 			}
@@ -198,6 +206,34 @@ func (e *Events) createIndex(ctx context.Context, by Index, progress func(IndexP
 		}
 		if err := backoff.Wait(ctx, pause); err != nil {
 			return fmt.Errorf("it is %s, and DynamoDB goes on with it: %w", p.Status, err)
+		}
+	}
+}
+
+// fits reports a row of an event that the index would not have although it has to do with what the index finds.
+func (e *Events) fits(ctx context.Context, by Index) error {
+	const filter = "attribute_exists(#id) AND attribute_exists(#type) AND attribute_exists(#key) AND " +
+		"(NOT attribute_type(#key, :string) OR NOT attribute_type(#time, :number))"
+	in := &dynamodb.ScanInput{TableName: &e.table, ConsistentRead: aws.Bool(true), FilterExpression: aws.String(filter), ProjectionExpression: aws.String("#id"),
+		ExpressionAttributeNames: map[string]string{"#id": e.names.ID, "#type": e.names.Type, "#key": e.partition(by), "#time": e.names.Time},
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":string": &types.AttributeValueMemberS{Value: "S"}, ":number": &types.AttributeValueMemberS{Value: "N"},
+		}}
+	for {
+		out, err := e.client.Scan(ctx, in)
+		if err != nil {
+			return fmt.Errorf("look for rows of another form: %w", err)
+		}
+		if len(out.Items) > 0 {
+			var id string
+			if err := attributevalue.Unmarshal(out.Items[0][e.names.ID], &id); err != nil {
+				return fmt.Errorf("look for rows of another form: %w", err)
+			}
+			return fmt.Errorf("the row %q is of another form, and the index would not have it: want %s as a string, and %s as a number",
+				id, e.partition(by), e.names.Time)
+		}
+		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(in.ExclusiveStartKey) == 0 {
+			return nil
 		}
 	}
 }

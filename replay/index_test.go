@@ -144,3 +144,31 @@ func gsi(name, partition, sort string, projection types.ProjectionType) types.Cr
 	}
 	return types.CreateGlobalSecondaryIndexAction{IndexName: aws.String(name), KeySchema: keys, Projection: &types.Projection{ProjectionType: projection}}
 }
+
+// An index hides no row: one that it would not have is found before it is made.
+func TestAnIndexHidesNoRow(t *testing.T) {
+	for name, row := range map[string]item{
+		"a time as text":         {"eventId": attrS("odd"), "type": attrS("NOTED"), "aggregateId": attrS("7"), "timestamp": attrS("2023-11-14T22:13:20.002Z"), "payload": attrS("{}")},
+		"no time":                {"eventId": attrS("odd"), "type": attrS("NOTED"), "aggregateId": attrS("7"), "payload": attrS("{}")},
+		"a number as aggregate":  {"eventId": attrS("odd"), "type": attrS("NOTED"), "aggregateId": attrN("7"), "timestamp": attrN("1700000000003"), "payload": attrS("{}")},
+		"no event, and no trace": {"eventId": attrS("fine"), "aggregateId": attrN("7")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.Close()
+				w.put(t, event("ours", "7", 1))
+				w.row(t, row)
+				err := w.events.CreateIndex(t.Context(), replay.ByAggregate, nil)
+				if name == "no event, and no trace" {
+					require.NoError(t, err)
+					return
+				}
+				require.ErrorContains(t, err, `the row "odd" is of another form`)
+				out, err := w.client.DescribeTable(t.Context(), describe("events"))
+				require.NoError(t, err)
+				require.Empty(t, out.Table.GlobalSecondaryIndexes)
+			})
+		})
+	}
+}

@@ -278,6 +278,15 @@ func (m metric) advice() string {
 	return "create one in CloudWatch"
 }
 
+// functionName is the name in a name or an ARN, with a qualifier or without.
+func functionName(function string) string {
+	if _, name, isARN := strings.Cut(function, ":function:"); isARN {
+		function = name
+	}
+	name, _, _ := strings.Cut(function, ":")
+	return name
+}
+
 func (x *examination) checkAlarms(ctx context.Context) {
 	if x.noAlarms {
 		return
@@ -288,7 +297,7 @@ func (x *examination) checkAlarms(ctx context.Context) {
 		{"AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", x.stream, "consumers that fall behind", false},
 	}
 	for _, function := range x.functions {
-		name := function[strings.LastIndex(function, ":")+1:]
+		name := functionName(function)
 		wanted = append(wanted,
 			metric{"AWS/Lambda", "IteratorAge", "FunctionName", name, "a function that falls behind", false},
 			metric{"AWS/Lambda", "Errors", "FunctionName", name, "invocations that fail", false})

@@ -293,6 +293,11 @@ func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f 
 	}
 	a.noteNoLetters(len(before), f)
 	result := redriven{Asked: len(before)}
+	if len(before) == 0 { // something that was cut off may have left an aggregate parked, which a request repairs
+		if _, err := table.RequestRedrive(ctx, f.filter); err != nil {
+			return err
+		}
+	}
 	if len(before) > 0 {
 		if err := a.confirm(ctx, fmt.Sprintf("Have %s of %s handled once more?", count(len(before), "dead letter"), f.consumer)); err != nil {
 			return err
@@ -387,6 +392,11 @@ func (a *app) deadDiscard(ctx context.Context, table *outbox.DeadLetterTable, f 
 		return err
 	}
 	a.noteNoLetters(len(letters), f)
+	if len(letters) == 0 && f.id != "" { // a discard that was cut off may have left its aggregate parked
+		if err := table.Discard(ctx, f.id); err != nil && !errors.Is(err, outbox.ErrNoDeadLetter) {
+			return err
+		}
+	}
 	discarded := 0
 	if len(letters) > 0 {
 		if err := a.confirm(ctx, fmt.Sprintf("Remove %s of %s for good?", count(len(letters), "dead letter"), f.consumer)); err != nil {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/stretchr/testify/require"
 
@@ -227,5 +229,41 @@ func TestAnEmptyResultSaysWhatItIsOf(t *testing.T) {
 	require.Equal(t, "note: lease table leases knows no worker of group nobody on stream events; it has to be the name that NewLeaseTable was given\n", r.err)
 	for _, format := range []string{"text", "json"} {
 		require.Equal(t, result{exitOK, "", "note: 0 events found\n"}, w.run(t, "replay", "--aggregate", "nobody", "-o", format))
+	}
+}
+
+// A discard that was cut off between the removal of a letter and the end of the parking is repaired by its repetition, and by a redrive.
+func TestADiscardIsRepeated(t *testing.T) {
+	for name, again := range map[string][]string{
+		"discard": {"dead", "discard", "--id", "b#b-000", "--yes"}, "redrive": {"dead", "redrive", "--aggregate", "b", "--yes", "--no-wait"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDead(t)
+			d.refuse("DeleteItem")
+			require.NotEqual(t, exitOK, d.run(t, "dead", "discard", "--consumer", "mails", "--id", "b#b-000", "--yes").code)
+			d.refuse()
+			lane := func() bool {
+				out, err := d.dynamodb.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: ptr("dead-letters"), ConsistentRead: ptr(true),
+					Key: map[string]types.AttributeValue{"group": &types.AttributeValueMemberS{Value: "mails#lane"}, "id": &types.AttributeValueMemberS{Value: "b"}}})
+				require.NoError(t, err)
+				return out.Item != nil
+			}
+			require.True(t, lane())
+			d.run(t, append(again, "--consumer", "mails")...)
+			stop := d.work(t)
+			defer stop()
+			for deadline := time.Now().Add(30 * time.Second); lane(); time.Sleep(20 * time.Millisecond) {
+				require.True(t, time.Now().Before(deadline), "the aggregate is still parked")
+			}
+		})
+	}
+}
+
+func TestFunctionName(t *testing.T) {
+	for function, name := range map[string]string{
+		"mailer": "mailer", "mailer:live": "mailer", "arn:aws:lambda:eu-west-1:1:function:mailer": "mailer",
+		"arn:aws:lambda:eu-west-1:1:function:mailer:live": "mailer",
+	} {
+		require.Equal(t, name, functionName(function))
 	}
 }

@@ -141,10 +141,13 @@ func (c *Claim) Release(ctx context.Context) error {
 
 func (c *Claim) update(ctx context.Context, condition, expression string, values rows.Item) (bool, error) {
 	values[":me"] = rows.S(c.Token)
-	_, err := c.s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: &c.s.table, Key: c.key,
-		ConditionExpression: &condition, UpdateExpression: &expression,
-		ExpressionAttributeNames: rows.Names(condition, expression), ExpressionAttributeValues: values,
-		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld})
+	err := repeat(ctx, func() error {
+		_, err := c.s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: &c.s.table, Key: c.key,
+			ConditionExpression: &condition, UpdateExpression: &expression,
+			ExpressionAttributeNames: rows.Names(condition, expression), ExpressionAttributeValues: values,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld})
+		return err
+	})
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
 		if len(failed.Item) == 0 {
 			return false, c.s.failed("claim "+rows.Text(c.key, "id"), ErrMissing)
@@ -160,8 +163,11 @@ func (c *Claim) update(ctx context.Context, condition, expression string, values
 // Close removes a lane that has no letters, and says whether it is gone. Its aggregate is not parked any more.
 func (s *Store) Close(ctx context.Context, lane string) (bool, error) {
 	const empty = "attribute_not_exists(#letters) OR #letters <= :zero"
-	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.lanes(), lane),
-		ConditionExpression: aws.String(empty), ExpressionAttributeNames: rows.Names(empty), ExpressionAttributeValues: rows.Item{":zero": rows.N(0)}})
+	err := repeat(ctx, func() error {
+		_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.lanes(), lane),
+			ConditionExpression: aws.String(empty), ExpressionAttributeNames: rows.Names(empty), ExpressionAttributeValues: rows.Item{":zero": rows.N(0)}})
+		return err
+	})
 	if conditionFailed(err) {
 		return false, nil
 	}

@@ -9,7 +9,7 @@
 //	<consumer>#lane      parked aggregates: id is <lane>; letters (N), and claim (S), claimUntil (N) while somebody redrives it
 //	<consumer>#part      what did not fit into a letter: id is <letter>#<hash of event and all of it>#<number>; data (B)
 //	<consumer>#attempt   failed attempts at events that are no dead letters yet: id is <event>, or <event>#<shard and sequence number>;
-//	                     n (N), expiresAt (N)
+//	                     n (N), last (S) for the request that counted last, expiresAt (N)
 //	<consumer>#request   redrives that were asked for: id is the letter's; requestedAt (N), expiresAt (N)
 //
 // A lane is an aggregate id, or empty for an event without one and for a record that could not be decoded; in keys '#' and '%'

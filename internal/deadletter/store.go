@@ -189,9 +189,27 @@ func conditionFailed(err error) bool {
 	return errors.As(err, &failed)
 }
 
+// A write that meets a transaction at the same row is refused, and the SDK does not repeat it. Each event that is parked behind others is a
+// transaction at the row of its lane.
+const conflicts = 10
+
+var conflictDelay = backoff.FullJitter{Base: 20 * time.Millisecond, Max: 500 * time.Millisecond}
+
+// repeat makes a write again that met a transaction.
+func repeat(ctx context.Context, write func() error) error {
+	for n := 1; ; n++ {
+		err := write()
+		if conflict := (*types.TransactionConflictException)(nil); !errors.As(err, &conflict) || n == conflicts {
+			return err
+		}
+		if wait := backoff.Wait(ctx, conflictDelay.Delay(n)); wait != nil {
+			return errors.Join(err, wait)
+		}
+	}
+}
+
 // transact returns the first operation whose condition failed, or -1. Conflicts with other transactions are repeated.
 func (s *Store) transact(ctx context.Context, items ...types.TransactWriteItem) (int, error) {
-	retry := backoff.FullJitter{Base: 20 * time.Millisecond, Max: 500 * time.Millisecond}
 	for n := 1; ; n++ {
 		_, err := s.client.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
 		canceled := (*types.TransactionCanceledException)(nil)
@@ -203,12 +221,12 @@ func (s *Store) transact(ctx context.Context, items ...types.TransactWriteItem) 
 				return i, nil
 			}
 		}
-		if n == 10 || !slices.ContainsFunc(canceled.CancellationReasons, func(r types.CancellationReason) bool {
+		if n == conflicts || !slices.ContainsFunc(canceled.CancellationReasons, func(r types.CancellationReason) bool {
 			return aws.ToString(r.Code) == "TransactionConflict"
 		}) {
 			return -1, err
 		}
-		if wait := backoff.Wait(ctx, retry.Delay(n)); wait != nil {
+		if wait := backoff.Wait(ctx, conflictDelay.Delay(n)); wait != nil {
 			return -1, errors.Join(err, wait)
 		}
 	}
@@ -223,15 +241,21 @@ func (s *Store) attemptsAt(e *Event) rows.Item {
 	return key(s.attempts(), id)
 }
 
-// Attempt counts a failed attempt at an event, in the place it was delivered from, and returns how many there have been.
+// Attempt counts a failed attempt at an event, in the place it was delivered from, and returns how many there have been. A request that the
+// SDK repeats because its answer was lost counts once.
 func (s *Store) Attempt(ctx context.Context, e *Event) (int, error) {
-	const expression = "SET #expiresAt = :expires ADD #n :one"
+	const expression, once = "SET #expiresAt = :expires, #last = :token ADD #n :one", "attribute_not_exists(#last) OR #last <> :token"
 	out, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-		TableName: &s.table, Key: s.attemptsAt(e), UpdateExpression: aws.String(expression),
-		ExpressionAttributeNames:  rows.Names(expression),
-		ExpressionAttributeValues: rows.Item{":one": rows.N(1), ":expires": rows.N(time.Now().Add(attemptsTTL).Unix())},
-		ReturnValues:              types.ReturnValueUpdatedNew,
+		TableName: &s.table, Key: s.attemptsAt(e), UpdateExpression: aws.String(expression), ConditionExpression: aws.String(once),
+		ExpressionAttributeNames: rows.Names(expression, once),
+		ExpressionAttributeValues: rows.Item{":one": rows.N(1), ":expires": rows.N(time.Now().Add(attemptsTTL).Unix()),
+			":token": rows.S(rand.Text())},
+		ReturnValues:                        types.ReturnValueUpdatedNew,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+		return int(rows.Int(failed.Item, "n")), nil
+	}
 	if err != nil {
 		return 0, s.failed("count an attempt", err)
 	}
@@ -418,12 +442,16 @@ func (s *Store) Remove(ctx context.Context, l *Letter) (bool, error) {
 		items = append(items, types.TransactWriteItem{Update: &types.Update{TableName: &s.table, Key: key(s.lanes(), lane),
 			UpdateExpression: aws.String(count), ExpressionAttributeNames: rows.Names(count), ExpressionAttributeValues: rows.Item{":minus": rows.N(-1)}}})
 	}
-	for i := range l.parts {
+	const together = 10 // a transaction takes 4 MB
+	for i := range min(l.parts, together) {
 		items = append(items, types.TransactWriteItem{Delete: &types.Delete{TableName: &s.table, Key: key(s.parts(), l.partID(i))}})
 	}
 	at, err := s.transact(ctx, items...)
 	if err != nil {
 		return false, s.failed("remove "+l.ID, err)
+	}
+	for i := together; i < l.parts && at < 0; i++ {
+		_, _ = s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.parts(), l.partID(i))}) // nobody looks for it any more
 	}
 	return at < 0, nil
 }
@@ -431,10 +459,13 @@ func (s *Store) Remove(ctx context.Context, l *Letter) (bool, error) {
 // Tried keeps that a redrive of a letter failed.
 func (s *Store) Tried(ctx context.Context, l *Letter, reason string) error {
 	const there, expression = "attribute_exists(#id)", "SET #error = :error, #triedAt = :now ADD #attempts :one"
-	_, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-		TableName: &s.table, Key: key(s.letters(), l.ID), ConditionExpression: aws.String(there), UpdateExpression: aws.String(expression),
-		ExpressionAttributeNames:  rows.Names(there, expression),
-		ExpressionAttributeValues: rows.Item{":error": rows.S(cut(reason)), ":now": rows.Millis(time.Now()), ":one": rows.N(1)},
+	err := repeat(ctx, func() error {
+		_, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: &s.table, Key: key(s.letters(), l.ID), ConditionExpression: aws.String(there), UpdateExpression: aws.String(expression),
+			ExpressionAttributeNames:  rows.Names(there, expression),
+			ExpressionAttributeValues: rows.Item{":error": rows.S(cut(reason)), ":now": rows.Millis(time.Now()), ":one": rows.N(1)},
+		})
+		return err
 	})
 	if err != nil && !conditionFailed(err) {
 		return s.failed("update "+l.ID, err)

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"net/mail"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -162,8 +163,11 @@ func explain(err error, order Order) (status int, text string) {
 
 type traceParentKey struct{}
 
+// traceParent is version 00 of https://www.w3.org/TR/trace-context/. Another header of this name is left out, as it says.
+var traceParent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
 func withTraceParent(ctx context.Context, value string) context.Context {
-	if len(value) != 55 { // version 00 of https://www.w3.org/TR/trace-context/
+	if !traceParent.MatchString(value) {
 		return ctx
 	}
 	return context.WithValue(ctx, traceParentKey{}, value)
@@ -179,6 +183,10 @@ func traceHeaders(ctx context.Context) map[string]string {
 }
 
 func (a *api) getOrder(w http.ResponseWriter, r *http.Request) {
+	if _, err := ulid.ParseStrict(r.PathValue("id")); err != nil { // no key that DynamoDB would refuse
+		Answer(w, http.StatusNotFound, problem{"there is no such order"})
+		return
+	}
 	out, err := a.client.GetItem(r.Context(), &dynamodb.GetItemInput{
 		TableName:      aws.String(a.table),
 		Key:            map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: r.PathValue("id")}},

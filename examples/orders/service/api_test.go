@@ -85,6 +85,7 @@ func TestRefusalsAreJSON(t *testing.T) {
 		{http.MethodGet, "/", "", http.StatusMethodNotAllowed, "POST", "the method GET is not allowed here, want POST"},
 		{http.MethodDelete, "/orders/1", "", http.StatusMethodNotAllowed, "GET, HEAD", "the method DELETE is not allowed here, want GET, HEAD"},
 		{http.MethodGet, "/orders/1", "", http.StatusNotFound, "", "there is no such order"},
+		{http.MethodGet, "/orders/" + strings.Repeat("x", 3000), "", http.StatusNotFound, "", "there is no such order"},
 		{http.MethodGet, "/orders", "", http.StatusNotFound, "", "there is nothing here"},
 		{http.MethodPost, "/orders/1/2", "{}", http.StatusNotFound, "", "there is nothing here"},
 	} {
@@ -220,6 +221,20 @@ func TestTheTraceTravelsWithTheEvent(t *testing.T) {
 	require.Equal(t, http.StatusCreated, res.StatusCode)
 	require.NoError(t, cloud.Drain(t.Context()))
 	require.Equal(t, trace, <-arrived)
+}
+
+// A trace that is none does not keep an order from being placed.
+func TestABadTraceIsLeftOut(t *testing.T) {
+	url, _ := started(t)
+	for _, trace := range []string{strings.Repeat("\xff", 55), strings.Repeat("x", 55), "00-"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/", strings.NewReader(`{"description":"x"}`))
+		require.NoError(t, err)
+		req.Header.Set("Traceparent", trace)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equal(t, http.StatusCreated, res.StatusCode, "%q", trace)
+	}
 }
 
 // A failed transaction is a 5xx and has written nothing.
