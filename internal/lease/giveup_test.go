@@ -204,3 +204,33 @@ func TestAReleaseThatComesTwiceIsARelease(t *testing.T) {
 		require.Equal(t, []string{"released"}, told)
 	})
 }
+
+// lingering is a table whose answers to claims take a while.
+type lingering struct{ Store }
+
+func (l *lingering) Claim(ctx context.Context, seen Lease, worker string) (Lease, error) {
+	row, err := l.Store.Claim(ctx, seen, worker)
+	time.Sleep(500 * time.Millisecond)
+	return row, err
+}
+
+// A lease that is claimed while the worker begins to stop is given back, and nobody hears of it.
+func TestAClaimThatComesTooLateIsNotTold(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, f *fleet) {
+		var told []string
+		m := f.start(func(c *Config) {
+			c.Store = &lingering{&f.table}
+			c.Hooks.Gained = func(string, int64) { told = append(told, "gained") }
+			c.Hooks.Released = func(string, int64, string) { told = append(told, "released") }
+			c.Hooks.Lost = func(string, int64, error) { told = append(told, "lost") }
+		})
+		for deadline := time.Now().Add(5 * time.Second); f.rows()["s-0000"].Fence == 0; time.Sleep(time.Millisecond) {
+			require.True(t, time.Now().Before(deadline))
+		}
+		m.cancel()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Empty(t, told)
+		require.Empty(t, f.rows()["s-0000"].Owner)
+	})
+}

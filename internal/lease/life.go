@@ -200,13 +200,14 @@ func (l *life) start(alive, work context.Context, row Lease) {
 	}
 	l.consumers.Go(func() {
 		defer lose(nil)
-		if !h.stopping() { // a claim whose answer came when draining had begun
+		gained := !h.stopping() // or else it is a claim whose answer came when draining had begun
+		if gained {
 			if l.cfg.Hooks.Gained != nil {
 				l.cfg.Hooks.Gained(row.ID, h.fence)
 			}
 			l.consume(ctx, h)
 		}
-		l.leave(alive, h)
+		l.leave(alive, h, gained)
 		l.mu.Lock()
 		delete(l.held, row.ID)
 		l.done[row.ID] = h.fence
@@ -289,8 +290,8 @@ func (l *life) reading(ctx context.Context, h *Held) error {
 }
 
 // leave gives the lease up, now that no Consume runs. It repeats until the answer is certain: a release that comes late, after
-// this worker has taken the lease for its own again, would take it away under a reader.
-func (l *life) leave(alive context.Context, h *Held) {
+// this worker has taken the lease for its own again, would take it away under a reader. The hooks hear of it if they have heard of the gain.
+func (l *life) leave(alive context.Context, h *Held, gained bool) {
 	h.mu.Lock()
 	h.leaving = true
 	lost, over, ending, children, to := h.lost, h.over, h.ending, h.ended, h.want
@@ -323,7 +324,7 @@ func (l *life) leave(alive context.Context, h *Held) {
 		// Refused: an attempt without an answer was it, or a copy of this one that the network made, and somebody has claimed the lease since.
 		// If the worker is taken for dead, it will hear of that; this lease was finished with and its checkpoint stored.
 		case err == nil, errors.Is(err, ErrRefused):
-			if l.cfg.Hooks.Released != nil {
+			if gained && l.cfg.Hooks.Released != nil {
 				l.cfg.Hooks.Released(h.shard.ID, h.fence, to)
 			}
 			return
@@ -331,7 +332,7 @@ func (l *life) leave(alive context.Context, h *Held) {
 			lost = context.Cause(alive)
 		}
 	}
-	if l.cfg.Hooks.Lost != nil {
+	if gained && l.cfg.Hooks.Lost != nil {
 		l.cfg.Hooks.Lost(h.shard.ID, h.fence, lost)
 	}
 }
