@@ -81,7 +81,7 @@ func (m *Memory) MarkDead(ctx context.Context, worker string, seen int64) error 
 		w := m.workers[worker]
 		switch {
 		case w == nil:
-			return true // dead for so long that it has been forgotten
+			return false
 		case w.Beat == seen:
 			w.Dead = true
 		}

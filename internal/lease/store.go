@@ -25,7 +25,8 @@ type Store interface {
 	Register(ctx context.Context, worker string, duration time.Duration) error
 	// Beat sets the worker's beat, if that is a step forward and the row is there and not dead.
 	Beat(ctx context.Context, worker string, beat int64, draining bool) error
-	// MarkDead marks a worker dead whose beat is still the one seen.
+	// MarkDead marks a worker dead whose beat is still the one seen. It is refused if the row is missing: what was seen is old then, and a
+	// worker whose row was deleted by hand may live and not know it yet.
 	MarkDead(ctx context.Context, worker string, seen int64) error
 	// Retire marks a worker dead whatever its beat. Only the worker itself may do that, when nothing of it runs any more.
 	Retire(ctx context.Context, worker string) error

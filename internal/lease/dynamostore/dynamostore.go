@@ -166,7 +166,7 @@ func (s *Store) Beat(ctx context.Context, worker string, beat int64, draining bo
 func (s *Store) MarkDead(ctx context.Context, worker string, seen int64) error {
 	_, err := s.update(ctx, s.workerID(worker), "#beat = :seen", "SET #dead = :yes, #ttl = :ttl",
 		rows.Item{":seen": rows.N(seen), ":yes": rows.Bool(true), ":ttl": ttl(workerTTL)},
-		func(row rows.Item) bool { return row == nil || rows.Flag(row, "dead") })
+		func(row rows.Item) bool { return rows.Flag(row, "dead") })
 	return err
 }
 

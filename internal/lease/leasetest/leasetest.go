@@ -96,7 +96,7 @@ func testWorkers(s *suite) {
 
 	// Nothing late makes it live again.
 	s.refused(s.Beat(s.ctx, "a", 2, false))
-	s.ok(s.MarkDead(s.ctx, "a", 1))
+	s.refused(s.MarkDead(s.ctx, "a", 1))
 	s.ok(s.Retire(s.ctx, "a"))
 	require.Len(s.t, s.view().Workers, 1)
 }
