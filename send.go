@@ -58,7 +58,7 @@ func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) err
 			return nil
 		}
 		failure, retry := tx.classify(err, watch.open.Load(), info.Attempts > before)
-		if failure != nil && failure.kind == ErrUnknownOutcome && retry == never && watch.allRefused() {
+		if failure != nil && errors.Is(failure.kind, ErrUnknownOutcome) && retry == never && watch.allRefused() {
 			failure.kind = ErrConflict // the call's context ended while the SDK waited for its next attempt
 		}
 		if failure == nil {

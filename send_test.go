@@ -325,7 +325,7 @@ func TestTheContextEndsBetweenTheSDKsAttempts(t *testing.T) {
 			err := newWriter(t, sdkClient(s, slow)).Put(ctx, "orders", order{"1"}, event("e"))
 			require.ErrorIs(t, err, context.DeadlineExceeded, name)
 			for _, kind := range []error{outbox.ErrConflict, outbox.ErrUnknownOutcome} {
-				require.Equalf(t, c.want == kind, errors.Is(err, kind), "%s: %v", name, err)
+				require.Equalf(t, errors.Is(c.want, kind), errors.Is(err, kind), "%s: %v", name, err)
 			}
 			require.Equal(t, 2, s.sent, name)
 		})

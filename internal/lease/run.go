@@ -66,7 +66,7 @@ func (c Config) withDefaults() (Config, error) {
 	var errs []error
 	for name, missing := range map[string]bool{"Store": c.Store == nil, "Shards": c.Shards == nil, "Consume": c.Consume == nil} {
 		if missing {
-			errs = append(errs, fmt.Errorf("Config.%s is missing", name))
+			errs = append(errs, fmt.Errorf("%s is missing from the Config", name))
 		}
 	}
 	duration := func(d *time.Duration, name string, def time.Duration) {
@@ -74,7 +74,7 @@ func (c Config) withDefaults() (Config, error) {
 			*d = def
 		}
 		if *d < 0 {
-			errs = append(errs, fmt.Errorf("Config.%s is negative: %v", name, *d))
+			errs = append(errs, fmt.Errorf("the Config's %s is negative: %v", name, *d))
 		}
 	}
 	duration(&c.Duration, "Duration", 8*time.Second)
@@ -83,7 +83,7 @@ func (c Config) withDefaults() (Config, error) {
 	duration(&c.List, "List", time.Minute)
 	duration(&c.Drain, "Drain", 30*time.Second)
 	if c.Duration < 2*c.Beat {
-		errs = append(errs, fmt.Errorf("Config.Duration %v is less than two beats of %v: one lost answer would cost every lease", c.Duration, c.Beat))
+		errs = append(errs, fmt.Errorf("the Config's Duration %v is less than two beats of %v: one lost answer would cost every lease", c.Duration, c.Beat))
 	}
 	if c.Start == "" {
 		c.Start = TrimHorizon
