@@ -6,8 +6,9 @@
 // # The protocol
 //
 // A worker's row has a beat, which it counts up. A lease is alive while its owner's beat moves, judged by each observer's own
-// monotonic clock, from when it first saw the beat to a little more than Duration later: the owner's, or the observer's if it is longer. The worker itself counts Duration from
-// when it sent the beat, which is earlier, and then ends all its work: so it has stopped before anybody takes its leases.
+// monotonic clock, from when it first saw the beat to a little more than Duration later: the owner's, or the observer's if it is longer.
+// The worker itself counts Duration from when it sent the beat, which is earlier, and then ends all its work: so it has stopped before
+// anybody takes its leases.
 //
 // A lease changes hands in one of these ways, each a conditional write that steps its fence: nobody has it, and it is claimed;
 // its owner is marked dead, on condition that the beat is still the one seen, and then it is claimed; somebody else wants it,
