@@ -33,14 +33,17 @@ type Attributes struct {
 	ExpiresAt   string // expiresAt; only used with WithTTL, and never read
 }
 
-var defaultAttributes = Attributes{
-	ID: "eventId", Type: "type", Time: "timestamp", AggregateID: "aggregateId", Sequence: "sequence", Payload: "payload",
-	ContentType: "contentType", Headers: "headers", ExpiresAt: "expiresAt",
+// DefaultAttributes returns the names that a row's attributes have unless WithAttributes says otherwise.
+func DefaultAttributes() Attributes {
+	return Attributes{
+		ID: "eventId", Type: "type", Time: "timestamp", AggregateID: "aggregateId", Sequence: "sequence", Payload: "payload",
+		ContentType: "contentType", Headers: "headers", ExpiresAt: "expiresAt",
+	}
 }
 
 // complete fills in the defaults and returns what is wrong with the result.
 func (a Attributes) complete() (Attributes, error) {
-	fields, defaults := reflect.ValueOf(&a).Elem(), reflect.ValueOf(defaultAttributes)
+	fields, defaults := reflect.ValueOf(&a).Elem(), reflect.ValueOf(DefaultAttributes())
 	used := map[string]string{}
 	var errs []error
 	for i := range fields.NumField() {

@@ -140,7 +140,7 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 		return
 	}
 	var started time.Time
-	if c.hooks.Handled != nil {
+	if len(c.hooks) > 0 {
 		started = time.Now()
 	}
 	d.err = errGoexit
@@ -152,7 +152,7 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 			c.logFailure(ctx, &HandlerError{Record: d.record, Err: d.err})
 		}
 		d.finished = d.err == nil
-		if c.hooks.Handled != nil {
+		if len(c.hooks) > 0 {
 			c.handled(ctx, d, time.Since(started))
 		}
 	}()

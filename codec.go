@@ -26,25 +26,21 @@ type Codec interface {
 	Unmarshal(data []byte, v any) error
 }
 
-// CodecOption configures NewWriter and NewConsumer.
-type CodecOption interface {
-	WriterOption
-	ConsumerOption
-}
-
 // WithCodec sets how payloads are encoded. A Writer encodes with the first codec given. A Consumer decodes each event with
 // the codec of the event's content type, so that a stream can carry several during a migration: give the Consumers the new
 // codec first, then the Writers. Content types are compared without regard to case, white space and parameters such as
 // "; charset=utf-8". An event whose content type no codec has fails, permanently.
 //
 // Default: JSON by encoding/json. A Consumer has it in any case, unless a codec given names "application/json" and replaces
-// it. Several WithCodec add up. A nil codec, one without a content type, and two with the same one are errors.
-func WithCodec(codecs ...Codec) CodecOption { return codecOption(codecs) }
+// it. Several WithCodec add up. A nil codec, one without a content type, and two with the same one are errors. DecodeRecord and
+// DecodeItem leave payloads encoded, so a codec changes nothing there.
+func WithCodec(codecs ...Codec) Option { return codecOption(codecs) }
 
 type codecOption []Codec
 
 func (o codecOption) applyWriter(c *writerConfig) error     { return o.add(&c.codecs) }
 func (o codecOption) applyConsumer(c *consumerConfig) error { return o.add(&c.codecs) }
+func (o codecOption) applyRecord(*recordConfig) error       { return o.add(&[]namedCodec{}) } // only checked
 
 func (o codecOption) add(codecs *[]namedCodec) error {
 	if len(o) == 0 {

@@ -108,7 +108,7 @@ func TestErrorsOfCodecsDoNotQuoteThePayload(t *testing.T) {
 }
 
 func TestCodecsAreChecked(t *testing.T) {
-	for want, option := range map[string]outbox.CodecOption{
+	for want, option := range map[string]outbox.Option{
 		"WithCodec: want at least one codec":                                          outbox.WithCodec(),
 		"WithCodec: codec 1 is nil":                                                   outbox.WithCodec(gobCodec{"a/b"}, nil),
 		"WithCodec: codec 0 is nil":                                                   outbox.WithCodec((*gobCodec)(nil)),

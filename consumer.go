@@ -45,8 +45,8 @@ type PanicError struct {
 	Stack []byte // where, as debug.Stack prints it
 }
 
-// Error contains the stack.
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
+// Error says what the handler panicked with, and leaves out the stack, which the log has.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 // HandlerError says which record was not handled, and why.
 type HandlerError struct {
@@ -133,7 +133,7 @@ type Consumer struct {
 func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 	c := &Consumer{
 		consumerConfig: consumerConfig{
-			attributes:     defaultAttributes,
+			attributes:     DefaultAttributes(),
 			concurrency:    10,
 			deadlineMargin: 500 * time.Millisecond,
 			logger:         slog.Default(),
@@ -214,6 +214,14 @@ func decoder[T any](c *Consumer) func(*Record) (Event[T], error) {
 	}
 }
 
+// made reports whether NewConsumer has made the Consumer.
+func (c *Consumer) made() error {
+	if c.handlers.Load() == nil {
+		return errors.New("a Consumer is made by NewConsumer")
+	}
+	return nil
+}
+
 func (c *Consumer) add(eventType string, h Handler) {
 	for i := len(c.middleware) - 1; i >= 0; i-- {
 		if h = c.middleware[i](h); h == nil {
@@ -222,8 +230,8 @@ func (c *Consumer) add(eventType string, h Handler) {
 	}
 	c.register.Lock()
 	defer c.register.Unlock()
-	if c.handlers.Load() == nil {
-		panic("outbox: a Consumer is made by NewConsumer")
+	if err := c.made(); err != nil {
+		panic("outbox: " + err.Error())
 	}
 	handlers := maps.Clone(*c.handlers.Load())
 	if _, twice := handlers[eventType]; twice {
@@ -242,6 +250,9 @@ func (c *Consumer) add(eventType string, h Handler) {
 // ones again, in their order. If a record has no ID or no Type, which no decoded one lacks, nothing is handled, and the error matches
 // ErrInvalidEvent.
 func (c *Consumer) Process(ctx context.Context, records ...Record) error {
+	if err := c.made(); err != nil {
+		return fmt.Errorf("outbox: Process: %w", err)
+	}
 	b := c.newBatch(ctx, len(records), false)
 	var invalid []*HandlerError
 	for i := range records {

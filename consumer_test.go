@@ -210,13 +210,16 @@ func TestDifferentAggregatesRunInParallel(t *testing.T) {
 }
 
 func TestAPanicBecomesAnErrorWithItsStack(t *testing.T) {
-	c := newConsumer(t)
+	var log bytes.Buffer
+	c := newConsumer(t, outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { panic("boom") })
 	err := c.Process(t.Context(), rec("1", "a"), rec("2", "a"))
 	var p *outbox.PanicError
 	require.ErrorAs(t, err, &p)
 	require.Equal(t, "boom", p.Value)
+	require.Equal(t, "panic: boom", p.Error())
 	require.Contains(t, string(p.Stack), "consumer_test.go")
+	require.Contains(t, log.String(), "consumer_test.go", "the log has the stack")
 	var pe *outbox.ProcessError
 	require.ErrorAs(t, err, &pe)
 	require.Equal(t, []int{0, 1}, pe.Unfinished)
@@ -461,14 +464,4 @@ func TestRecordsWithoutIDOrTypeAreRefused(t *testing.T) {
 	require.Equal(t, 1, failed.Failures[0].Index)
 	require.ErrorContains(t, err, "record 2 (event \"3\"")
 	require.Zero(t, calls)
-}
-
-func TestWhatNoConstructorMadeSaysSo(t *testing.T) {
-	require.PanicsWithValue(t, "outbox: a Consumer is made by NewConsumer", func() {
-		outbox.HandleType(&outbox.Consumer{}, "T", func(context.Context, outbox.Event[struct{}]) error { return nil })
-	})
-	var w outbox.Writer
-	err := w.Put(t.Context(), "orders", order{"1"}, event("1"))
-	require.ErrorIs(t, err, outbox.ErrInvalidWrite)
-	require.ErrorContains(t, err, "a Writer is made by NewWriter")
 }

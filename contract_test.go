@@ -169,7 +169,7 @@ func TestManyWritersOfTheSameEventsWriteEachOnce(t *testing.T) {
 		outboxtest.Fault{Kind: outboxtest.Throttle, Operation: "TransactWriteItems", Probability: 0.05},
 		outboxtest.Fault{Kind: outboxtest.ServerError, Operation: "TransactWriteItems", Probability: 0.05},
 	))
-	retry := outbox.WithRetry(outbox.Retry{MaxAttempts: 2, BaseDelay: time.Millisecond})
+	retry := outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 2, BaseDelay: time.Millisecond})
 	writers := []*outbox.Writer{
 		newWriter(t, dynamodb.NewFromConfig(w.Config()), retry),
 		newWriter(t, dynamodb.NewFromConfig(w.Config()), retry),
@@ -293,7 +293,7 @@ func TestBadWritesLeaveNothingBehind(t *testing.T) {
 // The answer is lost after the transaction was applied: the caller is told that it does not know, and a repeat settles it.
 func TestALostAnswerIsSettledByARepeat(t *testing.T) {
 	w := newWorld(t)
-	cut := &cutting{DynamoDBClient: w.DynamoDB}
+	cut := &cutting{WriterClient: w.DynamoDB}
 	writer := newWriter(t, cut)
 	err := writer.Put(t.Context(), "orders", order{"1"}, event("e"))
 	require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
@@ -303,12 +303,12 @@ func TestALostAnswerIsSettledByARepeat(t *testing.T) {
 
 // cutting loses the answer to the first transaction.
 type cutting struct {
-	outbox.DynamoDBClient
+	outbox.WriterClient
 	cut bool
 }
 
 func (c *cutting) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
-	out, err := c.DynamoDBClient.TransactWriteItems(ctx, in, opts...)
+	out, err := c.WriterClient.TransactWriteItems(ctx, in, opts...)
 	if !c.cut {
 		c.cut = true
 		return nil, errors.New("connection reset by peer")

@@ -52,10 +52,21 @@ func NewDeadLetterTable(client DeadLetterClient, table, consumer string) (*DeadL
 	return &DeadLetterTable{client: client, table: table, store: store}, nil
 }
 
+// made reports whether NewDeadLetterTable has made the table.
+func (t *DeadLetterTable) made() error {
+	if t.store == nil {
+		return errors.New("outbox: a DeadLetterTable is made by NewDeadLetterTable")
+	}
+	return nil
+}
+
 // Create creates the table, billed per request, with partition key "group" (S), sort key "id" (S) and time to live on
 // "expiresAt", unless it exists, and waits until it is active. Several processes may call it at once. A table of another form
 // is an error. Dead letters themselves have no time to live: nothing but Redrive and Discard removes them.
 func (t *DeadLetterTable) Create(ctx context.Context) error {
+	if err := t.made(); err != nil {
+		return err
+	}
 	form := owntable.Form{What: "dead letter table", Partition: "group", Sort: "id", TTL: "expiresAt"}
 	if err := form.Create(ctx, t.client, t.table); err != nil {
 		return fmt.Errorf("outbox: %w", err)
@@ -132,6 +143,10 @@ func (t *DeadLetterTable) List(ctx context.Context, filter DeadLetterFilter) ite
 
 func (t *DeadLetterTable) letters(ctx context.Context, filter DeadLetterFilter) iter.Seq2[*deadletter.Letter, error] {
 	return func(yield func(*deadletter.Letter, error) bool) {
+		if err := t.made(); err != nil {
+			yield(nil, err)
+			return
+		}
 		if filter.ID != "" {
 			l, err := t.store.Get(ctx, filter.ID)
 			switch {
@@ -161,6 +176,9 @@ func (t *DeadLetterTable) letters(ctx context.Context, filter DeadLetterFilter) 
 
 // Get returns a dead letter. The error matches ErrNoDeadLetter if there is none with the id.
 func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error) {
+	if err := t.made(); err != nil {
+		return DeadLetter{}, err
+	}
 	if id == "" {
 		return DeadLetter{}, fmt.Errorf("outbox: %w: the id is empty", ErrNoDeadLetter)
 	}
@@ -177,6 +195,9 @@ func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error
 // Discard removes a dead letter for good, without handling it. Those behind it stay, and their aggregate stays parked, until they are
 // redriven; the last letter of an aggregate ends its parking. The error matches ErrNoDeadLetter if there is none with the id.
 func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
+	if err := t.made(); err != nil {
+		return err
+	}
 	l, err := t.store.Peek(ctx, id)
 	missing := errors.Is(err, deadletter.ErrMissing)
 	if err == nil {

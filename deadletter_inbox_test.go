@@ -88,9 +88,9 @@ func TestWaitingForAClaimIsNoAttempt(t *testing.T) {
 		go func() { done <- first.Process(t.Context(), created("1")) }()
 		<-started
 		runs := 0
-		second := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithMaxAttempts(1)))
+		second := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(1)))
 		outbox.Handle(second, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil })
-		many := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithMaxAttempts(2)))
+		many := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(2)))
 		outbox.Handle(many, nothing)
 		for range 3 {
 			require.ErrorIs(t, second.Process(t.Context(), created("1")), outbox.ErrClaimed)
@@ -207,7 +207,7 @@ func TestEffectsThatCannotBeCommittedBecomeADeadLetter(t *testing.T) {
 	a := newAnnex(t)
 	require.NoError(t, a.writer.Put(t.Context(), "orders", order{"taken"}, event("taken")))
 	for attempt := 1; attempt <= 3; attempt++ {
-		c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithMaxAttempts(3)))
+		c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(3)))
 		outbox.HandleTx(c, a.writer, always(outbox.Effects{Writes: []types.TransactWriteItem{putNew("taken")}}))
 		err := c.Process(t.Context(), created("1"))
 		if attempt < 3 {
@@ -284,7 +284,7 @@ func anOutageOfTheInbox(t *testing.T) {
 	require.NoError(t, inbox.Create(t.Context()))
 	writer, err := outbox.NewWriter(commits, "events")
 	require.NoError(t, err)
-	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithInbox(inbox))
+	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(1)), outbox.WithInbox(inbox))
 	outbox.HandleType(c, "T", o.handle)
 	outbox.HandleTxType(c, writer, "U", func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) { return outbox.Effects{}, nil })
 	outbox.HandleTxType(c, writer, "V", func(_ context.Context, e outbox.Event[struct{}]) (outbox.Effects, error) {

@@ -21,7 +21,7 @@ import (
 // A redrive that ends with its context after an aggregate's last letter has ended the parking, too: no letter would lead to it any more.
 func TestARedriveThatIsCancelledEndsTheParking(t *testing.T) {
 	o := newOffice(t)
-	_ = o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), rec("poison", "p"))
+	_ = o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison", "p"))
 	o.repair()
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := o.letters.Redrive(ctx, o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{Progress: func(outbox.RedriveResult) { cancel() }})
@@ -64,19 +64,19 @@ func TestAParkingWithoutLettersIsEnded(t *testing.T) {
 		"request for all": func(o *office, t *testing.T) error {
 			_, err := o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})
 			require.NoError(t, err)
-			_, err = o.letters.RedriveRequested(t.Context(), o.consumer(t))
+			_, err = o.letters.AnswerRedriveRequests(t.Context(), o.consumer(t))
 			return err
 		},
 		"request for the aggregate": func(o *office, t *testing.T) error {
 			_, err := o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{AggregateID: "p"})
 			require.NoError(t, err)
-			_, err = o.letters.RedriveRequested(t.Context(), o.consumer(t))
+			_, err = o.letters.AnswerRedriveRequests(t.Context(), o.consumer(t))
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOffice(t)
-			c := o.consumer(t, outbox.WithMaxAttempts(1))
+			c := o.consumer(t, outbox.WithInvokeAttempts(1))
 			_ = c.Process(t.Context(), rec("poison", "p"))
 			_ = c.Process(t.Context(), rec("poison", "q"))
 			require.Error(t, o.table(t, &failingDeletes{o.DynamoDB, 1}).Discard(t.Context(), "p#poison"))
@@ -112,12 +112,12 @@ func TestALetterThatLostItsPayload(t *testing.T) {
 	big.Payload = []byte(`{"x":"` + strings.Repeat("x", 380<<10) + `"}`)
 	late := &lateTransaction{DeadLetterClient: o.DynamoDB}
 	late.before = func() {
-		_ = o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), big)
+		_ = o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), big)
 		o.repair()
 		_, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 		require.NoError(t, err)
 	}
-	c := newConsumer(t, outbox.WithDeadLetters(o.table(t, late), outbox.WithMaxAttempts(1)))
+	c := newConsumer(t, outbox.WithDeadLetters(o.table(t, late), outbox.WithInvokeAttempts(1)))
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { return errors.New("down") })
 	require.NoError(t, c.Process(t.Context(), big))
 
@@ -154,7 +154,7 @@ func TestAPermanentFailureCountsTheAttemptsBefore(t *testing.T) {
 // A handler that ends its goroutine has failed: in Process and Invoke that is an attempt like any other.
 func TestAHandlerThatEndsItsGoroutineBecomesADeadLetter(t *testing.T) {
 	o := newOffice(t)
-	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(2)))
+	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(2)))
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error {
 		runtime.Goexit()
 		return nil
@@ -191,7 +191,7 @@ func TestAShardAsksForWhatIsParkedWhenItNeedsToKnow(t *testing.T) {
 		put(one, orderRecord("x-0-0", "x"))
 		m.await(t, "the first handled", time.Second, m.all([]string{"x-0-0"}))
 
-		elsewhere := newConsumer(t, outbox.WithDeadLetters(m.letters, outbox.WithMaxAttempts(1))) // another process
+		elsewhere := newConsumer(t, outbox.WithDeadLetters(m.letters, outbox.WithInvokeAttempts(1))) // another process
 		outbox.HandleType(elsewhere, "T", func(context.Context, outbox.Event[struct{}]) error { return errors.New("down") })
 		require.NoError(t, elsewhere.Process(t.Context(), rec("a-0-0", "a")))
 
@@ -213,7 +213,7 @@ func orderRecord(id, aggregate string) string {
 func TestALostAnswerIsNoSecondAttempt(t *testing.T) {
 	o := newOffice(t)
 	require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "UpdateItem", Calls: []int{1}}))
-	c := o.consumer(t, outbox.WithMaxAttempts(2))
+	c := o.consumer(t, outbox.WithInvokeAttempts(2))
 	require.Error(t, c.Process(t.Context(), rec("poison", "a")))
 	require.Empty(t, o.ids(t))
 	require.NoError(t, c.Process(t.Context(), rec("poison", "a")))

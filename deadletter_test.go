@@ -107,7 +107,7 @@ func TestAPoisonIsKeptAndTheOthersGoOn(t *testing.T) {
 				} else {
 					records[at] = change("poison", "p")
 				}
-				require.Equal(t, unfinished(""), o.invoke(t, o.consumer(t, outbox.WithMaxAttempts(1)), records...))
+				require.Equal(t, unfinished(""), o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(1)), records...))
 				require.Equal(t, []string{id}, o.ids(t))
 				require.Len(t, o.handled, 2)
 				l, err := o.letters.Get(t.Context(), id)
@@ -154,7 +154,7 @@ func TestAttemptsAreCountedOverInvocations(t *testing.T) {
 		if attempt == 3 {
 			want = unfinished("")
 		}
-		require.Equal(t, want, o.invoke(t, o.consumer(t, outbox.WithMaxAttempts(3)), change("poison", "p"), change("1", "a")), "attempt %d", attempt)
+		require.Equal(t, want, o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(3)), change("poison", "p"), change("1", "a")), "attempt %d", attempt)
 	}
 	require.Equal(t, 3, o.calls["poison"])
 	require.Equal(t, 3, o.list(t, outbox.DeadLetterFilter{})[0].Attempts)
@@ -168,7 +168,7 @@ func TestAttemptsAreCountedOverInvocations(t *testing.T) {
 // Ten later events wait behind the first one, whoever gets them, and are handled behind it, in their order.
 func TestAPoisonedAggregateKeepsItsOrder(t *testing.T) {
 	o := newOffice(t)
-	first := o.consumer(t, outbox.WithMaxAttempts(1))
+	first := o.consumer(t, outbox.WithInvokeAttempts(1))
 	require.NoError(t, first.Process(t.Context(), rec("poison", "p"), rec("p1", "p"), rec("other", "o"), rec("p2", "p")))
 	want := []string{"poison", "p1", "p2"}
 	for i := 3; i <= 10; i++ { // each in a process that has not seen the others
@@ -202,7 +202,7 @@ func TestAPoisonedAggregateKeepsItsOrder(t *testing.T) {
 
 func TestLaterEventsMayPass(t *testing.T) {
 	o := newOffice(t)
-	c := o.consumer(t, outbox.WithMaxAttempts(1), outbox.LetLaterEventsPass())
+	c := o.consumer(t, outbox.WithInvokeAttempts(1), outbox.LetLaterEventsPass())
 	require.NoError(t, c.Process(t.Context(), rec("poison", "p"), rec("p1", "p")))
 	require.NoError(t, c.Process(t.Context(), rec("p2", "p")))
 	require.Equal(t, []string{"p1", "p2"}, o.handled)
@@ -216,9 +216,9 @@ func TestNothingIsAcknowledgedWithoutTheTable(t *testing.T) {
 			o := newOffice(t)
 			records := []string{change("poison", "p"), change("p1", "p"), change("1", "a")}
 			require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: operation, Probability: 1}))
-			require.Equal(t, unfinished("s0"), o.invoke(t, o.consumer(t, outbox.WithMaxAttempts(2)), records...))
-			require.Equal(t, unfinished("s0"), o.invoke(t, o.consumer(t, outbox.WithMaxAttempts(2)), records...))
-			err := o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), rec("poison", "p"), rec("p1", "p"))
+			require.Equal(t, unfinished("s0"), o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(2)), records...))
+			require.Equal(t, unfinished("s0"), o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(2)), records...))
+			err := o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison", "p"), rec("p1", "p"))
 			if operation != "UpdateItem" || err != nil { // counting is only needed where a record is not hopeless at once
 				unfinished := (*outbox.ProcessError)(nil)
 				require.ErrorAs(t, err, &unfinished)
@@ -227,7 +227,7 @@ func TestNothingIsAcknowledgedWithoutTheTable(t *testing.T) {
 			o.StopFaults()
 			require.NotContains(t, o.handled, "p1")
 			for range 3 {
-				o.invoke(t, o.consumer(t, outbox.WithMaxAttempts(2)), records...)
+				o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(2)), records...)
 			}
 			require.Equal(t, []string{"p#p1", "p#poison"}, o.ids(t))
 			require.Contains(t, o.handled, "1")
@@ -240,7 +240,7 @@ func TestADeadLetterIsStoredOnce(t *testing.T) {
 	o := newOffice(t)
 	require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "TransactWriteItems", Calls: []int{1, 3, 4}}))
 	for range 4 {
-		require.NoError(t, o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), rec("poison", "p"), rec("p1", "p")))
+		require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison", "p"), rec("p1", "p")))
 	}
 	require.Equal(t, []string{"p#p1", "p#poison"}, o.ids(t))
 	o.repair()
@@ -254,7 +254,7 @@ func TestADeadLetterIsStoredOnce(t *testing.T) {
 // With more parked aggregates than are read at once, those of the batch are asked for.
 func TestManyParkedAggregates(t *testing.T) {
 	o := newOffice(t)
-	c := o.consumer(t, outbox.WithMaxAttempts(1))
+	c := o.consumer(t, outbox.WithInvokeAttempts(1))
 	var poison []outbox.Record
 	for i := range 1100 {
 		poison = append(poison, rec(fmt.Sprintf("poison%d", i), fmt.Sprintf("z%04d", i)))
@@ -268,7 +268,7 @@ func TestManyParkedAggregates(t *testing.T) {
 
 func TestListSelects(t *testing.T) {
 	o := newOffice(t)
-	require.NoError(t, o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), rec("poison1", "p"), rec("p2", "p"), rec("poison3", ""), rec("poison#4%", "a#b%")))
+	require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison1", "p"), rec("p2", "p"), rec("poison3", ""), rec("poison#4%", "a#b%")))
 	all := o.list(t, outbox.DeadLetterFilter{})
 	require.Equal(t, []string{"#poison3", "a%23b%25#poison%234%25", "p#p2", "p#poison1"}, o.ids(t))
 	now := all[0].StoredAt
@@ -297,7 +297,7 @@ func TestListSelects(t *testing.T) {
 
 func TestDiscardFreesTheAggregateWithItsLastLetter(t *testing.T) {
 	o := newOffice(t)
-	c := o.consumer(t, outbox.WithMaxAttempts(1))
+	c := o.consumer(t, outbox.WithInvokeAttempts(1))
 	require.NoError(t, c.Process(t.Context(), rec("poison", "p"), rec("p1", "p")))
 	require.NoError(t, o.letters.Discard(t.Context(), "p#poison"))
 	require.ErrorIs(t, o.letters.Discard(t.Context(), "p#poison"), outbox.ErrNoDeadLetter)
@@ -313,7 +313,7 @@ func TestDiscardFreesTheAggregateWithItsLastLetter(t *testing.T) {
 func TestDeadLettersAreTold(t *testing.T) {
 	o := newOffice(t)
 	var told []string
-	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithConsumerHooks(outbox.ConsumerHooks{
+	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(1)), outbox.WithConsumerHooks(outbox.ConsumerHooks{
 		DeadLettered: func(_ context.Context, l outbox.DeadLetter) {
 			told = append(told, fmt.Sprint(l.ID, l.Parked))
 			panic("no")
@@ -335,7 +335,7 @@ func TestADeadLetterIsToldOnce(t *testing.T) {
 			var mu sync.Mutex
 			told := map[string]int{}
 			for range 3 {
-				c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)), outbox.WithConsumerHooks(outbox.ConsumerHooks{
+				c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(1)), outbox.WithConsumerHooks(outbox.ConsumerHooks{
 					DeadLettered: func(_ context.Context, l outbox.DeadLetter) {
 						mu.Lock()
 						defer mu.Unlock()
@@ -355,7 +355,7 @@ func TestADeadLetterIsToldOnce(t *testing.T) {
 // Attempts at a record of the stream do not count for a replay of its event, nor for another record of it.
 func TestAReplayHasAttemptsOfItsOwn(t *testing.T) {
 	o := newOffice(t)
-	c := o.consumer(t, outbox.WithMaxAttempts(3))
+	c := o.consumer(t, outbox.WithInvokeAttempts(3))
 	for range 2 {
 		require.Equal(t, unfinished("s0"), o.invoke(t, c, change("poison", "p")))
 	}
@@ -376,7 +376,7 @@ func TestWhichAttemptsCount(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
 		defer o.Close()
-		c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(2)))
+		c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(2)))
 		outbox.HandleType(c, "T", func(ctx context.Context, _ outbox.Event[struct{}]) error {
 			<-ctx.Done()
 			return ctx.Err()
@@ -407,7 +407,7 @@ func TestDeadLetterMistakes(t *testing.T) {
 		"WithDeadLetters: the table is nil": func() error { _, err := outbox.NewConsumer(outbox.WithDeadLetters(nil)); return err },
 		"option 0 is nil":                   func() error { _, err := outbox.NewConsumer(outbox.WithDeadLetters(o.letters, nil)); return err },
 		"want 1 to 1,000, have 0": func() error {
-			_, err := outbox.NewConsumer(outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(0)))
+			_, err := outbox.NewConsumer(outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(0)))
 			return err
 		},
 		"the Consumer is nil": func() error {
@@ -437,7 +437,7 @@ func largeDeadLetters(t *testing.T) {
 	o := newOffice(t)
 	defer o.Close()
 	payload := []byte(`"` + strings.Repeat("x", 390<<10) + `"`)
-	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)))
+	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(1)))
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[string]) error { return errors.New("no") })
 	large := outbox.Record{ID: "large", Type: "T", AggregateID: "l", Payload: payload, Headers: map[string]string{"a": "b"}}
 	require.NoError(t, c.Process(t.Context(), large))

@@ -176,8 +176,8 @@ func TestEveryFateOfEveryRequestEndsInOneRowAndOneEvent(t *testing.T) {
 		}
 		putIfAbsent := func(id string) []types.TransactWriteItem { return []types.TransactWriteItem{putNew(id)} }
 		usual := newWriter(t, dynamodb.New(options))
-		ownRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithRetry(outbox.Retry{MaxAttempts: 2}))
-		noRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithRetry(outbox.Retry{MaxAttempts: 1}),
+		ownRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 2}))
+		noRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1}),
 			outbox.WithWriterHooks(outbox.WriterHooks{Written: func(context.Context, outbox.WriteInfo) {}}))
 		ways := []struct {
 			name   string

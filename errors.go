@@ -39,7 +39,7 @@ var (
 	// ErrEventConflict: an event with this id and other content is already stored. Nothing was written. The error names
 	// the stored event, the meant one, and the attributes that differ.
 	ErrEventConflict = errors.New("event id is taken by a different event")
-	// ErrConflict: other transactions held an item, or a table was throttled, at every attempt (WithRetry) until these or
+	// ErrConflict: other transactions held an item, or a table was throttled, at every attempt (WithWriteRetry) until these or
 	// the time were spent. Nothing was written.
 	ErrConflict = errors.New("conflict or throttling, repeat later with the same events")
 	// ErrUnknownOutcome: no answer came that decides it, so the transaction may or may not have been committed: a timeout,
@@ -54,7 +54,7 @@ var (
 type TransactionError struct {
 	// Operations are those that made the transaction fail, in its order, from the last answer. Empty when the failure is not
 	// about one of them.
-	Operations []OperationError
+	Operations []FailedOperation
 	// EventIDs are the ids of the transaction's events. Empty when it was refused before they were known.
 	EventIDs []string
 	// Attempts is how many requests were sent, the SDK's own retries included. 0 means that nothing was sent.
@@ -65,8 +65,8 @@ type TransactionError struct {
 	stopped error // why there was no further attempt although there were some left
 }
 
-// OperationError says why one operation of a transaction failed.
-type OperationError struct {
+// FailedOperation says why one operation of a transaction failed.
+type FailedOperation struct {
 	// Index is the operation's position: the caller's writes come first, in their order, then one Put for each event, then with
 	// HandleTx the Put of the inbox's mark.
 	Index int
@@ -89,7 +89,7 @@ type OperationError struct {
 	OldItem map[string]types.AttributeValue
 }
 
-func (o OperationError) text() string {
+func (o FailedOperation) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "operation %d", o.Index)
 	if o.Kind != "" {
@@ -167,6 +167,6 @@ func (e *TransactionError) Unwrap() []error {
 	return slices.DeleteFunc([]error{e.kind, e.cause, e.stopped}, func(err error) bool { return err == nil })
 }
 
-func refuse(kind error, op OperationError) *TransactionError {
-	return &TransactionError{Operations: []OperationError{op}, kind: kind}
+func refuse(kind error, op FailedOperation) *TransactionError {
+	return &TransactionError{Operations: []FailedOperation{op}, kind: kind}
 }

@@ -92,7 +92,7 @@ func TestAClaimThatTakesAllTheTimeIsNoAttempt(t *testing.T) {
 		a := newAnnex(t)
 		defer a.Close()
 		a.repaired = true
-		c := newConsumer(t, outbox.WithInbox(a.inbox(t, slowClaims{a.DynamoDB})), outbox.WithDeadLetters(a.letters, outbox.WithMaxAttempts(1)))
+		c := newConsumer(t, outbox.WithInbox(a.inbox(t, slowClaims{a.DynamoDB})), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(1)))
 		outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return a.run() })
 		began := time.Now()
 		require.ErrorContains(t, c.Process(t.Context(), created("1")), "claiming the event took all the time that its handler had")

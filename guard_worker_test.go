@@ -141,7 +141,7 @@ func TestAnEventThatCannotBeClaimedIsNoDeadLetter(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, letters.Create(t.Context()))
 		consumer := func(client outbox.InboxClient) *outbox.Consumer {
-			c := newConsumer(t, outbox.WithInbox(w.inbox(t, client)), outbox.WithDeadLetters(letters, outbox.WithMaxAttempts(1)))
+			c := newConsumer(t, outbox.WithInbox(w.inbox(t, client)), outbox.WithDeadLetters(letters, outbox.WithInvokeAttempts(1)))
 			outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error {
 				f.mu.Lock()
 				defer f.mu.Unlock()

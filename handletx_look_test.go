@@ -100,7 +100,7 @@ func TestADeadlineOfHandleTxIsAnAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a := newAnnex(t)
 		defer a.Close()
-		c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithMaxAttempts(2)))
+		c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(2)))
 		outbox.HandleTx(c, a.writer, func(ctx context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
 			<-ctx.Done()
 			if e.ID == "fails" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
@@ -18,7 +19,7 @@ func (c *Consumer) skipUnknown(ctx context.Context, r *Record) {
 	if c.firstTime("type " + r.Type) {
 		c.logger.WarnContext(ctx, "outbox: skipping events of a type without a handler", "type", r.Type, "event", r.ID, "table", r.Table)
 	}
-	if c.hooks.Skipped != nil {
+	if c.tellsSkipped() {
 		c.skipped(ctx, r, fmt.Errorf("outbox: %w", noHandler(r.Type)))
 	}
 }
@@ -69,30 +70,47 @@ func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
 	if errors.Is(e.Err, ErrClaimed) {
 		level = slog.LevelInfo // somebody is at it
 	}
-	c.logger.Log(ctx, level, "outbox: event not handled", "event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
-		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err)
+	attrs := []any{"event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
+		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err}
+	if panicked := (*PanicError)(nil); errors.As(e.Err, &panicked) {
+		attrs = append(attrs, "stack", string(panicked.Stack))
+	}
+	c.logger.Log(ctx, level, "outbox: event not handled", attrs...)
 }
 
 // skipped and handled tell the hooks. A hook that panics must not take the process along, nor make a handled event an
 // unhandled one: what it panicked with is logged.
 
 func (c *Consumer) skipped(ctx context.Context, r *Record, reason error) {
-	if hook := c.hooks.Skipped; hook != nil {
-		defer c.recoverHook(ctx, "Skipped", r)
-		hook(ctx, *r, reason)
+	for _, hooks := range c.hooks {
+		if hooks.Skipped != nil {
+			c.call(ctx, "Skipped", r, func() { hooks.Skipped(ctx, *r, reason) })
+		}
 	}
+}
+
+// tellsSkipped reports whether a hook wants to know of skipped records.
+func (c *Consumer) tellsSkipped() bool {
+	return slices.ContainsFunc(c.hooks, func(h ConsumerHooks) bool { return h.Skipped != nil })
 }
 
 func (c *Consumer) handled(ctx context.Context, d *delivery, took time.Duration) {
-	defer c.recoverHook(ctx, "Handled", &d.record)
-	c.hooks.Handled(ctx, d.record, took, d.err)
+	for _, hooks := range c.hooks {
+		if hooks.Handled != nil {
+			c.call(ctx, "Handled", &d.record, func() { hooks.Handled(ctx, d.record, took, d.err) })
+		}
+	}
 }
 
-func (c *Consumer) recoverHook(ctx context.Context, hook string, r *Record) {
-	if v := recover(); v != nil {
-		c.logger.ErrorContext(ctx, "outbox: a hook panicked", "hook", hook, "event", r.ID, "type", r.Type,
-			"sequenceNumber", r.SequenceNumber, "error", &PanicError{Value: v, Stack: debug.Stack()})
-	}
+// call calls a hook.
+func (c *Consumer) call(ctx context.Context, hook string, r *Record, f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.logger.ErrorContext(ctx, "outbox: a hook panicked", "hook", hook, "event", r.ID, "type", r.Type,
+				"sequenceNumber", r.SequenceNumber, "error", &PanicError{Value: v}, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // deadLettered tells of a letter, or of an event that was one before.
@@ -101,10 +119,14 @@ func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter, store
 		c.logger.InfoContext(ctx, "outbox: delivered again, and a dead letter already", "deadLetter", l.ID, "event", l.Event.ID, "type", l.Event.Type,
 			"aggregate", l.Event.AggregateID)
 	}
-	if hook := c.hooks.DeadLettered; hook != nil {
-		letter := deadLetter(l)
-		letter.Again = stored == deadletter.Before
-		defer c.recoverHook(ctx, "DeadLettered", &letter.Record)
-		hook(ctx, letter)
+	if len(c.hooks) == 0 {
+		return
+	}
+	letter := deadLetter(l)
+	letter.Again = stored == deadletter.Before
+	for _, hooks := range c.hooks {
+		if hooks.DeadLettered != nil {
+			c.call(ctx, "DeadLettered", &letter.Record, func() { hooks.DeadLettered(ctx, letter) })
+		}
 	}
 }

@@ -78,12 +78,23 @@ func NewInbox(client InboxClient, table, consumer string, opts ...InboxOption) (
 	return i, nil
 }
 
+// made reports whether NewInbox has made the Inbox.
+func (i *Inbox) made() error {
+	if i.client == nil {
+		return errors.New("an Inbox is made by NewInbox")
+	}
+	return nil
+}
+
 // Create creates the table, billed per request, with partition key "eventId" (S), sort key "consumer" (S) and time to live on
 // "expiresAt", unless it exists, and waits until it is active. Several processes may call it at once. A table of another form is an
 // error.
 //
 // See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html.
 func (i *Inbox) Create(ctx context.Context) error {
+	if err := i.made(); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
 	if err := inbox.Create(ctx, i.client, i.table.Name); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
@@ -158,6 +169,8 @@ func WithInbox(i *Inbox, eventTypes ...string) ConsumerOption {
 		switch {
 		case i == nil:
 			return errors.New("WithInbox: the Inbox is nil")
+		case i.made() != nil:
+			return fmt.Errorf("WithInbox: %w", i.made())
 		case c.inbox != nil:
 			return errors.New("WithInbox: a Consumer has one Inbox")
 		case slices.Contains(eventTypes, ""):

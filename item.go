@@ -19,7 +19,7 @@ import (
 // and where the record was delivered from. Without a time attribute the Time is zero.
 //
 // The error matches ErrNotEvent for an item without an id or a type, and is a *DecodeError for a row that cannot be read.
-func DecodeItem(item map[string]types.AttributeValue, opts ...RecordOption) (Record, error) {
+func DecodeItem(item map[string]types.AttributeValue, opts ...Option) (Record, error) {
 	layout := defaultLayout
 	if len(opts) > 0 {
 		var err error

@@ -22,6 +22,9 @@ import (
 //
 // See https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html.
 func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	if err := c.made(); err != nil {
+		return nil, fmt.Errorf("outbox: Invoke: %w", err)
+	}
 	outer := ctx
 	ctx, cancel := c.beforeDeadline(ctx)
 	defer cancel()
@@ -95,7 +98,7 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 			continue
 		}
 		b.deliveries = b.deliveries[:n]
-		if malformed == nil && c.hooks.Skipped == nil && !c.remarkable(reason) {
+		if malformed == nil && !c.tellsSkipped() && !c.remarkable(reason) {
 			continue // nobody wants to know
 		}
 		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber(memory)}

@@ -58,13 +58,27 @@ func NewLeaseTable(client LeaseClient, table, group string) (*LeaseTable, error)
 // Create creates the table, billed per request, with partition key "group" (S), sort key "id" (S) and time to live on "ttl",
 // unless it exists, and waits until it is active. Several workers may call it at once. A table of another form is an error.
 func (t *LeaseTable) Create(ctx context.Context) error {
+	if err := t.made(); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
 	if err := dynamostore.Create(ctx, t.client, t.table); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
 	return nil
 }
 
+// made reports whether NewLeaseTable has made the table.
+func (t *LeaseTable) made() error {
+	if t.client == nil {
+		return errors.New("a LeaseTable is made by NewLeaseTable")
+	}
+	return nil
+}
+
 func (t *LeaseTable) store(stream string) (lease.Store, error) {
+	if err := t.made(); err != nil {
+		return nil, err
+	}
 	return dynamostore.New(t.client, t.table, t.group, stream)
 }
 

@@ -46,13 +46,13 @@ const (
 	OwnerDead       OwnerState = "dead"       // its heartbeats have stopped; the shard is about to be taken
 )
 
-// Leases returns the leases that the group has of a stream, by name or ARN as its workers name it, in the order of the shards'
+// Status returns the leases that the group has of a stream, by name or ARN as its workers name it, in the order of the shards'
 // ids. It only reads, and is meant for people and for monitoring. A stream of which no worker of the group has read anything
 // has none.
-func (t *LeaseTable) Leases(ctx context.Context, stream string) ([]LeaseStatus, error) {
+func (t *LeaseTable) Status(ctx context.Context, stream string) ([]LeaseStatus, error) {
 	store, err := t.store(stream)
 	if err != nil {
-		return nil, fmt.Errorf("outbox: Leases: %w", err)
+		return nil, fmt.Errorf("outbox: Status: %w", err)
 	}
 	view, err := store.View(ctx)
 	if err != nil {

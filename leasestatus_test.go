@@ -19,13 +19,13 @@ func TestLeasesTellWhoReadsAndHowFar(t *testing.T) {
 		f := newFleet(t)
 		defer f.Close()
 		table := f.leases.(*outbox.LeaseTable)
-		none, err := table.Leases(t.Context(), "events")
+		none, err := table.Status(t.Context(), "events")
 		require.NoError(t, err)
 		require.Empty(t, none)
 
 		w := f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
 		f.await(t, "everything handled", time.Minute, f.all(f.put(t, "a", 5, 4)))
-		leases, err := table.Leases(t.Context(), "events")
+		leases, err := table.Status(t.Context(), "events")
 		require.NoError(t, err)
 		require.Len(t, leases, 2)
 		for i, l := range leases {
@@ -35,7 +35,7 @@ func TestLeasesTellWhoReadsAndHowFar(t *testing.T) {
 			require.Equal(t, int64(1), l.Fence)
 		}
 		require.NoError(t, w.stop())
-		after, err := table.Leases(t.Context(), "events")
+		after, err := table.Status(t.Context(), "events")
 		require.NoError(t, err)
 		require.Len(t, after, 2)
 		for _, l := range after {
@@ -44,7 +44,7 @@ func TestLeasesTellWhoReadsAndHowFar(t *testing.T) {
 			require.Len(t, l.Checkpoint, 56)
 			require.False(t, l.Ended)
 		}
-		other, err := table.Leases(t.Context(), "other")
+		other, err := table.Status(t.Context(), "other")
 		require.NoError(t, err)
 		require.Empty(t, other)
 	})
@@ -73,7 +73,7 @@ func TestLeasesReadsEveryRow(t *testing.T) {
 	put("W#draining", values{"beat": num("1"), "draining": yes})
 	put("W#ok", values{"beat": num("1")})
 
-	got, err := f.leases.(*outbox.LeaseTable).Leases(t.Context(), "events")
+	got, err := f.leases.(*outbox.LeaseTable).Status(t.Context(), "events")
 	require.NoError(t, err)
 	require.Equal(t, []outbox.LeaseStatus{
 		{Shard: "a", Fence: 3, Ended: true, Forgotten: true},
@@ -86,11 +86,11 @@ func TestLeasesReadsEveryRow(t *testing.T) {
 
 func TestLeasesOfWhatIsNotThere(t *testing.T) {
 	f := newFleet(t)
-	_, err := f.leases.(*outbox.LeaseTable).Leases(t.Context(), "a#b")
+	_, err := f.leases.(*outbox.LeaseTable).Status(t.Context(), "a#b")
 	require.ErrorContains(t, err, "must not be empty nor contain '#'")
 	missing, err := outbox.NewLeaseTable(f.DynamoDB, "missing", "mails")
 	require.NoError(t, err)
-	_, err = missing.Leases(t.Context(), "events")
+	_, err = missing.Status(t.Context(), "events")
 	require.ErrorContains(t, err, "lease table missing, group mails")
 	var notFound *types.ResourceNotFoundException
 	require.ErrorAs(t, err, &notFound)

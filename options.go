@@ -35,14 +35,11 @@ type ConsumerOption interface {
 	applyConsumer(*consumerConfig) error
 }
 
-// RecordOption configures DecodeRecord and DecodeItem.
-type RecordOption interface{ applyRecord(*recordConfig) error }
-
-// SharedOption configures everything that deals with event rows. Give all of them the same.
-type SharedOption interface {
+// Option says how event rows look. It configures NewWriter, NewConsumer, DecodeRecord and DecodeItem: give all of them the same.
+type Option interface {
 	WriterOption
 	ConsumerOption
-	RecordOption
+	applyRecord(*recordConfig) error
 }
 
 type writerConfig struct {
@@ -52,13 +49,13 @@ type writerConfig struct {
 	ttl            time.Duration // 0: events are kept
 	shortTTL       bool
 	maxRecordBytes int
-	hooks          WriterHooks
-	codecs         []namedCodec // the first one encodes; none means JSON
+	hooks          []WriterHooks // in the order of the options
+	codecs         []namedCodec  // the first one encodes; none means JSON
 }
 
 func defaultWriterConfig() writerConfig {
 	return writerConfig{
-		attributes:     defaultAttributes,
+		attributes:     DefaultAttributes(),
 		retry:          defaultRetry,
 		maxRecordBytes: 1 << 20,
 	}
@@ -116,7 +113,7 @@ type consumerConfig struct {
 	deadlineMargin   time.Duration
 	failUnknownTypes bool
 	middleware       []func(next Handler) Handler
-	hooks            ConsumerHooks
+	hooks            []ConsumerHooks // in the order of the options
 	logger           *slog.Logger
 	codecs           []namedCodec
 	inbox            *Inbox       // or nil
@@ -127,7 +124,7 @@ type consumerConfig struct {
 // WithAttributes names the attributes of event rows in a table that existed before. Default: the names that the fields of
 // Attributes say. Two fields with one name, and a missing ID or Type, are errors. To decode many records, make the option
 // once.
-func WithAttributes(a Attributes) SharedOption {
+func WithAttributes(a Attributes) Option {
 	a, err := a.complete()
 	return &attributesOption{attributes: a, layout: a.layout(), err: err}
 }
@@ -183,7 +180,7 @@ func (r Retry) orDefaults(defaults Retry) (Retry, error) {
 	return r, nil
 }
 
-// WithRetry sets how a Writer retries a transaction within one call of Put or Transact, always with the same idempotency
+// WithWriteRetry sets how a Writer retries a transaction within one call of Put or Transact, always with the same idempotency
 // token. The call ends earlier when its context does, and it does not wait for an attempt for which there is no time. Default:
 // 5 attempts, 50 ms to 1 s between them; on average 0.4 s of delays, at most 0.75 s.
 //
@@ -196,10 +193,10 @@ func (r Retry) orDefaults(defaults Retry) (Retry, error) {
 // Everything else (lost connections, 5xx, throttled requests) is left to the retryer that the client is configured with, and
 // what it gives up on, the Writer does not retry. Its requests count: once MaxAttempts were sent, by either, no new attempt
 // begins. So the two add up, to at most MaxAttempts - 1 requests and one last attempt of the SDK, and never multiply.
-func WithRetry(r Retry) WriterOption {
+func WithWriteRetry(r Retry) WriterOption {
 	return writerOption(func(c *writerConfig) (err error) {
 		if c.retry, err = r.orDefaults(defaultRetry); err != nil {
-			return fmt.Errorf("WithRetry: %w", err)
+			return fmt.Errorf("WithWriteRetry: %w", err)
 		}
 		return nil
 	})
@@ -298,10 +295,10 @@ type WriterHooks struct {
 	Failed func(ctx context.Context, w WriteInfo, err error)
 }
 
-// WithWriterHooks sets the hooks. Default: none. The last call counts.
+// WithWriterHooks adds hooks. Default: none. If it is given several times, all hooks are called, in the order of the options.
 func WithWriterHooks(hooks WriterHooks) WriterOption {
 	return writerOption(func(c *writerConfig) error {
-		c.hooks = hooks
+		c.hooks = append(c.hooks, hooks)
 		return nil
 	})
 }
@@ -400,10 +397,10 @@ type ConsumerHooks struct {
 	DeadLettered func(ctx context.Context, l DeadLetter)
 }
 
-// WithConsumerHooks sets the hooks. Default: none. The last call counts.
+// WithConsumerHooks adds hooks. Default: none. If it is given several times, all hooks are called, in the order of the options.
 func WithConsumerHooks(hooks ConsumerHooks) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
-		c.hooks = hooks
+		c.hooks = append(c.hooks, hooks)
 		return nil
 	})
 }

@@ -19,7 +19,7 @@ func (o deadLetterOption) applyDeadLetters(d *deadLetters) error { return o(d) }
 
 // WithDeadLetters makes a Consumer keep what it cannot handle, and go on. An event becomes a dead letter when its handler
 // returns a Permanent error, when its attempts are spent (in a Worker those of WithHandlerRetry; in Invoke and Process those of
-// WithMaxAttempts), or when its record cannot be decoded. It is stored before the record counts as finished: if the table
+// WithInvokeAttempts), or when its record cannot be decoded. It is stored before the record counts as finished: if the table
 // cannot be written, the record stays unfinished, is delivered again, and that is no attempt.
 //
 // A dead letter parks its aggregate: later events of it are stored behind it without calling a handler, in order, until they
@@ -37,6 +37,8 @@ func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOptio
 		switch {
 		case t == nil:
 			return errors.New("WithDeadLetters: the table is nil")
+		case t.made() != nil:
+			return t.made()
 		case c.dead != nil:
 			return errors.New("WithDeadLetters: given twice")
 		}
@@ -58,15 +60,15 @@ func LetLaterEventsPass() DeadLetterOption {
 	})
 }
 
-// WithMaxAttempts sets how often an event is tried in Invoke and Process before it is a dead letter. The attempts are counted in
+// WithInvokeAttempts sets how often an event is tried in Invoke and Process before it is a dead letter. The attempts are counted in
 // the dead letter table, one write for each failure, and forgotten after 14 days without another. They are those at one record of the
 // stream: a replay or a copy of the event has its own. An attempt that the invocation's deadline cuts off counts; one that kills the
 // process does not. Default 10; 1 to 1,000. Give the mapping of a Lambda function more attempts than that. A Worker counts by
 // WithHandlerRetry.
-func WithMaxAttempts(n int) DeadLetterOption {
+func WithInvokeAttempts(n int) DeadLetterOption {
 	return deadLetterOption(func(d *deadLetters) error {
 		if n < 1 || n > 1000 {
-			return fmt.Errorf("WithMaxAttempts: want 1 to 1,000, have %d", n)
+			return fmt.Errorf("WithInvokeAttempts: want 1 to 1,000, have %d", n)
 		}
 		d.attempts = n
 		return nil

@@ -68,7 +68,7 @@ func TestAMalformedRecordWaitsForTheTable(t *testing.T) {
 // What the consumer would skip is not parked.
 func TestWhatIsSkippedIsNotParked(t *testing.T) {
 	o := newOffice(t)
-	require.NoError(t, o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), rec("poison", "p")))
+	require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison", "p")))
 	other, unknown := rec("other", "p"), rec("unknown", "p")
 	other.Table, unknown.Type = "others", "U"
 	for name, c := range map[string]struct {
@@ -95,9 +95,9 @@ func TestWhatIsSkippedIsNotParked(t *testing.T) {
 // The caller sees both what the handler said and that it could not be kept.
 func TestErrorsOfTheTableKeepTheHandlers(t *testing.T) {
 	o := newOffice(t)
-	require.NoError(t, o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), rec("poison", "p")))
+	require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison", "p")))
 	require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: "TransactWriteItems", Probability: 1}))
-	err := o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), rec("poison", "q"))
+	err := o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison", "q"))
 	require.ErrorContains(t, err, "the printer is on fire")
 	require.ErrorContains(t, err, "the dead letter table cannot be used")
 	err = o.consumer(t).Process(t.Context(), rec("p1", "p"))
@@ -109,7 +109,7 @@ func TestADeadlineOfProcessCounts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
 		defer o.Close()
-		c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(2)))
+		c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(2)))
 		outbox.HandleType(c, "T", func(ctx context.Context, _ outbox.Event[struct{}]) error {
 			<-ctx.Done()
 			return ctx.Err()

@@ -81,7 +81,7 @@ func (e notEventError) Error() string {
 func (e notEventError) Is(target error) bool { return target == ErrNotEvent }
 
 // defaultLayout is what rows look like unless WithAttributes says otherwise. It is never changed.
-var defaultLayout = defaultAttributes.layout()
+var defaultLayout = DefaultAttributes().layout()
 
 // DecodeRecord reads one change record in JSON: what DynamoDB's Kinesis streaming destination puts into the Data of a
 // Kinesis record, or a DynamoDB Streams record as Lambda hands it over. Members may come in any order, and unknown ones are
@@ -91,7 +91,7 @@ var defaultLayout = defaultAttributes.layout()
 // that is no change record, and is a *DecodeError for a record that cannot be read. Once a record is known not to be an
 // event, the rest of it is not looked at. Nesting is limited to 128 levels of JSON; DynamoDB itself nests 32 levels. A
 // sequence or a time may take 256 bytes of JSON; DynamoDB's numbers have 38 digits.
-func DecodeRecord(data []byte, opts ...RecordOption) (r Record, err error) {
+func DecodeRecord(data []byte, opts ...Option) (r Record, err error) {
 	layout := defaultLayout
 	if len(opts) > 0 {
 		if layout, err = layoutOf(opts); err != nil {
@@ -108,7 +108,7 @@ func DecodeRecord(data []byte, opts ...RecordOption) (r Record, err error) {
 }
 
 // layoutOf is apart from DecodeRecord because its config escapes to the heap.
-func layoutOf(opts []RecordOption) (*changerec.Layout, error) {
+func layoutOf(opts []Option) (*changerec.Layout, error) {
 	cfg := recordConfig{layout: defaultLayout}
 	for i, opt := range opts {
 		if opt == nil {

@@ -51,8 +51,8 @@ const (
 // The error is about the table, or that ctx has ended; what the result counts is done all the same. Handlers that fail are no
 // error of Redrive.
 func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadLetterFilter, opts RedriveOptions) (RedriveResult, error) {
-	if c == nil {
-		return RedriveResult{}, errors.New("outbox: Redrive: the Consumer is nil")
+	if err := t.runnable("Redrive", c); err != nil {
+		return RedriveResult{}, err
 	}
 	if !(opts.PerSecond >= 0) || math.IsInf(opts.PerSecond, 0) {
 		return RedriveResult{}, fmt.Errorf("outbox: Redrive: PerSecond: want 0 or more, have %v", opts.PerSecond)
@@ -90,6 +90,20 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 	return r.wait()
 }
 
+// runnable reports whether the table and the Consumer can redrive at all.
+func (t *DeadLetterTable) runnable(call string, c *Consumer) error {
+	if err := t.made(); err != nil {
+		return err
+	}
+	if c == nil {
+		return fmt.Errorf("outbox: %s: the Consumer is nil", call)
+	}
+	if err := c.made(); err != nil {
+		return fmt.Errorf("outbox: %s: %w", call, err)
+	}
+	return nil
+}
+
 // lanesOf returns the parked lanes that a filter means as a whole. A crash between the removal of the last letter and the end of the parking
 // leaves one without letters, which no letter leads to.
 func (t *DeadLetterTable) lanesOf(ctx context.Context, filter DeadLetterFilter) (lanes []string, err error) {
@@ -110,7 +124,7 @@ func (t *DeadLetterTable) lanesOf(ctx context.Context, filter DeadLetterFilter) 
 
 // RequestRedrive asks whoever runs the consumer's handlers to redrive the dead letters that the filter selects, and returns how
 // many letters there are. A Worker whose Consumer has this table looks for requests every two seconds; elsewhere, call
-// RedriveRequested. A request is forgotten after 7 days.
+// AnswerRedriveRequests. A request is forgotten after 7 days.
 func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterFilter) (int, error) {
 	n, seen := 0, map[string]bool{}
 	for l, err := range t.letters(ctx, filter) {
@@ -145,6 +159,9 @@ func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterF
 
 // PendingRedrives returns how many requests are not answered yet, at most 1,000: each for one aggregate, or for one letter.
 func (t *DeadLetterTable) PendingRedrives(ctx context.Context) (int, error) {
+	if err := t.made(); err != nil {
+		return 0, err
+	}
 	requests, err := t.store.Requests(ctx, maxRequests)
 	if err != nil {
 		return 0, fmt.Errorf("outbox: %w", err)
@@ -154,11 +171,11 @@ func (t *DeadLetterTable) PendingRedrives(ctx context.Context) (int, error) {
 
 const maxRequests = 1000
 
-// RedriveRequested redrives what was asked for by RequestRedrive, at most 1,000 requests, as Redrive does. Call it where the
+// AnswerRedriveRequests redrives what was asked for by RequestRedrive, at most 1,000 requests, as Redrive does. Call it where the
 // handlers are and no Worker runs, for example in a Lambda function on a schedule. Without requests it costs one read unit.
-func (t *DeadLetterTable) RedriveRequested(ctx context.Context, c *Consumer) (RedriveResult, error) {
-	if c == nil {
-		return RedriveResult{}, errors.New("outbox: RedriveRequested: the Consumer is nil")
+func (t *DeadLetterTable) AnswerRedriveRequests(ctx context.Context, c *Consumer) (RedriveResult, error) {
+	if err := t.runnable("AnswerRedriveRequests", c); err != nil {
+		return RedriveResult{}, err
 	}
 	return t.redriveRequested(ctx, ctx, c)
 }

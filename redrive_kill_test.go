@@ -77,10 +77,10 @@ func TestAKillAtEveryCallOfDeadLettersAndRedrive(t *testing.T) {
 					k := &killed{DeadLetterClient: o.DynamoDB, left: n, after: after}
 					records := []outbox.Record{rec("poison1", "p"), rec("poison", ""), rec("p2", "p"), rec("p3", "p")}
 					if during == "parking" {
-						_ = o.consumerOf(t, o.table(t, k), outbox.WithMaxAttempts(1)).Process(t.Context(), records...)
+						_ = o.consumerOf(t, o.table(t, k), outbox.WithInvokeAttempts(1)).Process(t.Context(), records...)
 					}
 					time.Sleep(time.Second) // in a bubble nothing takes time, and they are in the order of their storing
-					require.NoError(t, o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), records...))
+					require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), records...))
 					require.Empty(t, o.handled)
 					require.Equal(t, []string{"#poison", "p#p2", "p#p3", "p#poison1"}, o.ids(t))
 					o.repair()

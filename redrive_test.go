@@ -27,7 +27,7 @@ func (o *office) bury(t *testing.T, aggregates, n int) {
 			records = append(records, rec(id, fmt.Sprintf("agg%d", a)))
 		}
 	}
-	require.NoError(t, o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), records...))
+	require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), records...))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.handled, o.calls = nil, map[string]int{}
@@ -83,7 +83,7 @@ func TestARedriveRemovesNothingUnhandled(t *testing.T) {
 	o := newOffice(t)
 	r := rec("poison", "")
 	r.Table = "events"
-	require.NoError(t, o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), r))
+	require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), r))
 	o.repair()
 	elsewhere := newConsumer(t, outbox.WithTables("others"))
 	outbox.HandleType(elsewhere, "T", o.handle)
@@ -136,7 +136,7 @@ func TestAnEventThatIsDecodedAgainKeepsItsPlace(t *testing.T) {
 func TestRedrivesFromTwoPlaces(t *testing.T) {
 	o := newOffice(t)
 	o.bury(t, 10, 5)
-	require.NoError(t, o.consumer(t, outbox.WithMaxAttempts(1)).Process(t.Context(), rec("poison-x", ""), rec("poison-y", "")))
+	require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison-x", ""), rec("poison-y", "")))
 	o.repair()
 	o.calls = map[string]int{}
 	var wg sync.WaitGroup
@@ -227,7 +227,7 @@ func TestARedriveOfALetterThatIsGone(t *testing.T) {
 	_, err := o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{ID: "agg0#0-1"})
 	require.NoError(t, err)
 	require.NoError(t, o.letters.Discard(t.Context(), "agg0#0-1"))
-	done, err := o.letters.RedriveRequested(t.Context(), o.consumer(t))
+	done, err := o.letters.AnswerRedriveRequests(t.Context(), o.consumer(t))
 	require.NoError(t, err)
 	require.Zero(t, done)
 	pending, err := o.letters.PendingRedrives(t.Context())
@@ -296,7 +296,7 @@ func TestALetterThatIsNotStartedIsNoAttempt(t *testing.T) {
 // Two events with one id, of two types or tables, are two dead letters.
 func TestTheSameIDOfAnotherEventIsAnotherDeadLetter(t *testing.T) {
 	o := newOffice(t)
-	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithMaxAttempts(1)))
+	c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(1)))
 	for _, eventType := range []string{"T", "U"} {
 		outbox.HandleType(c, eventType, func(context.Context, outbox.Event[struct{}]) error { return errors.New("no") })
 	}
@@ -422,7 +422,7 @@ func TestARedriveEndsWithItsTable(t *testing.T) {
 			return letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 		},
 		"on request": func(letters *outbox.DeadLetterTable) (outbox.RedriveResult, error) {
-			return letters.RedriveRequested(t.Context(), c)
+			return letters.AnswerRedriveRequests(t.Context(), c)
 		},
 	} {
 		client := &brokenTable{Client: o.DynamoDB, updates: true}

@@ -36,7 +36,7 @@ const inProgressDelay = 5 * time.Second
 // send makes the attempts, all of them the same request with the same token.
 func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) error {
 	in := &dynamodb.TransactWriteItemsInput{TransactItems: tx.items}
-	if w.hooks.Written != nil {
+	if len(w.hooks) > 0 {
 		in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
 	}
 	in.ClientRequestToken = aws.String(txtoken.Of(tx.items, string(in.ReturnConsumedCapacity)))

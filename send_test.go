@@ -69,7 +69,7 @@ func TestSpentAttemptsAreAConflict(t *testing.T) {
 		require.Len(t, c.sent, 5)
 
 		c = &scripted{answers: c.answers}
-		err = newWriter(t, c, outbox.WithRetry(outbox.Retry{MaxAttempts: 2})).Put(t.Context(), "orders", order{"1"}, event("e"))
+		err = newWriter(t, c, outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 2})).Put(t.Context(), "orders", order{"1"}, event("e"))
 		require.ErrorIs(t, err, outbox.ErrConflict)
 		require.Len(t, c.sent, 2)
 	})
@@ -154,7 +154,7 @@ func TestTheContextEndsThePauses(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c := &scripted{answers: []error{canceled(reason("TransactionConflict"), reason("None"))}}
 		time.AfterFunc(time.Minute, cancel)
-		err := newWriter(t, c, outbox.WithRetry(outbox.Retry{MaxAttempts: 100, BaseDelay: time.Hour, MaxDelay: time.Hour})).
+		err := newWriter(t, c, outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 100, BaseDelay: time.Hour, MaxDelay: time.Hour})).
 			Put(ctx, "orders", order{"1"}, event("e"))
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorIs(t, err, outbox.ErrConflict, "nothing was written, and that is known")
@@ -171,7 +171,7 @@ func TestWithRetryRefusesNonsense(t *testing.T) {
 		"have 50ms and -1ns":               {MaxDelay: -1},
 		"have 50ms and 1h0m0.000000001s":   {MaxDelay: time.Hour + 1},
 	} {
-		_, err := outbox.NewWriter(&client{}, "events", outbox.WithRetry(r))
+		_, err := outbox.NewWriter(&client{}, "events", outbox.WithWriteRetry(r))
 		require.ErrorContains(t, err, want)
 	}
 }

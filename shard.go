@@ -88,7 +88,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	besides, endBesides := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { s.save(besides) })
-	if w.hooks.Status != nil {
+	if len(w.hooks) > 0 {
 		running.Go(func() { s.tellStatus(besides) })
 	}
 

@@ -68,7 +68,12 @@ func (s *shardRun) tellStatus(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			s.w.call("Status", func() { s.w.hooks.Status(s.status()) })
+			status := s.status()
+			for _, hooks := range s.w.hooks {
+				if hooks.Status != nil {
+					s.w.call("Status", func() { hooks.Status(status) })
+				}
+			}
 		}
 	}
 }

@@ -59,7 +59,7 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 		marks = " and the inbox's mark"
 	}
 	if n > maxOperations {
-		return nil, refuse(ErrInvalidWrite, OperationError{Index: maxOperations,
+		return nil, refuse(ErrInvalidWrite, FailedOperation{Index: maxOperations,
 			Message: fmt.Sprintf("%d operations (%d writes and %d events%s): DynamoDB takes at most %d", n, len(writes), len(events), marks, maxOperations)})
 	}
 	tx := &transaction{
@@ -83,7 +83,7 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 	for i, event := range events {
 		e, err := w.prepare(event, codec, added, now)
 		if err != nil {
-			return nil, refuse(ErrInvalidEvent, OperationError{Index: tx.firstEvent + i, Kind: "Put", Table: w.table, EventID: e.record.ID, Message: err.Error()})
+			return nil, refuse(ErrInvalidEvent, FailedOperation{Index: tx.firstEvent + i, Kind: "Put", Table: w.table, EventID: e.record.ID, Message: err.Error()})
 		}
 		tx.add(e)
 	}
@@ -301,9 +301,9 @@ func targetOf(item *types.TransactWriteItem) (target, string) {
 }
 
 // operation describes operation i for an error.
-func (tx *transaction) operation(i int) OperationError {
+func (tx *transaction) operation(i int) FailedOperation {
 	t := &tx.targets[i]
-	op := OperationError{Index: i, Kind: t.kind, Table: t.table}
+	op := FailedOperation{Index: i, Kind: t.kind, Table: t.table}
 	switch {
 	case tx.isMark(i):
 		op.Key = inbox.Key(t.item)

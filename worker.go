@@ -79,6 +79,8 @@ func newWorker(caller string, noClient bool, stream string, c *Consumer, leases 
 	}
 	if c == nil {
 		errs = append(errs, errors.New("the Consumer is nil"))
+	} else {
+		errs = append(errs, c.made())
 	}
 	errs = append(errs, applyAll(opts, func(o WorkerOption) error { return o.applyWorker(&w.workerConfig) }))
 	if isNil(leases) {
@@ -109,6 +111,9 @@ func newWorker(caller string, noClient bool, stream string, c *Consumer, leases 
 // Throttling, outages of the stream or the lease table, and lost leases do not end Run: it goes on when they end. A missing
 // lease table ends it at the start. Run must not be called again while it runs.
 func (w *Worker) Run(ctx context.Context) error {
+	if w.consumer == nil {
+		return errors.New("outbox: a Worker is made by NewWorker or NewStreamsWorker")
+	}
 	if !w.running.CompareAndSwap(false, true) {
 		return errors.New("outbox: the Worker is running already")
 	}
@@ -174,7 +179,7 @@ func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 func (w *Worker) call(hook string, f func()) {
 	defer func() {
 		if v := recover(); v != nil {
-			w.consumer.logger.Error("outbox: a hook panicked", "hook", hook, "stream", w.stream, "error", &PanicError{Value: v, Stack: debug.Stack()})
+			w.consumer.logger.Error("outbox: a hook panicked", "hook", hook, "stream", w.stream, "error", &PanicError{Value: v}, "stack", string(debug.Stack()))
 		}
 	}()
 	f()
@@ -183,14 +188,18 @@ func (w *Worker) call(hook string, f func()) {
 // retried and dataLost tell the hooks.
 
 func (w *Worker) retried(shard string, throttled bool, err error) {
-	if hook := w.hooks.Retried; hook != nil {
-		w.call("Retried", func() { hook(shard, throttled, err) })
+	for _, hooks := range w.hooks {
+		if hooks.Retried != nil {
+			w.call("Retried", func() { hooks.Retried(shard, throttled, err) })
+		}
 	}
 }
 
 func (w *Worker) dataLost(loss DataLoss) {
-	if hook := w.hooks.DataLost; hook != nil {
-		w.call("DataLost", func() { hook(loss) })
+	for _, hooks := range w.hooks {
+		if hooks.DataLost != nil {
+			w.call("DataLost", func() { hooks.DataLost(loss) })
+		}
 	}
 }
 
@@ -202,8 +211,10 @@ func (w *Worker) leaseHooks() lease.Hooks {
 			level = slog.LevelWarn
 		}
 		w.consumer.logger.Log(context.Background(), level, "outbox: lease "+string(e.Kind), "stream", w.stream, "shard", e.Shard, "fence", e.Fence, "to", e.To, "error", e.Err)
-		if hook := w.hooks.Lease; hook != nil {
-			w.call("Lease", func() { hook(e) })
+		for _, hooks := range w.hooks {
+			if hooks.Lease != nil {
+				w.call("Lease", func() { hooks.Lease(e) })
+			}
 		}
 	}
 	logger := w.consumer.logger

@@ -82,7 +82,7 @@ func TestAWorkerParksWhatItCannotHandle(t *testing.T) {
 		l, err := m.letters.Get(t.Context(), "bad-0#bad-0-0")
 		require.NoError(t, err)
 		require.Equal(t, 4, l.Attempts)
-		leases, err := m.leases.(*outbox.LeaseTable).Leases(t.Context(), "events")
+		leases, err := m.leases.(*outbox.LeaseTable).Status(t.Context(), "events")
 		require.NoError(t, err)
 		require.NotEmpty(t, leases)
 		for _, lease := range leases {

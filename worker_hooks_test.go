@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,5 +108,75 @@ func TestAWorkersHookThatPanics(t *testing.T) {
 			require.True(t, strings.Contains(log.String(), `msg="outbox: a hook panicked" hook=`+hook), "%s: %s", hook, log.String())
 		}
 		f.requireTimes(t, 1, ids)
+	})
+}
+
+// Hooks that are given in several options are all called, in the order of the options; one that panics does not keep the next from its call.
+func TestHooksAddUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		var mu sync.Mutex
+		called := map[string][]int{}
+		note := func(hook string, n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			called[hook] = append(called[hook], n)
+		}
+		consumerHooks := func(n int) outbox.ConsumerOption {
+			return outbox.WithConsumerHooks(outbox.ConsumerHooks{
+				Handled: func(context.Context, outbox.Record, time.Duration, error) {
+					note("Handled", n)
+					panic("counter")
+				},
+				Skipped: func(context.Context, outbox.Record, error) {
+					note("Skipped", n)
+					panic("counter")
+				},
+			})
+		}
+		workerHooks := func(n int) outbox.WorkerOption {
+			return outbox.WithWorkerHooks(outbox.WorkerHooks{
+				Lease:  func(e outbox.LeaseEvent) { note("Lease "+e.Shard+string(e.Kind), n) },
+				Status: func(s outbox.ShardStatus) { note("Status "+s.Shard, n) },
+			})
+		}
+		writerHooks := func(n int) outbox.WriterOption {
+			return outbox.WithWriterHooks(outbox.WriterHooks{
+				Written: func(context.Context, outbox.WriteInfo) { note("Written", n) },
+				Failed:  func(context.Context, outbox.WriteInfo, error) { note("Failed", n) },
+			})
+		}
+		writer, err := outbox.NewWriter(f.DynamoDB, "events", writerHooks(1), outbox.WithWriterHooks(outbox.WriterHooks{}), writerHooks(2))
+		require.NoError(t, err)
+		require.NoError(t, writer.Transact(t.Context(), nil, event("1")))
+		require.Error(t, writer.Transact(t.Context(), nil))
+
+		c := newConsumer(t, consumerHooks(1), outbox.WithConsumerHooks(outbox.ConsumerHooks{}), consumerHooks(2), outbox.WithLogger(slog.New(slog.DiscardHandler)))
+		outbox.HandleType(c, "KNOWN", func(context.Context, outbox.Event[struct{}]) error { return nil })
+		require.NoError(t, c.Process(t.Context(), outbox.Record{ID: "1", Type: "KNOWN"}, outbox.Record{ID: "2", Type: "UNKNOWN"}))
+
+		worker, err := outbox.NewWorker(f.Kinesis, "events", c, f.leases, workerHooks(1), workerHooks(2))
+		require.NoError(t, err)
+		w := run(t, worker)
+		time.Sleep(5 * time.Second)
+		require.NoError(t, w.stop())
+
+		mu.Lock()
+		defer mu.Unlock()
+		for _, hook := range []string{"Handled", "Written", "Failed"} {
+			require.Equal(t, []int{1, 2}, called[hook], hook)
+		}
+		require.Equal(t, []int{1, 2}, called["Skipped"][:2])
+		kinds := 0
+		for hook, numbers := range called {
+			if strings.HasPrefix(hook, "Status ") || strings.HasPrefix(hook, "Lease ") {
+				kinds++
+				for i, n := range numbers {
+					require.Equal(t, i%2+1, n, "%s: %v", hook, numbers)
+				}
+			}
+		}
+		require.Positive(t, kinds)
 	})
 }

@@ -20,7 +20,7 @@ type workerConfig struct {
 	leaseDuration time.Duration
 	drainTimeout  time.Duration
 	retry         Retry
-	hooks         WorkerHooks
+	hooks         []WorkerHooks
 	stockReader   bool
 }
 
@@ -166,10 +166,11 @@ type WorkerHooks struct {
 	DataLost func(DataLoss)
 }
 
-// WithWorkerHooks sets the hooks. Default: none; leases, retries and losses are logged in any case. The last call counts.
+// WithWorkerHooks adds hooks. Default: none; leases, retries and losses are logged in any case. If it is given several times, all hooks are
+// called, in the order of the options.
 func WithWorkerHooks(hooks WorkerHooks) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
-		c.hooks = hooks
+		c.hooks = append(c.hooks, hooks)
 		return nil
 	})
 }

@@ -112,7 +112,7 @@ func TestADeletedLeaseIsReadAgain(t *testing.T) {
 		w := f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
 		before := f.put(t, "a", 4, 5)
 		f.await(t, "handled", time.Minute, f.all(before))
-		statuses, err := f.leases.(*outbox.LeaseTable).Leases(t.Context(), "events")
+		statuses, err := f.leases.(*outbox.LeaseTable).Status(t.Context(), "events")
 		require.NoError(t, err)
 		for _, s := range statuses {
 			_, err := f.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: aws.String("leases"),

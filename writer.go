@@ -12,10 +12,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// DynamoDBClient is what a Writer needs of the SDK. *dynamodb.Client implements it. A client of your own must be safe for
+// WriterClient is what a Writer needs of the SDK. *dynamodb.Client implements it. A client of your own must be safe for
 // concurrent use, leave the input as it is, and pass the option functions on: through them the Writer watches the SDK's
 // retries. Otherwise the Writer knows only the last answer, and an earlier one that was lost goes unnoticed.
-type DynamoDBClient interface {
+type WriterClient interface {
 	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
 
@@ -23,7 +23,7 @@ type DynamoDBClient interface {
 // concurrent use. Create it with NewWriter and keep it.
 type Writer struct {
 	writerConfig
-	client DynamoDBClient
+	client WriterClient
 	table  string
 	region string // for the size of change records
 }
@@ -33,7 +33,7 @@ const longestRegion = "us-isof-south-1"
 
 // NewWriter returns a Writer that stores events in eventsTable (a name or an ARN) through client. It makes no call. The error
 // names everything that is wrong with the arguments.
-func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) (*Writer, error) {
+func NewWriter(client WriterClient, eventsTable string, opts ...WriterOption) (*Writer, error) {
 	w := &Writer{writerConfig: defaultWriterConfig(), client: client, table: eventsTable, region: longestRegion}
 	var errs []error
 	if isNil(client) {
@@ -60,7 +60,7 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 // idempotency token and at any later time by the stored event, so after an error a caller may simply call again with the
 // same Event values. The events decide: a repeat with the same events and another item writes nothing either.
 //
-// A transaction that meets a conflict or throttling is retried within the call (WithRetry). The call ends with ctx. Without a
+// A transaction that meets a conflict or throttling is retried within the call (WithWriteRetry). The call ends with ctx. Without a
 // deadline it may take some 10 seconds: give it one, of more than 5 seconds if transactions in progress are to be waited
 // for.
 //
@@ -72,7 +72,7 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 func (w *Writer) Put(ctx context.Context, table string, item any, events ...AnyEvent) error {
 	values, err := marshalItem(item)
 	if err != nil {
-		return w.failed(ctx, WriteInfo{}, refuse(ErrInvalidWrite, OperationError{Kind: "Put", Table: table, Message: err.Error()}))
+		return w.failed(ctx, WriteInfo{}, refuse(ErrInvalidWrite, FailedOperation{Kind: "Put", Table: table, Message: err.Error()}))
 	}
 	write := types.TransactWriteItem{Put: &types.Put{TableName: &table, Item: values}}
 	return w.Transact(ctx, []types.TransactWriteItem{write}, events...)
@@ -97,25 +97,35 @@ func (w *Writer) tell(ctx context.Context, info WriteInfo, err error) error {
 	if err != nil {
 		return w.failed(ctx, info, err)
 	}
-	if hook := w.hooks.Written; hook != nil {
-		hook(ctx, info)
+	for _, hooks := range w.hooks {
+		if hooks.Written != nil {
+			hooks.Written(ctx, info)
+		}
+	}
+	return nil
+}
+
+// made reports whether NewWriter has made the Writer.
+func (w *Writer) made() error {
+	if w.client == nil {
+		return refuse(ErrInvalidWrite, FailedOperation{Message: "a Writer is made by NewWriter"})
 	}
 	return nil
 }
 
 // transact commits writes and events, and with them a mark, if there is one.
 func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, m *mark, info *WriteInfo) error {
-	if w.client == nil {
-		return refuse(ErrInvalidWrite, OperationError{Message: "a Writer is made by NewWriter"})
+	if err := w.made(); err != nil {
+		return err
 	}
 	if len(events) == 0 && m == nil {
-		return refuse(ErrInvalidEvent, OperationError{Index: len(writes), Message: "no event: a write without one needs no outbox"})
+		return refuse(ErrInvalidEvent, FailedOperation{Index: len(writes), Message: "no event: a write without one needs no outbox"})
 	}
 	tx, err := w.newTransaction(ctx, writes, events, m)
 	if err != nil {
 		return err
 	}
-	if w.hooks.Written != nil || w.hooks.Failed != nil {
+	if len(w.hooks) > 0 {
 		info.Events = tx.records()
 	}
 	return w.send(ctx, tx, info)
@@ -123,8 +133,10 @@ func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem,
 
 // failed tells the hook.
 func (w *Writer) failed(ctx context.Context, info WriteInfo, err error) error {
-	if hook := w.hooks.Failed; hook != nil {
-		hook(ctx, info, err)
+	for _, hooks := range w.hooks {
+		if hooks.Failed != nil {
+			hooks.Failed(ctx, info, err)
+		}
 	}
 	return err
 }
@@ -134,6 +146,9 @@ func (w *Writer) failed(ctx context.Context, info WriteInfo, err error) error {
 // on one of them means that its id is stored already; the returned Item shows whether with the same content. No event gives
 // no operation. ctx is for WithHeaders; hooks are not called. The error is a *TransactionError, or ctx's.
 func (w *Writer) Items(ctx context.Context, events ...AnyEvent) ([]types.TransactWriteItem, error) {
+	if err := w.made(); err != nil {
+		return nil, err
+	}
 	tx, err := w.newTransaction(ctx, nil, events, nil)
 	if err != nil {
 		return nil, err

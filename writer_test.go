@@ -34,7 +34,7 @@ func (c *client) TransactWriteItems(_ context.Context, in *dynamodb.TransactWrit
 	return &dynamodb.TransactWriteItemsOutput{}, c.err
 }
 
-func newWriter(t testing.TB, c outbox.DynamoDBClient, opts ...outbox.WriterOption) *outbox.Writer {
+func newWriter(t testing.TB, c outbox.WriterClient, opts ...outbox.WriterOption) *outbox.Writer {
 	w, err := outbox.NewWriter(c, "events", opts...)
 	require.NoError(t, err)
 	return w
@@ -263,7 +263,7 @@ func TestCanceledTransactionSaysWhichOperationAndWhy(t *testing.T) {
 	require.EqualError(t, err, `outbox: transaction of event "e" not committed: condition failed: operation 1 (Update in table "orders"): ConditionalCheckFailed: The conditional request failed`)
 	var te *outbox.TransactionError
 	require.ErrorAs(t, err, &te)
-	require.Equal(t, []outbox.OperationError{{Index: 1, Kind: "Update", Table: "orders", Key: values{"orderId": str("1")}, Code: "ConditionalCheckFailed",
+	require.Equal(t, []outbox.FailedOperation{{Index: 1, Kind: "Update", Table: "orders", Key: values{"orderId": str("1")}, Code: "ConditionalCheckFailed",
 		Message: "The conditional request failed", OldItem: values{"orderId": str("1")}}}, te.Operations)
 	require.Equal(t, []string{"e"}, te.EventIDs)
 	require.Equal(t, 1, te.Attempts)
@@ -326,7 +326,7 @@ func TestRepeatOfACommittedTransaction(t *testing.T) {
 	err := newWriter(t, &client{err: canceled(stored(meant("e1")), reason("None"))}).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.ErrorIs(t, err, outbox.ErrEventConflict)
 	// One is stored, and a conflict hides whether the other is.
-	once := outbox.WithRetry(outbox.Retry{MaxAttempts: 1})
+	once := outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1})
 	err = newWriter(t, &client{err: canceled(stored(meant("e1")), reason("TransactionConflict"))}, once).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.NotErrorIs(t, err, outbox.ErrEventConflict)
 	require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
@@ -353,7 +353,7 @@ func TestLostAnswersAreUnknownOutcomes(t *testing.T) {
 		&types.TransactionInProgressException{}, responseError{apiError{"InternalFailure"}, http.StatusInternalServerError},
 		fmt.Errorf("operation error: %w", context.Canceled), fmt.Errorf("%w: %w", apiError{"ValidationException"}, context.DeadlineExceeded),
 	} {
-		err := newWriter(t, &client{err: unknown}, outbox.WithRetry(outbox.Retry{MaxAttempts: 1})).Put(t.Context(), "orders", order{"1"}, event("e"))
+		err := newWriter(t, &client{err: unknown}, outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1})).Put(t.Context(), "orders", order{"1"}, event("e"))
 		require.ErrorIsf(t, err, outbox.ErrUnknownOutcome, "%v", unknown)
 		require.ErrorIs(t, err, unknown)
 		require.ErrorContains(t, err, "repeat with the same events")

@@ -165,6 +165,9 @@ func (e *Events) CreateIndex(ctx context.Context, by Index, progress func(IndexP
 }
 
 func (e *Events) createIndex(ctx context.Context, by Index, progress func(IndexProgress)) error {
+	if err := e.made(); err != nil {
+		return err
+	}
 	if by != ByAggregate && by != ByType {
 		return fmt.Errorf("want %s or %s", ByAggregate, ByType)
 	}

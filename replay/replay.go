@@ -57,8 +57,8 @@ type Events struct {
 	client Client
 	table  string
 	names  outbox.Attributes // without defaults left to fill in
-	layout outbox.RecordOption
-	keys   outbox.RecordOption // the layout of what a search returns of a row
+	layout outbox.Option
+	keys   outbox.Option // the layout of what a search returns of a row
 	max    int
 }
 
@@ -142,8 +142,19 @@ type Query struct {
 	From, To time.Time
 }
 
+// made reports whether New has made the Events.
+func (e *Events) made() error {
+	if e.client == nil {
+		return errors.New("Events are made by replay.New")
+	}
+	return nil
+}
+
 // check says what is wrong with the query.
 func (e *Events) check(q Query) error {
+	if err := e.made(); err != nil {
+		return err
+	}
 	ranged := !q.From.IsZero() || !q.To.IsZero()
 	var errs []error
 	switch {

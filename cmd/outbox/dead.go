@@ -235,7 +235,7 @@ once more, and watches until they have, or --wait is over. The request stays. Of
 until one fails; with --id, those up to it.
 
 A worker looks for such requests every two seconds. In Lambda nobody does, unless
-the function calls RedriveRequested. It exits with 1 if letters stay.`,
+the function calls AnswerRedriveRequests. It exits with 1 if letters stay.`,
 		Example: `  outbox dead redrive --consumer confirmations --type ORDER_CREATED
   outbox dead redrive --consumer confirmations --all --yes --no-wait`,
 		Args: cobra.NoArgs,
@@ -318,7 +318,7 @@ func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f 
 	} else {
 		fmt.Fprintf(a.out, "%s asked for, %d gone, %d left\n", count(result.Asked, "dead letter"), result.Gone, result.Left)
 		if result.Pending && !f.noWait {
-			fmt.Fprintln(a.out, "no worker has answered, and the request stays: does one run, with this table and this consumer? In Lambda a function has to call RedriveRequested")
+			fmt.Fprintln(a.out, "no worker has answered, and the request stays: does one run, with this table and this consumer? In Lambda a function has to call AnswerRedriveRequests")
 		}
 	}
 	if err == nil && result.Left > 0 && !f.noWait {

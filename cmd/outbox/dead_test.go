@@ -152,7 +152,7 @@ func TestDeadLettersAreRedriven(t *testing.T) {
 	stop()
 	r = d.run(t, "dead", "redrive", "--consumer", "mails", "--all", "--yes", "--wait", "10ms")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.out, "1 dead letter asked for, 0 gone, 1 left\nno worker has answered, and the request stays: does one run, with this table and this consumer? In Lambda a function has to call RedriveRequested\n")
+	require.Contains(t, r.out, "1 dead letter asked for, 0 gone, 1 left\nno worker has answered, and the request stays: does one run, with this table and this consumer? In Lambda a function has to call AnswerRedriveRequests\n")
 	require.Equal(t, redriven{Asked: 1, Left: 1, Pending: true}, decode[redriven](t, d.ok(t, append(redrive, "--all", "--yes", "--no-wait")...)))
 }
 

@@ -66,7 +66,7 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 
 	letters, err := outbox.NewDeadLetterTable(w.dynamodb, "dead-letters", "mails")
 	require.NoError(t, err)
-	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithDeadLetters(letters, outbox.WithMaxAttempts(1)))
+	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithDeadLetters(letters, outbox.WithInvokeAttempts(1)))
 	require.NoError(t, err)
 	outbox.Handle(consumer, func(context.Context, outbox.Event[orderCreated]) error { return outbox.Permanent(errors.New("no")) })
 	large := []byte(`"` + strings.Repeat("x", 390<<10) + `"`) // more than a row

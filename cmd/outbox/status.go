@@ -119,7 +119,7 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 	if err != nil {
 		return err
 	}
-	leases, err := table.Leases(ctx, f.stream)
+	leases, err := table.Status(ctx, f.stream)
 	if err != nil {
 		return err
 	}

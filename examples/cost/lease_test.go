@@ -36,7 +36,7 @@ func TestTheSizeOfALeaseRow(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- worker.Run(ctx) }()
 	require.Eventually(t, func() bool {
-		status, err := leases.Leases(t.Context(), "events")
+		status, err := leases.Status(t.Context(), "events")
 		require.NoError(t, err)
 		done := 0
 		for _, s := range status {

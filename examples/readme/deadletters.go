@@ -83,7 +83,7 @@ func captureOf(request CaptureRequested) *types.Put {
 // redriveOnSchedule is a Lambda function that a schedule calls, with the handlers of the one that reads the stream.
 func redriveOnSchedule(letters *outbox.DeadLetterTable, consumer *outbox.Consumer) {
 	lambda.Start(func(ctx context.Context) (outbox.RedriveResult, error) {
-		return letters.RedriveRequested(ctx, consumer)
+		return letters.AnswerRedriveRequests(ctx, consumer)
 	})
 }
 

@@ -60,7 +60,7 @@ func TestAConditionThatFailsIsAnAttemptAndThenTheEventIsLate(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, letters.Create(t.Context()))
 	process := func(client *dynamodb.Client) *outbox.Consumer {
-		consumer, err := outbox.NewConsumer(outbox.WithInbox(inbox), outbox.WithDeadLetters(letters, outbox.WithMaxAttempts(2)))
+		consumer, err := outbox.NewConsumer(outbox.WithInbox(inbox), outbox.WithDeadLetters(letters, outbox.WithInvokeAttempts(2)))
 		require.NoError(t, err)
 		followAddresses(consumer, writer, client)
 		return consumer

@@ -37,7 +37,7 @@ const keepTime = 10 * time.Second
 func (r *Redrive) Invoke(ctx context.Context, _ []byte) ([]byte, error) {
 	ctx, cancel := beforeDeadline(ctx, keepTime)
 	defer cancel()
-	result, err := r.letters.RedriveRequested(ctx, r.consumer)
+	result, err := r.letters.AnswerRedriveRequests(ctx, r.consumer)
 	if result != (outbox.RedriveResult{}) || err != nil {
 		slog.InfoContext(ctx, "redriven", "redriven", result.Redriven, "failed", result.Failed, "busy", result.Busy, "error", err)
 	}
