@@ -23,7 +23,7 @@ var plantedBugs = []struct {
 	{"a save without a fence", "storm", "I1", weak("Save", "attribute_exists(#checkpoint)")},
 	{"a save without an owner", "storm", "I1", weak("Save", "#fence = :fence")},
 	{"a save that is late", "answers", "I2", weak("Save", "#fence = :fence AND #owner = :owner")},
-	{"a claim of what somebody has", "storm", "I1", weak("Claim", "attribute_exists(#fence)")},
+	{"an acquisition of what somebody has", "storm", "I1", weak("Acquire", "attribute_exists(#fence)")},
 	{"a release of what another one has", "stale", "I15", weak("Release", "attribute_exists(#owner)")},
 	{"a handover of what another one has", "stale", "I1", weak("HandOver", "attribute_exists(#owner)")},
 	{"a beat of the dead", "storm", "I15", weak("Beat", "attribute_exists(#beat)")},

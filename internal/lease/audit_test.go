@@ -186,12 +186,12 @@ func (a *audit) Ensure(ctx context.Context, shard Shard, position string) error 
 	return a.write("Ensure", "", func() error { return a.mem.Ensure(ctx, shard, position) })
 }
 
-func (a *audit) Claim(ctx context.Context, seen Lease, worker string) (now Lease, err error) {
-	err = a.write("Claim", worker, func() error {
-		if l := a.mem.leases[seen.ID]; a.bug == "claim ignores the fence" && l != nil && l.Checkpoint != ShardEnd {
+func (a *audit) Acquire(ctx context.Context, seen Lease, worker string) (now Lease, err error) {
+	err = a.write("Acquire", worker, func() error {
+		if l := a.mem.leases[seen.ID]; a.bug == "acquire ignores the fence" && l != nil && l.Checkpoint != ShardEnd {
 			seen = l.clone()
 		}
-		now, err = a.mem.Claim(ctx, seen, worker)
+		now, err = a.mem.Acquire(ctx, seen, worker)
 		return err
 	})
 	return now, err

@@ -74,7 +74,7 @@ func TestACrashAtEveryCall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			total := 0
-			for _, op := range []string{"Register", "Beat", "View", "Ensure", "Claim", "Save", "Release", "End", "Retire"} {
+			for _, op := range []string{"Register", "Beat", "View", "Ensure", "Acquire", "Save", "Release", "End", "Retire"} {
 				// The schedule depends a little on chance, and so does the number of calls.
 				for at, unhurt := 1, 0; unhurt < 3; at++ {
 					s, happened := crash(t, op, at, after)

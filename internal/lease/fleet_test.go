@@ -95,11 +95,11 @@ func (w *wire) Beat(ctx context.Context, worker string, beat int64, draining boo
 	return err
 }
 
-func (w *wire) Claim(ctx context.Context, seen Lease, worker string) (Lease, error) {
-	if err := w.pass(ctx, "Claim"); err != nil {
+func (w *wire) Acquire(ctx context.Context, seen Lease, worker string) (Lease, error) {
+	if err := w.pass(ctx, "Acquire"); err != nil {
 		return Lease{}, err
 	}
-	return w.Store.Claim(ctx, seen, worker)
+	return w.Store.Acquire(ctx, seen, worker)
 }
 
 func (w *wire) Want(ctx context.Context, seen Lease, worker string) error {

@@ -185,7 +185,7 @@ func (d *doubled) Release(ctx context.Context, key Key, to string) error {
 	return d.Store.Release(ctx, key, to)
 }
 
-// A release that is refused because a copy of it came first, and somebody has claimed the lease since, is no loss.
+// A release that is refused because a copy of it came first, and somebody has acquired the lease since, is no loss.
 func TestAReleaseThatComesTwiceIsARelease(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		var told []string
@@ -205,16 +205,16 @@ func TestAReleaseThatComesTwiceIsARelease(t *testing.T) {
 	})
 }
 
-// lingering is a table whose answers to claims take a while.
+// lingering is a table whose answers to acquisitions take a while.
 type lingering struct{ Store }
 
-func (l *lingering) Claim(ctx context.Context, seen Lease, worker string) (Lease, error) {
-	row, err := l.Store.Claim(ctx, seen, worker)
+func (l *lingering) Acquire(ctx context.Context, seen Lease, worker string) (Lease, error) {
+	row, err := l.Store.Acquire(ctx, seen, worker)
 	time.Sleep(500 * time.Millisecond)
 	return row, err
 }
 
-// A lease that is claimed while the worker begins to stop is given back, and nobody hears of it.
+// A lease that is acquired while the worker begins to stop is given back, and nobody hears of it.
 func TestAClaimThatComesTooLateIsNotTold(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		var told []string

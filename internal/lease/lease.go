@@ -1,31 +1,3 @@
-// Package lease shares the shards of one stream among a fleet of workers, with nothing but conditional writes on one table.
-//
-// It knows groups, workers, leases, fences, checkpoints and the lineage of shards. It must not know Kinesis's client, events
-// or handlers: whoever reads a shard is a function, Config.Consume.
-//
-// # The protocol
-//
-// A worker's row has a beat, which it counts up. A lease is alive while its owner's beat moves, judged by each observer's own
-// monotonic clock, from when it first saw the beat to a little more than Duration later: the owner's, or the observer's if it is longer.
-// The worker itself counts Duration from when it sent the beat, which is earlier, and then ends all its work: so it has stopped before
-// anybody takes its leases.
-//
-// A lease changes hands in one of these ways, each a conditional write that steps its fence: nobody has it, and it is claimed;
-// its owner is marked dead, on condition that the beat is still the one seen, and then it is claimed; somebody else wants it,
-// the owner drains and hands it over. After a mark the dead can beat no more: it stops, marks itself dead for good when nothing
-// of it runs any more, so that nobody needs to wait, and registers under another name.
-//
-// Who should have what is a pure function of the table, plan. Workers that see the same table agree.
-//
-//   - A beat that failed is repeated with a new number. The row takes only higher ones, so a late copy is no sign of life.
-//   - A worker that stops says so with a beat, and goes on reading for a tick and a half at most: the others ask for its leases
-//     meanwhile, and each shard stands still only as long as in any handover. It stops at once if it is alone.
-//   - An answer that is lost proves nothing. A claim without an answer is found by the next look at the table; a release is
-//     repeated until its answer is certain; a save has a number, so that a late copy cannot move it back.
-//   - A child is read once each parent is finished, or forgotten by both the table and a listing that has the child.
-//   - Leases of listed shards are created children first, so that a child whose parent has a row is new, and starts at TrimHorizon.
-//   - A shard that its source has forgotten is not deleted but marked, and expires later: a late copy of its creation must
-//     not make it new.
 package lease
 
 import (

@@ -178,7 +178,7 @@ func (l *life) reserve() time.Duration { return min(l.cfg.Drain/10, time.Second)
 func (l *life) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.draining = true // now, so that what is released is not claimed again
+	l.draining = true // now, so that what is released is not acquired again
 	if l.fatal == nil {
 		l.fatal = err
 		close(l.failed)
@@ -200,7 +200,7 @@ func (l *life) start(alive, work context.Context, row Lease) {
 	}
 	l.consumers.Go(func() {
 		defer lose(nil)
-		gained := !h.stopping() // or else it is a claim whose answer came when draining had begun
+		gained := !h.stopping() // or else it is an acquisition whose answer came when draining had begun
 		if gained {
 			if l.cfg.Hooks.Gained != nil {
 				l.cfg.Hooks.Gained(row.ID, h.fence)
@@ -321,7 +321,7 @@ func (l *life) leave(alive context.Context, h *Held, gained bool) {
 	for n := 1; lost == nil; n++ {
 		err := l.call(alive, "Release", func(ctx context.Context) error { return l.cfg.Store.Release(ctx, h.key(), to) })
 		switch {
-		// Refused: an attempt without an answer was it, or a copy of this one that the network made, and somebody has claimed the lease since.
+		// Refused: an attempt without an answer was it, or a copy of this one that the network made, and somebody has acquired the lease since.
 		// If the worker is taken for dead, it will hear of that; this lease was finished with and its checkpoint stored.
 		case err == nil, errors.Is(err, ErrRefused):
 			if gained && l.cfg.Hooks.Released != nil {

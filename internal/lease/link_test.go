@@ -245,8 +245,8 @@ func (k *link) Ensure(ctx context.Context, shard Shard, position string) error {
 	return k.do(ctx, "Ensure", func(ctx context.Context) error { return k.store.Ensure(ctx, shard, position) })
 }
 
-func (k *link) Claim(ctx context.Context, seen Lease, worker string) (Lease, error) {
-	return send(ctx, k, "Claim", func() (Lease, error) { return k.store.Claim(context.Background(), seen, worker) })
+func (k *link) Acquire(ctx context.Context, seen Lease, worker string) (Lease, error) {
+	return send(ctx, k, "Acquire", func() (Lease, error) { return k.store.Acquire(context.Background(), seen, worker) })
 }
 
 func (k *link) Want(ctx context.Context, seen Lease, worker string) error {

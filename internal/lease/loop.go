@@ -11,7 +11,7 @@ import (
 //
 // A tick is one View, and there are four per heartbeat: while nothing moves, a worker makes 1.25 calls per tick, or 5 per Beat, however
 // many shards there are (a View of DynamoDB is one Query per megabyte, about 2,000 leases). A lease that moves costs one Want, one
-// Release, and what its reader saves; a claim is one call; and for as long as something moves, but not for longer than Duration, the
+// Release, and what its reader saves; an acquisition is one call; and for as long as something moves, but not for longer than Duration, the
 // two workers concerned look five times a tick.
 func (l *life) loop(alive, work context.Context) {
 	for {
@@ -142,13 +142,13 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			}
 		case adopt:
 			l.start(alive, work, a.lease)
-		case claim:
+		case acquire:
 			if h != nil || draining {
 				return
 			}
 			var row Lease
-			err := l.call(alive, "Claim", func(ctx context.Context) (err error) {
-				row, err = l.cfg.Store.Claim(ctx, a.lease, l.id)
+			err := l.call(alive, "Acquire", func(ctx context.Context) (err error) {
+				row, err = l.cfg.Store.Acquire(ctx, a.lease, l.id)
 				return err
 			})
 			if err == nil { // an answer that was lost is found by the next view

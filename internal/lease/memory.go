@@ -135,8 +135,8 @@ func (m *Memory) ensure(shard Shard, position string) {
 	}
 }
 
-// Claim implements Store.
-func (m *Memory) Claim(ctx context.Context, seen Lease, worker string) (Lease, error) {
+// Acquire implements Store.
+func (m *Memory) Acquire(ctx context.Context, seen Lease, worker string) (Lease, error) {
 	var now Lease
 	err := m.write(ctx, func() bool {
 		l := m.leases[seen.ID]

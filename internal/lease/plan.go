@@ -22,7 +22,7 @@ const (
 	forgetWorker             // dead, and owns nothing
 	forgetShard              // its source has forgotten it
 	adopt                    // the table says it is mine
-	claim                    // nobody living has it, and it falls to me
+	acquire                  // nobody living has it, and it falls to me
 	want                     // somebody has it, and it falls to me
 	yield                    // I have it, and a living worker wants it
 )
@@ -44,7 +44,7 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 	for _, l := range s.Leases {
 		owned[l.Owner] = true
 	}
-	// dead: its leases may be claimed. alive: it may have leases. taking: it may get more.
+	// dead: its leases may be acquired. alive: it may have leases. taking: it may get more.
 	present, dead, alive, taking := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, w := range s.Workers {
 		present[w.ID] = true
@@ -64,7 +64,7 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 		}
 	}
 	for id := range s.suspect {
-		// Its row is missing: it has been forgotten after its death, and a claim of it came late.
+		// Its row is missing: it has been forgotten after its death, and an acquisition of it came late.
 		if !present[id] {
 			dead[id] = true
 		}
@@ -91,7 +91,7 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 			}
 		case target != me:
 		case free:
-			todo, moving = append(todo, action{verb: claim, lease: l}), true
+			todo, moving = append(todo, action{verb: acquire, lease: l}), true
 		default:
 			moving = true
 			if l.Want != me && alive[l.Owner] {

@@ -22,7 +22,7 @@ func (tb *table) round(t *testing.T, workers ...string) (busy bool) {
 				continue
 			}
 			busy = true
-			if a.verb == claim || a.verb == want {
+			if a.verb == acquire || a.verb == want {
 				require.Empty(t, doer[a.lease.ID], "%s and %s go for %s at once: %+v", me, doer[a.lease.ID], a.lease.ID, tb)
 				doer[a.lease.ID] = me
 			}
@@ -47,12 +47,12 @@ func (tb *table) apply(t *testing.T, a action, me string) {
 		switch {
 		case a.verb == markDead && w.ID == a.worker.ID:
 			w.Dead = true
-		case a.verb == claim && w.ID == l.Owner:
-			require.True(t, w.Dead, "%s claims %+v of the living", me, *l)
+		case a.verb == acquire && w.ID == l.Owner:
+			require.True(t, w.Dead, "%s acquires %+v of the living", me, *l)
 		}
 	}
 	switch a.verb {
-	case claim:
+	case acquire:
 		l.Owner, l.Want = me, ""
 		l.Fence++
 	case want:
@@ -229,16 +229,16 @@ func TestLineage(t *testing.T) {
 				s.listed[id] = true
 			}
 			todo, _ := plan(s, "me")
-			var claims []string
+			var acquisitions []string
 			for _, a := range todo {
-				if a.verb == claim {
-					claims = append(claims, a.lease.ID)
+				if a.verb == acquire {
+					acquisitions = append(acquisitions, a.lease.ID)
 				}
 			}
 			if test.readable {
-				require.Contains(t, claims, "c")
+				require.Contains(t, acquisitions, "c")
 			} else {
-				require.NotContains(t, claims, "c")
+				require.NotContains(t, acquisitions, "c")
 			}
 		})
 	}
@@ -275,5 +275,5 @@ func TestARegistrationWithoutABeatGetsNothing(t *testing.T) {
 	todo, _ := plan(s, "b")
 	require.Empty(t, todo)
 	todo, _ = plan(s, "a")
-	require.Equal(t, []action{{verb: claim, lease: s.Leases[0]}, {verb: adopt, lease: s.Leases[1]}}, todo)
+	require.Equal(t, []action{{verb: acquire, lease: s.Leases[0]}, {verb: adopt, lease: s.Leases[1]}}, todo)
 }

@@ -50,7 +50,7 @@ func TestAFatalErrorStopsTheWorker(t *testing.T) {
 		require.Same(t, poison, err)
 		for id, l := range f.rows() {
 			require.Empty(t, l.Owner, id)
-			require.EqualValues(t, 1, l.Fence, "%s was claimed again while stopping", id)
+			require.EqualValues(t, 1, l.Fence, "%s was acquired again while stopping", id)
 			if id != "s-0003" {
 				require.Equal(t, "1", l.Checkpoint, "%s was not drained", id)
 			}
@@ -215,7 +215,7 @@ func TestALostLeaseEndsItsReader(t *testing.T) {
 			c.Consume = func(ctx context.Context, h *Held) error {
 				if h.Fence() == 3 {
 					time.Sleep(3 * time.Second)
-					_, err := f.table.Claim(ctx, f.rows()[h.Shard().ID], "thief")
+					_, err := f.table.Acquire(ctx, f.rows()[h.Shard().ID], "thief")
 					require.NoError(t, err)
 					time.Sleep(1100 * time.Millisecond)
 					require.ErrorIs(t, context.Cause(ctx), ErrLost, "it was not told, and would have to save to see it")
@@ -223,7 +223,7 @@ func TestALostLeaseEndsItsReader(t *testing.T) {
 				if h.Fence() == 1 {
 					time.Sleep(3 * time.Second)
 					row := f.rows()[h.Shard().ID]
-					_, err := f.table.Claim(ctx, row, "thief")
+					_, err := f.table.Acquire(ctx, row, "thief")
 					require.NoError(t, err)
 					err = h.Save(ctx, Progress{Checkpoint: "9"})
 					mu.Lock()

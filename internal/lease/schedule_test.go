@@ -201,7 +201,7 @@ func TestTheCheckerCatchesBugs(t *testing.T) {
 		{"unfenced save", stormy, "I1"},
 		{"save ignores the owner", stormy, "I1"},
 		{"n is not checked", stormy, "I2"},
-		{"claim ignores the fence", stormy, "I15"},
+		{"acquire ignores the fence", stormy, "I15"},
 		{"takeover without the mark", stormy, "I15"},
 		{"mark ignores the beat", slow, "I15"},
 		{"beat of the dead", stormy, "I15"},

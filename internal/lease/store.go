@@ -37,8 +37,8 @@ type Store interface {
 	Begin(ctx context.Context, position string) (string, error)
 	// Ensure creates the lease of a shard at a position, without an owner, unless there is one.
 	Ensure(ctx context.Context, shard Shard, position string) error
-	// Claim makes worker the owner and steps the fence, if owner and fence are still as seen. It returns the new row.
-	Claim(ctx context.Context, seen Lease, worker string) (Lease, error)
+	// Acquire makes worker the owner and steps the fence, if owner and fence are still as seen. It returns the new row.
+	Acquire(ctx context.Context, seen Lease, worker string) (Lease, error)
 	// Want asks the owner for the lease, if owner, fence and want are still as seen.
 	Want(ctx context.Context, seen Lease, worker string) error
 	// Save stores progress, as the nth write under this key's fence: it is refused if a later one has been stored.

@@ -233,8 +233,8 @@ func same(key lease.Key, values rows.Item) string {
 	return "#fence = :fence AND #owner = :owner"
 }
 
-// Claim implements lease.Store.
-func (s *Store) Claim(ctx context.Context, seen lease.Lease, worker string) (lease.Lease, error) {
+// Acquire implements lease.Store.
+func (s *Store) Acquire(ctx context.Context, seen lease.Lease, worker string) (lease.Lease, error) {
 	values := rows.Item{":next": rows.N(seen.Fence + 1), ":me": rows.S(worker), ":end": rows.S(lease.ShardEnd)}
 	condition := same(seen.Key(), values) + " AND #checkpoint <> :end AND attribute_not_exists(#ttl)"
 	row, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #owner = :me, #fence = :next REMOVE #want, #n", values,

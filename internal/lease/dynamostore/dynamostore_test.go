@@ -165,7 +165,7 @@ func TestSDKRetriesAreNoRefusals(t *testing.T) {
 			do(func() error { return s.Ensure(t.Context(), lease.Shard{ID: id}, "1") })
 			var l lease.Lease
 			do(func() (err error) {
-				l, err = s.Claim(t.Context(), lease.Lease{Shard: lease.Shard{ID: id}}, "a")
+				l, err = s.Acquire(t.Context(), lease.Lease{Shard: lease.Shard{ID: id}}, "a")
 				return err
 			})
 			do(func() error { return s.Want(t.Context(), l, "b") })

@@ -21,7 +21,7 @@ func Conform(t *testing.T, empty func(t *testing.T) lease.Store) {
 		"the mark of death":    testMarkDead,
 		"begin":                testBegin,
 		"ensure":               testEnsure,
-		"claim":                testClaim,
+		"acquire":              testAcquire,
 		"want":                 testWant,
 		"save":                 testSave,
 		"release":              testRelease,
@@ -65,9 +65,9 @@ func (s *suite) row(shard string) lease.Lease {
 	return lease.Lease{}
 }
 
-func (s *suite) claim(shard, worker string) lease.Lease {
+func (s *suite) acquire(shard, worker string) lease.Lease {
 	s.t.Helper()
-	l, err := s.Claim(s.ctx, s.row(shard), worker)
+	l, err := s.Acquire(s.ctx, s.row(shard), worker)
 	s.ok(err)
 	return l
 }
@@ -142,29 +142,29 @@ func testEnsure(s *suite) {
 	require.Equal(s.t, []lease.Lease{{Shard: lease.Shard{ID: "s-0"}, Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, want}, s.view().Leases)
 }
 
-func testClaim(s *suite) {
-	_, err := s.Claim(s.ctx, lease.Lease{Shard: shard}, "a")
+func testAcquire(s *suite) {
+	_, err := s.Acquire(s.ctx, lease.Lease{Shard: shard}, "a")
 	s.refused(err)
 	s.ok(s.Ensure(s.ctx, shard, "10"))
 	free := s.row("s-1")
-	l, err := s.Claim(s.ctx, free, "a")
+	l, err := s.Acquire(s.ctx, free, "a")
 	s.ok(err)
 	require.Equal(s.t, lease.Lease{Shard: shard, Owner: "a", Fence: 1, Progress: lease.Progress{Checkpoint: "10"}}, l)
 	require.Equal(s.t, l, s.row("s-1"))
-	again, err := s.Claim(s.ctx, free, "a")
+	again, err := s.Acquire(s.ctx, free, "a")
 	s.ok(err)
 	require.Equal(s.t, l, again)
-	_, err = s.Claim(s.ctx, free, "b")
+	_, err = s.Acquire(s.ctx, free, "b")
 	s.refused(err)
 
 	s.ok(s.Want(s.ctx, l, "b"))
 	s.ok(s.Save(s.ctx, l.Key(), 7, lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 3}}))
-	taken, err := s.Claim(s.ctx, l, "c") // the owner is dead; want and progress may have changed
+	taken, err := s.Acquire(s.ctx, l, "c") // the owner is dead; want and progress may have changed
 	s.ok(err)
 	require.Equal(s.t, lease.Lease{Shard: shard, Owner: "c", Fence: 2, Progress: lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 3}}}, taken)
-	_, err = s.Claim(s.ctx, free, "a") // late
+	_, err = s.Acquire(s.ctx, free, "a") // late
 	s.refused(err)
-	_, err = s.Claim(s.ctx, lease.Lease{Shard: shard, Owner: "a", Fence: 2}, "b")
+	_, err = s.Acquire(s.ctx, lease.Lease{Shard: shard, Owner: "a", Fence: 2}, "b")
 	s.refused(err)
 	require.Equal(s.t, taken, s.row("s-1"))
 }
@@ -172,14 +172,14 @@ func testClaim(s *suite) {
 func testWant(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
 	s.refused(s.Want(s.ctx, s.row("s-1"), "b")) // nobody to ask
-	l := s.claim("s-1", "a")
+	l := s.acquire("s-1", "a")
 	s.ok(s.Want(s.ctx, l, "b"))
 	s.ok(s.Want(s.ctx, l, "b"))
 	s.refused(s.Want(s.ctx, l, "c"))
 	s.ok(s.Want(s.ctx, s.row("s-1"), "c"))
 	s.refused(s.Want(s.ctx, l, "b"))
 	require.Equal(s.t, "c", s.row("s-1").Want)
-	next := s.claim("s-1", "d")
+	next := s.acquire("s-1", "d")
 	s.refused(s.Want(s.ctx, l, "b"))
 	require.Equal(s.t, next, s.row("s-1"))
 }
@@ -187,7 +187,7 @@ func testWant(s *suite) {
 func testSave(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
 	s.refused(s.Save(s.ctx, s.row("s-1").Key(), 1, lease.Progress{Checkpoint: "11"})) // nobody's
-	key := s.claim("s-1", "a").Key()
+	key := s.acquire("s-1", "a").Key()
 	attempts := map[string]int{"12": 1, "13": 2}
 	s.ok(s.Save(s.ctx, key, 1, lease.Progress{Checkpoint: "11", Attempts: attempts}))
 	s.ok(s.Save(s.ctx, key, 1, lease.Progress{Checkpoint: "11", Attempts: attempts}))
@@ -199,7 +199,7 @@ func testSave(s *suite) {
 	require.Equal(s.t, lease.Progress{Checkpoint: "14"}, s.row("s-1").Progress)
 
 	s.refused(s.Save(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 1}, 9, lease.Progress{Checkpoint: "15"}))
-	next := s.claim("s-1", "a") // the same worker at another fence is another owner
+	next := s.acquire("s-1", "a") // the same worker at another fence is another owner
 	s.refused(s.Save(s.ctx, key, 9, lease.Progress{Checkpoint: "15"}))
 	s.ok(s.Save(s.ctx, next.Key(), 1, lease.Progress{Checkpoint: "15"})) // numbers start anew
 	require.Equal(s.t, "15", s.row("s-1").Checkpoint)
@@ -207,7 +207,7 @@ func testSave(s *suite) {
 
 func testRelease(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
-	l := s.claim("s-1", "a")
+	l := s.acquire("s-1", "a")
 	s.ok(s.Save(s.ctx, l.Key(), 4, lease.Progress{Checkpoint: "11"}))
 	s.ok(s.Want(s.ctx, l, "b"))
 	s.refused(s.Release(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 1}, ""))
@@ -215,7 +215,7 @@ func testRelease(s *suite) {
 	s.ok(s.Release(s.ctx, l.Key(), ""))
 	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Progress: lease.Progress{Checkpoint: "11"}}, s.row("s-1"))
 	s.refused(s.Save(s.ctx, l.Key(), 5, lease.Progress{Checkpoint: "12"}))
-	next := s.claim("s-1", "b")
+	next := s.acquire("s-1", "b")
 	require.EqualValues(s.t, 2, next.Fence)
 	s.refused(s.Release(s.ctx, l.Key(), ""))
 	require.Equal(s.t, next, s.row("s-1"))
@@ -223,7 +223,7 @@ func testRelease(s *suite) {
 
 func testHandOver(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
-	l := s.claim("s-1", "a")
+	l := s.acquire("s-1", "a")
 	s.ok(s.Save(s.ctx, l.Key(), 4, lease.Progress{Checkpoint: "11"}))
 	s.ok(s.Want(s.ctx, l, "b"))
 	s.ok(s.Release(s.ctx, l.Key(), "b"))
@@ -236,7 +236,7 @@ func testHandOver(s *suite) {
 
 func testEnd(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
-	l := s.claim("s-1", "a")
+	l := s.acquire("s-1", "a")
 	s.ok(s.Save(s.ctx, l.Key(), 1, lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 1}}))
 	children := []lease.Shard{{ID: "s-2", Parents: []string{"s-1"}, HashLo: "0", HashHi: "4"}, {ID: "s-3", Parents: []string{"s-1"}, HashLo: "5", HashHi: "9"}}
 	s.ok(s.Ensure(s.ctx, children[1], "77")) // found in a listing before
@@ -251,10 +251,10 @@ func testEnd(s *suite) {
 	require.Equal(s.t, lease.Lease{Shard: children[0], Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, s.row("s-2"))
 	require.Equal(s.t, lease.Lease{Shard: children[1], Progress: lease.Progress{Checkpoint: "77"}}, s.row("s-3"))
 
-	_, err := s.Claim(s.ctx, ended, "b")
+	_, err := s.Acquire(s.ctx, ended, "b")
 	s.refused(err)
 	s.refused(s.Save(s.ctx, l.Key(), 2, lease.Progress{Checkpoint: "12"}))
-	child := s.claim("s-2", "b")
+	child := s.acquire("s-2", "b")
 	s.ok(s.End(s.ctx, l.Key(), children)) // late
 	require.Equal(s.t, child, s.row("s-2"))
 	s.refused(s.End(s.ctx, lease.Key{Shard: "s-2", Owner: "a", Fence: 1}, nil))
@@ -265,7 +265,7 @@ func testMerge(s *suite) {
 	child := lease.Shard{ID: "s-3", Parents: []string{"s-1", "s-2"}, HashLo: "0", HashHi: "9"}
 	for _, id := range []string{"s-1", "s-2"} {
 		s.ok(s.Ensure(s.ctx, lease.Shard{ID: id}, lease.TrimHorizon))
-		s.ok(s.End(s.ctx, s.claim(id, "a").Key(), []lease.Shard{child}))
+		s.ok(s.End(s.ctx, s.acquire(id, "a").Key(), []lease.Shard{child}))
 		require.Equal(s.t, lease.Lease{Shard: child, Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, s.row("s-3"))
 	}
 }
@@ -273,13 +273,13 @@ func testMerge(s *suite) {
 func testGone(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
 	free := s.row("s-1")
-	l := s.claim("s-1", "a")
+	l := s.acquire("s-1", "a")
 	s.refused(s.Gone(s.ctx, free.Key()))
 	s.ok(s.Gone(s.ctx, l.Key()))
 	s.ok(s.Gone(s.ctx, l.Key()))
 	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Gone: true, Progress: lease.Progress{Checkpoint: "10"}}, s.row("s-1"))
 	s.ok(s.Ensure(s.ctx, shard, "10"))
-	_, err := s.Claim(s.ctx, s.row("s-1"), "b")
+	_, err := s.Acquire(s.ctx, s.row("s-1"), "b")
 	s.refused(err)
 }
 
@@ -298,7 +298,7 @@ func testCopies(s *suite) {
 	s.ok(s.Ensure(s.ctx, mine, "10"))
 	mine.Parents[0] = "x"
 	attempts := map[string]int{"11": 1}
-	s.ok(s.Save(s.ctx, s.claim("s-1", "a").Key(), 1, lease.Progress{Checkpoint: "10", Attempts: attempts}))
+	s.ok(s.Save(s.ctx, s.acquire("s-1", "a").Key(), 1, lease.Progress{Checkpoint: "10", Attempts: attempts}))
 	attempts["11"] = 9
 	require.Equal(s.t, []string{"p-1"}, s.row("s-1").Parents)
 	require.Equal(s.t, map[string]int{"11": 1}, s.row("s-1").Attempts)

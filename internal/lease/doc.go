@@ -1,0 +1,58 @@
+// Package lease shares the shards of one stream among a fleet of workers, with nothing but conditional writes on one table.
+//
+// It knows groups, workers, leases, fences, checkpoints and the lineage of shards. It must not know Kinesis's client, events
+// or handlers: a function, Config.Consume, reads a shard.
+//
+// # The protocol
+//
+// A worker's row has a beat, which the worker counts up. A lease is alive while its owner's beat moves. Each observer judges this by its own
+// monotonic clock, from when it first saw the beat to a little more than Duration later: the owner's Duration, or the observer's if that is
+// longer. The worker itself counts Duration from when it sent the beat, which is earlier, and then ends all its work. So the worker has
+// stopped before anybody takes its leases.
+//
+// A lease changes hands in one of three ways. Each is a conditional write that steps the fence:
+//
+//   - Nobody has the lease, and a worker acquires it.
+//   - An observer marks the owner dead, on condition that the beat is still the one seen. Then a worker acquires the lease.
+//   - Another worker wants the lease. The owner drains and hands it over.
+//
+// A worker that was marked dead can beat no more. It stops, marks itself dead for good when nothing of it runs any more, so that nobody
+// needs to wait, and registers under another name.
+//
+// Who should have which lease is a pure function of the table, plan. Workers that see the same table agree.
+//
+//   - A beat that failed is repeated with a new number. The row takes only higher numbers, so a late copy is no sign of life.
+//   - A worker that stops says so with a beat, and goes on reading for a tick and a half at most. The others ask for its leases
+//     meanwhile, and each shard stands still only as long as in any handover. A worker that is alone stops at once.
+//   - A lost answer proves nothing. The next look at the table finds an acquisition without an answer. A release is repeated until its
+//     answer is certain. A save has a number, so that a late copy cannot move the checkpoint back.
+//   - A child is read once each parent is finished, or forgotten by both the table and a listing that has the child.
+//   - Leases of listed shards are created children first. So a child whose parent has a row is new, and starts at TrimHorizon.
+//   - A shard that its source has forgotten is not deleted but marked, and its row expires later: a late copy of its creation must
+//     not make the shard new.
+//
+// # Invariants
+//
+// The simulations of this package and of whole workers check these, and name them in what they report, except I9
+// (TestHandleTxCommitsOnceWhereverProcessesDie) and I10 (TestAttemptsSurviveAWorkerThatReadsNothing,
+// TestManyFailingEventsDoNotStopTheRest):
+//
+//   - I1: Accepted checkpoints of a lease carry fences that never decrease, and a fence has one owner.
+//   - I2: A checkpoint never goes back, and never passes a record that is not acknowledged.
+//   - I3: No record of a child reaches a handler before all its parents are at ShardEnd.
+//   - I4: The leases that are not at ShardEnd always cover the whole range of hash keys.
+//   - I5: Nothing is lost under kills, pauses, partitions, throttling, lost and duplicated answers, splits and merges: every event is handled
+//     or a dead letter.
+//   - I6: A crash repeats at most as many records as the bound above the checkpoint. A clean handover or stop repeats none.
+//   - I7: Handlers of one aggregate never overlap within a fence, and start in the order of arrival.
+//   - I8: After the last fault every lease has an owner, the shares differ by one at most, and they stay as they are.
+//   - I9: With an inbox each event has exactly one committed effect.
+//   - I10: The attempts at a record that always fails are bounded over restarts and owners, and other aggregates go on.
+//   - I11: Goroutines and memory are bounded by the shards that a worker owns.
+//   - I12: A lost answer of the table never costs a lease.
+//   - I13: A worker that cannot reach the table for Duration has no running handler after it, but for the time that a handler takes to
+//     notice the end of its context.
+//   - I14: Run returns within Drain, with every lease released or about to expire. The next owner starts exactly at the end of what is
+//     finished.
+//   - I15: No lease changes its owner unless it was released, handed over, or its owner was marked dead.
+package lease
