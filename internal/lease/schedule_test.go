@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,16 +14,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var seedsFlag = flag.Int("lease.seeds", 0, "number of seeds per kind of simulation; default 100, or $LEASE_SEEDS")
-
-func seeds() int {
-	if *seedsFlag > 0 {
-		return *seedsFlag
+// seeds returns the seeds that each kind of schedule runs with: LEASE_SEEDS of them, or 100, from 0; or LEASE_SEED only.
+func seeds() (all []uint64) {
+	if one, err := strconv.ParseUint(os.Getenv("LEASE_SEED"), 10, 64); err == nil {
+		return []uint64{one}
 	}
-	if n, err := strconv.Atoi(os.Getenv("LEASE_SEEDS")); err == nil && n > 0 {
-		return n
+	n := uint64(100)
+	if given, err := strconv.ParseUint(os.Getenv("LEASE_SEEDS"), 10, 32); err == nil && given > 0 {
+		n = given
 	}
-	return 100
+	for seed := range n {
+		all = append(all, seed)
+	}
+	return all
 }
 
 // kind says what goes wrong in a schedule.
@@ -176,17 +178,20 @@ func TestSimulation(t *testing.T) {
 			t.Parallel()
 			var duplicates, dead, fenced int
 			var handovers []time.Duration
-			for seed := range uint64(seeds()) {
+			for _, seed := range seeds() {
 				s := k.play(t, seed, "")
 				if len(s.violations) > 0 {
-					require.Failf(t, "an invariant is broken", "kind %s, seed %d:\n%s\nevents:\n%s", k.name, seed,
-						strings.Join(s.violations[:min(8, len(s.violations))], "\n"), strings.Join(s.events, "\n"))
+					require.Failf(t, "an invariant is broken", "%s\nevents:\n%s\nto run it again: LEASE_SEED=%d go test -count=1 -run '^%s$' ./internal/lease",
+						strings.Join(s.violations[:min(8, len(s.violations))], "\n"), strings.Join(s.events, "\n"), seed, t.Name())
 				}
 				duplicates, dead, fenced, handovers = duplicates+s.duplicates(), dead+s.dead, fenced+s.fenced, append(handovers, s.handovers...)
 			}
+			if len(handovers) == 0 { // one seed may have none
+				handovers = []time.Duration{0}
+			}
 			slices.Sort(handovers)
 			t.Logf("%d seeds, %d duplicates, %d marks of death, %d fenced; %d handovers, median %v, worst %v",
-				seeds(), duplicates, dead, fenced, len(handovers), handovers[len(handovers)/2], handovers[len(handovers)-1])
+				len(seeds()), duplicates, dead, fenced, len(handovers), handovers[len(handovers)/2], handovers[len(handovers)-1])
 		})
 	}
 }

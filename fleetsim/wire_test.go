@@ -1,4 +1,4 @@
-package outbox_test
+package fleetsim
 
 import (
 	"bytes"
@@ -18,19 +18,26 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
 // wireCloud is outboxtest with the SDK before it. Requests are struck on the wire, below the SDK, so that its retries, and the bytes of
 // every request and answer, are part of what is tested. A schedule costs about fifteen times as much as with cheapCloud.
 type wireCloud struct {
-	*world
-	t     *testing.T
-	sim   *workerSim
-	order sync.Mutex // one request at a time, so that the history has the order in which they happened
+	*outboxtest.AWS
+	t      *testing.T
+	sim    *workerSim
+	writer *outbox.Writer
+	order  sync.Mutex // one request at a time, so that the history has the order in which they happened
 }
 
 func newWireCloud(t *testing.T, s *workerSim) *wireCloud {
-	c := &wireCloud{world: newWorldWith(t), t: t, sim: s}
+	c := &wireCloud{AWS: outboxtest.Start(t), t: t, sim: s}
+	c.CreateTable(t, "orders", "orderId")
+	c.CreateOutbox(t, "events", "events", 2)
+	var err error
+	c.writer, err = outbox.NewWriter(c.DynamoDB, "events")
+	require.NoError(t, err)
 	table, err := outbox.NewLeaseTable(c.DynamoDB, "leases", "mails")
 	require.NoError(t, err)
 	require.NoError(t, table.Create(t.Context()))
@@ -44,9 +51,8 @@ func (c *wireCloud) connect(l *simLink) (outbox.KinesisClient, outbox.LeaseClien
 }
 
 func (c *wireCloud) publish(id, aggregate string) {
-	e := event(id)
-	e.AggregateID = aggregate
-	require.NoError(c.t, c.writer.Put(c.t.Context(), "orders", order{e.ID}, e))
+	e := outbox.Event[orderCreated]{ID: id, AggregateID: aggregate, Data: orderCreated{OrderID: id}}
+	require.NoError(c.t, c.writer.Put(c.t.Context(), "orders", map[string]string{"orderId": id}, e))
 }
 
 func (c *wireCloud) arrived() { require.NoError(c.t, c.Drain(c.t.Context())) }

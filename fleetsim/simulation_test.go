@@ -1,18 +1,18 @@
-package outbox_test
+package fleetsim
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -103,7 +103,8 @@ func (s *workerSim) join(trouble float64, killAt ...simPoint) *simWorker {
 	stream, table := s.connect(l)
 	leases, err := outbox.NewLeaseTable(table, "leases", "mails")
 	require.NoError(s.t, err)
-	c := newConsumer(s.t, quiet(), outbox.WithTables("events"))
+	c, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithTables("events"))
+	require.NoError(s.t, err)
 	outbox.Handle(c, func(ctx context.Context, e outbox.Event[orderCreated]) error { return s.handle(ctx, w, e) })
 	worker, err := outbox.NewWorker(stream, "events", c, leases,
 		outbox.WithMaxUnfinished(simBound), outbox.WithDrainTimeout(simDrain), outbox.WithLeaseDuration(simLease), outbox.WithBatchSize(7),
@@ -334,7 +335,7 @@ var simKinds = []simKind{
 // kind happens. At the end two workers are left and nothing goes wrong any more, until everything is handled and shared evenly. plant,
 // if not nil, puts a bug into the world.
 func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*workerSim)) (violations []string, duplicates int) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newWorkerSim(t, seed, wire)
 		defer s.close()
 		if plant != nil {
@@ -433,15 +434,8 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 	return violations, duplicates
 }
 
-func simNumber(name string, otherwise int) int {
-	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-		return n
-	}
-	return otherwise
-}
-
-// WORKER_SEEDS is how many seeds of each kind are run, WORKER_SEED the only one. WORKER_FIRST is where they begin. A seed decides the
-// schedule, not what the scheduler and random pauses make of it: a failure may need several runs to come back.
+// WORKER_SEEDS is how many seeds of each kind run. WORKER_FIRST is the first of them. WORKER_SEED is the only one.
+// A seed decides the schedule, and not what Go's scheduler makes of it: a failure may need several runs (-count=20) to come back.
 func TestWorkerSimulation(t *testing.T) {
 	seeds := simNumber("WORKER_SEEDS", 40)
 	t.Run("cheap", func(t *testing.T) { runSeeds(t, seeds, false) })
@@ -461,7 +455,8 @@ func runSeeds(t *testing.T, seeds int, wire bool) {
 				violations, duplicates := simulate(t, kind, uint64(seed), wire, nil)
 				total += duplicates
 				if len(violations) > 0 {
-					require.Failf(t, "an invariant is broken", "WORKER_SEED=%d of kind %s:\n%s", seed, kind.name, strings.Join(violations[:min(6, len(violations))], "\n"))
+					require.Failf(t, "an invariant is broken", "%s\nto run it again: WORKER_SEED=%d go test -count=1 -run '^%s$' ./fleetsim",
+						strings.Join(violations[:min(6, len(violations))], "\n"), seed, t.Name())
 				}
 			}
 			t.Logf("%d seeds, %d records were handled twice", seeds, total)

@@ -1,4 +1,4 @@
-package outbox_test
+package fleetsim
 
 import (
 	"context"
@@ -260,17 +260,6 @@ func isGood(err error) bool {
 		return refused.Item != nil && !readRow(refused.Item).isDead
 	}
 	return err == nil
-}
-
-func simSleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 var leaseOperations = []struct{ prefix, name string }{

@@ -1,4 +1,4 @@
-package outbox_test
+package fleetsim
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -79,7 +80,7 @@ var crashStories = []struct {
 
 // crashAt plays a story in which the victim dies at a point, and others take over; a process takes its place after a moment.
 func crashAt(t *testing.T, story int, at simPoint) (violations []string, happened bool, points map[string]int) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newWorkerSim(t, uint64(story), false)
 		defer s.close()
 		var victim *simWorker
