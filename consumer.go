@@ -18,14 +18,14 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/lanes"
 )
 
-// Handler is what middleware wraps: a handler of one event type without its type parameter.
+// Handler handles events of one type, without the type parameter. Middleware wraps Handlers.
 type Handler func(ctx context.Context, r Record) error
 
 // ErrPermanent marks an error that no retry can cure. See Permanent.
 var ErrPermanent = errors.New("permanent failure")
 
-// Permanent marks err, so that errors.Is(Permanent(err), ErrPermanent) and every test on err itself still holds. A handler
-// returns it for an event that it will never be able to handle. Permanent(nil) is nil.
+// Permanent marks err as an error that no retry can cure. A handler returns it for an event that it can never handle. errors.Is
+// finds ErrPermanent in the result, and errors.Is and errors.As still find err and what it wraps. Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -41,20 +41,20 @@ func (e permanentError) Is(target error) bool { return target == ErrPermanent }
 
 // PanicError is the error of a handler that panicked.
 type PanicError struct {
-	Value any    // what it panicked with
-	Stack []byte // where, as debug.Stack prints it
+	Value any    // the value that the handler panicked with
+	Stack []byte // the stack of the panic, as debug.Stack prints it
 }
 
-// Error says what the handler panicked with, and leaves out the stack, which the log has.
+// Error shows Value. It leaves out Stack, which the log has.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 // HandlerError says which record was not handled, and why.
 type HandlerError struct {
 	// Index is the record's position among the arguments of Process. In a Worker it is 0.
 	Index int
-	// Record is the event; empty but for where it came from when it could not be decoded.
+	// Record is the event. If it could not be decoded, Record says only where it came from.
 	Record Record
-	// Err is the handler's error, a *PanicError, a *DecodeError, or an error of the payload's decoding.
+	// Err is the handler's error, a *PanicError, a *DecodeError, or an error of decoding the payload.
 	Err error
 }
 
@@ -72,14 +72,14 @@ func (e *HandlerError) text() string {
 // Unwrap returns Err.
 func (e *HandlerError) Unwrap() error { return e.Err }
 
-// ProcessError says which records of a call of Process are unfinished. Those that it does not name are finished.
+// ProcessError says which records of a call of Process are unfinished. All other records of the call are finished.
 type ProcessError struct {
 	// Unfinished are the positions of the records that failed or were not started, ascending.
 	Unfinished []int
-	// Failures are the reasons of those that failed, by position.
+	// Failures are the reasons of the records that failed, by position.
 	Failures []*HandlerError
-	// Stopped is why records were not started although nothing before them failed: the context's error, that the dead letter table
-	// cannot be read, or nil.
+	// Stopped says why records were not started although nothing before them failed: the context ended, or the dead letter table
+	// could not be read. Otherwise it is nil.
 	Stopped error
 }
 
@@ -108,9 +108,9 @@ func (e *ProcessError) Unwrap() []error {
 	return errs
 }
 
-// Consumer hands events to the handlers of their types. Within one Consumer, handlers of one aggregate never overlap, also
-// over concurrent calls of Process and Invoke; an event without an aggregate id has no order with any other. It is safe for
-// concurrent use, registration of handlers included.
+// Consumer hands events to the handlers of their types. Within one Consumer, handlers of one aggregate never overlap, not even
+// across concurrent calls of Process and Invoke. An event without an aggregate id has no order with other events. A Consumer is
+// safe for concurrent use, and so is the registration of handlers.
 type Consumer struct {
 	consumerConfig
 	layout *changerec.Layout
@@ -119,17 +119,17 @@ type Consumer struct {
 	seed   maphash.Seed
 
 	warning sync.Mutex
-	warned  map[string]bool // what was logged once
+	warned  map[string]bool // what was logged and must not be logged again
 	// otherTable says that tellOtherTable has logged.
 	otherTable atomic.Bool
 
 	register sync.Mutex
-	handlers atomic.Pointer[map[string]Handler] // replaced, never changed
+	handlers atomic.Pointer[map[string]Handler] // a map is replaced, never changed
 
 	guardsChecked sync.Once
 }
 
-// NewConsumer returns a Consumer without handlers. The error names everything that is wrong with the options.
+// NewConsumer returns a Consumer without handlers. It makes no call. The error names everything that is wrong with the options.
 func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 	c := &Consumer{
 		consumerConfig: consumerConfig{
@@ -151,11 +151,12 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 	return c, nil
 }
 
-// Handle registers h for the event type that T names. It panics if c or h is nil, if the type is empty, or if it already has
-// a handler: like http.ServeMux, at start and not at the first event.
+// Handle registers h for the event type that T names. Like http.ServeMux it panics at start rather than failing at the first
+// event: if c or h is nil, if the type is empty, or if the type already has a handler.
 //
-// h gets a context that carries the record (RecordFromContext) and ends when the call of Process or Invoke must end. If it
-// returns an error or panics, the event counts as not handled. It may be called again for the same event; see WithInbox and HandleTx.
+// The context of h carries the record (RecordFromContext). It ends when the call of Process or Invoke must end, or when a Worker
+// loses the shard. If h returns an error or panics, the event is not handled. h may be called again for the same event; see
+// WithInbox and HandleTx.
 func Handle[T Payload](c *Consumer, h func(context.Context, Event[T]) error) {
 	HandleType(c, typeNamedBy[T]("Handle"), h)
 }
@@ -194,7 +195,7 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 	c.add(eventType, c.guard(eventType, plain))
 }
 
-// decoder returns what makes an event of a record.
+// decoder returns the function that makes an event of a record.
 func decoder[T any](c *Consumer) func(*Record) (Event[T], error) {
 	pool := sync.Pool{New: func() any { return new(T) }}
 	return func(r *Record) (Event[T], error) {
@@ -204,7 +205,7 @@ func decoder[T any](c *Consumer) func(*Record) (Event[T], error) {
 		if r.Payload == nil {
 			return e, nil
 		}
-		// The handler gets its own copy, so what a codec decodes into can be used again.
+		// The handler gets a copy of the value, so the memory that the codec decodes into can be used again.
 		data := pool.Get().(*T)
 		err := c.codecs.decode(r, data)
 		e.Data = *data
@@ -241,14 +242,14 @@ func (c *Consumer) add(eventType string, h Handler) {
 	c.handlers.Store(&handlers)
 }
 
-// Process hands the records to their handlers and returns when no handler of this call runs any more. Records of one
-// aggregate are handled in the order given; after one of them failed, its later ones are not started, while other
-// aggregates go on. When ctx ends, nothing more is started. A record whose type has no handler is skipped and counts as
-// finished, unless FailUnknownTypes is set.
+// Process hands the records to their handlers and returns when no handler of this call runs any more. Records of one aggregate
+// are handled in the order given. After a failure, the later records of its aggregate are not started; other aggregates go on.
+// When ctx ends, nothing more is started. A record whose type has no handler is skipped and counts as finished, unless
+// FailUnknownTypes is set.
 //
-// The error is a *ProcessError that says which records are unfinished; everything else is finished. Deliver the unfinished
-// ones again, in their order. If a record has no ID or no Type, which no decoded one lacks, nothing is handled, and the error matches
-// ErrInvalidEvent.
+// The error is a *ProcessError. It says which records are unfinished; all others are finished. Deliver the unfinished records
+// again, in their order. If a record has no ID or no Type, nothing is handled and the error matches ErrInvalidEvent. Decoded
+// records always have both. Process is safe for concurrent use.
 func (c *Consumer) Process(ctx context.Context, records ...Record) error {
 	if err := c.made(); err != nil {
 		return fmt.Errorf("outbox: Process: %w", err)

@@ -24,8 +24,8 @@ func (c *Consumer) skipUnknown(ctx context.Context, r *Record) {
 	}
 }
 
-// skipNotEvent leaves out a record that is no event. An item that was inserted without the attributes of an event is either
-// another kind of item or an event behind wrong attribute names, so the log says so once for each stream.
+// skipNotEvent skips a record that is no event. An inserted item without the attributes of an event is either an item of another
+// kind, or an event behind wrong attribute names. So the log warns once for each stream.
 func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason notEventError) {
 	if reason == notEventError(changerec.NoAttributes) && c.firstTime("stream "+r.StreamARN) {
 		c.logger.WarnContext(ctx, "outbox: skipping inserted items without the attributes of an event; if they are events, set WithAttributes",
@@ -37,13 +37,14 @@ func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason notEventE
 	c.skipped(ctx, r, reason)
 }
 
-// remarkable reports whether skipNotEvent may log a reason. It is asked for each record that is no event, and says no for nearly all.
+// remarkable reports whether skipNotEvent may log a reason. It is asked for each record that is no event, and is nearly always
+// false.
 func (c *Consumer) remarkable(reason notEventError) bool {
 	return reason == notEventError(changerec.NoAttributes) || reason == notEventError(changerec.OtherTable) && !c.otherTable.Load()
 }
 
-// tellOtherTable logs once that WithTables leaves records out: on a stream that outboxes share that is what it is for, but a name that is
-// misspelt leaves out every event.
+// tellOtherTable logs once that WithTables leaves records out. On a stream that several outboxes share, WithTables is there to
+// leave records out. But a misspelt name leaves out every event.
 func (c *Consumer) tellOtherTable(ctx context.Context, r *Record) {
 	if c.otherTable.CompareAndSwap(false, true) {
 		c.logger.InfoContext(ctx, "outbox: skipping records of tables that WithTables does not name; this is said once", "tables", c.tables,
@@ -51,10 +52,10 @@ func (c *Consumer) tellOtherTable(ctx context.Context, r *Record) {
 	}
 }
 
-// maxWarned bounds what is remembered of foreign names.
+// maxWarned bounds the memory that foreign names take.
 const maxWarned = 1000
 
-// firstTime reports whether something is to be logged because it was not before.
+// firstTime reports whether something has yet to be logged, and remembers it as logged.
 func (c *Consumer) firstTime(what string) bool {
 	c.warning.Lock()
 	defer c.warning.Unlock()
@@ -68,7 +69,7 @@ func (c *Consumer) firstTime(what string) bool {
 func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
 	level := slog.LevelError
 	if errors.Is(e.Err, ErrClaimed) {
-		level = slog.LevelInfo // somebody is at it
+		level = slog.LevelInfo // another delivery handles the event right now
 	}
 	attrs := []any{"event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
 		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err}
@@ -78,8 +79,8 @@ func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
 	c.logger.Log(ctx, level, "outbox: event not handled", attrs...)
 }
 
-// skipped and handled tell the hooks. A hook that panics must not take the process along, nor make a handled event an
-// unhandled one: what it panicked with is logged.
+// skipped and handled tell the hooks. A hook that panics must neither end the process nor make a handled event unhandled. The
+// panic is logged.
 
 func (c *Consumer) skipped(ctx context.Context, r *Record, reason error) {
 	for _, hooks := range c.hooks {
@@ -89,7 +90,7 @@ func (c *Consumer) skipped(ctx context.Context, r *Record, reason error) {
 	}
 }
 
-// tellsSkipped reports whether a hook wants to know of skipped records.
+// tellsSkipped reports whether any hook is called for skipped records.
 func (c *Consumer) tellsSkipped() bool {
 	return slices.ContainsFunc(c.hooks, func(h ConsumerHooks) bool { return h.Skipped != nil })
 }
@@ -102,7 +103,6 @@ func (c *Consumer) handled(ctx context.Context, d *delivery, took time.Duration)
 	}
 }
 
-// call calls a hook.
 func (c *Consumer) call(ctx context.Context, hook string, r *Record, f func()) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -113,7 +113,7 @@ func (c *Consumer) call(ctx context.Context, hook string, r *Record, f func()) {
 	f()
 }
 
-// deadLettered tells of a letter, or of an event that was one before.
+// deadLettered tells of a new dead letter, or of an event that is a dead letter already.
 func (c *Consumer) deadLettered(ctx context.Context, l *deadletter.Letter, stored deadletter.Stored) {
 	if stored == deadletter.Before {
 		c.logger.InfoContext(ctx, "outbox: delivered again, and a dead letter already", "deadLetter", l.ID, "event", l.Event.ID, "type", l.Event.Type,

@@ -13,12 +13,15 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 )
 
-// DecodeItem reads an event row as it is stored in the events table, for those who query the table instead of a stream. It is
-// the inverse of what a Writer stores and takes the same forms that DecodeRecord takes; attributes of an existing table are
-// named with WithAttributes. The Record shares no memory with item. What an item does not say stays empty: the Table, ChangedAt,
-// and where the record was delivered from. Without a time attribute the Time is zero.
+// DecodeItem reads an event row as it is stored in the events table, for programs that query the table. It is the inverse of what
+// a Writer stores, and it accepts the same forms of attributes as DecodeRecord. WithAttributes names the attributes of an
+// existing table. The Record shares no memory with item.
 //
-// The error matches ErrNotEvent for an item without an id or a type, and is a *DecodeError for a row that cannot be read.
+// Table, ChangedAt and the fields about delivery stay empty, because an item does not say them. If the layout has no time
+// attribute, Time is zero.
+//
+// For an item without an id or a type, the error matches ErrNotEvent. For a row that cannot be read, it is a *DecodeError.
+// DecodeItem is safe for concurrent use.
 func DecodeItem(item map[string]types.AttributeValue, opts ...Option) (Record, error) {
 	layout := defaultLayout
 	if len(opts) > 0 {
@@ -55,7 +58,7 @@ func DecodeItem(item map[string]types.AttributeValue, opts ...Option) (Record, e
 	return r, nil
 }
 
-// itemDecoder reads the attributes of one item and keeps the first thing that is wrong with them.
+// itemDecoder reads the attributes of one item and keeps the first error.
 type itemDecoder struct {
 	item map[string]types.AttributeValue
 	err  error
@@ -67,7 +70,7 @@ func (d *itemDecoder) fail(where, reason string) {
 	}
 }
 
-// get returns an attribute, or nil if the layout does not have it, the item does not have it, or it is a NULL.
+// get returns an attribute. It returns nil if the layout or the item lacks the attribute, or if the attribute is a NULL.
 func (d *itemDecoder) get(name string) types.AttributeValue {
 	if name == "" {
 		return nil
@@ -78,7 +81,7 @@ func (d *itemDecoder) get(name string) types.AttributeValue {
 	return d.item[name]
 }
 
-// text reads an S. An aggregate may also be identified by a number.
+// text reads an S, or also an N for the id of an aggregate.
 func (d *itemDecoder) text(name string, numberToo bool) string {
 	v := d.get(name)
 	if s, ok := v.(*types.AttributeValueMemberS); ok {
@@ -115,7 +118,7 @@ func (d *itemDecoder) headers(name string) map[string]string {
 	return headers
 }
 
-// time reads milliseconds since the epoch as an N (a fraction is cut off), or an S in RFC 3339.
+// time reads an N as milliseconds since the epoch, without their fraction, or an S in RFC 3339.
 func (d *itemDecoder) time(name string) time.Time {
 	if name == "" {
 		return time.Time{}
@@ -172,7 +175,7 @@ func (d *itemDecoder) payload(name string) []byte {
 	return nil
 }
 
-// kindOf names an attribute value's type without its content.
+// kindOf names the type of an attribute value, never its content.
 func kindOf(v types.AttributeValue) string {
 	switch v.(type) {
 	case *types.AttributeValueMemberS:
@@ -199,7 +202,7 @@ func kindOf(v types.AttributeValue) string {
 	return "an unknown type"
 }
 
-// record makes a Record an AnyEvent: what is written is what the Record says, its payload in the encoding that it has already.
+// record makes a Record an AnyEvent. The payload keeps its encoding.
 func (r Record) record(namedCodec) (Record, error) {
 	event := Record{ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
 		ContentType: r.ContentType, Payload: bytes.Clone(r.Payload)}

@@ -13,15 +13,15 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/lease/dynamostore"
 )
 
-// Leases is where workers keep who reads which shard, and how far: a [*LeaseTable] for a fleet, [*MemoryLeases] for a single
-// process. No other type implements it.
+// Leases keeps which worker reads which shard, and how far: a [*LeaseTable] for a fleet, [*MemoryLeases] for a single process. No
+// other type implements it.
 type Leases interface {
 	store(stream string) (lease.Store, error)
-	name() string // what tells these leases from others
+	name() string // tells these leases from others: fences compare only within one name
 }
 
-// LeaseClient is what a LeaseTable needs of the SDK. *dynamodb.Client implements it. The methods from CreateTable on are only
-// used by Create.
+// LeaseClient is what a LeaseTable needs of the SDK. *dynamodb.Client implements it. Only Create uses the methods from
+// CreateTable on.
 type LeaseClient interface {
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
@@ -39,9 +39,9 @@ type LeaseTable struct {
 	table, group string
 }
 
-// NewLeaseTable returns the leases of a group in a table. The group names the application that reads: its workers share the
-// shards of a stream, and another group reads the same stream from its own checkpoints. Many groups and streams may share a
-// table. It makes no call. Neither name may be empty, and the group must not contain '#'.
+// NewLeaseTable returns the leases of a group in a table. The group names the application that reads. Its workers share the
+// shards of a stream; another group reads the same stream from its own checkpoints. Many groups and streams may share a table.
+// NewLeaseTable makes no call. The table and the group must not be empty and must not contain '#'.
 func NewLeaseTable(client LeaseClient, table, group string) (*LeaseTable, error) {
 	var errs []error
 	if isNil(client) {
@@ -55,8 +55,9 @@ func NewLeaseTable(client LeaseClient, table, group string) (*LeaseTable, error)
 	return &LeaseTable{client: client, table: table, group: group}, nil
 }
 
-// Create creates the table, billed per request, with partition key "group" (S), sort key "id" (S) and time to live on "ttl",
-// unless it exists, and waits until it is active. Several workers may call it at once. A table of another form is an error.
+// Create creates the table unless it exists, and waits until it is active. The table has partition key "group" (S), sort key "id"
+// (S) and time to live on "ttl", and is billed per request. Several workers may call Create at once. If the table exists in
+// another form, the result is an error.
 func (t *LeaseTable) Create(ctx context.Context) error {
 	if err := t.made(); err != nil {
 		return fmt.Errorf("outbox: %w", err)
@@ -84,8 +85,8 @@ func (t *LeaseTable) store(stream string) (lease.Store, error) {
 
 func (t *LeaseTable) name() string { return t.table + "#" + t.group }
 
-// MemoryLeases keeps leases in this process: workers of one process share the shards, and checkpoints end with it, so that the
-// next process starts where the options say. Its zero value is ready. It is safe for concurrent use.
+// MemoryLeases keeps leases in this process. Workers of one process share the shards. Checkpoints end with the process, and the
+// next process starts where its options say. The zero value is ready for use. MemoryLeases is safe for concurrent use.
 type MemoryLeases struct {
 	mu     sync.Mutex
 	stores map[string]*lease.Memory

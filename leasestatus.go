@@ -11,44 +11,43 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 )
 
-// LeaseStatus says who reads a shard, and how far it is, as the lease table has it.
+// LeaseStatus says who reads a shard, and how far, according to the lease table.
 type LeaseStatus struct {
-	// Shard is the shard's id, Parents are the shards that it goes on from.
+	// Shard is the shard's id. Parents are the shards that it continues.
 	Shard   string
 	Parents []string
-	// Owner is the worker that reads the shard; empty if none does. OwnerState is what the table says about that worker. One that has
-	// just crashed is still registered: others notice it some seconds later, and take the shard.
+	// Owner is the worker that reads the shard; empty if no worker does. OwnerState is what the table says about the owner. A
+	// worker that has just crashed is still registered: others notice the crash some seconds later and take the shard.
 	Owner      string
 	OwnerState OwnerState
-	// WantedBy is the worker that has asked the owner for the shard; empty if none has.
+	// WantedBy is the worker that has asked the owner for the shard; empty if no worker has.
 	WantedBy string
-	// Fence steps with every new owner (see Record.Fence).
+	// Fence grows with every new owner (see Record.Fence).
 	Fence int64
-	// Checkpoint is the sequence number of the record up to which everything is finished. Empty if nothing is yet; then StartsAt is
-	// the time from which the shard is read, and zero means from its oldest record.
+	// Checkpoint is the sequence number up to which all records are finished. It is empty if no record is finished yet. Then
+	// StartsAt is the time from which the shard is read, and a zero StartsAt means from its oldest record.
 	Checkpoint string
 	StartsAt   time.Time
-	// Ended says that the shard was closed and everything of it is finished.
+	// Ended says that the shard was closed and all its records are finished.
 	Ended bool
-	// Forgotten says that the stream does not have the shard any more. Unless it has Ended, records were lost.
+	// Forgotten says that the stream no longer has the shard. Unless the shard has Ended, records were lost.
 	Forgotten bool
 	// Attempts counts the failed attempts at records above the checkpoint, by sequence number.
 	Attempts map[string]int
 }
 
-// OwnerState is what the lease table knows about the owner of a shard.
+// OwnerState is what the lease table says about the owner of a shard.
 type OwnerState string
 
 // The states of an owner.
 const (
-	OwnerRegistered OwnerState = "registered" // it has announced itself, and nobody has found it dead
-	OwnerDraining   OwnerState = "draining"   // it is stopping
-	OwnerDead       OwnerState = "dead"       // its heartbeats have stopped; the shard is about to be taken
+	OwnerRegistered OwnerState = "registered" // the owner has announced itself, and nobody has found it dead
+	OwnerDraining   OwnerState = "draining"   // the owner is stopping
+	OwnerDead       OwnerState = "dead"       // the owner's heartbeats have stopped; another worker is about to take the shard
 )
 
-// Status returns the leases that the group has of a stream, by name or ARN as its workers name it, in the order of the shards'
-// ids. It only reads, and is meant for people and for monitoring. A stream of which no worker of the group has read anything
-// has none.
+// Status returns the group's leases of a stream, sorted by shard id. stream is the name or ARN by which the workers name it. If
+// no worker of the group has read the stream, there are no leases. Status only reads; it is meant for people and for monitoring.
 func (t *LeaseTable) Status(ctx context.Context, stream string) ([]LeaseStatus, error) {
 	store, err := t.store(stream)
 	if err != nil {
@@ -81,7 +80,7 @@ func leaseStatus(l lease.Lease, states map[string]OwnerState) LeaseStatus {
 	s := LeaseStatus{Shard: l.ID, Parents: l.Parents, Owner: l.Owner, WantedBy: l.Want, Fence: l.Fence, Forgotten: l.Gone, Attempts: maps.Clone(l.Attempts)}
 	if s.Owner != "" {
 		if s.OwnerState = states[s.Owner]; s.OwnerState == "" {
-			s.OwnerState = OwnerDead // its row is gone
+			s.OwnerState = OwnerDead // the owner's row is gone
 		}
 	}
 	switch at, isTime := lease.ParseAt(l.Checkpoint); {

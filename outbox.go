@@ -1,9 +1,9 @@
-// Package outbox is the transactional outbox on DynamoDB: a change and the event that announces it commit in one
-// transaction, and every event reaches its handler.
+// Package outbox is the transactional outbox on DynamoDB. A change and the event that announces it commit in one transaction, and
+// every event reaches its handler.
 //
-// A [Writer] adds event rows to a DynamoDB transaction. DynamoDB's Kinesis streaming destination, or DynamoDB Streams,
-// carries every inserted row onwards as a change record. A [Consumer] decodes the change records and hands typed events to
-// plain functions, in AWS Lambda or anywhere else.
+// A [Writer] adds event rows to a DynamoDB transaction. DynamoDB's Kinesis streaming destination, or DynamoDB Streams, carries
+// every inserted row onwards as a change record. A [Consumer] decodes the change records and hands typed events to plain
+// functions, in AWS Lambda or anywhere else.
 //
 //	type OrderCreated struct {
 //		OrderID string `json:"orderId"`
@@ -20,7 +20,7 @@
 //	})
 //
 // Delivery is at least once: a handler may see an event again, with the same ID. With an [Inbox], what [HandleTx] commits happens
-// exactly once. Events of one aggregate are handled in the order in which they arrive, never two at the same time within one Consumer.
+// exactly once. Within one Consumer, events of one aggregate are handled one at a time, in the order in which they arrive.
 package outbox
 
 import (
@@ -31,41 +31,43 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/eventid"
 )
 
-// Payload is the data of an event, which knows the event's type. The name is stable: it is stored with every event, and
-// handlers are found by it.
+// Payload is the data of an event. It names the event's type. The name must stay the same: it is stored with every event, and a
+// Consumer finds the handler by it.
 type Payload interface {
-	// EventType returns the event type, for example "ORDER_CREATED". It must not depend on the value it is called on.
+	// EventType returns the event type, for example "ORDER_CREATED". It must not depend on the value that it is called on.
 	EventType() string
 }
 
-// Event is something that happened to an aggregate. The same type is written and handled. An Event is a plain value; its
-// Headers map is read, never changed, by this package.
+// Event is something that happened to an aggregate. The same type is written and handled. An Event is a plain value; this package
+// reads its Headers and never changes them.
 type Event[T any] struct {
-	// ID identifies the event everywhere and for ever. NewEvent sets a ULID. Set your own, derived from the cause of the
-	// event, to make writing it again from scratch a repeat instead of a second event.
+	// ID identifies the event everywhere and for ever. NewEvent sets a ULID. An ID of your own, derived from the cause of the
+	// event, makes writing the event again from scratch a repeat instead of a second event.
 	ID string
-	// Type is the event type. When it is empty and Data implements Payload, the Writer takes it from there.
+	// Type is the event type. If it is empty and Data implements Payload, the Writer takes the type from Data.
 	Type string
-	// AggregateID names the entity that the event is about. Within one Consumer, events with the same one are handled one at a time, in
-	// the order in which they arrive. Empty means that the event has no order with any other.
+	// AggregateID names the entity that the event is about. Within one Consumer, events with the same AggregateID are handled one
+	// at a time, in the order in which they arrive. An event with an empty AggregateID has no order with other events.
 	AggregateID string
-	// Sequence is the version of the aggregate after the event. Optional: 0 means none. Only a replay sorts by it.
+	// Sequence is the version of the aggregate after the event. Optional: 0 means that there is no version. Only a replay sorts
+	// by it.
 	Sequence int64
-	// Time is when the event happened; it is stored in milliseconds. When it is zero, the Writer sets the current time.
+	// Time is when the event happened. It is stored in milliseconds. If it is zero, the Writer sets the current time.
 	Time time.Time
-	// Headers are carried along with the event: trace context, tenant and the like. Optional.
+	// Headers travel with the event: trace context, tenant and the like. Optional.
 	Headers map[string]string
-	// Data is the payload. It is stored as JSON (WithCodec); encoding/json replaces what is not valid UTF-8. It is part of what makes the
-	// event the same when it is written again, so nothing that changes with every attempt, such as the current time,
-	// belongs into it.
+	// Data is the payload, stored as JSON unless WithCodec says otherwise. encoding/json replaces invalid UTF-8.
+	//
+	// The payload is part of what makes a repeated event the same event. Values that change with every attempt, such as the
+	// current time, do not belong into it.
 	Data T
 }
 
-// ids is the one source of event ids of the process, so that ids made anywhere in it strictly increase.
+// ids is the one source of event ids of the process, so that the ids of all goroutines strictly increase.
 var ids = eventid.NewSource(time.Now)
 
-// NewEvent returns an event of the type that data names, with a new ID and the current time. IDs strictly increase within a
-// process. A nil pointer names no type; a Writer then refuses the event. It is safe for concurrent use.
+// NewEvent returns an event with a new ID, the current time, and the type that data names. IDs strictly increase within a
+// process. A nil pointer names no type; a Writer refuses such an event. NewEvent is safe for concurrent use.
 func NewEvent[T Payload](aggregateID string, data T) Event[T] {
 	return Event[T]{
 		ID:          ids.New(),
@@ -76,13 +78,13 @@ func NewEvent[T Payload](aggregateID string, data T) Event[T] {
 	}
 }
 
-// AnyEvent is an Event of any payload type, a [Record] that is written as it is, or a pointer to one of them. To pass several,
-// make a []AnyEvent of them.
+// AnyEvent is an Event of any payload type, a [Record] that is written as it is, or a pointer to either. To pass a list of
+// events, make a []AnyEvent.
 type AnyEvent interface {
 	record(namedCodec) (Record, error)
 }
 
-// record returns the event with its payload encoded. With an error, what is known of the event is there all the same.
+// record returns the event with its payload encoded. If encoding fails, the Record still has everything but the payload.
 func (e Event[T]) record(codec namedCodec) (Record, error) {
 	r := Record{ID: e.ID, Type: e.Type, AggregateID: e.AggregateID, Sequence: e.Sequence, Time: e.Time, Headers: e.Headers}
 	if r.Type == "" {
@@ -98,7 +100,7 @@ func (e Event[T]) record(codec namedCodec) (Record, error) {
 	return r, nil
 }
 
-// typeOf returns the event type that data names, or "" if it names none or is a nil pointer.
+// typeOf returns the event type that data names. It returns "" if data is a nil pointer, or not a Payload.
 func typeOf(data any) string {
 	p, ok := data.(Payload)
 	if !ok {

@@ -9,16 +9,17 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
-// ErrNotEvent says that a change record is well formed but announces no event: it is a REMOVE or a MODIFY, it is of another
-// table, or its item has not the attributes of an event. A Consumer skips such records and tells its hooks.
+// ErrNotEvent says that a well-formed change record announces no event: it is a REMOVE or a MODIFY, it is of another table, or
+// its item lacks the attributes of an event. A Consumer skips such a record and tells its hooks.
 var ErrNotEvent = errors.New("not an event")
 
-// Record is an event with its payload encoded, and where it came from: as a handler's middleware and the hooks see it. A
-// Record shares no memory with the bytes that it was decoded from, but it may share some with records that arrived together
-// with it: to keep a little of one for long, copy that. Its Payload and Headers must not be changed.
+// Record is an event with its payload encoded, and where it came from. Middleware and hooks see events as Records.
 //
-// A Record can be written, too: a Writer takes it as an event, with the payload and the content type as they are, whatever its
-// codec. Where it came from is not written. A Record without a payload is ErrInvalidEvent.
+// A Record shares no memory with the bytes that it was decoded from. It may share memory with the records that arrived with it:
+// to keep a small part of a Record for long, copy the part. Payload and Headers must not be changed.
+//
+// A Record can also be written. The Writer stores its payload and content type as they are, whatever the Writer's codec, and does
+// not store where the Record came from. A Record without a payload is refused with ErrInvalidEvent.
 type Record struct {
 	// ID, Type, AggregateID, Sequence, Time and Headers are those of the [Event].
 	ID          string
@@ -30,33 +31,34 @@ type Record struct {
 
 	// ContentType says how Payload is encoded. Empty means application/json.
 	ContentType string
-	// Payload is the encoded data. It is nil only where the table has no payload attribute.
+	// Payload is the encoded data. It is nil only if the table has no payload attribute.
 	Payload []byte
 
-	// Table is the table that the event was inserted into; empty if the change record does not say.
+	// Table is the table that the event was inserted into. It is empty if the change record does not name the table.
 	Table string
-	// ChangedAt is when DynamoDB made the change, to the precision of the change record; zero if it does not say.
+	// ChangedAt is when DynamoDB made the change, as precisely as the change record says. It is zero if the record does not say.
 	ChangedAt time.Time
 
-	// StreamARN, ShardID and SequenceNumber say where the record was delivered from, as far as the deliverer knows.
-	// DecodeRecord leaves them empty, Invoke and Worker fill them in. The hooks of a Writer get events that are not delivered yet.
+	// StreamARN, ShardID and SequenceNumber say where the record was delivered from. Invoke and Worker fill in what they know; a
+	// Worker's StreamARN is the stream as NewWorker was told it. They are empty after DecodeRecord, and in the hooks of a Writer,
+	// whose events are not delivered yet.
 	StreamARN      string
 	ShardID        string
 	SequenceNumber string
-	// Fence is higher than it was for every earlier owner of the shard, if a Worker delivered the record; otherwise 0. A
-	// resource that remembers the highest fence it has seen can refuse a worker that lost its lease and does not know it yet.
+	// Fence is set by a Worker and is 0 otherwise. It is higher than the fence of every earlier owner of the shard. A resource
+	// that remembers the highest fence it has seen can refuse a worker that has lost its lease without knowing it.
 	Fence int64
 }
 
-// DecodeError says why a change record or an event row could not be read: it is cut off, has a value of the wrong type, and so
-// on. It never quotes the content.
+// DecodeError says why a change record or an event row could not be read: it is cut off, a value has the wrong type, and so on.
+// It never quotes the content.
 type DecodeError struct {
-	// Where is the member or attribute at fault; empty if the text as a whole is.
+	// Where is the member or attribute at fault. It is empty if the text as a whole is at fault.
 	Where string
 	// Reason says what was wanted and what is there.
 	Reason string
 
-	row bool // it is about an event row
+	row bool // the text is an event row, not a change record
 }
 
 // Error names the place and the reason.
@@ -71,8 +73,8 @@ func (e *DecodeError) Error() string {
 	return what + e.Where + ": " + e.Reason
 }
 
-// notEventError makes the reason of a skip readable and still matches ErrNotEvent. It is a small number, which makes an error
-// without an allocation; 0 is none.
+// notEventError gives the reason of a skip a text and matches ErrNotEvent. As a small number it becomes an error without an
+// allocation. 0 means that there is no reason to skip.
 type notEventError changerec.NotEvent
 
 func (e notEventError) Error() string {
@@ -80,17 +82,19 @@ func (e notEventError) Error() string {
 }
 func (e notEventError) Is(target error) bool { return target == ErrNotEvent }
 
-// defaultLayout is what rows look like unless WithAttributes says otherwise. It is never changed.
+// defaultLayout is how rows look unless WithAttributes says otherwise. It is never changed.
 var defaultLayout = DefaultAttributes().layout()
 
-// DecodeRecord reads one change record in JSON: what DynamoDB's Kinesis streaming destination puts into the Data of a
-// Kinesis record, or a DynamoDB Streams record as Lambda hands it over. Members may come in any order, and unknown ones are
-// ignored. Attributes of an existing table are named with WithAttributes.
+// DecodeRecord reads one change record in JSON: the Data of a Kinesis record from DynamoDB's streaming destination, or a DynamoDB
+// Streams record as Lambda hands it over. Members may come in any order, and unknown members are ignored. WithAttributes names
+// the attributes of an existing table.
 //
-// An event is an INSERT whose item has an id and a type. The error matches ErrNotEvent for any other change and for JSON
-// that is no change record, and is a *DecodeError for a record that cannot be read. Once a record is known not to be an
-// event, the rest of it is not looked at. Nesting is limited to 128 levels of JSON; DynamoDB itself nests 32 levels. A
-// sequence or a time may take 256 bytes of JSON; DynamoDB's numbers have 38 digits.
+// An INSERT whose item has an id and a type is an event. For any other change, and for JSON that is no change record, the error
+// matches ErrNotEvent; DecodeRecord stops reading as soon as it knows that a record is no event. For a record that cannot be
+// read, the error is a *DecodeError. DecodeRecord is safe for concurrent use.
+//
+// JSON may nest 128 levels deep; DynamoDB nests 32 levels. A sequence or a time may take 256 bytes of JSON; DynamoDB's numbers
+// have 38 digits.
 func DecodeRecord(data []byte, opts ...Option) (r Record, err error) {
 	layout := defaultLayout
 	if len(opts) > 0 {
@@ -107,7 +111,7 @@ func DecodeRecord(data []byte, opts ...Option) (r Record, err error) {
 	return r, nil
 }
 
-// layoutOf is apart from DecodeRecord because its config escapes to the heap.
+// layoutOf is separate from DecodeRecord because its config escapes to the heap.
 func layoutOf(opts []Option) (*changerec.Layout, error) {
 	cfg := recordConfig{layout: defaultLayout}
 	for i, opt := range opts {
@@ -121,7 +125,7 @@ func layoutOf(opts []Option) (*changerec.Layout, error) {
 	return cfg.layout, nil
 }
 
-// decodeRecord fills in what a change record says. Unless both results are zero, r holds nothing of use.
+// decodeRecord fills in what a change record says. If a result is not zero, r holds nothing of use.
 func decodeRecord(r *Record, data []byte, layout *changerec.Layout, tables []string, s *slab.Slab) (notEventError, *DecodeError) {
 	var e changerec.Event
 	reason, malformed := changerec.Decode(&e, data, layout, tables, s)

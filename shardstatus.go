@@ -11,17 +11,19 @@ import (
 type ShardStatus struct {
 	Shard string
 	Fence int64
-	// Records is how many were read since the last call for this lease. What was read in the last second of a lease is not told.
+	// Records is how many records were read since the last call for this lease. What the last second of a lease has read is never
+	// reported.
 	Records int
-	// Behind is how far the last answer of the stream was from the tip of the shard (MillisBehindLatest); negative if unknown: before the first
-	// answer, while requests fail, and always on DynamoDB Streams.
+	// Behind is how far the last answer of the stream was from the tip of the shard (MillisBehindLatest). It is negative if
+	// unknown: before the first answer, while requests fail, and always on DynamoDB Streams.
 	Behind time.Duration
-	// Age is how long the last record that was read had been in the stream by then; 0 if unknown, or if none has been read yet.
+	// Age is how long the last record read had been in the stream when it was read. It is 0 if unknown, or if no record has been
+	// read yet.
 	Age time.Duration
-	// Unfinished is how many records were read and lie above the end of what is finished without a gap. The stored checkpoint is up to a second
-	// behind that end.
+	// Unfinished is how many of the records read lie above the point up to which all records are finished. The stored checkpoint
+	// is up to a second behind this point.
 	Unfinished int
-	// Waiting is for how long the oldest of them has been there; 0 if there is none.
+	// Waiting is for how long the oldest of these records has been unfinished in this worker; 0 if there are no such records.
 	Waiting time.Duration
 }
 
@@ -44,7 +46,7 @@ func (s *shardRun) unseen() {
 	s.seen.behind = unknown
 }
 
-// see keeps what an answer says of how far the shard is.
+// see keeps how far the shard is according to an answer.
 func (s *shardRun) see(b shardreader.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,8 +60,8 @@ func (s *shardRun) see(b shardreader.Batch) {
 	}
 }
 
-// tellStatus calls the Status hook again and again until ctx ends: by the clock and not with each answer, since a shard that a handler holds
-// up gets none.
+// tellStatus calls the Status hook until ctx ends. It goes by the clock rather than by the answers, because a shard that waits
+// for a slow handler gets no answers.
 func (s *shardRun) tellStatus(ctx context.Context) {
 	ticker := time.NewTicker(statusEvery)
 	defer ticker.Stop()

@@ -18,41 +18,41 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 )
 
-// KinesisClient is what a Worker needs of the SDK. *kinesis.Client implements it. A client of your own must pass the option
-// functions on. Neither it nor middleware of the SDK may look at the records of an answer later: their memory is used again,
-// unless WithStockReader is set.
+// KinesisClient is what a Worker needs of the SDK to read a data stream. *kinesis.Client implements it. A client of your own must
+// pass the option functions on. Neither the client nor middleware of the SDK may keep the records of an answer: the Worker uses
+// their memory again, unless WithStockReader is set.
 type KinesisClient interface {
 	ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
 	GetShardIterator(context.Context, *kinesis.GetShardIteratorInput, ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error)
 	GetRecords(context.Context, *kinesis.GetRecordsInput, ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error)
 }
 
-// StreamsClient is what a Worker needs to read a DynamoDB stream. *dynamodbstreams.Client implements it.
+// StreamsClient is what a Worker needs of the SDK to read a DynamoDB stream. *dynamodbstreams.Client implements it.
 type StreamsClient interface {
 	DescribeStream(context.Context, *dynamodbstreams.DescribeStreamInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.DescribeStreamOutput, error)
 	GetShardIterator(context.Context, *dynamodbstreams.GetShardIteratorInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.GetShardIteratorOutput, error)
 	GetRecords(context.Context, *dynamodbstreams.GetRecordsInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.GetRecordsOutput, error)
 }
 
-// Worker reads a stream outside Lambda: on any number of machines, which share its shards with nothing but conditional writes
-// on one DynamoDB table. Create it with NewWorker or NewStreamsWorker, and call Run.
+// Worker reads a stream outside Lambda. Workers on any number of machines share the shards of the stream with nothing but
+// conditional writes on one DynamoDB table. Create a Worker with NewWorker or NewStreamsWorker, and call Run.
 //
-// Events of one aggregate are handled one at a time, in the order of arrival within a shard; other aggregates run in parallel,
-// WithConcurrency of the Consumer at a time over all shards of the Worker. A handler that fails is called again, with backoff,
-// while its aggregate waits and the others go on. The checkpoint of a shard is the end of what is finished without a gap.
-// It logs where its Consumer does (WithLogger).
+// Events of one aggregate are handled one at a time, in the order of arrival within a shard. Other aggregates run in parallel: up
+// to WithConcurrency of the Consumer, over all shards of the Worker. After a failure the handler is called again, with backoff;
+// its aggregate waits and the others go on. The checkpoint of a shard is the point up to which all its records are finished. A
+// Worker logs to its Consumer's logger (WithLogger).
 type Worker struct {
 	workerConfig
 	consumer   *Consumer
 	stream     string
 	source     shardreader.Source
 	leases     lease.Store
-	leasesName string // whose fences the records have
+	leasesName string // the fences of the records are those of these leases
 	running    atomic.Bool
 }
 
-// NewWorker returns a Worker that reads a Kinesis data stream, by name or ARN, and hands its events to c. All workers of a fleet
-// must name the stream in the same way. It makes no call. The error names everything that is wrong with the arguments.
+// NewWorker returns a Worker that reads a Kinesis data stream, given by name or ARN, and hands its events to c. All workers of a
+// fleet must give the same name or ARN. NewWorker makes no call. The error names everything that is wrong with the arguments.
 func NewWorker(client KinesisClient, stream string, c *Consumer, leases Leases, opts ...WorkerOption) (*Worker, error) {
 	return newWorker("NewWorker", isNil(client), stream, c, leases, opts, func(w *Worker) {
 		w.source = &shardreader.Kinesis{Client: client, Stream: stream, StockReader: w.stockReader}
@@ -60,8 +60,8 @@ func NewWorker(client KinesisClient, stream string, c *Consumer, leases Leases, 
 }
 
 // NewStreamsWorker returns a Worker that reads a DynamoDB stream, for tables without a Kinesis destination. The stream's view
-// must be NEW_IMAGE or NEW_AND_OLD_IMAGES. Everything else is as with NewWorker. DynamoDB recommends at most two readers of a
-// shard, and keeps its records for 24 hours.
+// must be NEW_IMAGE or NEW_AND_OLD_IMAGES. DynamoDB recommends at most two readers of a shard, and keeps its records for 24
+// hours. Everything else is as with NewWorker.
 func NewStreamsWorker(client StreamsClient, streamARN string, c *Consumer, leases Leases, opts ...WorkerOption) (*Worker, error) {
 	return newWorker("NewStreamsWorker", isNil(client), streamARN, c, leases, opts, func(w *Worker) {
 		w.source = &shardreader.Streams{Client: client, ARN: streamARN}
@@ -98,18 +98,18 @@ func newWorker(caller string, noClient bool, stream string, c *Consumer, leases 
 	return w, nil
 }
 
-// Run takes part in reading the stream until ctx ends. Then it stops fetching, finishes what is under way within the drain
-// timeout, stores the checkpoints, and releases its leases, so that other workers go on at once and handle nothing twice. It
-// returns only when no handler runs: nil, or an error if it stopped by itself.
+// Run takes part in reading the stream until ctx ends. Then it stops fetching, finishes within the drain timeout what it has
+// begun, stores the checkpoints, and releases its leases. So other workers go on at once, and nothing is handled twice. Run
+// returns when no handler runs any more. It returns nil after ctx has ended, and otherwise an error.
 //
-// Without WithDeadLetters it stops by itself, in the same good order, for an event that cannot be handled: a handler returned a
-// Permanent error, or failed too often (WithHandlerRetry), or a record cannot be decoded; in any case if a handler ended its goroutine. Nothing from that
-// record on is started in its shard, and what is finished without a gap before it is stored. The error, a *HandlerError, says
-// which record it is; the next Run meets it again. Nothing is skipped. If several shards meet such a record at once, the others
-// are in the log.
+// An event that cannot be handled becomes a dead letter. Without WithDeadLetters, it ends Run in the same good order: if a
+// handler returned a Permanent error or failed too often (WithHandlerRetry), or if a record could not be decoded. A handler that
+// ended its goroutine ends Run in any case. Nothing is skipped: the checkpoint stays before the record, no later record of the
+// shard is started, and the next Run meets the record again. The error wraps a *HandlerError that names the record. If several
+// shards meet such records at once, the log has the others.
 //
-// Throttling, outages of the stream or the lease table, and lost leases do not end Run: it goes on when they end. A missing
-// lease table ends it at the start. Run must not be called again while it runs.
+// Throttling, outages of the stream or the lease table, and lost leases do not end Run: it goes on when they are over. Only at
+// the start, a lease table that is missing or may not be used ends Run. Run must not be called again while it runs.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.consumer == nil {
 		return errors.New("outbox: a Worker is made by NewWorker or NewStreamsWorker")
@@ -155,7 +155,6 @@ func asLeases(shards []shardreader.Shard) []lease.Shard {
 	return out
 }
 
-// reader reads one shard.
 func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 	return &shardreader.Reader{
 		Source: w.source,
@@ -175,7 +174,7 @@ func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 	}
 }
 
-// call calls a hook. One that panics must not take the process along.
+// call calls a hook. A hook that panics must not end the process.
 func (w *Worker) call(hook string, f func()) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -184,8 +183,6 @@ func (w *Worker) call(hook string, f func()) {
 	}()
 	f()
 }
-
-// retried and dataLost tell the hooks.
 
 func (w *Worker) retried(shard string, throttled bool, err error) {
 	for _, hooks := range w.hooks {
@@ -203,7 +200,7 @@ func (w *Worker) dataLost(loss DataLoss) {
 	}
 }
 
-// leaseHooks turns what the lease protocol tells into log lines and calls of the hook.
+// leaseHooks turns what the lease protocol tells into log lines and calls of the Lease hooks.
 func (w *Worker) leaseHooks() lease.Hooks {
 	tell := func(e LeaseEvent) {
 		level := slog.LevelInfo
@@ -250,7 +247,7 @@ func (w *Worker) leaseHooks() lease.Hooks {
 		Trouble: func(op string, err error) {
 			level := slog.LevelWarn
 			if lease.IsFatal(err) || slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException"}, codeOf(err)) {
-				level = slog.LevelError // nothing but somebody's hand changes that
+				level = slog.LevelError // no repeat will help until somebody repairs it
 			}
 			logger.Log(context.Background(), level, "outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)
 		},

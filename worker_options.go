@@ -52,9 +52,10 @@ func durationOption(option string, d, low, high time.Duration, set func(*workerC
 	})
 }
 
-// StartAt makes a group begin a stream with the first record that arrived at t or later. It counts once: what the first worker of the group
-// says is stored in the lease table. Shards with a checkpoint go on from it, and children that a known shard gets begin with their oldest
-// record, whatever t is. It must be after 1970. Default: the oldest record of the stream, so that nothing is skipped.
+// StartAt makes a group begin a stream with the first record that arrived at t or later. It counts once: the lease table stores
+// what the first worker of the group says. A shard with a checkpoint goes on from its checkpoint. A new child of a known shard
+// begins with its oldest record, whatever t is. t must be after 1970. Default: the oldest record of the stream, so that nothing
+// is skipped.
 func StartAt(t time.Time) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if t.Unix() <= 0 {
@@ -72,8 +73,8 @@ func (c *workerConfig) startAt(option, position string) error {
 	return nil
 }
 
-// StartAtLatest makes a group begin a stream with what arrives from now on: what is in the stream already is skipped. The moment is stored
-// when the group first meets the stream, so a restart skips nothing, however long nobody ran. See StartAt.
+// StartAtLatest makes a group begin a stream with what arrives from now on, and skip what is in the stream already. "Now" is when
+// the group first meets the stream. This moment is stored, so a restart skips nothing, however long no worker ran. See StartAt.
 func StartAtLatest() WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		return c.startAt("StartAtLatest", lease.Latest)
@@ -81,12 +82,12 @@ func StartAtLatest() WorkerOption {
 }
 
 // WithPollInterval sets how long a shard without new records waits at most before it is asked again. A shard with records is
-// asked up to 5 times a second and for 2 MB a second, the limits of Kinesis. Default 1 s; 200 ms to 1 minute.
+// asked up to 5 times a second and for up to 2 MB a second, the limits of Kinesis. Default 1 s; 200 ms to 1 minute.
 func WithPollInterval(d time.Duration) WorkerOption {
 	return durationOption("WithPollInterval", d, 200*time.Millisecond, time.Minute, func(c *workerConfig) { c.pollInterval = d })
 }
 
-// WithBatchSize sets how many records are read at once from a shard. Default 1,000; 1 to 10,000.
+// WithBatchSize sets how many records of a shard one request asks for. Default 1,000; 1 to 10,000.
 func WithBatchSize(records int) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if records < 1 || records > 10_000 {
@@ -97,9 +98,9 @@ func WithBatchSize(records int) WorkerOption {
 	})
 }
 
-// WithMaxUnfinished bounds how many records of a shard may have been fetched and lie above its checkpoint: those that are unfinished, and
-// those that are finished behind them. It bounds what is handled again after a crash, and memory. When it is reached, the
-// shard is not read until the oldest are finished; heartbeats and other shards go on. Default 5,000; 1 to 1,000,000.
+// WithMaxUnfinished bounds how many records of a shard may be fetched and above its checkpoint: unfinished records, and finished
+// records behind them. It bounds memory, and how many records are handled again after a crash. When the bound is reached, the
+// shard is not read until its oldest records are finished; heartbeats and other shards go on. Default 5,000; 1 to 1,000,000.
 func WithMaxUnfinished(records int) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if records < 1 || records > 1_000_000 {
@@ -110,27 +111,30 @@ func WithMaxUnfinished(records int) WorkerOption {
 	})
 }
 
-// WithLeaseDuration sets for how long a worker that does not answer keeps its shards: others take them over that long, and a
-// little more, after its last heartbeat. A worker that cannot reach the lease table for that long stops its handlers by
-// itself. Heartbeats come four times as often, and a worker looks at the table sixteen times as often. Workers of one group may have different
-// durations, as while it is changed: each is taken for dead after its own, or after the observer's if that is longer. Default 8 s; 1 s to 10
-// minutes.
+// WithLeaseDuration sets how long a worker that no longer answers keeps its shards. Other workers take them a little more than
+// this long after its last heartbeat. A worker that cannot reach the lease table for this long stops its handlers by itself. A
+// worker sends four heartbeats in this time, and looks at the table sixteen times.
+//
+// Workers of one group may have different durations, for example during a deployment that changes it. A worker is then taken for
+// dead after its own duration, or the observer's if that is longer. Default 8 s; 1 s to 10 minutes.
 func WithLeaseDuration(d time.Duration) WorkerOption {
 	return durationOption("WithLeaseDuration", d, time.Second, 10*time.Minute, func(c *workerConfig) { c.leaseDuration = d })
 }
 
-// WithDrainTimeout sets how long Run, after its context has ended, and the handover of a shard wait for handlers that are running, and for
-// records before theirs in the shard, which are handled first so that nothing is handled twice. Then their contexts are cancelled, and what
-// they had is handled again by the next owner. Default 30 s; 1 s to 1 hour.
+// WithDrainTimeout bounds how long a stop of Run, or the handover of a shard, waits for running handlers and for the records
+// ahead of theirs in the shard. These are handled first, so that nothing is handled twice. After the timeout the handlers'
+// contexts are cancelled, and the next owner handles their records again. Default 30 s; 1 s to 1 hour.
 func WithDrainTimeout(d time.Duration) WorkerOption {
 	return durationOption("WithDrainTimeout", d, time.Second, time.Hour, func(c *workerConfig) { c.drainTimeout = d })
 }
 
-// WithHandlerRetry sets how often and how soon a handler that failed is called again. The attempts are stored with the
-// checkpoint, those of the 20 oldest records of a shard, so they go on counting after a restart and on other workers. When they are spent, the
-// event becomes a dead letter (WithDeadLetters), or Run ends with the error: it is not skipped. Default: 100 attempts, bounds of 200 ms to 30 s for
-// the delays, about 25 minutes on average; at most 100 attempts and an hour between them. A delivery that fails with
-// ErrClaimed is none: it is repeated when the claim has ended, or sooner.
+// WithHandlerRetry sets how often and how soon a failed handler is called again. After the last attempt the event becomes a dead
+// letter (WithDeadLetters), or Run ends with the error; the event is never skipped. A delivery that fails with ErrClaimed does
+// not count as an attempt: it is repeated when the claim has ended, or sooner.
+//
+// The attempts at the 20 oldest failing records of a shard are stored with its checkpoint, so they go on counting after a restart
+// and on other workers. Default: 100 attempts with delays of up to 200 ms at first and 30 s later, on average about 23 minutes.
+// At most 100 attempts, and at most an hour between them.
 func WithHandlerRetry(r Retry) WorkerOption {
 	return workerOption(func(c *workerConfig) (err error) {
 		if c.retry, err = r.orDefaults(defaultHandlerRetry); err != nil {
@@ -140,8 +144,8 @@ func WithHandlerRetry(r Retry) WorkerOption {
 	})
 }
 
-// WithStockReader makes the SDK read the answers of GetRecords by itself. Default: answers of the usual form are read by a
-// deserializer of this package, which takes half the CPU time and uses its memory again, and all others by the SDK.
+// WithStockReader makes the SDK read all answers of GetRecords. Default: a deserializer of this package reads answers of the
+// usual form, in half the CPU time and into memory that it uses again; the SDK reads all others.
 func WithStockReader() WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		c.stockReader = true
@@ -149,25 +153,27 @@ func WithStockReader() WorkerOption {
 	})
 }
 
-// WorkerHooks are called by a Worker at what their names say, from several goroutines at a time, and must not block: what they
-// do delays a shard, or the heartbeats. A nil func is not called. When one panics, that is logged, and the Worker goes on.
+// WorkerHooks are called by a Worker when what their names say happens. A nil func is not called. Several goroutines call them at
+// a time. They must not block: a hook that blocks delays a shard, or the heartbeats. A hook that panics is logged, and the Worker
+// goes on.
 type WorkerHooks struct {
 	// Lease is called when a lease changes hands.
 	Lease func(LeaseEvent)
-	// Status is called once a second for each shard that this worker reads, also while nothing arrives and while a handler holds the shard up,
-	// but not while reading it has failed as a whole: then there is only Retried. When the lease has changed hands, gauges that were made of it
-	// have to go: see Lease.
+	// Status is called once a second for each shard that this worker reads, even while nothing arrives or a handler holds the
+	// shard up. While reading the shard fails as a whole, only Retried is called. When the lease has changed hands, remove the
+	// gauges that were made from Status: see Lease.
 	Status func(ShardStatus)
-	// Retried is called when a request to the stream failed and will be made again; throttled says that its limits were
-	// exceeded. So it is when reading a shard failed as a whole, because its checkpoint cannot be stored or the shard is missing.
+	// Retried is called when a request to the stream failed and will be repeated; throttled says that the stream's limits were
+	// exceeded. It is also called when reading a shard failed as a whole: its checkpoint cannot be stored, or the shard is
+	// missing.
 	Retried func(shard string, throttled bool, err error)
-	// DataLost is called when records expired before they were read: the only way to lose events, and a sign that the
-	// stream's retention is too short for the outage.
+	// DataLost is called when records expired before they were read: the only way to lose events, and a sign that the stream's
+	// retention is too short for the outage.
 	DataLost func(DataLoss)
 }
 
-// WithWorkerHooks adds hooks. Default: none; leases, retries and losses are logged in any case. If it is given several times, all hooks are
-// called, in the order of the options.
+// WithWorkerHooks adds hooks. If it is given several times, all hooks are called, in the order of the options. Default: no hooks.
+// Leases, retries and losses are logged in any case.
 func WithWorkerHooks(hooks WorkerHooks) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		c.hooks = append(c.hooks, hooks)
@@ -181,18 +187,18 @@ type LeaseEventKind string
 // What happens to leases.
 const (
 	LeaseGained   LeaseEventKind = "gained"   // this worker reads the shard from now on
-	LeaseReleased LeaseEventKind = "released" // given up in good order; To says who has it now, if anybody
-	LeaseLost     LeaseEventKind = "lost"     // another worker has taken it, or this one could not renew it; Err says why
-	LeaseEnded    LeaseEventKind = "ended"    // the shard was closed and everything of it is finished
+	LeaseReleased LeaseEventKind = "released" // this worker has given the shard up in good order; To says who has it now, if anybody
+	LeaseLost     LeaseEventKind = "lost"     // another worker has taken the shard, or this worker could not renew its lease; Err says why
+	LeaseEnded    LeaseEventKind = "ended"    // the shard was closed and all its records are finished
 )
 
 // LeaseEvent is something that happened to the lease of a shard.
 type LeaseEvent struct {
 	Kind  LeaseEventKind
 	Shard string
-	Fence int64  // higher than that of every earlier owner since the row was made
-	To    string // the worker that has the lease now; empty if nobody, or not known
-	Err   error  // why it was lost; otherwise nil
+	Fence int64  // higher than the fence of every earlier owner since the lease's row was made
+	To    string // the worker that has the lease now; empty if no worker has it, or if it is not known
+	Err   error  // why the lease was lost; otherwise nil
 }
 
 // DataLoss says that records of a shard have expired unread.
@@ -200,6 +206,6 @@ type DataLoss struct {
 	Shard string
 	// After is the sequence number of the last record that was read, or a checkpoint.
 	After string
-	// Oldest is the record from which reading goes on; empty if there is none.
+	// Oldest is the record from which reading goes on; empty if there is no such record.
 	Oldest string
 }
