@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// Held is a lease that this worker holds. A Consume must
+// Held is a lease that this worker holds. A Consume must do the following:
 //
-//   - start after Progress().Checkpoint;
-//   - return as soon as its context ends, without acknowledging anything more. What it had acknowledged before it may still try to
-//     Save, with another context: that works unless the lease is lost;
-//   - when Stop is closed: fetch nothing more, finish what is under way, Save, and return nil. The lease then goes to who wants
-//     it, at the last saved checkpoint. The context ends when that takes longer than Config.Drain;
-//   - when the shard is finished and everything of it acknowledged: End, and return nil.
+//   - Start after Progress().Checkpoint.
+//   - When its context ends: return at once and acknowledge nothing more. It may still try, with another context, to Save what it
+//     has acknowledged before; this works unless the lease is lost.
+//   - When Stop is closed: fetch nothing more, finish what has begun, Save, and return nil. The lease then goes to the worker
+//     that wants it, at the last saved checkpoint. If this takes longer than Config.Drain, the context ends.
+//   - When the shard is finished and everything of it acknowledged: End, and return nil.
 //
-// It is safe for concurrent use.
+// A Held is safe for concurrent use.
 type Held struct {
 	life  *life
 	shard Shard
@@ -31,14 +31,14 @@ type Held struct {
 
 	mu       sync.Mutex
 	progress Progress
-	want     string // who asked for it, as last seen
+	want     string // the worker that asked for the lease, as last seen
 	stopped  bool
-	lost     error   // why it is not ours any more
+	lost     error   // why the lease is not ours any more
 	ended    []Shard // the children
 	ending   bool    // End has been called
-	over     bool    // and has succeeded
+	over     bool    // End has succeeded
 	leaving  bool    // no Consume runs any more, Release is under way
-	failing  bool    // Consume has failed, and not been called again yet
+	failing  bool    // Consume has failed, and has not been called again yet
 }
 
 func newHeld(l *life, row Lease, lose context.CancelCauseFunc) *Held {
@@ -54,7 +54,7 @@ func (h *Held) Fence() int64 { return h.fence }
 // Worker is the name under which the lease is held.
 func (h *Held) Worker() string { return h.life.id }
 
-// Progress is what this owner last passed to Save, or else what the one before has stored.
+// Progress is what this owner last passed to Save. Before the first Save it is what the previous owner stored.
 func (h *Held) Progress() Progress {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -64,23 +64,23 @@ func (h *Held) Progress() Progress {
 // Stop is closed when the lease is to be given up in good order.
 func (h *Held) Stop() <-chan struct{} { return h.stop }
 
-// Save stores progress. It repeats what fails until ctx ends, for Config.Duration at most. After ErrLost nothing may be
-// acknowledged any more. After any other error nobody knows whether it is stored; saving the same or later progress again is
-// right in both cases.
+// Save stores progress. It repeats failed writes until ctx ends, for Config.Duration at most. After ErrLost nothing may be
+// acknowledged any more. After any other error nobody knows whether the progress is stored; saving the same or later progress
+// again is right either way.
 func (h *Held) Save(ctx context.Context, p Progress) error {
 	h.saving.Lock()
 	defer h.saving.Unlock()
 	h.n++
-	// Whether or not it gets stored, so much is finished: a reader that starts again from less, under the same lease, would move
-	// a checkpoint back whose answer was lost.
+	// The progress is finished whether or not it gets stored. A reader that starts again from less, under the same lease, would
+	// move back a checkpoint that was stored without an answer.
 	h.mu.Lock()
 	h.progress = Progress{p.Checkpoint, maps.Clone(p.Attempts)}
 	h.mu.Unlock()
 	return h.write(ctx, "Save", func(ctx context.Context) error { return h.life.cfg.Store.Save(ctx, h.key(), h.n, p) })
 }
 
-// Fail makes the whole worker stop in good order, and Run return err, as a Fatal error of Consume does, but at once: every lease
-// is to be given up, and Config.Drain counts from now on.
+// Fail makes the whole worker stop in good order, and Run return err, as a Fatal error of Consume does. It acts at once: every
+// lease is to be given up, and Config.Drain counts from now on.
 func (h *Held) Fail(err error) { h.life.fail(err) }
 
 // End finishes the shard for ever and creates the leases of its children, all or nothing. It repeats and fails like Save.
@@ -116,7 +116,7 @@ func (h *Held) write(ctx context.Context, op string, call func(context.Context) 
 		}
 		if time.Since(start) >= h.life.cfg.Duration || !sleep(ctx, h.life.cfg.retry().Delay(n)) {
 			if f := (*fatal)(nil); errors.As(err, &f) {
-				return f.err // only a Consume says that the worker is to end
+				return f.err // only Consume decides that the worker ends
 			}
 			return err
 		}
@@ -175,14 +175,15 @@ func (h *Held) stopping() bool {
 	return h.stopped
 }
 
-// compare takes in the row of the lease as the table has it; ok is false if there is none.
+// compare takes in the lease's row in the table; ok is false if there is no row.
 func (h *Held) compare(row Lease, ok bool) {
 	h.mu.Lock()
 	var why error
 	switch {
 	case h.leaving || h.over:
 	case ok && row.Fence == h.fence && row.Checkpoint == ShardEnd: // our own End, whose answer is still on its way
-	// A lower fence is no old view, since readers are started between two views: the row was deleted and made anew.
+	// A lower fence cannot come from an old view, because readers are started between two views. The row was deleted and made
+	// anew.
 	case !ok, row.Fence != h.fence, row.Owner != h.life.id:
 		why = fmt.Errorf("%w: shard %s is at fence %d, owner %q; we had fence %d", ErrLost, h.shard.ID, row.Fence, row.Owner, h.fence)
 	default:

@@ -9,18 +9,18 @@ import (
 // Shard is a shard as its source lists it.
 type Shard struct {
 	ID      string
-	Parents []string // empty, one after a split, two after a merge
-	HashLo  string   // the range of hash keys, as the source writes it; only kept for people
+	Parents []string // none, one after a split, two after a merge
+	HashLo  string   // the range of hash keys, as the source writes it; kept only for people
 	HashHi  string
 }
 
-// Positions that are no sequence numbers. A checkpoint is one of TrimHorizon, ShardEnd, a timestamp (see At), or the sequence
-// number of the last finished record, where a reader starts after.
+// Positions that are not sequence numbers. A checkpoint is TrimHorizon, ShardEnd, a timestamp (see At), or the sequence number of
+// the last finished record. A reader starts after that record.
 const (
 	TrimHorizon = "TRIM_HORIZON"
 	ShardEnd    = "SHARD_END"
-	// Latest is a value of Config.Start only. It is stored as the time at which the group first meets the stream, because what is
-	// "latest" must not change when a shard is first read.
+	// Latest is a value of Config.Start only. The table stores the time at which the group first meets the stream instead,
+	// because "latest" must mean the same time for every shard, however late a shard is first read.
 	Latest = "LATEST"
 )
 
@@ -38,67 +38,68 @@ func ParseAt(position string) (time.Time, bool) {
 	return t, err == nil
 }
 
-// Progress is what a reader wants to find again, wherever the shard is read next.
+// Progress is what the next reader of a shard needs, whichever worker it runs on.
 type Progress struct {
-	// Checkpoint is a position; everything up to it is finished.
+	// Checkpoint is a position. Everything up to it is finished.
 	Checkpoint string
 	// Attempts counts the failed attempts at unfinished records, by sequence number, so that a record that always fails is not
-	// tried for ever. One that kills its process is not counted. The caller bounds its size.
+	// tried for ever. An attempt that kills its process is not counted. The caller bounds the size of the map.
 	Attempts map[string]int
 }
 
 // Config is one worker's part. Store, Shards and Consume are required.
 type Config struct {
 	Store  Store
-	Worker string // prefix of the worker's name; a fresh random part is added per registration. Default: "worker"
+	Worker string // prefix of the worker's name; each registration adds a fresh random part. Default: "worker"
 
-	// Shards lists the stream's shards, all of them, open and closed. It returns when its context ends. It is slow, so it is called when the worker starts and then
-	// once per List: children come from Held.End, and a listing is only needed for what nobody's end has told.
+	// Shards lists all shards of the stream, open and closed. It returns when its context ends. It is slow, so it is called
+	// rarely: at the start, once per List, and when the last listing is older than a child in the table whose parents have no
+	// row. Held.End tells the children of a shard; a listing is needed only for the shards that no Held.End has told.
 	Shards func(context.Context) ([]Shard, error)
-	// Consume reads one shard while its lease is held. See Held for what it must do. It is called again, after a pause with full
-	// jitter, when it returns an error that is not Fatal; the lease is kept meanwhile.
+	// Consume reads one shard while its lease is held. See Held for what it must do. If it returns an error that is not Fatal,
+	// the lease is kept, and Consume is called again after a pause with full jitter.
 	Consume func(ctx context.Context, l *Held) error
 
-	Start    string        // where a group begins a stream; the first worker's counts. Default: TrimHorizon
+	Start    string        // where a group begins a stream; the first worker of the group decides. Default: TrimHorizon
 	Beat     time.Duration // between two heartbeats; default Duration/4
 	Duration time.Duration // how long a worker is alive after a heartbeat; default 8 s
 	Tick     time.Duration // between two looks at the table; default Duration/16
 	List     time.Duration // between two listings of the shards; default 1 minute
-	Drain    time.Duration // how long a graceful stop may take, and the drain of one shard; default 30 s
+	Drain    time.Duration // how long a graceful stop, or the drain of one shard, may take; default 30 s
 
 	Hooks Hooks
 
 	// For tests only.
 	suffix func() string // the random part of the worker's name
-	gate   func()        // called before the worker fences itself: a process that is paused does nothing
-	slack  time.Duration // a bug to plant: fencing itself later than promised
+	gate   func()        // called before the worker fences itself: a paused process must do nothing
+	slack  time.Duration // a bug to plant: the worker fences itself later than promised
 }
 
-// Hooks are told what happens. Nil is off. They are called by the goroutines that do the work, several at a time, and must not
-// block.
+// Hooks are told what happens. A nil hook is off. The goroutines that do the work call the hooks, several at a time. Hooks must
+// not block.
 type Hooks struct {
 	Registered func(worker string)                                // this worker takes part, under this name
-	Fenced     func(worker string, err error)                     // it stops all work and registers anew: marked dead, or silent too long
-	Dead       func(worker string)                                // this worker has marked another one dead
-	Gained     func(shard string, fence int64)                    // a lease is held from now on
-	Released   func(shard string, fence int64, to string)         // given up at its last checkpoint; to is empty, or who got it
-	Lost       func(shard string, fence int64, err error)         // somebody else has it, or the worker was fenced
+	Fenced     func(worker string, err error)                     // this worker was marked dead or was silent too long; it stops all work and registers anew
+	Dead       func(worker string)                                // this worker has marked another worker dead
+	Gained     func(shard string, fence int64)                    // this worker holds the lease from now on
+	Released   func(shard string, fence int64, to string)         // the lease was given up at its last checkpoint; to got it, or is empty
+	Lost       func(shard string, fence int64, err error)         // another worker has the lease, or this worker was fenced
 	Ended      func(shard string, fence int64, children []Shard)  // the shard is finished for ever
-	Gone       func(shard string, checkpoint string)              // its source has forgotten the shard; unless at ShardEnd, data were lost
+	Gone       func(shard string, checkpoint string)              // the source has forgotten the shard; unless checkpoint is ShardEnd, data were lost
 	Failed     func(shard string, err error, again time.Duration) // Consume failed, and is called again after this pause
-	Trouble    func(op string, err error)                         // the table or the listing did not answer as it should; it goes on
+	Trouble    func(op string, err error)                         // the table or the listing failed; the worker goes on
 }
 
-// ErrLost is what Save and End return when the lease belongs to somebody else, or the worker has been fenced. It is also the
-// cause of Consume's context. Nothing was stored, and nothing may be acknowledged any more.
+// ErrLost is what Save and End return when another worker has the lease, or this worker was fenced. It is then also the cause of
+// Consume's context. Nothing was stored, and nothing may be acknowledged any more.
 var ErrLost = errors.New("the lease is lost")
 
-// Fatal marks an error of Consume that no repeat heals: Run drains and hands over everything, and returns err.
+// Fatal marks an error of Consume that no repeat heals. Run drains, hands over everything, and returns err.
 func Fatal(err error) error { return &fatal{err} }
 
 type fatal struct{ err error }
 
-// IsFatal reports whether err is, or wraps, one that Fatal has marked.
+// IsFatal reports whether err is, or wraps, an error that Fatal has marked.
 func IsFatal(err error) bool {
 	f := (*fatal)(nil)
 	return errors.As(err, &f)

@@ -9,24 +9,24 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
-// life is a worker from its registration to its retirement. Four kinds of goroutines belong to it, and run waits for all: the
-// loop that looks and plans, the heart, the drainer, and one per lease; now and then a listing.
+// life is a worker from its registration to its retirement. Its goroutines are the loop that looks and plans, the heart, the
+// drainer, one for each lease, and now and then a listing. run waits for all of them.
 type life struct {
 	cfg        Config
 	watch      *watch
 	id         string
-	registered time.Time // before the registration was sent
+	registered time.Time // taken before the registration was sent
 
 	wake   chan struct{} // look at the table now
 	kick   chan struct{} // beat now
 	failed chan struct{} // closed by fail
 
 	consumers, others sync.WaitGroup
-	list              listing // of the loop
+	list              listing // used by the loop
 
 	mu       sync.Mutex
 	held     map[string]*Held
-	done     map[string]int64 // by shard, the fence that this life has finished with since the last view began, which may still show it
+	done     map[string]int64 // by shard, the fence that this life has finished with since the last view began; the view may still show it
 	draining bool
 	fatal    error
 	taking   map[string]bool // the other workers that take leases, as last seen
@@ -40,7 +40,7 @@ func newLife(cfg Config, w *watch, id string) *life {
 	}
 }
 
-// run returns an error that wraps ErrLost if the worker has to register anew, or the Fatal one, or nil after ctx has ended.
+// run returns nil after ctx has ended, the Fatal error of a Consume, or an error that wraps ErrLost: register anew.
 func (l *life) run(ctx context.Context) error {
 	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	end := func(why error) {
@@ -74,8 +74,8 @@ func (l *life) run(ctx context.Context) error {
 	return err
 }
 
-// retire says that nothing of this worker runs any more, so that nobody needs to wait for what it could not release. If that
-// fails, its leases expire.
+// retire says that nothing of this worker runs any more, so that nobody needs to wait for the leases it could not release. If
+// retiring fails, these leases expire.
 func (l *life) retire(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, min(l.cfg.Beat/2, l.reserve()))
 	defer cancel()
@@ -87,8 +87,8 @@ func (l *life) retire(ctx context.Context) {
 	}
 }
 
-// beat sends the heartbeats, behind nothing else, and ends everything when none has been confirmed for too long. What counts is
-// when a beat was sent: the others count from when they see it, which is later.
+// beat sends the heartbeats and waits for nothing else. It ends everything when no heartbeat has been confirmed for too long. The
+// time counts from when a beat was sent: the others count from when they see it, which is later.
 func (l *life) beat(alive context.Context, end func(error)) {
 	limit := l.cfg.Duration + l.cfg.slack
 	watchdog := time.AfterFunc(time.Until(l.registered.Add(limit)), func() {
@@ -98,7 +98,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 		end(errSilent)
 	})
 	defer watchdog.Stop()
-	// Each attempt has a number of its own: if a repeated number were found stored, nobody would know since when.
+	// Each attempt has a number of its own. If a repeated number were found stored, nobody would know since when.
 	for b, failures := int64(1), 0; ; b++ {
 		sent := time.Now()
 		err := l.call(alive, "Beat", func(ctx context.Context) error {
@@ -115,10 +115,10 @@ func (l *life) beat(alive context.Context, end func(error)) {
 		case err != nil:
 			failures++
 			pause = l.cfg.retry().Delay(failures)
-		case !watchdog.Stop(): // too late
+		case !watchdog.Stop(): // the watchdog has fired already
 			return
 		default:
-			if b == 1+int64(failures) { // the first one: from now on, this worker gets leases
+			if b == 1+int64(failures) { // after the first confirmed beat this worker gets leases
 				nudge(l.wake)
 			}
 			failures = 0
@@ -137,7 +137,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 	}
 }
 
-// drain waits until the worker is to stop, and then sees to it that it does in time.
+// drain waits until the worker is to stop, and then makes it stop in time.
 func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
 	select {
 	case <-ctx.Done():
@@ -154,8 +154,8 @@ func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
 	limit := time.NewTimer(l.cfg.Drain - 2*l.reserve())
 	defer limit.Stop()
 	if peers {
-		// Reading goes on until the others, who see that this worker is draining at their next tick, ask for its leases. So each
-		// shard stands still only as long as in any planned handover.
+		// Reading goes on until the others ask for the leases. They see at their next tick that this worker is draining. So each
+		// shard stands still only as long as in a planned handover.
 		sleep(alive, min(l.cfg.Tick+2*l.fast(), l.cfg.Drain/4))
 	}
 	for _, h := range l.all() {
@@ -171,21 +171,21 @@ func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
 	end(errOver)
 }
 
-// reserve is the part of Drain for releasing what had to be cut off, and another one for retiring.
+// reserve is the part of Drain that is kept for releasing what had to be cut off. Retiring has another part of the same size.
 func (l *life) reserve() time.Duration { return min(l.cfg.Drain/10, time.Second) }
 
 // fail makes the whole worker stop in good order, and Run return err.
 func (l *life) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.draining = true // now, so that what is released is not acquired again
+	l.draining = true // set at once, so that a released lease is not acquired again
 	if l.fatal == nil {
 		l.fatal = err
 		close(l.failed)
 	}
 }
 
-// start makes the lease ours, unless we have it or had it.
+// start makes the lease ours, unless we have it or had it under this fence.
 func (l *life) start(alive, work context.Context, row Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -200,7 +200,7 @@ func (l *life) start(alive, work context.Context, row Lease) {
 	}
 	l.consumers.Go(func() {
 		defer lose(nil)
-		gained := !h.stopping() // or else it is an acquisition whose answer came when draining had begun
+		gained := !h.stopping() // otherwise the acquisition was answered after draining had begun
 		if gained {
 			if l.cfg.Hooks.Gained != nil {
 				l.cfg.Hooks.Gained(row.ID, h.fence)
@@ -264,7 +264,7 @@ func (l *life) consume(ctx context.Context, h *Held) {
 	}
 }
 
-// reading is one call of Consume, whose context ends when draining the shard takes too long.
+// reading is one call of Consume. Its context ends when draining the shard takes too long.
 func (l *life) reading(ctx context.Context, h *Held) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -289,15 +289,16 @@ func (l *life) reading(ctx context.Context, h *Held) error {
 	return l.cfg.Consume(ctx, h)
 }
 
-// leave gives the lease up, now that no Consume runs. It repeats until the answer is certain: a release that comes late, after
-// this worker has taken the lease for its own again, would take it away under a reader. The hooks hear of it if they have heard of the gain.
+// leave gives the lease up when no Consume runs any more. It repeats the release until the answer is certain. Otherwise a late
+// release could arrive after this worker has acquired the lease again, and take it away under a reader. The hooks hear of the
+// release only if they have heard of the gain.
 func (l *life) leave(alive context.Context, h *Held, gained bool) {
 	h.mu.Lock()
 	h.leaving = true
 	lost, over, ending, children, to := h.lost, h.over, h.ending, h.ended, h.want
 	h.mu.Unlock()
 	for n := 1; ending && !over && lost == nil; n++ {
-		// Perhaps it has ended, and only the answer was lost. Asking for it once more is the way to know.
+		// Perhaps the shard has ended, and only the answer was lost. Asking once more is the way to know.
 		switch err := l.call(alive, "End", func(ctx context.Context) error { return l.cfg.Store.End(ctx, h.key(), children) }); {
 		case err == nil:
 			over = true
@@ -321,8 +322,9 @@ func (l *life) leave(alive context.Context, h *Held, gained bool) {
 	for n := 1; lost == nil; n++ {
 		err := l.call(alive, "Release", func(ctx context.Context) error { return l.cfg.Store.Release(ctx, h.key(), to) })
 		switch {
-		// Refused: an attempt without an answer was it, or a copy of this one that the network made, and somebody has acquired the lease since.
-		// If the worker is taken for dead, it will hear of that; this lease was finished with and its checkpoint stored.
+		// Refused: an earlier attempt released the lease, or a copy of this one that the network made, and another worker has
+		// acquired it since. The lease was finished with and its checkpoint stored. A worker that was taken for dead hears of it
+		// elsewhere.
 		case err == nil, errors.Is(err, ErrRefused):
 			if gained && l.cfg.Hooks.Released != nil {
 				l.cfg.Hooks.Released(h.shard.ID, h.fence, to)
@@ -353,8 +355,8 @@ func (l *life) isDraining() bool {
 	return l.draining
 }
 
-// call is one call of the store. None may take longer than half a beat: an answer that late is as good as lost, and there must be
-// time for several attempts before the leases expire.
+// call is one call of the store. It may take half a beat at most: a later answer is as good as lost, and several attempts must
+// fit in before the leases expire.
 func (l *life) call(ctx context.Context, op string, f func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, l.cfg.Beat/2)
 	defer cancel()

@@ -15,19 +15,19 @@ type listing struct {
 	mu     sync.Mutex
 	busy   bool
 	next   time.Time
-	last   time.Time // when the last one began
+	last   time.Time // when the last listing began
 	errors int
 	shards []Shard
 	listed map[string]bool
-	missed map[string]miss // by shard with a lease that the last listings did not have
+	missed map[string]miss // shards that have a lease and were missing in the last listings
 	begun  string          // where the group has begun the stream; "" until a lease is to be created
 	passed bool            // a tick has seen that rows are missing, and left them to another worker
 }
 
-// miss is when the first and the last of the listings began in which a shard was missing, without one between that had it.
+// miss says that all listings that began from first to last lacked a shard.
 type miss struct{ first, last time.Time }
 
-// due starts a listing if it is time, or early if the last one is too old to tell whether a shard's parents are gone.
+// due starts a listing when it is time. It starts one early if the last is too old to tell whether a shard's parents are gone.
 func (g *listing) due(alive context.Context, l *life, v View, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -36,7 +36,7 @@ func (g *listing) due(alive context.Context, l *life, v View, now time.Time) {
 		return
 	}
 	g.busy, g.last = true, now
-	var before []string // a lease that is younger than the listing says nothing
+	var before []string // a listing says nothing about a lease that is younger
 	for _, row := range v.Leases {
 		if !row.Gone {
 			before = append(before, row.ID)
@@ -97,8 +97,8 @@ func (g *listing) result(cfg Config, shards []Shard, before []string, err error)
 	g.shards, g.listed, g.missed = shards, listed, missed
 }
 
-// known returns which shards are listed, none before the first listing, and which are not any more. One listing proves nothing, nor do two
-// at nearly the same time: the source may be eventually consistent.
+// known returns the listed shards, nil before the first listing, and the shards that are gone. One listing without a shard proves
+// nothing, nor do two at nearly the same time: the source may be eventually consistent.
 func (g *listing) known(apart time.Duration) (listed, gone map[string]bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -111,8 +111,8 @@ func (g *listing) known(apart time.Duration) (listed, gone map[string]bool) {
 	return g.listed, gone
 }
 
-// ensure creates the leases of listed shards that have none, children before their parents: whoever sees a parent's row may then
-// conclude that a child without one is new. One worker does it, the others only a tick later.
+// ensure creates the missing leases of listed shards, children before their parents. So a worker that sees a parent's row may
+// conclude that a child without a row is new. One worker does this first, the others only a tick later.
 func (g *listing) ensure(alive context.Context, l *life, v View) (created bool) {
 	g.mu.Lock()
 	shards := g.shards
@@ -158,8 +158,8 @@ func (g *listing) ensure(alive context.Context, l *life, v View) (created bool) 
 	return created
 }
 
-// begin finds out where the group has begun the stream, which is decided once: a shard without a lease may be new, but not every one whose
-// parents have none is, after a time when no worker ran.
+// begin finds out where the group has begun the stream, which is decided once. After a time without workers, a shard need not be
+// new although neither it nor its parents have leases.
 func (g *listing) begin(alive context.Context, l *life) error {
 	if g.begun != "" {
 		return nil
@@ -174,7 +174,7 @@ func (g *listing) begin(alive context.Context, l *life) error {
 	})
 }
 
-// generations sorts shards into levels: no shard is in an earlier level than one of its children.
+// generations sorts shards into levels, children before their parents.
 func generations(shards []Shard) [][]Shard {
 	byID := make(map[string]*Shard, len(shards))
 	for i := range shards {

@@ -9,10 +9,10 @@ import (
 
 // loop looks at the table, plans and acts, until the life ends or everything is drained.
 //
-// A tick is one View, and there are four per heartbeat: while nothing moves, a worker makes 1.25 calls per tick, or 5 per Beat, however
-// many shards there are (a View of DynamoDB is one Query per megabyte, about 2,000 leases). A lease that moves costs one Want, one
-// Release, and what its reader saves; an acquisition is one call; and for as long as something moves, but not for longer than Duration, the
-// two workers concerned look five times a tick.
+// A tick is one View, and there are four ticks per heartbeat. While nothing moves, a worker makes 1.25 calls per tick, or 5 per
+// Beat, however many shards there are. (A View of DynamoDB is one Query per megabyte, about 2,000 leases.) A lease that moves
+// costs one Want, one Release, and what its reader saves; an acquisition is one call. While leases move, but not for much longer
+// than Duration, the two workers concerned look five times a tick.
 func (l *life) loop(alive, work context.Context) {
 	for {
 		wait := l.tick(alive, work)
@@ -35,13 +35,13 @@ func (l *life) loop(alive, work context.Context) {
 	}
 }
 
-// fast is the tick while leases are moving: what bounds a handover to well under a second.
+// fast is the tick while leases are moving. It bounds a handover to well under a second.
 func (l *life) fast() time.Duration { return l.cfg.Tick / 5 }
 
 // tick does one round and returns how long to wait for the next one.
 func (l *life) tick(alive, work context.Context) time.Duration {
 	l.mu.Lock()
-	clear(l.done) // the view that begins now knows
+	clear(l.done) // the view that begins now knows of these releases
 	l.mu.Unlock()
 	var s snapshot
 	err := l.call(alive, "View", func(ctx context.Context) (err error) {
@@ -49,13 +49,13 @@ func (l *life) tick(alive, work context.Context) time.Duration {
 		return err
 	})
 	if !l.watch.viewed && IsFatal(err) {
-		l.fail(err) // it never worked, and will not
+		l.fail(err) // the table has never worked, and no repeat will change this
 	}
 	if err != nil {
 		return l.cfg.Tick
 	}
 	l.watch.viewed = true
-	// From when the answer came: the beats in it may have been sent until then.
+	// Count from when the answer came: a beat in it may have been sent just before.
 	now := time.Now()
 	l.compare(s.View)
 	next := min(l.cfg.Tick, l.watch.see(s.View, l.id, now))
@@ -101,7 +101,7 @@ func (l *life) compare(v View) {
 	l.mu.Unlock()
 }
 
-// act does what is planned. It reports whether a worker has been marked dead, in s, too: then there is more to plan.
+// act does what is planned. If a worker has been marked dead, act marks it in s too and returns true: there is more to plan.
 func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (more bool) {
 	var mu sync.Mutex
 	each(todo, func(a action) {
@@ -130,11 +130,11 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			_ = l.call(alive, "ForgetWorker", func(ctx context.Context) error { return l.cfg.Store.ForgetWorker(ctx, a.worker.ID) })
 		case forgetShard:
 			if h != nil && !h.isFailing() {
-				return // whoever can still read a shard knows better than a listing
+				return // a worker that can still read a shard knows better than a listing
 			}
 			if h != nil {
 				h.drop(errors.Join(ErrLost, errors.New("its source has forgotten the shard")))
-				return // and once its reader has returned, the row is dealt with
+				return // after its reader has returned, a later round marks the row
 			}
 			err := l.call(alive, "Gone", func(ctx context.Context) error { return l.cfg.Store.Gone(ctx, a.lease.Key()) })
 			if err == nil && l.cfg.Hooks.Gone != nil {
@@ -151,7 +151,7 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 				row, err = l.cfg.Store.Acquire(ctx, a.lease, l.id)
 				return err
 			})
-			if err == nil { // an answer that was lost is found by the next view
+			if err == nil { // the next view finds an acquisition whose answer was lost
 				l.start(alive, work, row)
 			}
 		case want:

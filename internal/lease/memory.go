@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// Memory is a Store in memory: for a single process, and for tests. What it holds is lost with the process. The zero value is
-// ready for use.
+// Memory is a Store in memory, for a single process and for tests. It ends with the process. The zero value is ready for use.
 type Memory struct {
 	mu      sync.Mutex
 	begun   string
@@ -28,7 +27,7 @@ func (m *Memory) lock() (unlock func()) {
 	return m.mu.Unlock
 }
 
-// clone shares nothing with the row but what is never changed in place: the parents and the attempts.
+// clone shares with the row only what is never changed in place: the parents and the attempts.
 func (l *Lease) clone() Lease { return *l }
 
 // View implements Store.

@@ -10,41 +10,40 @@ import (
 // snapshot is what a worker knows when it plans.
 type snapshot struct {
 	View
-	suspect map[string]bool // workers whose beat, or whose row, has been missing for too long by this worker's own clock
+	suspect map[string]bool // workers whose beat or whose row has been missing too long, by this worker's own clock
 	listed  map[string]bool // shards of the last listing
-	gone    map[string]bool // shards with a lease that have been missing in several listings
+	gone    map[string]bool // shards that have a lease and have been missing in several listings
 }
 
 type verb int
 
 const (
-	markDead     verb = iota // its beat has stopped
-	forgetWorker             // dead, and owns nothing
-	forgetShard              // its source has forgotten it
-	adopt                    // the table says it is mine
-	acquire                  // nobody living has it, and it falls to me
-	want                     // somebody has it, and it falls to me
-	yield                    // I have it, and a living worker wants it
+	markDead     verb = iota // the worker's beat has stopped
+	forgetWorker             // the worker is dead and owns nothing
+	forgetShard              // the source has forgotten the shard
+	adopt                    // the table says that the lease is mine
+	acquire                  // no living worker has the lease, and it falls to me
+	want                     // another worker has the lease, and it falls to me
+	yield                    // I have the lease, and a living worker wants it
 )
 
-// action is one thing to do. worker is the worker it is about, lease the row as it was seen.
+// action is one thing to do: to worker, or to lease as it was seen.
 type action struct {
 	verb   verb
 	worker Worker
 	lease  Lease
 }
 
-// plan returns what me has to do, and whether leases are on their way to or from me, so that looking again soon is worth it. It is
-// a pure function of its arguments: workers that see the same table come to the same assignment, and each does its own part of
-// it. If they see different tables, conditions decide.
+// plan returns what me has to do. moving says that leases are on their way to or from me, so that looking again soon is worth it.
 //
-// If there is a markDead, there may be more to do once that is done.
+// It is a pure function of its arguments. Workers that see the same table come to the same assignment, and each does its own
+// part. If they see different tables, the conditions of the writes decide. After a markDead is done, there may be more to do.
 func plan(s snapshot, me string) (todo []action, moving bool) {
 	owned := map[string]bool{}
 	for _, l := range s.Leases {
 		owned[l.Owner] = true
 	}
-	// dead: its leases may be acquired. alive: it may have leases. taking: it may get more.
+	// The leases of a dead worker may be acquired. A worker that is alive may have leases. A worker that is taking may get more.
 	present, dead, alive, taking := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, w := range s.Workers {
 		present[w.ID] = true
@@ -58,13 +57,13 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 			todo = append(todo, action{verb: markDead, worker: w})
 		default:
 			alive[w.ID] = true
-			if !w.Draining && w.Beat > 0 { // without a beat, it may be the trace of a registration that failed
+			if !w.Draining && w.Beat > 0 { // a row without a beat may be the trace of a registration that failed
 				taking[w.ID] = true
 			}
 		}
 	}
 	for id := range s.suspect {
-		// Its row is missing: it has been forgotten after its death, and an acquisition of it came late.
+		// The row is missing: the worker was forgotten after its death, and then a late copy of its acquisition arrived.
 		if !present[id] {
 			dead[id] = true
 		}
@@ -102,8 +101,8 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 	return todo, moving
 }
 
-// assign returns who is to have which of the leases that can be read now: everybody's share is the floor or the ceiling of the
-// average, and as few as possible move.
+// assign returns who is to have which of the leases that can be read now. Each share is the floor or the ceiling of the average,
+// and as few leases as possible move.
 func assign(s snapshot, taking map[string]bool) map[string]string {
 	workers := slices.Collect(maps.Keys(taking))
 	targets := map[string]string{}
@@ -126,7 +125,7 @@ func assign(s snapshot, taking map[string]bool) map[string]string {
 			continue
 		}
 		n++
-		// A lease that is on its way counts for the one who gets it, or else everybody would ask for it again and again.
+		// A lease on its way counts for the worker that gets it. Otherwise all workers would ask for it again and again.
 		if _, ok := share[l.Want]; ok {
 			share[l.Want] = append(share[l.Want], l.ID)
 		} else if _, ok := share[l.Owner]; ok {
@@ -136,7 +135,7 @@ func assign(s snapshot, taking map[string]bool) map[string]string {
 		}
 	}
 
-	// Those who have most keep the larger shares, so that nothing moves only to make another one the larger.
+	// Workers that have most keep the larger shares, so that no lease moves only to make another worker's share the larger one.
 	slices.SortFunc(workers, func(a, b string) int {
 		return cmp.Or(cmp.Compare(len(share[b]), len(share[a])), cmp.Compare(weight("", a), weight("", b)), cmp.Compare(a, b))
 	})
@@ -169,8 +168,8 @@ func assign(s snapshot, taking map[string]bool) map[string]string {
 	return targets
 }
 
-// readable tells whether a shard may be read: each parent is finished, or forgotten by the table and the source. A listing without
-// the shard itself is older than the shard, and says nothing about its parents.
+// readable reports whether a shard may be read: each parent is finished, or forgotten by both the table and the source. A listing
+// without the shard itself is older than the shard, and proves nothing about its parents.
 func readable(l *Lease, rows map[string]*Lease, s snapshot) bool {
 	if l.Gone || s.gone[l.ID] || l.Checkpoint == ShardEnd {
 		return false
@@ -208,7 +207,7 @@ func weight(shard, worker string) uint64 {
 	h.Write([]byte(shard))
 	h.Write([]byte{0})
 	h.Write([]byte(worker))
-	// FNV's high bits hardly depend on the last bytes; this is the finalizer of MurmurHash3.
+	// FNV's high bits hardly depend on the last bytes, so the finalizer of MurmurHash3 mixes them.
 	x := h.Sum64()
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd

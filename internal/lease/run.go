@@ -10,8 +10,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
-// Reasons why a worker stops under its name and registers under another one. Both wrap ErrLost, since they are the cause of each
-// Consume's context.
+// Reasons why Consume's context ends. After errDead and errSilent the worker registers under another name. errDrain does not wrap
+// ErrLost, because the lease is still held.
 var (
 	errDead   = fmt.Errorf("%w: this worker has been marked dead", ErrLost)
 	errSilent = fmt.Errorf("%w: no heartbeat of this worker has been confirmed for too long", ErrLost)
@@ -19,11 +19,11 @@ var (
 	errDrain  = errors.New("draining takes longer than it may")
 )
 
-// Run takes part until ctx ends, or until a Consume returns a Fatal error. Then it drains, hands over or releases every lease, and
-// returns nil or that error. It returns only when no Consume runs.
+// Run takes part until ctx ends, or until a Consume returns a Fatal error. Then it drains, hands over or releases every lease,
+// and returns nil or the Fatal error. It returns only when no Consume runs any more.
 //
-// A table that does not answer is not an error: Run goes on asking. Only a Fatal error of the very first registration or the very
-// first look is returned, such as a table that does not exist or a permission that is missing.
+// If the table does not answer, Run goes on asking. It returns an error of the table only if the very first registration or the
+// very first look fails with a Fatal error: the table does not exist, or a permission is missing.
 func Run(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -41,8 +41,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
-// register gives the worker a fresh name and its row, which may take as long as ctx allows. It returns nil and no error if ctx
-// ends first.
+// register gives the worker a fresh name and a row. It repeats until ctx ends, and then returns nil and no error.
 func register(ctx context.Context, cfg Config, watch *watch, first bool) (*life, error) {
 	for n := 1; ctx.Err() == nil; n++ {
 		l := newLife(cfg, watch, cfg.Worker+"-"+cfg.suffix())
@@ -97,12 +96,12 @@ func (c Config) withDefaults() (Config, error) {
 	return c, errors.Join(errs...)
 }
 
-// retry paces the repeats of calls that failed. A long lease is no reason to wait long.
+// retry paces the repeats of failed calls. A long lease is no reason to wait long.
 func (c Config) retry() backoff.FullJitter {
 	return backoff.FullJitter{Base: min(c.Beat/8, 250*time.Millisecond), Max: min(c.Beat, 2*time.Second)}
 }
 
-// sleep reports whether it was not cut short.
+// sleep reports whether it slept for all of d.
 func sleep(ctx context.Context, d time.Duration) bool {
 	return backoff.Sleep(ctx, d) == nil
 }

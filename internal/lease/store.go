@@ -6,50 +6,50 @@ import (
 	"time"
 )
 
-// ErrRefused says that a condition did not hold: the write was not applied, nor had it been before. Any other error of a Store
-// means that nobody knows.
+// ErrRefused says that a condition did not hold: neither this write nor an earlier copy of it was applied. After any other error
+// of a Store nobody knows whether the write was applied.
 var ErrRefused = errors.New("the row is not as expected")
 
-// Store is the table of one group and one stream. Every method but View is one conditional write, and may be repeated: it
-// returns nil if the row is as the write wanted it, no matter whether this call or an earlier one has done it. Late copies of a
-// write, arriving after its caller gave up, must change nothing that newer writes have changed.
+// Store is the table of one group and one stream. Every method but View is one conditional write, and may be repeated. It returns
+// nil if the row is as the write wanted it, whether this call or an earlier copy did it. A late copy of a write, arriving after
+// its caller gave up, must not change what newer writes have changed.
 //
 // A Store is safe for concurrent use.
 type Store interface {
-	// View reads everything, consistently, leases before workers: so whoever owns a lease of the view has been registered before
-	// the workers were read.
+	// View reads everything, consistently, leases before workers. So the owner of a lease in the view was registered before the
+	// workers were read.
 	View(ctx context.Context) (View, error)
 
-	// Register creates the worker's row with beat 0, and how long the worker's leases last. It is refused if the row has a beat or is
-	// dead.
+	// Register creates the worker's row with beat 0 and with how long the worker's leases last. It is refused if the row has a
+	// beat or is dead.
 	Register(ctx context.Context, worker string, duration time.Duration) error
-	// Beat sets the worker's beat, if that is a step forward and the row is there and not dead.
+	// Beat sets the worker's beat, if this is a step forward. It is refused if the row is missing or dead.
 	Beat(ctx context.Context, worker string, beat int64, draining bool) error
-	// MarkDead marks a worker dead whose beat is still the one seen. It is refused if the row is missing: what was seen is old then, and a
-	// worker whose row was deleted by hand may live and not know it yet.
+	// MarkDead marks a worker dead if its beat is still the one seen. It is refused if the row is missing: the view is then old,
+	// and a worker whose row was deleted by hand may live without knowing it.
 	MarkDead(ctx context.Context, worker string, seen int64) error
-	// Retire marks a worker dead whatever its beat. Only the worker itself may do that, when nothing of it runs any more.
+	// Retire marks a worker dead, whatever its beat. Only the worker itself may do so, when nothing of it runs any more.
 	Retire(ctx context.Context, worker string) error
 	// ForgetWorker deletes the row of a dead worker.
 	ForgetWorker(ctx context.Context, worker string) error
 
-	// Begin stores the position at which the group begins the stream, unless one is stored, and returns the stored one.
+	// Begin stores the position at which the group begins the stream, unless a position is stored. It returns the stored one.
 	Begin(ctx context.Context, position string) (string, error)
-	// Ensure creates the lease of a shard at a position, without an owner, unless there is one.
+	// Ensure creates the lease of a shard at a position, without an owner, unless the lease exists.
 	Ensure(ctx context.Context, shard Shard, position string) error
 	// Acquire makes worker the owner and steps the fence, if owner and fence are still as seen. It returns the new row.
 	Acquire(ctx context.Context, seen Lease, worker string) (Lease, error)
 	// Want asks the owner for the lease, if owner, fence and want are still as seen.
 	Want(ctx context.Context, seen Lease, worker string) error
-	// Save stores progress, as the nth write under this key's fence: it is refused if a later one has been stored.
+	// Save stores progress as the nth write under this key's fence. It is refused if a write with a higher number is stored.
 	Save(ctx context.Context, key Key, n int64, p Progress) error
-	// Release makes to the owner and steps the fence; if to is empty, the lease has no owner afterwards.
+	// Release makes to the owner and steps the fence. If to is empty, it removes the owner.
 	Release(ctx context.Context, key Key, to string) error
-	// End sets the checkpoint to ShardEnd, removes the owner, and creates the leases of the children at TrimHorizon unless there are
-	// any: all in one transaction.
+	// End sets the checkpoint to ShardEnd, removes the owner, and creates the missing leases of the children at TrimHorizon, all
+	// in one transaction.
 	End(ctx context.Context, key Key, children []Shard) error
-	// Gone marks the lease of a shard that its source has forgotten, removes its owner, and lets the row expire some time later. Not
-	// at once: a late copy of Ensure would make the shard new again.
+	// Gone marks the lease of a shard that its source has forgotten, removes its owner, and lets the row expire later. A row that
+	// was deleted at once would let a late copy of Ensure make the shard new again.
 	Gone(ctx context.Context, key Key) error
 }
 
@@ -63,7 +63,7 @@ type View struct {
 type Worker struct {
 	ID       string
 	Beat     int64
-	Duration time.Duration // for how long after a beat its leases are its own, by its own word; 0 if its row does not say
+	Duration time.Duration // how long its leases are its own after a beat, by its own word; 0 if its row does not say
 	Dead     bool
 	Draining bool
 }
@@ -71,20 +71,20 @@ type Worker struct {
 // Lease is a lease's row.
 type Lease struct {
 	Shard
-	Owner string // empty: nobody
+	Owner string // empty: no owner
 	Fence int64  // steps at every new owner, and only then
 	N     int64  // number of the last write under this fence
-	Want  string // who asks the owner for it
+	Want  string // the worker that asks the owner for the lease
 	Gone  bool
 	Progress
 }
 
-// Key names a lease as one owner has it. Owner is empty if nobody does.
+// Key names a lease while one worker owns it. Owner is empty if no worker does.
 type Key struct {
 	Shard string
 	Owner string
 	Fence int64
 }
 
-// Key of the lease as it is.
+// Key returns the key of the lease as it is.
 func (l Lease) Key() Key { return Key{l.ID, l.Owner, l.Fence} }

@@ -2,16 +2,16 @@ package lease
 
 import "time"
 
-// watch judges by this process's own monotonic clock who is alive. It is used by one goroutine at a time.
+// watch judges by this process's own monotonic clock who is alive. One goroutine at a time uses it.
 type watch struct {
 	limit  time.Duration
 	seen   map[string]sighting
 	viewed bool      // the table has been seen
-	unrest time.Time // since when leases have been moving; zero: they are not
+	unrest time.Time // when leases began to move; zero while they rest
 }
 
 type sighting struct {
-	beat  int64 // -1: it owns leases and has no row
+	beat  int64 // -1: the worker owns leases and has no row
 	since time.Time
 	limit time.Duration
 }
@@ -20,11 +20,11 @@ func newWatch(duration time.Duration) *watch {
 	return &watch{limit: patience(duration), seen: map[string]sighting{}}
 }
 
-// patience is a little longer than what the watched allow themselves, for clocks that do not run equally fast, and for the time it takes
-// handlers to notice that their context has ended.
+// patience is a little longer than the watched worker allows itself. The margin is for clocks that run differently fast, and for
+// handlers that take time to notice the end of their context.
 func patience(duration time.Duration) time.Duration { return duration + duration/32 }
 
-// see takes in a view, and returns in how long somebody will have been silent for too long.
+// see takes in a view. It returns the time until the next worker will have been silent for too long.
 func (w *watch) see(v View, me string, now time.Time) time.Duration {
 	beats, limits := map[string]int64{}, map[string]time.Duration{}
 	for _, l := range v.Leases {
@@ -38,7 +38,7 @@ func (w *watch) see(v View, me string, now time.Time) time.Duration {
 			continue
 		}
 		beats[worker.ID] = worker.Beat
-		limits[worker.ID] = patience(worker.Duration) // it may have been given another one than this worker
+		limits[worker.ID] = patience(worker.Duration) // the worker may have been given another duration than this one
 	}
 	delete(beats, me)
 	seen := make(map[string]sighting, len(beats))
@@ -67,7 +67,7 @@ func (w *watch) suspects(now time.Time) map[string]bool {
 	return suspects
 }
 
-// moving reports whether looking often is worth it: not for longer than the limit, since a handler may take its time.
+// moving reports whether looking often is worth it. It is not for longer than the limit, because a handler may take its time.
 func (w *watch) moving(moving bool, now time.Time) bool {
 	if !moving {
 		w.unrest = time.Time{}

@@ -1,16 +1,16 @@
-// Package dynamostore keeps leases in a DynamoDB table. It knows the table's form, and nothing about who takes which lease when.
+// Package dynamostore keeps leases in a DynamoDB table. It knows the form of the table, and nothing about who takes which lease.
 //
 // # The table
 //
-// Partition key group (S), sort key id (S). A group's rows of one stream are read with one Query:
+// Partition key group (S), sort key id (S). One Query reads the rows of a group and a stream:
 //
 //	<stream>#L#<shard>    a lease: owner (S), fence (N), n (N), checkpoint (S), attempts (M of N), want (S),
 //	                      parents (SS), hashLo, hashHi (S), ttl (N) once the source has forgotten the shard
 //	<stream>#W#<worker>   a worker: beat (N), duration (N, milliseconds), draining (BOOL), dead (BOOL), ttl (N)
 //	<stream>#start        position (S): where the group has begun the stream
 //
-// L sorts before W, so a Query that reads a lease reads its owner's row later, and an owner is registered before it owns.
-// Attributes that say nothing (no owner, no want) are absent.
+// L sorts before W, so a Query reads a lease before its owner's row. A worker is registered before it owns a lease, so the Query
+// finds the owner. Attributes without a value (no owner, no want) are absent.
 package dynamostore
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
-// Client is what a Store needs. *dynamodb.Client satisfies it.
+// Client is what a Store needs. *dynamodb.Client implements it.
 type Client interface {
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
@@ -37,11 +37,11 @@ type Client interface {
 	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
 
-// How long rows stay that are only there so that late copies of old writes find them. DynamoDB needs hours to days more. These
-// are the only times of a wall clock in the protocol, and nothing but garbage depends on them.
+// Some rows stay only so that late copies of old writes find them. DynamoDB deletes an expired row hours or days later. Besides
+// the start at lease.Latest, these are the only wall-clock times in the protocol, and only garbage depends on them.
 const (
-	workerTTL = 7 * 24 * time.Hour // refreshed when it dies; a worker that lives longer beats its row alive again
-	shardTTL  = 6 * time.Hour      // a DynamoDB stream replaces each shard several times a day, and every look at the table reads what is there
+	workerTTL = 7 * 24 * time.Hour // every beat, and the worker's death, renew it
+	shardTTL  = 6 * time.Hour      // a DynamoDB stream replaces each shard several times a day, and every View reads the rows that stay
 )
 
 // Store is the part of a table that belongs to one group and one stream. It is safe for concurrent use.
@@ -54,7 +54,7 @@ type Store struct {
 
 var _ lease.Store = (*Store)(nil)
 
-// New returns the Store of a group and a stream, neither of which may be empty or contain '#'.
+// New returns the Store of a group and a stream. No name may be empty or contain '#'.
 func New(client Client, table, group, stream string) (*Store, error) {
 	var errs []error
 	for _, named := range []struct{ what, name string }{{"table", table}, {"group", group}, {"stream", stream}} {
@@ -78,8 +78,8 @@ func (s *Store) key(id string) rows.Item {
 	return rows.Item{"group": rows.S(s.group), "id": rows.S(id)}
 }
 
-// update is one conditional write. If its condition does not hold, judge gets the row, nil if there is none, and says whether
-// that is what the write wanted, done by an earlier copy of it.
+// update is one conditional write. If its condition does not hold, judge gets the row, nil if there is no row. judge reports
+// whether an earlier copy of the write has made the row as the write wanted it.
 func (s *Store) update(ctx context.Context, id, condition, expression string, values rows.Item, judge func(rows.Item) bool) (rows.Item, error) {
 	out, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName:                           &s.table,
@@ -103,7 +103,7 @@ func (s *Store) update(ctx context.Context, id, condition, expression string, va
 	return out.Attributes, nil
 }
 
-// explain says where it happened, and marks what no repeat will heal.
+// explain says where an error happened, and marks errors that no repeat will heal.
 func (s *Store) explain(id string, err error) error {
 	wrapped := fmt.Errorf("lease table %s, group %s, row %s: %w", s.table, s.group, id, err)
 	var coded interface{ ErrorCode() string }
@@ -207,7 +207,7 @@ func (s *Store) Ensure(ctx context.Context, shard lease.Shard, position string) 
 	return err
 }
 
-// create is the update that makes a lease's row unless it is there.
+// create is the update that makes a lease's row and changes nothing of a row that exists.
 func create(shard lease.Shard, position string) (string, rows.Item) {
 	expression := "SET #checkpoint = if_not_exists(#checkpoint, :position), #fence = if_not_exists(#fence, :zero)"
 	values := rows.Item{":position": rows.S(position), ":zero": rows.N(0)}

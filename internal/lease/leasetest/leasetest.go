@@ -1,5 +1,5 @@
-// Package leasetest is the conformance suite of lease.Store: what every implementation must do, including to copies of a write
-// that come twice or late. It is for tests only.
+// Package leasetest is the conformance suite of lease.Store: what every implementation must do, also with writes that come twice
+// or late. It is for tests only.
 package leasetest
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 )
 
-// Conform runs the suite; each test gets an empty store.
+// Conform runs the suite. Each test gets an empty store.
 func Conform(t *testing.T, empty func(t *testing.T) lease.Store) {
 	for name, test := range map[string]func(*suite){
 		"an empty view":        testEmpty,
@@ -83,7 +83,7 @@ func testWorkers(s *suite) {
 	s.ok(s.Beat(s.ctx, "a", 1, false))
 	s.ok(s.Beat(s.ctx, "b", 1, true))
 	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1, Duration: time.Second}, {ID: "b", Beat: 1, Duration: time.Minute, Draining: true}}, s.view().Workers)
-	s.refused(s.Register(s.ctx, "a", time.Second)) // somebody else's
+	s.refused(s.Register(s.ctx, "a", time.Second)) // the name belongs to another worker
 
 	s.refused(s.ForgetWorker(s.ctx, "a"))
 	s.ok(s.Retire(s.ctx, "a"))
@@ -94,7 +94,7 @@ func testWorkers(s *suite) {
 	s.ok(s.ForgetWorker(s.ctx, "a"))
 	require.Len(s.t, s.view().Workers, 1)
 
-	// Nothing late makes it live again.
+	// Nothing late makes the worker live again.
 	s.refused(s.Beat(s.ctx, "a", 2, false))
 	s.refused(s.MarkDead(s.ctx, "a", 1))
 	s.ok(s.Retire(s.ctx, "a"))
@@ -114,7 +114,7 @@ func testBegin(s *suite) {
 func testLateBeats(s *suite) {
 	s.ok(s.Register(s.ctx, "a", time.Second))
 	s.ok(s.Beat(s.ctx, "a", 2, true))
-	s.ok(s.Beat(s.ctx, "a", 1, false)) // late; the worker lives, so it is no refusal
+	s.ok(s.Beat(s.ctx, "a", 1, false)) // a late copy; the worker lives, so it is not refused
 	s.ok(s.Beat(s.ctx, "a", 2, true))
 	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Duration: time.Second, Draining: true}}, s.view().Workers)
 }
@@ -122,11 +122,11 @@ func testLateBeats(s *suite) {
 func testMarkDead(s *suite) {
 	s.ok(s.Register(s.ctx, "a", time.Second))
 	s.ok(s.Beat(s.ctx, "a", 1, false))
-	s.refused(s.MarkDead(s.ctx, "a", 0)) // it has beaten meanwhile
+	s.refused(s.MarkDead(s.ctx, "a", 0)) // the worker has beaten meanwhile
 	require.False(s.t, s.view().Workers[0].Dead)
 	s.ok(s.MarkDead(s.ctx, "a", 1))
 	s.ok(s.MarkDead(s.ctx, "a", 1))
-	s.ok(s.MarkDead(s.ctx, "a", 0)) // dead is dead
+	s.ok(s.MarkDead(s.ctx, "a", 0)) // the worker is dead already
 	require.True(s.t, s.view().Workers[0].Dead)
 	s.refused(s.Beat(s.ctx, "a", 2, false))
 	require.EqualValues(s.t, 1, s.view().Workers[0].Beat)
@@ -162,7 +162,7 @@ func testAcquire(s *suite) {
 	taken, err := s.Acquire(s.ctx, l, "c") // the owner is dead; want and progress may have changed
 	s.ok(err)
 	require.Equal(s.t, lease.Lease{Shard: shard, Owner: "c", Fence: 2, Progress: lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 3}}}, taken)
-	_, err = s.Acquire(s.ctx, free, "a") // late
+	_, err = s.Acquire(s.ctx, free, "a") // a late copy
 	s.refused(err)
 	_, err = s.Acquire(s.ctx, lease.Lease{Shard: shard, Owner: "a", Fence: 2}, "b")
 	s.refused(err)
@@ -171,7 +171,7 @@ func testAcquire(s *suite) {
 
 func testWant(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
-	s.refused(s.Want(s.ctx, s.row("s-1"), "b")) // nobody to ask
+	s.refused(s.Want(s.ctx, s.row("s-1"), "b")) // no owner to ask
 	l := s.acquire("s-1", "a")
 	s.ok(s.Want(s.ctx, l, "b"))
 	s.ok(s.Want(s.ctx, l, "b"))
@@ -186,7 +186,7 @@ func testWant(s *suite) {
 
 func testSave(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
-	s.refused(s.Save(s.ctx, s.row("s-1").Key(), 1, lease.Progress{Checkpoint: "11"})) // nobody's
+	s.refused(s.Save(s.ctx, s.row("s-1").Key(), 1, lease.Progress{Checkpoint: "11"})) // no owner
 	key := s.acquire("s-1", "a").Key()
 	attempts := map[string]int{"12": 1, "13": 2}
 	s.ok(s.Save(s.ctx, key, 1, lease.Progress{Checkpoint: "11", Attempts: attempts}))
@@ -195,7 +195,7 @@ func testSave(s *suite) {
 	require.Equal(s.t, lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 1, "13": 2}}, l.Progress)
 	require.EqualValues(s.t, 1, l.N)
 	s.ok(s.Save(s.ctx, key, 3, lease.Progress{Checkpoint: "14"}))
-	s.refused(s.Save(s.ctx, key, 2, lease.Progress{Checkpoint: "12"})) // late
+	s.refused(s.Save(s.ctx, key, 2, lease.Progress{Checkpoint: "12"})) // a late copy
 	require.Equal(s.t, lease.Progress{Checkpoint: "14"}, s.row("s-1").Progress)
 
 	s.refused(s.Save(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 1}, 9, lease.Progress{Checkpoint: "15"}))
@@ -239,7 +239,7 @@ func testEnd(s *suite) {
 	l := s.acquire("s-1", "a")
 	s.ok(s.Save(s.ctx, l.Key(), 1, lease.Progress{Checkpoint: "11", Attempts: map[string]int{"12": 1}}))
 	children := []lease.Shard{{ID: "s-2", Parents: []string{"s-1"}, HashLo: "0", HashHi: "4"}, {ID: "s-3", Parents: []string{"s-1"}, HashLo: "5", HashHi: "9"}}
-	s.ok(s.Ensure(s.ctx, children[1], "77")) // found in a listing before
+	s.ok(s.Ensure(s.ctx, children[1], "77")) // a listing had the child before
 
 	s.refused(s.End(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 1}, children))
 	require.Len(s.t, s.view().Leases, 2, "a refused end has made a child")
@@ -255,7 +255,7 @@ func testEnd(s *suite) {
 	s.refused(err)
 	s.refused(s.Save(s.ctx, l.Key(), 2, lease.Progress{Checkpoint: "12"}))
 	child := s.acquire("s-2", "b")
-	s.ok(s.End(s.ctx, l.Key(), children)) // late
+	s.ok(s.End(s.ctx, l.Key(), children)) // a late copy
 	require.Equal(s.t, child, s.row("s-2"))
 	s.refused(s.End(s.ctx, lease.Key{Shard: "s-2", Owner: "a", Fence: 1}, nil))
 	s.ok(s.End(s.ctx, child.Key(), nil))
@@ -292,7 +292,7 @@ func testContext(s *suite) {
 	require.Empty(s.t, s.view().Leases)
 }
 
-// testCopies: nothing that goes in or out is shared with the store.
+// testCopies: the store shares nothing with what goes in or comes out.
 func testCopies(s *suite) {
 	mine := lease.Shard{ID: "s-1", Parents: []string{"p-1"}}
 	s.ok(s.Ensure(s.ctx, mine, "10"))
