@@ -15,7 +15,7 @@ type Batch struct {
 	low     atomic.Int32    // where to look first in ready; a hint
 	left    atomic.Int32    // records that have neither run nor been given up
 	done    chan struct{}
-	waiting map[int32]waiter // by the head of a lane here: who goes on after it; guarded by the pool's lock
+	waiting map[int32]waiter // by the head of a lane here: what goes on after the lane; guarded by the pool's lock
 
 	table []int32 // the heads, hashed by their keys, plus 1; nil for a small batch
 	shift uint8
@@ -27,19 +27,19 @@ type Batch struct {
 // small is how many records need no memory of their own.
 const small = 8
 
-// cell is what a record's lane looks like from there.
+// cell is a record's place in its lane.
 type cell struct {
 	next  int32        // the next record of the lane in this batch, or -1
-	head  int32        // the first one
-	tail  int32        // the last one; only the head's counts
-	state atomic.Int32 // of the lane; only the head's counts
+	head  int32        // the first record
+	tail  int32        // the last record; valid in the head's cell only
+	state atomic.Int32 // the state of the lane; valid in the head's cell only
 }
 
 // The states of a lane.
 const (
 	going    = iota
-	awaited  // another batch waits for it
-	finished // its records in this batch have run or been given up
+	awaited  // another batch waits for the lane
+	finished // the lane's records in this batch have run or been given up
 )
 
 type waiter struct {
@@ -75,7 +75,7 @@ func (b *Batch) link() {
 	}
 }
 
-// headOf returns the head of the key's lane, which is record i if none before it has the key.
+// headOf returns the head of the key's lane. It is record i if no earlier record has the key.
 func (b *Batch) headOf(key uint64, i int32) int32 {
 	if b.table == nil {
 		if head := b.find(key, int(i)); head >= 0 {
@@ -115,7 +115,7 @@ func (b *Batch) find(key uint64, n int) int32 {
 
 func (b *Batch) slot(key uint64) int { return int(key * 0x9e3779b97f4a7c15 >> b.shift) }
 
-// follow lets w wait for the key's lane here unless it has finished. The caller holds the pool's lock.
+// follow lets w wait for the key's lane here unless the lane has finished. The caller holds the pool's lock.
 func (b *Batch) follow(key uint64, w waiter) bool {
 	head := b.find(key, len(b.keys))
 	if head < 0 || !b.cells[head].state.CompareAndSwap(going, awaited) {
@@ -128,7 +128,6 @@ func (b *Batch) follow(key uint64, w waiter) bool {
 	return true
 }
 
-// open lets a record start.
 func (b *Batch) open(i int32) {
 	word := i / 64
 	b.ready[word].Or(1 << (i % 64))
@@ -146,8 +145,8 @@ func (b *Batch) hasOpen() bool {
 	return false
 }
 
-// take returns the first record that may start. Where it looks first may be wrong when several workers change it at once;
-// then one that comes earlier is found last.
+// take returns the first record that may start. If several workers change the hint at once, take may look in the wrong place
+// first, and find an earlier record last.
 func (b *Batch) take() (i int32, ok bool) {
 	for start := b.low.Load(); ; start = 0 {
 		for word := start; int(word) < len(b.ready); word++ {
@@ -166,7 +165,7 @@ func (b *Batch) take() (i int32, ok bool) {
 	}
 }
 
-// drain runs record i and then whatever may start. It does not return if Do ends the goroutine: the deferred part then
+// drain runs record i and then every record that may start. If Do ends the goroutine, drain does not return: its deferred part
 // settles the lane and hands the goroutine's place on.
 func (b *Batch) drain(i int32) {
 	settled, returned := int32(0), false
@@ -192,7 +191,7 @@ func (b *Batch) drain(i int32) {
 	returned = true
 }
 
-// settle lets the next record of i's lane start, or gives the rest of the lane up. It returns how many records are settled.
+// settle lets the next record of i's lane start, or gives up the rest of the lane. It returns how many records are settled.
 func (b *Batch) settle(i int32, goOn bool) int32 {
 	c, n := &b.cells[i], int32(1)
 	if c.next >= 0 {
@@ -208,7 +207,7 @@ func (b *Batch) settle(i int32, goOn bool) int32 {
 	return n
 }
 
-// length returns how many records of its lane there are from i on.
+// length returns how many records the lane has from i on.
 func (b *Batch) length(i int32) (n int) {
 	for ; i >= 0; i = b.cells[i].next {
 		n++
@@ -216,7 +215,7 @@ func (b *Batch) length(i int32) (n int) {
 	return n
 }
 
-// count takes settled records off those that are left, and ends the batch with the last one.
+// count subtracts settled records from those that are left. The last record ends the batch.
 func (b *Batch) count(settled int32) {
 	if settled > 0 && b.left.Add(-settled) == 0 {
 		b.pool.remove(b)
@@ -224,8 +223,8 @@ func (b *Batch) count(settled int32) {
 	}
 }
 
-// Resume lets Do be called again for a record for which it returned, or is about to return, Later: once for each time. Wait
-// does not give up such a record: Resume it when the batch is to end.
+// Resume lets Do be called again for a record for which Do returned Later, or is about to. Call it once for each Later. Wait does
+// not give up such a record: Resume it when the batch is to end.
 func (b *Batch) Resume(i int) {
 	p := b.pool
 	p.mu.Lock()
@@ -237,8 +236,8 @@ func (b *Batch) Resume(i int) {
 // Done is closed when no call of Do is running and none will start.
 func (b *Batch) Done() <-chan struct{} { return b.done }
 
-// Wait returns when no call of Do is running and none will start. When cancel is closed, records that have not started are
-// given up, those that wait for another batch included. A nil cancel never is.
+// Wait returns when no call of Do is running and none will start. When cancel is closed, Wait gives up the records that have not
+// started, including those that wait for another batch. A nil cancel is never closed.
 func (b *Batch) Wait(cancel <-chan struct{}) {
 	select {
 	case <-b.done:

@@ -1,13 +1,13 @@
-// Package lanes runs the records of batches so that records with the same key never overlap and keep their order, while
-// records with different keys run in parallel up to a limit.
+// Package lanes runs the records of batches. Records with the same key never overlap and keep their order. Records with different
+// keys run in parallel up to a limit.
 //
-// A lane is what one key needs: the records of that key, of which at most one runs. Lanes span batches, so two batches that
-// run at the same time do not overlap within a key either. Among the records of a batch that may start, the one that comes
-// first in the batch starts first: when a batch has to be cut short, what is finished is mostly a prefix.
+// A lane is the records of one key, of which at most one runs at a time. Lanes span batches: two batches that run at the same
+// time do not overlap within a key either. Of the records of a batch that may start, the first in the batch starts first. So when
+// a batch is cut short, its finished records are mostly a prefix.
 //
-// A batch is handed over as a whole, and a worker stays with it while it has something to start. So a record costs no
-// goroutine, channel or lock: taking one is a compare-and-swap in the batch's bitmap. The lock is for what concerns several
-// batches, and is taken a few times for each of them.
+// A batch is handed over as a whole, and a worker stays with the batch while it has a record to start. So a record costs no
+// goroutine, channel or lock: taking a record is a compare-and-swap in the batch's bitmap. The lock is only for what concerns
+// several batches, and is taken a few times per batch.
 //
 // It knows indexes and keys. It must not know records, handlers or errors.
 package lanes
@@ -17,19 +17,19 @@ import (
 	"sync"
 )
 
-// Free is the key of records that have no lane: they may run at any time.
+// Free is the key of records without a lane. They may run at any time.
 const Free uint64 = 0
 
-// Pool runs batches. It is safe for concurrent use. It owns at most limit goroutines, which exist only while there is
-// something to run.
+// Pool runs batches. It is safe for concurrent use. It owns at most limit goroutines, which exist only while there are records to
+// run.
 type Pool struct {
 	limit int
-	work  func() // p.worker, once, so that starting a goroutine allocates nothing
+	work  func() // p.worker as a value, so that starting a goroutine allocates nothing
 
 	mu      sync.Mutex
 	running int      // goroutines
-	active  []*Batch // those that are not done, in the order of Start
-	ready   []*Batch // those of them that may have a record to start and nobody who does; likewise
+	active  []*Batch // batches that are not done, in the order of Start
+	ready   []*Batch // active batches that may have a record to start and no worker that takes it, in the order in which they were offered
 }
 
 // New returns a pool that runs at most limit records at a time.
@@ -41,7 +41,8 @@ func New(limit int) *Pool {
 
 // Runner is what a batch does with its records.
 type Runner interface {
-	// Do runs record i and says how its lane goes on. Ending its goroutine is as GiveUp. It must not panic.
+	// Do runs record i and says how its lane goes on. If Do ends its goroutine, the lane goes on as after GiveUp. Do must not
+	// panic.
 	Do(i int) Next
 }
 
@@ -51,15 +52,15 @@ type Next int
 const (
 	// GiveUp gives up the later records of the same key in this batch: Do is not called for them.
 	GiveUp Next = iota
-	// GoOn lets the next one start.
+	// GoOn lets the next record start.
 	GoOn
-	// Later says that the record is not settled. Its lane waits, and takes no goroutine, until Batch.Resume lets Do be called
-	// for it again.
+	// Later says that the record is not settled. Its lane waits, without a goroutine, until Batch.Resume lets Do be called for
+	// the record again.
 	Later
 )
 
-// Start begins to call r.Do(i) for i in [0, len(keys)) and returns at once. The order of calls to Start is the order of the
-// batches within a key. b must be zero. Neither b nor keys may be used for anything else before b.Wait has returned.
+// Start begins to call r.Do(i) for i in [0, len(keys)) and returns at once. Within a key, batches run in the order of their
+// Starts. b must be zero. Neither b nor keys may be used for anything else before b.Wait has returned.
 func (p *Pool) Start(b *Batch, keys []uint64, r Runner) {
 	b.init(p, keys, r)
 	if len(keys) == 0 {
@@ -72,7 +73,7 @@ func (p *Pool) Start(b *Batch, keys []uint64, r Runner) {
 	defer p.mu.Unlock()
 	alone := len(p.active) == 0
 	for word := range b.ready {
-		var open uint64 // nobody else sees b yet
+		var open uint64 // no other goroutine sees b yet
 		for i := word * 64; i < min(word*64+64, len(b.cells)); i++ {
 			if b.cells[i].head == int32(i) && (alone || !p.queue(b, int32(i))) {
 				open |= 1 << (i % 64)
@@ -84,8 +85,8 @@ func (p *Pool) Start(b *Batch, keys []uint64, r Runner) {
 	p.offer(b)
 }
 
-// queue lets the lane of a batch wait for the one with the same key in the latest batch that has not finished with it. It
-// reports whether there is one. The caller holds the lock.
+// queue lets a lane wait for the lane with the same key in the latest batch that has not finished with the key. It reports
+// whether there is such a batch. The caller holds the lock.
 func (p *Pool) queue(b *Batch, head int32) bool {
 	key := b.keys[head]
 	if key == Free {
@@ -99,8 +100,7 @@ func (p *Pool) queue(b *Batch, head int32) bool {
 	return false
 }
 
-// offer says that a batch may have a record to start, and starts a worker if there may be another one. The caller holds
-// the lock.
+// offer says that a batch may have a record to start. It starts a worker unless the limit is reached. The caller holds the lock.
 func (p *Pool) offer(b *Batch) {
 	if !b.hasOpen() {
 		return
@@ -118,7 +118,7 @@ func (p *Pool) spawn() {
 	}
 }
 
-// worker runs records until none may start. Each worker starts the next one, so fast handlers do not wake more of them than
+// worker runs records until no record may start. Each worker starts the next worker, so fast handlers wake no more workers than
 // they keep busy.
 func (p *Pool) worker() {
 	for {
@@ -137,10 +137,10 @@ func (p *Pool) worker() {
 	}
 }
 
-// pick takes a record of the oldest batch that has one. The caller holds the lock.
+// pick takes a record of the first offered batch that has one. The caller holds the lock.
 //
-// A batch without one leaves the list: its records that become ready later do so by a worker that is with the batch, which
-// then looks for one itself.
+// A batch without a record that may start leaves the list. When one of its records becomes ready later, the worker that made it
+// ready is still with the batch, and takes the record itself.
 func (p *Pool) pick() (*Batch, int32) {
 	for len(p.ready) > 0 {
 		if i, ok := p.ready[0].take(); ok {
@@ -151,14 +151,14 @@ func (p *Pool) pick() (*Batch, int32) {
 	return nil, 0
 }
 
-// handOver ends a lane that another batch may wait for, and lets that batch go on.
+// handOver ends a lane that another batch may wait for, and lets the other batch go on.
 func (p *Pool) handOver(b *Batch, head int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b.cells[head].state.Store(finished)
 	next, ok := b.waiting[head]
 	if !ok {
-		return // it has withdrawn
+		return // the other batch has withdrawn
 	}
 	delete(b.waiting, head)
 	next.b.open(next.head)
@@ -174,7 +174,7 @@ func (p *Pool) remove(b *Batch) {
 	p.ready = slices.DeleteFunc(p.ready, same)
 }
 
-// withdraw takes the lanes of b that wait for other batches out of their queues. It returns how many records that were.
+// withdraw takes the lanes of b that wait for other batches out of their queues. It returns how many records they have.
 func (p *Pool) withdraw(b *Batch) (records int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,7 +183,7 @@ func (p *Pool) withdraw(b *Batch) (records int) {
 			if w.b != b {
 				continue
 			}
-			// Whoever waits for b's lane waits for the one before it from now on.
+			// What waits for b's lane waits for the lane before it from now on.
 			if after, ok := b.waiting[w.head]; ok {
 				before.waiting[head] = after
 				delete(b.waiting, w.head)
