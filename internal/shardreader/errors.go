@@ -9,8 +9,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// StopError says that a shard cannot be read for a reason that does not go away by itself: it or the stream does not exist,
-// access is denied, the position is not one of this stream. It never means that the shard has ended.
+// StopError says that a shard cannot be read for a reason that lasts: the shard or the stream does not exist, access is denied,
+// or the position is not in this stream. It never means that the shard has ended.
 type StopError struct {
 	Shard     string
 	Operation string
@@ -29,14 +29,14 @@ func (e *StopError) Unwrap() error { return e.Err }
 type verdict int
 
 const (
-	again    verdict = iota // it may succeed next time: an outage, a lost connection, expired credentials
-	throttle                // the same, and there were too many
+	again    verdict = iota // the next attempt may succeed: an outage, a lost connection, expired credentials
+	throttle                // the next attempt may succeed, but there were too many requests
 	expired                 // the iterator is too old; the place is known
-	trimmed                 // what the iterator or position points to is gone
-	stop                    // it will fail the same way next time
+	trimmed                 // the record at the iterator or the position is gone
+	stop                    // the next attempt will fail in the same way
 )
 
-// passing are the refusals that the next attempt may not meet, beside throttling: the SDK has then got new credentials, or
+// passing are the refusals, beside throttling, that the next attempt may not meet: by then the SDK has got new credentials, or
 // has seen how wrong the clock is.
 var passing = map[string]bool{
 	"ExpiredTokenException": true, "ExpiredToken": true, "RequestTimeTooSkewed": true, "RequestExpired": true, "RequestInTheFuture": true,
@@ -44,8 +44,8 @@ var passing = map[string]bool{
 	"InternalFailure": true, "InternalFailureException": true, "InternalServerError": true, "ServiceUnavailable": true,
 }
 
-// judge decides by the code of the service's error. A code that nobody has thought of stops the shard: that is
-// loud, and whoever reads the shard can begin again from the same place.
+// judge decides by the code of the service's error. An unknown code stops the shard. This is loud, and the reading can begin
+// again from the same place.
 func judge(err error) verdict {
 	var status int
 	if response := (*smithyhttp.ResponseError)(nil); errors.As(err, &response) {
@@ -76,7 +76,7 @@ func judge(err error) verdict {
 	return stop
 }
 
-// isCode reports whether the service's error has that code.
+// isCode reports whether the service's error has the code.
 func isCode(err error, code string) bool {
 	var api smithy.APIError
 	return errors.As(err, &api) && api.ErrorCode() == code

@@ -25,11 +25,11 @@ type KinesisClient interface {
 type Kinesis struct {
 	Client KinesisClient
 	Stream string // name or ARN
-	// StockReader has the SDK read the answers of GetRecords all by itself, instead of only those that are not as usual.
+	// StockReader makes the SDK read all answers of GetRecords, instead of only the unusual ones.
 	StockReader bool
 }
 
-// kinesisOnce leaves the repeating to the Reader, which knows the limits of a shard; two loops would multiply.
+// kinesisOnce turns off the SDK's retries. The Reader retries: it knows the limits of a shard, and two loops would multiply.
 func kinesisOnce(o *kinesis.Options) { o.Retryer = aws.NopRetryer{} }
 
 func (k *Kinesis) stream() (name, arn *string) {
@@ -62,7 +62,7 @@ func (k *Kinesis) Shards(ctx context.Context) ([]Shard, error) {
 		if aws.ToString(out.NextToken) == "" {
 			return shards, nil
 		}
-		// The token carries the stream; a name beside it is refused.
+		// The token names the stream. Kinesis refuses a name beside a token.
 		in = &kinesis.ListShardsInput{NextToken: out.NextToken}
 	}
 }
@@ -91,7 +91,7 @@ func (k *Kinesis) Iterator(ctx context.Context, shard string, from Position) (st
 
 const maxKinesisRecords = 10000
 
-// recordSlices are for the records of a batch.
+// recordSlices holds the memory for the records of a batch.
 var recordSlices = sync.Pool{New: func() any { return new([]Record) }}
 
 // Get implements [Source].

@@ -1,5 +1,5 @@
-// Package shardreader reads one shard of a Kinesis stream or of a DynamoDB stream from a position to its end: within the
-// limits of the service, through throttling, outages and expired iterators, without skipping a record silently.
+// Package shardreader reads one shard of a Kinesis stream or of a DynamoDB stream, from a position to its end. It keeps the
+// limits of the service, goes on after throttling, outages and expired iterators, and skips no record silently.
 //
 // It knows the two services. It must not know leases, checkpoints or what a record means.
 package shardreader
@@ -16,68 +16,69 @@ import (
 const (
 	minPoll        = 200 * time.Millisecond // five requests a second
 	defaultIdle    = time.Second
-	requestTimeout = 30 * time.Second // then it has failed
+	requestTimeout = 30 * time.Second // a request that takes longer has failed
 	bytesPerSecond = 2 << 20
-	// A reader that is further behind than this may be overtaken by the expiry of its records, and every request checks whether it was: no stream
-	// keeps records for less than a day, and an iterator is used within five minutes. Where records live longer, it costs a second request.
+	// A reader further behind than this may lose its next records to expiry, so every request checks whether it did. No stream
+	// keeps records for less than a day, and an iterator is used within five minutes. On streams that keep records longer, the
+	// check only costs a second request.
 	nearExpiry = 24*time.Hour - 10*time.Minute
 )
 
 // jitter spaces out requests that fail.
 var jitter = backoff.FullJitter{Base: minPoll, Max: 10 * time.Second}
 
-// Reader reads shards of one source. Its fields must not be changed while it reads. It is safe for concurrent use, one Read
-// per shard: the limits of a shard are kept within one Read.
+// Reader reads shards of one source. Its fields must not be changed while it reads. It is safe for concurrent use with one Read
+// per shard, because each Read keeps the limits of its shard by itself.
 type Reader struct {
 	Source Source
-	// Limit is how many records one request may return; 0 is as many as the service gives (10,000 or 10 MB from Kinesis, 1,000
-	// or 1 MB from DynamoDB Streams).
+	// Limit is how many records one request may return. 0 means as many as the service gives: 10,000 or 10 MB from Kinesis, 1,000
+	// or 1 MB from DynamoDB Streams.
 	Limit int
 	// Poll is the shortest time between two requests of a kind for a shard. Default and minimum: 200 ms, the services' limit.
 	Poll time.Duration
 	// Idle is the longest pause between two requests while the shard has nothing new. Default: 1 s.
 	Idle time.Duration
 
-	// OnRetry, if not nil, is told of each request that failed and is going to be repeated.
+	// OnRetry, if not nil, is told of each failed request that will be repeated.
 	OnRetry func(Retry)
-	// OnTrimmed, if not nil, is told when the record at the position to go on from has expired.
+	// OnTrimmed, if not nil, is told when the record at the position has expired.
 	OnTrimmed func(Trimmed)
 }
 
-// Retry is a failed request that will be repeated; the place in the shard is kept.
+// Retry is a failed request that will be repeated. The place in the shard is kept.
 type Retry struct {
 	Shard     string
 	Operation string // "GetRecords", "GetShardIterator" or "listing the children"
-	Failures  int    // how many there were in a row
+	Failures  int    // failures in a row
 	Pause     time.Duration
 	Throttled bool
 	Err       error
 }
 
-// Trimmed says that the record that was delivered last, possibly by another reader, has expired. What followed it up to
-// Oldest is lost, if anything did: a shard that was silent for longer than the stream keeps records looks the same.
+// Trimmed says that the record delivered last, possibly by another reader, has expired. Records between it and Oldest are lost,
+// if there were any: a shard that was silent for longer than the stream keeps records looks the same.
 type Trimmed struct {
 	Shard string
-	After string // the sequence number of the record that has expired
-	// Oldest is the first record that is still there, from which reading goes on; empty if there is none yet.
+	After string // the sequence number of the expired record
+	// Oldest is the first record that is still there, from which reading goes on; empty if there is no record yet.
 	Oldest    string
 	ArrivedAt time.Time // when Oldest arrived; zero if unknown
 }
 
-// Read delivers the records of a shard in order from a position on. deliver gets the answers of the service, also those
-// without records, for what they say of Behind. The next one is fetched when deliver has returned, however long that takes, and
-// may be read into the same memory.
+// Read delivers the records of a shard in order, from a position on. deliver gets every answer of the service, also an answer
+// without records, because it says how far behind the reading is. The next answer is fetched after deliver has returned, however
+// long it takes, and may be read into the same memory.
 //
-// Only at the end of the shard is the error nil, and children are the shards that go on from it: the listing may not know
-// them yet, and a stream that was disabled has none. Otherwise the error is ctx's cause when ctx has ended, a *[StopError], or
-// what deliver returned. A request under way is given up when ctx ends; deliver is waited for.
+// At the end of the shard the error is nil, and children are the shards that continue it. A listing may not know the children
+// yet, and a disabled stream has no children. Otherwise the error is a *[StopError], what deliver returned, or ctx's cause when
+// ctx has ended. Then a request under way is given up, but deliver is waited for.
 func (r *Reader) Read(ctx context.Context, shard string, from Position, deliver func(Batch) error) (children []Shard, err error) {
 	if err := from.check(); err != nil {
 		return nil, &StopError{Shard: shard, Operation: "starting", Err: err}
 	}
 	w := walk{Reader: r, shard: shard, position: from}
 	w.since, _ = from.time()
-	w.since = w.since.Truncate(time.Second) // DynamoDB Streams knows no more
+	w.since = w.since.Truncate(time.Second) // DynamoDB Streams has no finer times
 	for {
 		batch, err := w.next(ctx)
 		if err != nil {
@@ -110,23 +111,23 @@ func (r *Reader) Read(ctx context.Context, shard string, from Position, deliver 
 type walk struct {
 	*Reader
 	shard    string
-	position Position // what everything before has been delivered of
-	iterator string   // "" if one is to be made
+	position Position // everything before it has been delivered
+	iterator string   // "" if an iterator is to be made
 
-	after string    // the record that the iterator should return first, to show that it is still there; "" if nothing is to be shown
+	after string    // the iterator should return this record first, to show that it is still there; "" if nothing is to be shown
 	gone  bool      // the service has said that the record at the position has expired
-	since time.Time // records before this time are left out, until the first that is not; zero once there was one
-	lost  string    // with gone: the last record before the gap
+	since time.Time // records before this time are left out, until the first later record; zero after it
+	lost  string    // if gone: the last record before the gap
 
 	failures     int
 	empty        int           // answers without records, in a row
 	fresh        bool          // the last record was not old when it was read
 	pause        time.Duration // between requests that find nothing
-	nextGet      time.Time     // the limits of the shard allow the next GetRecords from then on
+	nextGet      time.Time     // from when the limits of the shard allow the next GetRecords
 	nextIterator time.Time
 }
 
-// next fetches the next batch, however often it takes.
+// next fetches the next batch, however many requests it takes.
 func (w *walk) next(ctx context.Context) (Batch, error) {
 	for {
 		if w.iterator == "" {
@@ -158,11 +159,11 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 		had := len(batch.Records)
 		w.admit(&batch)
 		if had > 0 && len(batch.Records) == 0 && batch.Next != "" {
-			// All of it was known: no news, and the iterator must not grow old over its delivery, or it would be read for ever.
+			// All records were known. An iterator that grew old while they were delivered would be read again and again.
 			batch.done()
 			continue
 		}
-		// Near expiry the next iterator is one that shows a gap. Without news it would only show the same again.
+		// Near expiry, a new iterator shows whether there is a gap. Without new records it would only show the same again.
 		if len(batch.Records) > 0 && batch.Behind > nearExpiry {
 			w.iterator = ""
 		}
@@ -182,7 +183,7 @@ func (w *walk) newIterator(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if err == nil && iterator == "" {
-		err = errors.New("the service returned no iterator") // whatever it means, it is not known to be the end of the shard
+		err = errors.New("the service returned no iterator") // an empty iterator need not mean the end of the shard
 	}
 	if err != nil {
 		return w.failed(ctx, "GetShardIterator", err)
@@ -192,11 +193,11 @@ func (w *walk) newIterator(ctx context.Context) error {
 	return nil
 }
 
-// failed decides about a failed request: it returns why the reading ends, or nil when it is time for the next attempt.
+// failed decides about a failed request. It returns why the reading ends, or nil when it is time for the next attempt.
 func (w *walk) failed(ctx context.Context, operation string, err error) error {
 	v := judge(err)
 	if t, ok := w.position.time(); ok && v == stop && isCode(err, "InvalidArgumentException") && time.Since(t) < time.Hour {
-		v = again // Kinesis refuses a time in the future, and its clock need not be ours
+		v = again // Kinesis refuses a time in the future, by its own clock
 	}
 	switch v {
 	case stop:
@@ -212,7 +213,7 @@ func (w *walk) failed(ctx context.Context, operation string, err error) error {
 	}
 	w.failures++
 	if w.failures == 1 && (v == trimmed || v == expired) {
-		return nil // the remedy is at hand; only if it does not help is there something to wait for
+		return nil // a new iterator helps; wait only if it does not
 	}
 	pause := max(jitter.Delay(w.failures), w.poll())
 	if w.OnRetry != nil {
@@ -221,8 +222,8 @@ func (w *walk) failed(ctx context.Context, operation string, err error) error {
 	return sleepUntil(ctx, time.Now().Add(pause))
 }
 
-// emptyPages is how many answers without records it takes to believe that the tip is reached, where the service does not say how far it is
-// and the last record was an old one: it goes through the parts of a shard that hold nothing an answer at a time.
+// emptyPages is how many answers without records mean that the tip is reached, if the service does not say how far it is and the
+// last record was old. DynamoDB Streams goes through the empty parts of a shard one answer at a time.
 // https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
 const emptyPages = 10
 
@@ -239,13 +240,13 @@ func (w *walk) pace(start time.Time, b *Batch) {
 		w.pause = min(max(2*w.pause, w.poll()), w.idle())
 		w.nextGet = time.Now().Add(max(w.pause, w.poll()))
 	}
-	// A large answer is to be paid off: until then the service refuses the next request.
+	// After a large answer the service refuses requests until the time for its bytes has passed.
 	if paid := start.Add(time.Duration(float64(b.Bytes) / bytesPerSecond * float64(time.Second))); paid.After(w.nextGet) {
 		w.nextGet = paid
 	}
 }
 
-// admit takes out of a batch what has been delivered before or is older than the start, and looks for a gap.
+// admit drops the records of a batch that were delivered before or are older than the start. It also looks for a gap.
 func (w *walk) admit(b *Batch) {
 	found := false
 	if w.after != "" {
@@ -254,7 +255,7 @@ func (w *walk) admit(b *Batch) {
 			b.Records = b.Records[1:]
 		}
 	}
-	// Nothing is known of the gap's other side while an open shard has answered with nothing, but is behind.
+	// The other side of a gap is unknown while an open shard answers with nothing although it is behind.
 	if certain := len(b.Records) > 0 || b.Behind == 0 || b.Next == ""; found {
 		w.after = ""
 	} else if certain && (w.after != "" || w.gone) {
@@ -280,7 +281,7 @@ func (w *walk) admit(b *Batch) {
 	}
 }
 
-// children lists what goes on from the shard, for an answer that did not say.
+// children lists the shards that continue this one, for an answer that did not name them.
 func (w *walk) children(ctx context.Context) ([]Shard, error) {
 	w.failures = 0
 	for {
@@ -308,5 +309,5 @@ func (r *Reader) idle() time.Duration {
 	return r.Idle
 }
 
-// sleepUntil waits until t; it fails with ctx's cause if ctx ends first, or had ended before.
+// sleepUntil waits until t. If ctx ends first, or had ended before, it returns ctx's cause.
 func sleepUntil(ctx context.Context, t time.Time) error { return backoff.Sleep(ctx, time.Until(t)) }

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// Source is a stream of shards: Kinesis or DynamoDB Streams. Each call is one request, or one listing; errors are the SDK's.
+// Source is a stream of shards: Kinesis or DynamoDB Streams. Each call is one request, or one listing. Errors are the SDK's.
 // Implementations are safe for concurrent use.
 type Source interface {
-	// Shards lists all shards that are still readable, open and closed ones.
+	// Shards lists all shards that are still readable, open and closed.
 	Shards(ctx context.Context) ([]Shard, error)
-	// Iterator returns an iterator that starts at a position. For a sequence number it starts at that record itself, not after
-	// it, so that the reader can see whether the record is still there.
+	// Iterator returns an iterator that starts at a position. For a sequence number it starts at the record itself, not after it,
+	// so that the reader can see whether the record is still there.
 	Iterator(ctx context.Context, shard string, from Position) (string, error)
-	// Get reads up to limit records; 0 is as many as the service gives.
+	// Get reads up to limit records; 0 means as many as the service gives.
 	Get(ctx context.Context, iterator string, limit int) (Batch, error)
 }
 
@@ -30,14 +30,14 @@ type Shard struct {
 
 // Batch is what one request read.
 type Batch struct {
-	Records []Record      // with their Data, until deliver returns; their strings for ever
+	Records []Record      // their Data is valid until deliver returns, their strings for ever
 	Next    string        // the next iterator; "" at the end of the shard
 	Behind  time.Duration // how far the batch is from the tip of the shard; negative if unknown
 	Bytes   int           // what the service counts for the batch
-	// Children are the shards that go on from a shard that has ended, if the answer names them.
+	// Children are the shards that continue a shard that has ended, if the answer names them.
 	Children []Shard
 
-	release func() // takes the memory of Records back; nil if it is their own
+	release func() // takes the memory of Records back; nil if it was not lent
 }
 
 // done says that nobody looks at the records any more.
@@ -54,10 +54,9 @@ type Record struct {
 	ArrivedAt      time.Time
 }
 
-// Position is a place in a shard: Oldest, what At returns, or the sequence
-// number of a record, which means after it.
+// Position is a place in a shard: Oldest, what At returns, or the sequence number of a record, which means after the record.
 //
-// There is no position for the newest record: it would be another one each time an iterator is made.
+// There is no position for the newest record: it would be another record each time an iterator is made.
 type Position string
 
 // Oldest is the oldest record that the stream still has.
@@ -98,8 +97,8 @@ func (p Position) check() error {
 	return nil
 }
 
-// CompareSequence orders sequence numbers, which have up to 56 digits and no fixed length, as the numbers they are.
-// It returns -1, 0 or 1. Numbers have no leading zeros.
+// CompareSequence compares sequence numbers as numbers. They have up to 56 digits, no fixed length and no leading zeros. It
+// returns -1, 0 or 1.
 func CompareSequence(a, b string) int {
 	if len(a) != len(b) {
 		if len(a) < len(b) {

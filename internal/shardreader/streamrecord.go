@@ -9,9 +9,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams/types"
 )
 
-// appendStreamRecord appends a record of DynamoDB Streams as the JSON that Lambda hands over, which is what is known how to
-// be decoded; the API has the same members except for the stream's ARN, which tells the table, and two names of the identity.
-// The event's name comes first, so that a decoder that only wants INSERTs need not look at the rest.
+// appendStreamRecord appends a record of DynamoDB Streams as the JSON that Lambda hands over, which the decoder knows. The API
+// has the same members except for two names of the identity and the stream's ARN, which tells the table. The event's name comes
+// first, so that a decoder that wants only INSERTs can stop there.
 func appendStreamRecord(b []byte, r *types.Record, arn string) []byte {
 	b = append(b, `{"eventName":`...)
 	b = appendString(b, string(r.EventName))
@@ -64,7 +64,7 @@ func appendMember(b []byte, name string, value *string) []byte {
 	return appendString(append(b, name...), *value)
 }
 
-// appendSeconds appends a time as the API has it: in seconds, with a fraction only if there is one.
+// appendSeconds appends a time as the API has it: in seconds, with a fraction only if it is not zero.
 func appendSeconds(b []byte, t time.Time) []byte {
 	b = strconv.AppendInt(b, t.Unix(), 10)
 	if ms := t.Nanosecond() / int(time.Millisecond); ms != 0 {
@@ -74,7 +74,7 @@ func appendSeconds(b []byte, t time.Time) []byte {
 }
 
 func appendImage(b []byte, name string, image map[string]types.AttributeValue) []byte {
-	if image == nil { // an item is never empty, but an absent image and an empty one are not the same
+	if image == nil { // an absent image differs from an empty one, although an item is never empty
 		return b
 	}
 	return appendMap(append(b, name...), image)
@@ -94,8 +94,8 @@ func appendMap(b []byte, m map[string]types.AttributeValue) []byte {
 	return append(b, '}')
 }
 
-// appendValue appends an attribute value. A kind that this SDK does not know becomes one that no decoder knows either: if it
-// is part of an event, the record is malformed, not silently smaller.
+// appendValue appends an attribute value. A kind that this SDK does not know becomes a kind that no decoder knows either. So if
+// it is part of an event, the record is malformed rather than silently smaller.
 func appendValue(b []byte, v types.AttributeValue) []byte {
 	switch v := v.(type) {
 	case *types.AttributeValueMemberS:
@@ -141,7 +141,7 @@ func appendBinary(b []byte, data []byte) []byte {
 	return append(b, '"')
 }
 
-// appendString appends a JSON string. What is not a control character, a quote or a backslash stands for itself.
+// appendString appends a JSON string. It escapes control characters, quotes and backslashes only.
 func appendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
