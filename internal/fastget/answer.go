@@ -9,20 +9,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 )
 
-// Answer lends the memory of one call's result. Its zero value is ready. It is safe for concurrent use: a client may make several
-// requests of one call.
+// Answer lends the memory of one call's result. Its zero value is ready for use. It is safe for concurrent use, because a client
+// may make several requests for one call.
 type Answer struct {
 	mu       sync.Mutex
 	lent     []*memory
 	released bool
 }
 
-// Option makes a call of GetRecords read fast, into memory that is a's until Release. It leaves a protocol other than JSON 1.1,
-// such as CBOR, alone.
+// Option makes a call of GetRecords read fast, into memory that is a's until Release. It changes nothing for a protocol other
+// than JSON 1.1, such as CBOR.
 func (a *Answer) Option(o *kinesis.Options) { o.Protocol = Wrap(o.Protocol, a) }
 
-// Release takes the memory back for other calls: nobody may look at the result any more, its strings aside. What is not released
-// is the result's own.
+// Release takes the memory back for other calls. After it nobody may look at the result, except at its strings. Without Release
+// the memory stays the result's own.
 func (a *Answer) Release() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -33,7 +33,7 @@ func (a *Answer) Release() {
 	a.lent = nil
 }
 
-// borrow returns memory for one result: of its own unless it can be taken back.
+// borrow returns memory for one result. Without an Answer it is new memory, because it is never taken back.
 func (a *Answer) borrow() *memory {
 	if a == nil {
 		return new(memory)
@@ -41,19 +41,19 @@ func (a *Answer) borrow() *memory {
 	return memories.Get().(*memory)
 }
 
-// lend notes a result that is complete.
+// lend notes a complete result.
 func (a *Answer) lend(m *memory) {
 	if a == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.released { // otherwise the request was overtaken by another one of the call
+	if !a.released { // otherwise another request of the call was faster
 		a.lent = append(a.lent, m)
 	}
 }
 
-// memory is what a result is made of, but for the text of its strings, which can outlive it.
+// memory is what a result is made of, except the text of its strings, which can outlive it.
 type memory struct {
 	data    []byte
 	records []types.Record
@@ -63,7 +63,7 @@ type memory struct {
 
 var memories = sync.Pool{New: func() any { return new(memory) }}
 
-// giveBack clears what points elsewhere. So whoever looks at the result nevertheless sees nothing, rather than another one.
+// giveBack clears all pointers, so that a forbidden look at the result finds nothing rather than another result.
 func (m *memory) giveBack() {
 	clear(m.records)
 	clear(m.strings)
@@ -72,7 +72,7 @@ func (m *memory) giveBack() {
 	}
 }
 
-// resize returns a slice of that length that is not nil, in the old one's memory if that has room. It holds anything.
+// resize returns a slice of length n that is not nil, in the memory of s if it has room. Its elements have any values.
 func resize[T any](s []T, n int) []T {
 	if s == nil {
 		return make([]T, n)

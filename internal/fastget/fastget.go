@@ -1,8 +1,8 @@
-// Package fastget reads the answers of Kinesis' GetRecords with a fraction of the work of the SDK's reader: the answer is
-// read once, and all the records' data go into one buffer, which can be used again. It is plugged into the SDK's client as its protocol.
+// Package fastget reads the answers of Kinesis' GetRecords with a fraction of the work of the SDK's reader. It reads the answer
+// once, and puts the data of all records into one buffer that can be used again. The SDK's client takes it as its protocol.
 //
-// What it does not know for certain it leaves to the protocol it wraps: every other operation, every error, every answer
-// that is not exactly as expected. So what comes out is what the SDK's own reader makes of it, always.
+// Whatever it does not know for certain it leaves to the protocol that it wraps: every other operation, every error, and every
+// answer that is not exactly as expected. So the result is always what the SDK's own reader returns.
 //
 // It knows the answer of GetRecords in JSON 1.1. It must not know what records mean.
 //
@@ -20,8 +20,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// Wrap returns the protocol with a fast reader for GetRecords, or stock itself if it is not JSON 1.1. The memory of the results is
-// a's; if a is nil, it is their own.
+// Wrap returns the protocol with a fast reader for GetRecords, or stock itself if it is not JSON 1.1. The results use a's memory,
+// or their own if a is nil.
 func Wrap(stock smithyhttp.ClientProtocol, a *Answer) smithyhttp.ClientProtocol {
 	if stock == nil || stock.ID().Name != "awsJson1_1" {
 		return stock
@@ -39,13 +39,13 @@ type protocol struct {
 }
 
 const (
-	// maxKept is the largest answer whose buffer is kept for the next one: what GetRecords returns at most, in base64, and the
-	// envelopes of the records.
+	// maxKept is the largest answer whose buffer is kept for the next answer: the most that GetRecords returns, in base64, and
+	// the envelopes of the records.
 	maxKept = 16 << 20
 	minRead = 4 << 10
 )
 
-// scratch is what reading one answer needs besides the result. Nothing of the result points into it.
+// scratch is the memory that reading one answer needs besides the result. The result does not point into it.
 type scratch struct {
 	body    bytes.Buffer
 	entries []entry
@@ -53,7 +53,7 @@ type scratch struct {
 
 var pool = sync.Pool{New: func() any { return new(scratch) }}
 
-// DeserializeResponse reads a successful answer of GetRecords, or leaves it to the protocol beneath.
+// DeserializeResponse reads a successful answer of GetRecords, or leaves it to the wrapped protocol.
 func (p *protocol) DeserializeResponse(
 	ctx context.Context, schema *smithy.OperationSchema, types *smithy.TypeRegistry, resp *smithyhttp.Response, out smithy.Deserializable,
 ) error {
@@ -82,14 +82,14 @@ func (p *protocol) DeserializeResponse(
 			return nil
 		}
 	}
-	// The original stays as it is, for whoever closes it.
+	// The original response stays as it is, because its caller closes it.
 	again, http := *resp, *resp.Response
 	http.Body = io.NopCloser(io.MultiReader(bytes.NewReader(s.body.Bytes()), rest))
 	again.Response = &http
 	return p.ClientProtocol.DeserializeResponse(ctx, schema, types, &again, out)
 }
 
-// failing repeats the error that reading the answer ended with.
+// failing repeats the error that ended the reading of the answer.
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }

@@ -14,8 +14,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
 )
 
-// span is where the inside of a string stands in the answer. The zero span is a member that is not there: a real one has a
-// quote before it.
+// span is where the inside of a string stands in the answer. The zero span is an absent member: before a real one stands a quote.
 type span struct{ from, to int }
 
 func (s span) of(body []byte) []byte { return body[s.from:s.to] }
@@ -38,7 +37,7 @@ type fields struct {
 	text   int  // the bytes of all strings that share a buffer
 }
 
-// answer is a cursor in an answer. Whatever is unusual ends the reading: then the SDK's reader has a go at it.
+// answer is a cursor in an answer. Anything unusual ends the reading, and the SDK's reader reads the answer instead.
 type answer struct {
 	body []byte
 	pos  int
@@ -46,8 +45,8 @@ type answer struct {
 	entries []entry
 }
 
-// parse finds where everything stands. It is false for anything but an object of known members in their usual forms and
-// unknown members of any form, each once.
+// parse finds where everything stands. It accepts only an object of known members in their usual forms, each once, and of unknown
+// members of any form.
 func (s *scratch) parse(body []byte) (fields, bool) {
 	a := answer{body: body, entries: s.entries[:0]}
 	ok := a.object(a.member) && a.peek() == 0 && a.pos == len(body)
@@ -75,8 +74,8 @@ func (a *answer) take(b byte) bool {
 	return true
 }
 
-// object reads an object. member reads the value of a member; it returns the member's bit, 0 for one that may come any number of
-// times, and false for what is unusual.
+// object reads an object. member reads the value of a member. It returns the member's bit, or 0 for a member that may come
+// several times, and false for anything unusual.
 func (a *answer) object(member func(name []byte) (bit uint, ok bool)) bool {
 	if !a.take('{') {
 		return false
@@ -115,7 +114,7 @@ func (a *answer) member(name []byte) (bit uint, ok bool) {
 		a.timed = true
 		a.behind, ok = a.integer()
 		return 4, ok
-	case "ChildShards": // comes with the last answer of a shard only
+	case "ChildShards": // comes only with the last answer of a shard
 		return 0, false
 	}
 	return 0, a.skip()
@@ -168,8 +167,8 @@ func (a *answer) record() bool {
 	return ok
 }
 
-// blob finds the end of a string of base64: its alphabet has neither quotes nor backslashes, and that it is used is seen when
-// the string is decoded.
+// blob finds the end of a base64 string. The alphabet has neither quotes nor backslashes; decoding checks that the string uses
+// it.
 func (a *answer) blob() (span, bool) {
 	if !a.take('"') {
 		return span{}, false
@@ -183,7 +182,7 @@ func (a *answer) blob() (span, bool) {
 	return s, true
 }
 
-// text reads a string that stands for itself.
+// text reads a string without escapes.
 func (a *answer) text() (span, bool) {
 	if !a.take('"') {
 		return span{}, false
@@ -230,7 +229,7 @@ func (a *answer) integer() (int64, bool) {
 	return n, err == nil
 }
 
-// seconds reads a time in seconds, in the way of the SDK: down to the millisecond, from a float64.
+// seconds reads a time in seconds as the SDK does: from a float64, to the millisecond.
 func (a *answer) seconds() (ms int64, ok bool) {
 	raw := a.value()
 	if len(raw) == 0 || raw[0] < '0' || raw[0] > '9' {
@@ -243,8 +242,8 @@ func (a *answer) seconds() (ms int64, ok bool) {
 	return int64(seconds * 1000), true
 }
 
-// fill makes the output. All data share one buffer, all strings another one, and so on; a record that is kept keeps them all.
-// All but the strings' text is in m. It is false, and out is as it was, if some data are no base64.
+// fill makes the output. All data share one buffer, and all strings another, so a record that is kept keeps them all. Everything
+// but the text of the strings is in m. If some data are not base64, fill returns false and leaves out unchanged.
 func (f *fields) fill(out *kinesis.GetRecordsOutput, body []byte, entries []entry, m *memory) bool {
 	m.records, m.data = resize(m.records, len(entries)), resize(m.data, f.data)
 	m.strings, m.times = resize(m.strings, 2*len(entries)+1), resize(m.times, len(entries))
@@ -257,7 +256,7 @@ func (f *fields) fill(out *kinesis.GetRecordsOutput, body []byte, entries []entr
 		}
 		encoded := e.data.of(body)
 		n, err := base64.StdEncoding.Decode(data[at:], encoded)
-		// The decoder passes over line breaks, which a JSON string must not have; then the lengths differ.
+		// The decoder skips line breaks, which a JSON string must not have. Then the lengths differ.
 		if err != nil || len(encoded)%4 != 0 || n != len(encoded)/4*3-padding(encoded) {
 			return false
 		}
