@@ -1,5 +1,5 @@
-// Package slab gives the strings and payloads of one batch their memory in chunks, instead of an allocation for each. Chunks
-// are small, so whoever keeps one string keeps little besides.
+// Package slab gives the strings and payloads of one batch their memory in chunks, which saves an allocation for each. Chunks are
+// small, so a program that keeps one string keeps little besides.
 //
 // It knows bytes. It must not know what they mean.
 package slab
@@ -15,14 +15,14 @@ const (
 	share         = 4 // a piece that takes more than this part of a chunk has memory of its own
 )
 
-// Slab is the memory of one batch. A nil Slab gives every piece memory of its own. It must not be copied, and is not safe for
-// concurrent use; what it has given out is.
+// Slab is the memory of one batch. A nil Slab gives every piece memory of its own. A Slab must not be copied and is not safe for
+// concurrent use. The pieces it has given out are safe for concurrent use.
 type Slab struct {
-	chunk []byte // as long as what is in use
+	chunk []byte // its length is what is in use
 	text  strings.Builder
 }
 
-// New returns a Slab for what is decoded from so many bytes. It is nil if chunks would be larger than that.
+// New returns a Slab for what is decoded from input bytes. It returns nil if chunks would be larger than the input.
 func New(input int) *Slab {
 	if input < chunkSize/2 {
 		return nil
@@ -30,8 +30,8 @@ func New(input int) *Slab {
 	return new(Slab)
 }
 
-// Room returns an empty slice with room for n bytes. It is the caller's once Keep has been called with it; until then the next
-// call of Room may return it again.
+// Room returns an empty slice with room for n bytes. Keep makes the slice the caller's. Until then the next call of Room may
+// return the same room again.
 func (s *Slab) Room(n int) []byte {
 	if s == nil || n > chunkSize/share {
 		return make([]byte, 0, n)
@@ -42,7 +42,7 @@ func (s *Slab) Room(n int) []byte {
 	return s.chunk[len(s.chunk):]
 }
 
-// Keep returns what the room that Room returned was filled with, without most of the room that is left.
+// Keep returns the slice that the caller filled in the room of Room, without most of the unused room.
 func (s *Slab) Keep(b []byte) []byte {
 	switch slack := cap(b) - len(b); {
 	case s.next(b):
@@ -54,7 +54,7 @@ func (s *Slab) Keep(b []byte) []byte {
 	return b
 }
 
-// next reports whether b begins where the chunk is not in use yet.
+// next reports whether b begins at the unused part of the chunk.
 func (s *Slab) next(b []byte) bool {
 	if s == nil || cap(b) == 0 || len(s.chunk) == cap(s.chunk) {
 		return false
