@@ -1,12 +1,12 @@
-// Package changerec reads the change records of DynamoDB: the ones its Kinesis streaming destination writes and the ones
-// of DynamoDB Streams. In one forward pass it finds the event's attributes without building attribute values, and stops as
-// soon as it knows that a record is no event.
+// Package changerec reads the change records of DynamoDB: those of its Kinesis streaming destination and those of DynamoDB
+// Streams. In one forward pass it finds the event's attributes without building attribute values. It stops as soon as it knows
+// that a record is no event.
 //
-// The pass only notes where values stand. What an event needs of them is unescaped once, afterwards: its short strings into
-// memory that they share, the payload into other memory. Both may be shared with other events of a batch.
+// The pass only notes where values stand. Afterwards the values that an event needs are unescaped once: short strings into memory
+// that they share, the payload into other memory. Other events of a batch may share both.
 //
-// It knows both envelopes and how attribute values look on the wire. It must not know handlers, delivery or the library's
-// own types.
+// It knows both envelopes and how attribute values look on the wire. It must not know handlers, delivery or the library's own
+// types.
 //
 // See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/kds_using-shards-and-metrics.html and
 // https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_Record.html.
@@ -31,14 +31,14 @@ type Event struct {
 	Sequence                           int64
 	Time                               time.Time
 	Headers                            map[string]string
-	Payload                            []byte // nil when the layout has no payload
+	Payload                            []byte // nil if the layout has no payload
 
-	Table     string    // where the row was inserted
-	ChangedAt time.Time // when, as DynamoDB knows it; zero if the record does not say
+	Table     string    // the table that the row was inserted into
+	ChangedAt time.Time // when DynamoDB inserted the row; zero if the record does not say
 }
 
-// NotEvent says why a record is not an event. It is no fault of the record. The zero value means that it is one. It is a
-// small number so that it costs no allocation as an error.
+// NotEvent says why a record is not an event, which is no fault of the record. 0 means that the record is an event. As a small
+// number it becomes an error without an allocation.
 type NotEvent uint8
 
 // The reasons why a record is not an event.
@@ -92,7 +92,7 @@ const (
 	payload
 	contentType
 	headers
-	attributes // how many there are
+	attributes // the number of attributes
 )
 
 // record holds where the parts of one change record stand in its text.
@@ -102,17 +102,16 @@ type record struct {
 	dynamodb                        bool
 	imageSeen                       bool
 	image                           [attributes]value
-	text                            []byte // what the payload stands for, if its kind is done
+	text                            []byte // the decoded payload, if decoding it was quick
 	tried                           bool   // text has been allocated
 	slab                            *slab.Slab
 }
 
-// Decode reads one record into e. tables limits what counts as an event to the named tables; empty means any. Unless both
-// results are zero, e holds nothing of use. The event shares no memory with data; its strings and payload are from s, which may
-// be nil.
+// Decode reads one record into e. tables limits events to the named tables; empty means any table. If a result is not zero, e
+// holds nothing of use. The event shares no memory with data. Its strings and payload are from s, which may be nil.
 //
-// As with encoding/json into a map, of two members with the same name the later one counts. A record that is known not to
-// be an event is not read to its end, so what follows there is not checked.
+// Of two members with the same name the later counts, as with encoding/json into a map. Decode stops reading a record that is
+// known not to be an event, so it does not check what follows.
 func Decode(e *Event, data []byte, layout *Layout, tables []string, s *slab.Slab) (NotEvent, *Error) {
 	r := record{slab: s}
 	c := jsonscan.New(data)
@@ -150,7 +149,7 @@ func Decode(e *Event, data []byte, layout *Layout, tables []string, s *slab.Slab
 	return r.event(e, layout, tables)
 }
 
-// verdict is reason, unless the text is not even JSON.
+// verdict returns reason, or an error if the text is not JSON.
 func verdict(c *jsonscan.Cursor, reason NotEvent) (NotEvent, *Error) {
 	if c.Err() != nil {
 		return 0, errorf("", "not JSON: %v", c.Err())
@@ -158,8 +157,8 @@ func verdict(c *jsonscan.Cursor, reason NotEvent) (NotEvent, *Error) {
 	return reason, nil
 }
 
-// kind returns why a record with this event name is not an event, as far as the name says. Another tool's JSON may have a
-// member of this name that is no string; whether it is JSON at all shows at its end.
+// kind returns why the event name makes the record no event, or 0. A name that is no string may come from another tool's JSON.
+// Whether the text is JSON at all shows at its end.
 func kind(raw []byte) NotEvent {
 	if string(raw) == `"INSERT"` || !jsonscan.IsString(raw) {
 		return 0
@@ -181,7 +180,7 @@ func excluded(raw []byte, tables []string) bool {
 	if len(tables) == 0 || !jsonscan.IsString(raw) {
 		return false
 	}
-	var space [256]byte // a table's name has at most 255 characters; longer ones are on no list
+	var space [256]byte // a table's name has at most 255 characters; a longer name is on no list
 	name, ok := jsonscan.UnquoteWithin(space[:0], raw)
 	return !ok || !listed(name, tables)
 }
@@ -198,7 +197,7 @@ func listed(table []byte, tables []string) bool {
 
 // change notes where the parts of the member "dynamodb" stand.
 func (r *record) change(c *jsonscan.Cursor, layout *Layout) {
-	if r.dynamodb { // an earlier member of the same name
+	if r.dynamodb { // there was an earlier member of the same name
 		r.created, r.precision, r.imageSeen, r.image = nil, nil, false, [attributes]value{}
 	}
 	if r.dynamodb = c.Enter('{'); !r.dynamodb {
@@ -224,7 +223,7 @@ func (r *record) change(c *jsonscan.Cursor, layout *Layout) {
 }
 
 func (r *record) newImage(c *jsonscan.Cursor, layout *Layout) {
-	if r.imageSeen { // an earlier member of the same name
+	if r.imageSeen { // there was an earlier member of the same name
 		r.image = [attributes]value{}
 	}
 	if r.imageSeen = c.Enter('{'); !r.imageSeen {
@@ -248,8 +247,8 @@ func (r *record) newImage(c *jsonscan.Cursor, layout *Layout) {
 	}
 }
 
-// find returns which attribute has this name; attributes if none has. These are comparisons, since a switch over a name that
-// is not constant would make a string of it.
+// find returns which attribute has the name, or attributes. It compares, because a switch over names that are not constant would
+// convert the name to a string.
 func (l *Layout) find(name []byte) attribute {
 	switch {
 	case len(name) == 0: // no layout has an attribute without a name
@@ -280,8 +279,8 @@ func (r *record) event(e *Event, layout *Layout, tables []string) (NotEvent, *Er
 	if err != nil {
 		return 0, err
 	}
-	// A record that does not name its table cannot be ruled out, so it is not skipped. One that names it itself was looked
-	// at when its name was passed.
+	// A record that does not name its table may be of any table, so it is not skipped. A tableName was checked when it was
+	// passed.
 	if !table.quoted && len(table.text) > 0 && !listed(table.text, tables) {
 		return OtherTable, nil
 	}
@@ -307,7 +306,7 @@ func (r *record) event(e *Event, layout *Layout, tables []string) (NotEvent, *Er
 	return 0, err
 }
 
-// clip shortens a piece of a record for an error text: the kind of a value helps, its content may be private.
+// clip describes a piece of a record for an error text: its kind helps, and its content may be private.
 func clip(raw []byte) string {
 	switch {
 	case len(raw) == 0:

@@ -8,15 +8,15 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
-// piece is a string that goes into the one allocation which all strings of an event share.
+// piece is one string of an event. All strings of an event share one allocation.
 type piece struct {
 	text   []byte
 	quoted bool   // text is a JSON string, quotes included
-	err    *Error // why it must not be used
-	end    int    // where it ends in the joined string
+	err    *Error // why the piece must not be used
+	end    int    // where the piece ends in the joined string
 }
 
-// join puts the pieces one behind the other and notes where each ends. Short ones share the memory of s with other events.
+// join joins the pieces and notes where each ends. Short strings share the memory of s with other events.
 func join(pieces []piece, s *slab.Slab) string {
 	var space [512]byte
 	joined := space[:0]
@@ -63,7 +63,7 @@ func joinLong(pieces []piece) string {
 	return b.String()
 }
 
-// table returns the name of the record's table, as far as the record says.
+// table returns the name of the record's table, as far as the record names it.
 func (r *record) table() (piece, *Error) {
 	switch {
 	case r.tableName != nil && !jsonscan.IsNull(r.tableName):
@@ -116,8 +116,8 @@ func (r *record) strings(e *Event, table piece, layout *Layout) *Error {
 	if !withHeaders {
 		return nil
 	}
-	// Of two headers with one name the later one counts, and only that one has to be right.
-	e.Headers = make(map[string]string, min((len(pieces)-fixed)/2, 16)) // more may be one name many times
+	// Of two headers with the same name the later counts, and only the later must be valid.
+	e.Headers = make(map[string]string, min((len(pieces)-fixed)/2, 16)) // more pieces may be one name many times
 	for i := len(pieces) - 2; i >= fixed; i -= 2 {
 		name := all[pieces[i-1].end:pieces[i].end]
 		if _, later := e.Headers[name]; later {
@@ -131,7 +131,7 @@ func (r *record) strings(e *Event, table piece, layout *Layout) *Error {
 	return nil
 }
 
-// stringPiece is the piece of a string attribute. An aggregate may also be identified by a number.
+// stringPiece is the piece of a string attribute. If numberToo is set, it may also be a number.
 func stringPiece(v value, where string, numberToo bool) (piece, *Error) {
 	kind, inner, err := v.typed(where)
 	switch {

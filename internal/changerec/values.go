@@ -10,7 +10,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
 )
 
-// kindOf is the type of an attribute value, or why there is none.
+// kindOf is the type of an attribute value, or why its type is not known.
 type kindOf uint8
 
 const (
@@ -25,7 +25,7 @@ const (
 	other // BOOL and what follows it in names
 )
 
-// names are the types by kindOf. Those after M and B are only ever named in errors.
+// names are the types by kindOf. The last four are needed only for errors.
 var names = [...]string{none: "NULL", unread: "", unknown: "", done: "S", str: "S", num: "N", object: "M", binary: "B", other: "BOOL", 9: "L", 10: "SS", 11: "NS", 12: "BS"}
 
 func (k kindOf) String() string { return names[k] }
@@ -55,10 +55,10 @@ func kindNamed(name []byte) kindOf {
 type value struct {
 	raw   []byte // nil if there is no such attribute; the whole value if kind is unread
 	kind  kindOf
-	inner []byte // what the type's name is followed by
+	inner []byte // what follows the type's name
 }
 
-// read passes over an attribute value. The shape that DynamoDB writes is taken apart on the way.
+// read passes over an attribute value. It takes the value apart at once if it has the shape that DynamoDB writes.
 func read(c *jsonscan.Cursor) value {
 	if name, inner, ok := c.Single(); ok {
 		return value{raw: inner, kind: kindNamed(name), inner: inner}
@@ -66,7 +66,7 @@ func read(c *jsonscan.Cursor) value {
 	return value{raw: c.Value(), kind: unread}
 }
 
-// typed returns the value's type and what it holds. A missing attribute and a NULL both give none.
+// typed returns the value's type and what it holds. For a missing attribute and for a NULL the type is none.
 func (v value) typed(where string) (kind kindOf, inner []byte, err *Error) {
 	switch v.kind {
 	case unknown:
@@ -77,7 +77,7 @@ func (v value) typed(where string) (kind kindOf, inner []byte, err *Error) {
 	return v.kind, v.inner, nil
 }
 
-// parse takes a value apart that has white space in it, escapes in the type's name, or a type twice.
+// parse takes apart a value with white space, escapes in the type's name, or a type twice.
 func (v value) parse(where string) (kind kindOf, inner []byte, err *Error) {
 	c := jsonscan.New(v.raw)
 	if !c.Enter('{') {
@@ -105,7 +105,7 @@ func (v value) parse(where string) (kind kindOf, inner []byte, err *Error) {
 // longest is how many bytes of JSON a number or a time may take. A number of DynamoDB has at most 38 digits.
 const longest = 256
 
-// digits reads a whole number of up to 18 digits, which 64 bits hold whatever they are. For anything else ok is false.
+// digits reads a whole number of up to 18 digits, which always fits 64 bits. For anything else ok is false.
 func digits(text []byte) (n int64, ok bool) {
 	if len(text) == 0 || len(text) > 18 {
 		return 0, false
@@ -119,7 +119,7 @@ func digits(text []byte) (n int64, ok bool) {
 	return n, true
 }
 
-// integer reads a whole number of type N that fits 64 bits; missing is 0.
+// integer reads a whole number of type N that fits 64 bits. A missing number is 0.
 func integer(v value, where string) (int64, *Error) {
 	kind, inner, err := v.typed(where)
 	switch {
@@ -143,8 +143,8 @@ func integer(v value, where string) (int64, *Error) {
 	return n, nil
 }
 
-// eventTime reads the time of an event: N, milliseconds since the epoch (a fraction is cut off), or S in RFC 3339.
-// A row that has none by its layout takes the time of its change.
+// eventTime reads the time of an event: an N as milliseconds since the epoch, without their fraction, or an S in RFC 3339. If the
+// layout has no time, it is the time of the change.
 func eventTime(v value, where string, changedAt time.Time) (time.Time, *Error) {
 	if where == "" {
 		return changedAt, nil
@@ -183,7 +183,7 @@ func eventTime(v value, where string, changedAt time.Time) (time.Time, *Error) {
 }
 
 // instant reads ApproximateCreationDateTime. The Kinesis destination writes whole milliseconds without a precision, or
-// microseconds with one; DynamoDB Streams writes seconds. Without a precision the magnitude tells: 11 digits of seconds
+// microseconds with a precision. DynamoDB Streams writes seconds. Without a precision the magnitude tells: 11 digits of seconds
 // reach the year 5138, and 15 digits of milliseconds the year 33658.
 func instant(raw, precision []byte) (time.Time, *Error) {
 	const where = "dynamodb.ApproximateCreationDateTime"
@@ -226,9 +226,9 @@ func instant(raw, precision []byte) (time.Time, *Error) {
 	return time.Time{}, errorf(where+"Precision", "want MICROSECOND or MILLISECOND")
 }
 
-// readPayload passes over a payload in the shape in which DynamoDB writes a string, and unescapes it on the way. How long
-// it is does not show before its end, so it gets as much room as there is text. That happens once for each record, and not
-// for invalid UTF-8, which takes three times its room: so memory stays bounded.
+// readPayload passes over a payload in the shape in which DynamoDB writes a string, and unescapes it on the way. The payload's
+// length is unknown before its end, so it gets as much room as there is text. Two rules bound the memory: readPayload does so
+// once for each record, and not for invalid UTF-8, which takes three times its room.
 func (r *record) readPayload(c *jsonscan.Cursor) bool {
 	at := *c
 	if r.tried || !at.Skip(`{"S":`) || !utf8.Valid(at.Rest()) {
@@ -244,7 +244,7 @@ func (r *record) readPayload(c *jsonscan.Cursor) bool {
 	return true
 }
 
-// payload reads the payload from S or B.
+// payload reads the payload from an S or a B.
 func (r *record) payload(where string) ([]byte, *Error) {
 	if where == "" {
 		return nil, nil
@@ -265,7 +265,7 @@ func (r *record) payload(where string) ([]byte, *Error) {
 		return nil, errorf(where, "want a string in %s, have %s", kind, clip(inner))
 	case kind == str:
 		return r.slab.Keep(jsonscan.Unquote(r.slab.Room(jsonscan.UnquotedLen(inner)), inner)), nil
-	case !utf8.Valid(inner): // and would take three times the room
+	case !utf8.Valid(inner): // it would take three times the room
 		return nil, errorf(where, "the content of B is not base64")
 	}
 	text := jsonscan.Text(inner)
