@@ -1,5 +1,5 @@
-// Package lambdaevent reads what AWS Lambda hands to a function behind an event source mapping for a Kinesis data stream
-// or a DynamoDB stream, and writes the answer that reports a partial failure.
+// Package lambdaevent reads what AWS Lambda hands to a function behind an event source mapping for a Kinesis data stream or a
+// DynamoDB stream. It also writes the answer that reports a partial failure.
 //
 // It knows the envelopes. It must not know what a record means.
 //
@@ -29,13 +29,13 @@ const (
 type Record struct {
 	SourceARN string
 	ShardID   string // empty for DynamoDB, which does not say
-	Data      []byte // the change record, until the next call of Next; with Err what stands in its place
-	Err       error  // why the data cannot be had
+	Data      []byte // the change record, until the next call of Next; with Err, the text in its place
+	Err       error  // why there is no data
 	number    []byte // as it stands in the invocation
 }
 
-// SequenceNumber returns the number by which a failure is reported. It is a string that is only made when it is asked for, in
-// memory of s, which may be nil.
+// SequenceNumber returns the number by which a failure is reported. The string is made by each call, in memory of s, which may be
+// nil.
 func (r *Record) SequenceNumber(s *slab.Slab) string {
 	if s == nil {
 		return jsonscan.String(r.number)
@@ -43,8 +43,8 @@ func (r *Record) SequenceNumber(s *slab.Slab) string {
 	return s.String(jsonscan.Text(r.number))
 }
 
-// Scanner reads the records of an invocation in one pass. A DynamoDB Streams record is its own change record; a Kinesis
-// record holds it in base64, for which the Scanner has one buffer.
+// Scanner reads the records of an invocation in one pass. A DynamoDB Streams record is its own change record. A Kinesis record
+// holds the change record in base64; the Scanner decodes all of them into one buffer.
 type Scanner struct {
 	payload []byte
 	c       jsonscan.Cursor
@@ -57,13 +57,13 @@ type Scanner struct {
 	arn, shard repeated
 }
 
-// repeated is a string that is mostly the same from record to record.
+// repeated is a string that is mostly the same in all records.
 type repeated struct {
 	raw  []byte
 	text string
 }
 
-// read returns what the string raw stands for, and "" for any other value.
+// read returns what the string raw stands for. For any other value it returns "".
 func (r *repeated) read(raw []byte) string {
 	switch {
 	case !jsonscan.IsString(raw):
@@ -79,7 +79,7 @@ func (r *repeated) readShard(raw []byte) string {
 	if !jsonscan.IsString(raw) {
 		return ""
 	}
-	// What follows the first colon as it stands there makes no difference.
+	// Only the text up to the first colon matters.
 	key := raw
 	if colon := bytes.IndexByte(raw, ':'); colon >= 0 {
 		key = raw[:colon+1]
@@ -99,7 +99,7 @@ const (
 	over
 )
 
-// New returns a Scanner of an invocation, which is never changed.
+// New returns a Scanner of an invocation. It never changes the invocation.
 func New(payload []byte) *Scanner {
 	return &Scanner{payload: payload, c: jsonscan.New(payload)}
 }
@@ -107,7 +107,7 @@ func New(payload []byte) *Scanner {
 // Offset returns how far the invocation has been read, in bytes.
 func (s *Scanner) Offset() int { return s.c.Offset() }
 
-// Next reads the next record. After the last one, or when the invocation turns out not to be one, it returns false; see Err.
+// Next reads the next record. It returns false after the last record, or if the payload is no invocation; see Err.
 func (s *Scanner) Next(r *Record) bool {
 	switch {
 	case s.state == before && s.enter():
@@ -128,7 +128,7 @@ func (s *Scanner) Next(r *Record) bool {
 	return true
 }
 
-// Err returns why the invocation is not one, once Next has returned false.
+// Err returns why the payload is no invocation, after Next has returned false. It is nil after the last record.
 func (s *Scanner) Err() error { return s.err }
 
 // enter goes to the first record.
@@ -155,7 +155,7 @@ func (s *Scanner) member(first bool) bool {
 	}
 }
 
-// end reads what follows the records, and says what is wrong with the text if nothing else is known to be.
+// end reads what follows the records. If nothing is known to be wrong yet, it says what is wrong with the text.
 func (s *Scanner) end() {
 	if s.state == over {
 		return
@@ -211,7 +211,7 @@ func (s *Scanner) read(r *Record) error {
 		}
 	}
 	if s.c.Err() != nil {
-		return nil // said at the end
+		return nil // end reports it
 	}
 	from := sourceOf(source)
 	switch from {
@@ -234,7 +234,7 @@ func (s *Scanner) read(r *Record) error {
 	return nil
 }
 
-// sourceOf returns the event source, without an allocation for one that is known.
+// sourceOf returns the event source. For a known source it allocates nothing.
 func sourceOf(raw []byte) string {
 	switch {
 	case string(raw) == `"`+Kinesis+`"`:
@@ -247,14 +247,14 @@ func sourceOf(raw []byte) string {
 	return jsonscan.String(raw)
 }
 
-// data is the data of a Kinesis record: decoded, or as it stands there.
+// data is the data of a Kinesis record, decoded or as it stands in the record.
 type data struct {
 	decoded []byte
-	done    bool // decoded holds it, and may be empty
+	done    bool // the data is in decoded, which may be empty
 	raw     []byte
 }
 
-// kinesis reads what Kinesis says about a record, and passes over any other value.
+// kinesis reads the sequence number and the data of a Kinesis record. It passes over a value that is no object.
 func (s *Scanner) kinesis() (number []byte, d data) {
 	if !s.c.Enter('{') {
 		s.c.Value()
@@ -278,7 +278,7 @@ func (s *Scanner) kinesis() (number []byte, d data) {
 	}
 }
 
-// dynamodb reads the sequence number of a DynamoDB Streams record, and passes over any other value.
+// dynamodb reads the sequence number of a DynamoDB Streams record. It passes over a value that is no object.
 func (s *Scanner) dynamodb() (number []byte) {
 	if !s.c.Enter('{') {
 		s.c.Value()
@@ -297,8 +297,8 @@ func (s *Scanner) dynamodb() (number []byte) {
 	}
 }
 
-// base64 decodes the next value into the buffer if it is a string of nothing but base64. Then it is a string of JSON, too,
-// and nobody has to look at it again. Otherwise the cursor stays.
+// base64 decodes the next value into the buffer if it is a string of pure base64. Such a string is also a valid JSON string, so
+// nothing has to look at it again. Otherwise the cursor stays.
 func (s *Scanner) base64() (decoded []byte, ok bool) {
 	rest := s.c.Rest()
 	if len(rest) == 0 || rest[0] != '"' {
@@ -337,13 +337,13 @@ func (s *Scanner) decode(d data) (decoded []byte, err error) {
 	s.reserve(len(encoded))
 	n, err := base64.StdEncoding.Decode(s.buffer, encoded)
 	if err != nil {
-		// One bad record among good ones is not a bad invocation: it is left to whoever reports it.
+		// One bad record does not make the invocation bad: the caller reports the record.
 		return encoded, fmt.Errorf("the data is not base64: %w", err)
 	}
 	return s.buffer[:n], nil
 }
 
-// describe says what arrived instead: an object by the names of its members, never by their contents.
+// describe says what arrived instead. It names the members of an object, never their contents.
 func describe(payload []byte) string {
 	payload = bytes.TrimSpace(payload)
 	if len(payload) == 0 {
@@ -367,14 +367,14 @@ func describe(payload []byte) string {
 
 func clip(s string) string { return s[:min(len(s), 64)] }
 
-// Answer returns the function's answer: every record is done if firstUnfinished is empty, otherwise everything before that
-// sequence number is. Lambda goes by the lowest number it is given, so one is enough.
+// Answer returns the function's answer. If firstUnfinished is empty, all records are finished; otherwise those before this
+// sequence number are. Lambda goes by the lowest number it is given, so one number is enough.
 func Answer(firstUnfinished string) []byte {
 	if firstUnfinished == "" {
 		return []byte(`{"batchItemFailures":[]}`)
 	}
 	number, err := json.Marshal(firstUnfinished)
-	if err != nil { // a string always has a JSON form
+	if err != nil { // cannot happen: a string always has a JSON form
 		number = []byte(`""`)
 	}
 	return []byte(`{"batchItemFailures":[{"itemIdentifier":` + string(number) + `}]}`)
