@@ -1,18 +1,18 @@
-// Package jsonscan reads JSON in one forward pass, without building values: it finds where values start and end, checks
-// that what it passes over is valid, and unescapes only what the caller asks for.
+// Package jsonscan reads JSON in one forward pass, without building values. It finds where values start and end, checks that what
+// it passes over is valid, and unescapes only what the caller asks for.
 //
-// It accepts exactly what encoding/json accepts, except that nesting is bounded by [MaxDepth]. It knows JSON's grammar
-// (RFC 8259) and must not know what the documents mean. Nothing in it panics on any input, and its memory is constant.
+// It accepts exactly what encoding/json accepts, except that nesting is bounded by [MaxDepth]. It knows JSON's grammar (RFC 8259)
+// and must not know what the documents mean. It panics on no input, and its memory is constant.
 //
-// Strings are most of what it reads, so they are looked at eight bytes at a time; see [stringEnd] and [unquote].
+// It reads mostly strings, so it looks at eight bytes of them at a time; see [stringEnd] and [unquote].
 package jsonscan
 
 import (
 	"fmt"
 )
 
-// MaxDepth is how deeply objects and arrays may be nested inside one value. DynamoDB nests an item at most 32 levels, each
-// of which takes two levels of JSON; the envelopes around it add fewer than ten.
+// MaxDepth is how deeply objects and arrays may be nested inside one value. DynamoDB nests an item at most 32 levels, each of
+// which takes two levels of JSON. The envelopes around the item add fewer than ten.
 const MaxDepth = 128
 
 // Error is a place where the text stops being acceptable JSON.
@@ -23,18 +23,18 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("byte %d: %s", e.Offset, e.Reason) }
 
-// Cursor is a position in a JSON text. The first error sticks: every later call does nothing, so a caller may read on and
-// look at Err once. A Cursor is not safe for concurrent use.
+// Cursor is a position in a JSON text. After the first error every later call does nothing, so a caller may read on and look at
+// Err once. A Cursor is not safe for concurrent use.
 type Cursor struct {
 	data []byte
-	pos  int // at the end of data after an error, which is what keeps the fast paths from going on
+	pos  int // after an error at the end of data, which stops the fast paths
 	err  *Error
 }
 
-// New returns a cursor at the start of data, which it never changes.
+// New returns a cursor at the start of data. It never changes data.
 func New(data []byte) Cursor { return Cursor{data: data} }
 
-// Err returns the first error met, or nil.
+// Err returns the first error, or nil.
 func (c *Cursor) Err() error {
 	if c.err == nil {
 		return nil
@@ -63,9 +63,9 @@ func (c *Cursor) Enter(open byte) bool {
 	return true
 }
 
-// Key moves to the next member of the object that was entered and returns its name; first says that it is the object's
-// first. At the end of the object, or after an error, ok is false. The name shares memory with the text unless it holds
-// escapes or invalid UTF-8.
+// Key moves to the next member of the object that was entered, and returns its name. first says that it is the object's first
+// member. At the end of the object, or after an error, ok is false. The name shares memory with the text unless it has escapes or
+// invalid UTF-8.
 func (c *Cursor) Key(first bool) (name []byte, ok bool) {
 	d, i := c.data, c.pos
 	atName := first
@@ -103,7 +103,7 @@ func (c *Cursor) RawKey(first bool) (raw []byte, ok bool) {
 	return c.data[start:stringEnd(c.data, start+1)], true
 }
 
-// Element moves to the next element of the array that was entered; first says that it is the first.
+// Element moves to the next element of the array that was entered. first says that it is the array's first element.
 func (c *Cursor) Element(first bool) bool { return c.next(']', first) }
 
 func (c *Cursor) next(end byte, first bool) bool {
@@ -135,8 +135,8 @@ func (c *Cursor) End() {
 	}
 }
 
-// Value passes over the next value of any kind, checks it, and returns its bytes as they stand in the text.
-// It returns nil after an error.
+// Value passes over the next value of any kind, checks it, and returns its bytes as they stand in the text. After an error it
+// returns nil.
 func (c *Cursor) Value() []byte {
 	start := c.pos
 	if start < len(c.data) && c.data[start] == '"' {
@@ -158,8 +158,8 @@ func (c *Cursor) Value() []byte {
 	return c.data[start:end]
 }
 
-// Single passes over the next value if it is an object in the shape {"name":value}, without white space around the two or
-// escapes in the name, and returns both. Otherwise ok is false and the cursor stays: the value may still be an object with
+// Single passes over the next value if it is an object in the shape {"name":value}, without white space around name and value and
+// without escapes in the name. It returns both. Otherwise ok is false and the cursor stays: the value may still be an object with
 // one member in another shape.
 func (c *Cursor) Single() (name, value []byte, ok bool) {
 	d, i := c.data, c.pos
@@ -188,13 +188,13 @@ func (c *Cursor) Single() (name, value []byte, ok bool) {
 	return name, d[start:i], true
 }
 
-// Rest returns the text that has not been read: nothing after an error.
+// Rest returns the text that has not been read. After an error it is empty.
 func (c *Cursor) Rest() []byte { return c.data[c.pos:] }
 
 // Advance passes over n bytes of Rest, which the caller knows to be a value.
 func (c *Cursor) Advance(n int) { c.pos += n }
 
-// Skip passes over text if that is what comes next, byte for byte, and reports whether it is.
+// Skip passes over text if it comes next, byte for byte, and reports whether it did.
 func (c *Cursor) Skip(text string) bool {
 	if rest := c.data[c.pos:]; len(rest) < len(text) || string(rest[:len(text)]) != text {
 		return false
@@ -231,9 +231,10 @@ func space(d []byte, i int) int {
 	return i
 }
 
-// skip returns where the value that starts at i ends, or where it stops being one, and why. It may nest up to levels deep.
+// skip returns where the value that starts at i ends. If the text is not a value, it returns where it goes wrong, and why. The
+// value may nest up to levels deep.
 func skip(d []byte, i, levels int) (end int, reason string) {
-	var objects [2]uint64 // one bit for each open container, the innermost lowest: whether it is an object
+	var objects [2]uint64 // for each open container, the innermost lowest: whether it is an object
 	depth := 0
 	for {
 		if i < len(d) && d[i] <= ' ' {
@@ -279,7 +280,7 @@ func skip(d []byte, i, levels int) (end int, reason string) {
 		if reason != "" {
 			return i, reason
 		}
-		// A value has ended: close all that ends here, up to the comma before the next value.
+		// A value has ended. Close all containers that end here, up to the comma before the next value.
 		for {
 			if depth == 0 {
 				return i, ""

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// class says what a byte is inside a string: 0 stands for itself in ASCII.
+// class says what a byte is inside a string. 0 is an ASCII byte that stands for itself.
 var class = func() (t [256]byte) {
 	for b := range 0x20 {
 		t[b] = control
@@ -29,16 +29,16 @@ const (
 	beyondASCII
 )
 
-// Eight bytes in one word, the first one lowest. The functions below mark bytes by their highest bit. A mark can be wrong only
-// above a right one, because only a byte that gets a right mark borrows from the next; so the lowest mark is always right,
-// and whoever goes on to a higher one looks at the byte again.
+// Eight bytes are one word, with the first byte lowest. The functions below mark bytes by their highest bit. A mark can be wrong
+// only above a right mark, because only a byte with a right mark borrows from the next byte. So the lowest mark is always right,
+// and code that goes on to a higher mark checks the byte again.
 const (
 	ones  = 0x0101010101010101
 	highs = 0x8080808080808080
 )
 
-// ends marks quotes, backslashes and control characters. A byte below 0x80, less what it is compared with, has its highest
-// bit set only if the two are equal, or if it is smaller than 0x20; bytes from 0x80 on are taken out.
+// ends marks quotes, backslashes and control characters. A byte below 0x80, less what it is compared with, has its highest bit
+// set only if the two are equal, or if it is smaller than 0x20. Bytes from 0x80 on are masked out.
 func ends(x uint64) uint64 {
 	return ((x ^ '"'*ones - ones) | (x ^ '\\'*ones - ones) | (x - 0x20*ones)) &^ x & highs
 }
@@ -46,7 +46,8 @@ func ends(x uint64) uint64 {
 // changes marks backslashes and bytes from 0x80 on.
 func changes(x uint64) uint64 { return ((x ^ '\\'*ones - ones) | x) & highs }
 
-// stringEnd returns where the string whose inside starts at i ends, its closing quote included, or 0 if it is malformed.
+// stringEnd returns where a string ends, its closing quote included, if its inside starts at i. It returns 0 if the string is
+// malformed.
 func stringEnd(d []byte, i int) int {
 words:
 	for len(d)-i >= 8 {
@@ -150,7 +151,7 @@ func badString(d []byte, i int) (at int, reason string) {
 	return len(d), cutOff
 }
 
-// escapes holds what follows a backslash: the byte that it stands for, or 'u'.
+// escapes holds, by the byte after a backslash, the byte that the escape stands for, or 'u'.
 var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t', 'u': 'u'}
 
 // plain reports whether the string raw stands for itself.
@@ -160,7 +161,7 @@ func plain(raw []byte) bool {
 	return len(rest) == 0 || utf8.Valid(rest) && bytes.IndexByte(rest, '\\') < 0
 }
 
-// Text returns what the string raw stands for. It shares memory with raw unless raw holds escapes or invalid UTF-8.
+// Text returns what the string raw stands for. It shares memory with raw unless raw has escapes or invalid UTF-8.
 func Text(raw []byte) []byte {
 	if plain(raw) {
 		return raw[1 : len(raw)-1]
@@ -168,8 +169,8 @@ func Text(raw []byte) []byte {
 	return Unquote(make([]byte, 0, UnquotedLen(raw)), raw)
 }
 
-// Unquote appends to dst what the string raw stands for. raw must be a string that a Cursor returned, quotes included.
-// Like encoding/json it replaces invalid UTF-8 and unpaired surrogates by U+FFFD.
+// Unquote appends to dst what the string raw stands for. raw must be a string that a Cursor returned, quotes included. Like
+// encoding/json Unquote replaces invalid UTF-8 and unpaired surrogates by U+FFFD.
 func Unquote(dst, raw []byte) []byte {
 	for rest := raw[1 : len(raw)-1]; ; {
 		if dst, rest = unquote(dst, rest); len(rest) == 0 {
@@ -179,7 +180,7 @@ func Unquote(dst, raw []byte) []byte {
 	}
 }
 
-// UnquoteWithin is Unquote if the result fits into what dst has room for. Otherwise ok is false, and dst is as it was.
+// UnquoteWithin is Unquote if dst has room for the result. Otherwise ok is false, and dst is as it was.
 func UnquoteWithin(dst, raw []byte) (out []byte, ok bool) {
 	out, rest := unquote(dst, raw[1:len(raw)-1])
 	if len(rest) > 0 {
@@ -188,9 +189,9 @@ func UnquoteWithin(dst, raw []byte) (out []byte, ok bool) {
 	return out, true
 }
 
-// StringWithin passes over the next value if it is a string, and appends to dst what it stands for: in one pass, where Value
-// and Unquote take two. The cursor stays and ok is false if it is another value, has white space before it, is malformed, or
-// needs more room than dst has.
+// StringWithin passes over the next value if it is a string, and appends to dst what it stands for. It needs one pass; Value and
+// Unquote need two. If the value is no string, has white space before it, is malformed, or needs more room than dst has, then ok
+// is false and the cursor stays.
 func (c *Cursor) StringWithin(dst []byte) (out []byte, ok bool) {
 	d, i := c.data, c.pos
 	if i >= len(d) || d[i] != '"' {
@@ -243,8 +244,8 @@ func (c *Cursor) StringWithin(dst []byte) (out []byte, ok bool) {
 	}
 }
 
-// UnquotedLen returns the length of what the string raw stands for, or a little more: as much room as Unquote needs. It is
-// at most len(raw)-2 for valid UTF-8, and three times as much otherwise.
+// UnquotedLen returns how much room Unquote needs for the string raw: its unescaped length or a little more. It is at most
+// len(raw)-2 for valid UTF-8, and at most three times as much otherwise.
 func UnquotedLen(raw []byte) int {
 	if utf8.Valid(raw) {
 		return len(raw) - 2
@@ -280,13 +281,13 @@ func WriteUnquoted(b *strings.Builder, raw []byte) {
 	}
 }
 
-// unquote appends to dst what s, the inside of a checked string, stands for, as far as dst has room. It returns what it
-// did not come to.
+// unquote appends to dst what s stands for, as far as dst has room. s is the inside of a checked string. unquote returns the rest
+// of s that it did not reach.
 func unquote(dst, s []byte) (out, rest []byte) {
 	n, room := len(dst), dst[:cap(dst)]
 	i := 0
 	for i < len(s) {
-		// Copy eight bytes whatever they are, and count those before the first that does not stand for itself.
+		// Copy eight bytes whatever they are. Only those before the first byte that does not stand for itself count.
 		for len(s)-i >= 8 && len(room)-n >= 8 {
 			x := binary.LittleEndian.Uint64(s[i:])
 			binary.LittleEndian.PutUint64(room[n:], x)
@@ -336,7 +337,7 @@ func unquote(dst, s []byte) (out, rest []byte) {
 	return room[:n], s[i:]
 }
 
-// unicodeEscape reads \uXXXX or a surrogate pair of two of them.
+// unicodeEscape reads \uXXXX, or a surrogate pair of two of them.
 func unicodeEscape(s []byte) (r rune, size int) {
 	r, _ = hex4(s[2:])
 	if !utf16.IsSurrogate(r) {
