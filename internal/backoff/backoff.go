@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// FullJitter is exponential backoff with full jitter: a delay is chosen evenly between nothing and a bound that doubles with
-// every failure. It spreads competitors best; see
+// FullJitter is exponential backoff with full jitter. A delay is chosen evenly between nothing and a bound that doubles with
+// every failure. Full jitter spreads competitors best; see
 // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
 type FullJitter struct {
 	Base time.Duration // the bound after the first failure
-	Max  time.Duration // what no bound exceeds
+	Max  time.Duration // the highest bound
 }
 
 // Delay returns how long to wait after the nth failure, counted from 1.
@@ -36,8 +36,8 @@ func (f FullJitter) Delay(n int) time.Duration {
 // ErrNoTime says that the context's deadline comes before the end of the delay.
 var ErrNoTime = errors.New("no time for another attempt before the context's deadline")
 
-// Wait waits for d. It fails when ctx ends first, and at once, with ErrNoTime, when ctx's deadline comes before d has passed,
-// so that nobody waits for an attempt that cannot be made.
+// Wait waits for d. It fails if ctx ends first. If ctx's deadline comes before d has passed, it fails at once with ErrNoTime,
+// because the attempt after the delay could not be made.
 func Wait(ctx context.Context, d time.Duration) error {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
 		return ErrNoTime
@@ -48,7 +48,7 @@ func Wait(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// Sleep waits for d. It fails with ctx's cause when ctx ends first, or had ended before.
+// Sleep waits for d. If ctx ends first, or had ended before, it returns ctx's cause.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -2,9 +2,9 @@
 //
 // It knows the ULID format and the clock. It must not know what an event is.
 //
-// ulid.Make is not enough here: under concurrency it is not monotonic, and its entropy is seeded from the time. Two events
-// of one aggregate, made one after the other, must sort in that order, so the clock is read under the same lock that hands
-// out the id, and it never goes back.
+// ulid.Make is not enough: under concurrency its ids are not monotonic, and its entropy is seeded from the time. Two events of
+// one aggregate, made one after the other, must sort in this order. So the clock is read under the lock that hands out the id,
+// and never goes back.
 package eventid
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// Source hands out ids. The zero value is not ready; use [NewSource]. It is safe for concurrent use.
+// Source hands out ids. The zero value is not ready; use [NewSource]. A Source is safe for concurrent use.
 type Source struct {
 	now func() time.Time
 
@@ -35,7 +35,7 @@ func newSource(now func() time.Time, entropy io.Reader) *Source {
 	return &Source{now: now, entropy: ulid.Monotonic(entropy, 0)}
 }
 
-// New returns the next id: 26 characters that sort after every id this source returned before, even when the clock stands
+// New returns the next id: 26 characters that sort after every id that this source returned before, even when the clock stands
 // still or goes back.
 func (s *Source) New() string {
 	s.mu.Lock()
@@ -44,7 +44,7 @@ func (s *Source) New() string {
 	s.last = max(s.last, milliseconds(s.now()))
 	id, err := ulid.New(s.last, s.entropy)
 	if err != nil {
-		// The 80 random bits of this millisecond are used up: the next millisecond starts a new set.
+		// The 80 random bits of this millisecond are used up. The next millisecond starts a new set.
 		s.last++
 		if id, err = ulid.New(s.last, s.entropy); err != nil {
 			// Only a clock beyond the year 10889 or a failing entropy source leads here, and crypto/rand never fails.

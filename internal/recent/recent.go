@@ -1,14 +1,15 @@
-// Package recent remembers the last entries that were added, up to a number. It must not know what they are.
+// Package recent remembers the last entries that were added, up to a number. It must not know what the entries are.
 package recent
 
 import "sync"
 
-// Cache holds the last entries under their keys, first in, first out. A Cache of size 0 holds nothing. It is safe for concurrent use.
+// Cache holds the last entries under their keys, first in, first out. A Cache of size 0 holds nothing. It is safe for concurrent
+// use.
 type Cache[V any] struct {
 	mu     sync.Mutex
 	size   int
 	values map[string]V
-	keys   []string // in the order of their coming, once full a ring
+	keys   []string // in the order of their coming; a ring once it is full
 	oldest int
 }
 
@@ -17,7 +18,7 @@ func New[V any](size int) *Cache[V] {
 	return &Cache[V]{size: size, values: make(map[string]V)}
 }
 
-// Get returns what was added last under the key, unless it is not there any more.
+// Get returns the entry that was added last under the key. ok is false if the Cache no longer has an entry.
 func (c *Cache[V]) Get(key string) (V, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -25,7 +26,7 @@ func (c *Cache[V]) Get(key string) (V, bool) {
 	return v, ok
 }
 
-// Add adds an entry, in place of the oldest one if the Cache is full. A key that is there keeps its age.
+// Add adds an entry. If the Cache is full, the entry replaces the oldest. A key that is in the Cache keeps its age.
 func (c *Cache[V]) Add(key string, v V) {
 	if c.size <= 0 {
 		return
