@@ -26,11 +26,11 @@ type row struct {
 	key    key
 	record outbox.Record // with err, only its ID
 	err    error         // a *outbox.DecodeError
-	gone   bool          // deleted since it was found
+	gone   bool          // deleted since the search found it
 }
 
-// fetch reads up to maxBatch rows, in the order of their keys. Keys that DynamoDB leaves unprocessed, since the answer would be
-// larger than 16 MB or the table is throttled, are asked for again.
+// fetch reads up to maxBatch rows, in the order of their keys. DynamoDB leaves keys unprocessed if the answer would be larger
+// than 16 MB or the table is throttled. fetch asks for them again.
 func (e *Events) fetch(ctx context.Context, keys []key) ([]row, error) {
 	items := make(map[string]item, len(keys))
 	request := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}

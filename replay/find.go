@@ -35,7 +35,7 @@ func (e *Events) find(ctx context.Context, q Query, progress func(searched, foun
 		return []key{{id: q.ID}}, nil
 	}
 	if !q.From.IsZero() && !q.To.IsZero() && ceilMillis(q.From) == ceilMillis(q.To) {
-		return nil, nil // there is no millisecond in it, and DynamoDB refuses a range that is upside down
+		return nil, nil // the range holds no millisecond, and DynamoDB refuses a range whose end is before its start
 	}
 	indexes, err := e.describe(ctx)
 	if err != nil {
@@ -69,8 +69,8 @@ func (e *Events) find(ctx context.Context, q Query, progress func(searched, foun
 	return found, nil
 }
 
-// keyOf reads what a search returned of a row. ok is false if it is no event, or none that matches. A row that cannot be read is
-// kept: that it cannot be will show, and be told, when it is fetched.
+// keyOf reads what a search returned of a row. ok is false if the row is no event, or does not match. A row that cannot be read
+// is kept: the error is reported when the row is fetched.
 func (e *Events) keyOf(row item, q Query) (k key, ok bool) {
 	r, err := outbox.DecodeItem(row, e.keys)
 	if errors.Is(err, outbox.ErrNotEvent) {
@@ -79,17 +79,17 @@ func (e *Events) keyOf(row item, q Query) (k key, ok bool) {
 	if err != nil {
 		id, ok := row[e.names.ID].(*types.AttributeValueMemberS)
 		if !ok {
-			return key{}, false // it is the table's key, and so always of its type
+			return key{}, false // cannot happen: the id is the table's key, so its type is always right
 		}
 		return key{id: id.Value}, true
 	}
 	if !r.Time.IsZero() && (!q.From.IsZero() && r.Time.Before(q.From) || !q.To.IsZero() && !r.Time.Before(q.To)) {
-		return key{}, false // times that are not numbers are not compared by DynamoDB
+		return key{}, false // DynamoDB does not compare times that are not numbers
 	}
 	return key{id: r.ID, aggregate: r.AggregateID, at: r.Time, sequence: r.Sequence}, true
 }
 
-// inOrder sorts by time and id, and then each aggregate's events that have a sequence by it, among the places that they have.
+// inOrder sorts by time and id. Then it sorts, within the places of each aggregate, the events that have a sequence.
 func inOrder(keys []key) {
 	slices.SortFunc(keys, func(a, b key) int {
 		return cmp.Or(a.at.Compare(b.at), strings.Compare(a.id, b.id))
@@ -118,7 +118,7 @@ type page struct {
 	searched int // how many rows were looked at
 }
 
-// pages returns the next page, and whether there is another one.
+// pages returns the next page, and whether more pages follow.
 type pages func(context.Context) (p page, more bool, err error)
 
 // scan reads the whole table.
@@ -132,7 +132,8 @@ func (e *Events) scan(q Query) pages {
 		conditions = append(conditions, x.name(e.names.Type)+" = "+x.value(&types.AttributeValueMemberS{Value: q.Type}))
 	}
 	if between := x.between(q); between != "" {
-		// What is no number is not left out unseen: DynamoDB cannot compare it, but keyOf can, or fetching will tell.
+		// DynamoDB cannot compare a time that is no number, so the filter lets the row pass. keyOf compares the time, or the
+		// fetch reports the row.
 		number := x.value(&types.AttributeValueMemberS{Value: "N"})
 		conditions = append(conditions, "(NOT attribute_type("+x.name(e.names.Time)+", "+number+") OR "+between+")")
 	}
@@ -150,7 +151,7 @@ func (e *Events) scan(q Query) pages {
 	}
 }
 
-// query reads an index, in which the query's AggregateID or Type is the partition key and the time is the sort key.
+// query reads an index whose partition key is the query's AggregateID or Type, and whose sort key is the time.
 func (e *Events) query(q Query, index usable) pages {
 	x := e.expressions()
 	condition := x.name(index.partition) + " = "
@@ -197,7 +198,7 @@ func (e *Events) expressions() *expressions {
 	return &expressions{e: e, names: map[string]string{}, values: item{}}
 }
 
-// name returns an alias: some attributes have reserved words as names.
+// name returns an alias, because some attributes have reserved words as names.
 func (x *expressions) name(attribute string) string {
 	for alias, name := range x.names {
 		if name == attribute {
@@ -232,7 +233,7 @@ func (x *expressions) aggregate(id string) string {
 	return condition
 }
 
-// between compares the time, or is empty if the query has no bound.
+// between compares the time. It is empty if the query has no bounds.
 func (x *expressions) between(q Query) string {
 	if q.From.IsZero() && q.To.IsZero() {
 		return ""

@@ -21,14 +21,14 @@ type Index string
 
 // The indexes that CreateIndex makes.
 const (
-	ByAggregate Index = "aggregate" // Query.AggregateID
-	ByType      Index = "type"      // Query.Type
+	ByAggregate Index = "aggregate" // finds events by Query.AggregateID
+	ByType      Index = "type"      // finds events by Query.Type
 )
 
-// Name is the name of the index in DynamoDB: outbox-by-aggregate or outbox-by-type.
+// Name returns the name of the index in DynamoDB: outbox-by-aggregate or outbox-by-type.
 func (by Index) Name() string { return "outbox-by-" + string(by) }
 
-// partition is the attribute that the index has as its partition key.
+// partition returns the attribute that is the partition key of the index.
 func (e *Events) partition(by Index) string {
 	switch by {
 	case ByAggregate:
@@ -39,14 +39,14 @@ func (e *Events) partition(by Index) string {
 	return outbox.NoAttribute
 }
 
-// described is the events table, as far as it matters here.
+// described is the part of the events table's description that matters here.
 type described struct {
-	provisioned *types.ProvisionedThroughputDescription // nil if it is billed per request
+	provisioned *types.ProvisionedThroughputDescription // nil if the table is billed per request
 	indexes     []types.GlobalSecondaryIndexDescription
 	kinds       map[string]types.ScalarAttributeType
 }
 
-// describe looks at the table, which must have the event's id as its only key.
+// describe describes the table. Its only key must be the event's id.
 func (e *Events) describe(ctx context.Context) (*described, error) {
 	out, err := e.client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &e.table})
 	if err != nil {
@@ -72,8 +72,8 @@ type usable struct {
 	by              Index
 }
 
-// indexFor returns an index for the query. Whose it is does not matter, what it holds does: an index that lacks an attribute which
-// decides about the order is none.
+// indexFor returns an index for the query, whoever made it. An index that lacks an attribute which decides about the order does
+// not serve.
 func (e *Events) indexFor(q Query, d *described) (usable, bool) {
 	for _, by := range []Index{ByAggregate, ByType} {
 		if by == ByAggregate && q.AggregateID == "" || by == ByType && q.Type == "" {
@@ -123,11 +123,11 @@ func (e *Events) carried(by Index) []string {
 	return names
 }
 
-// IndexProgress is how far the making of an index is.
+// IndexProgress says how far the creation of an index is.
 type IndexProgress struct {
 	// Status is CREATING until DynamoDB has filled the index, and then ACTIVE.
 	Status string
-	// Items is how many rows DynamoDB says the index has; it counts anew every six hours only.
+	// Items is how many rows DynamoDB says the index has. DynamoDB counts only every six hours.
 	Items int64
 	// Waited is for how long CreateIndex has been waiting.
 	Waited time.Duration
@@ -136,27 +136,27 @@ type IndexProgress struct {
 // CreateIndex looks again after pauses that grow from the first to the second.
 const firstPause, longestPause = 250 * time.Millisecond, 5 * time.Second
 
-// CreateIndex makes a global secondary index on the events table, unless it has one that serves, and waits until it is ACTIVE,
-// which takes minutes to hours for a large table; a call that ended with ctx can be made again and goes on waiting. progress may
-// be nil. To, Again and Records then use the index: a query by aggregate or type costs what it finds, and not the whole table.
+// CreateIndex makes a global secondary index on the events table, unless the table has an index that serves, and waits until it
+// is ACTIVE. For a large table this takes minutes to hours; after ctx has ended, another call goes on waiting. progress may be
+// nil. To, Again and Records then use the index: a query by aggregate or type costs what it finds rather than the whole table.
 //
-// Think before making one:
+// Think before making an index:
 //
-//   - Each index costs one more write unit for every event that is written, and another when its time to live ends.
-//   - All events of one type are one partition of the index by type. When more of them are written than a partition takes (1,000 write
-//     units a second), DynamoDB throttles the writes of the table itself, and so your transactions: see
-//     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/gsi-throttling.html. The same holds for a hot aggregate.
-//   - From then on DynamoDB refuses rows whose aggregate id, or type, has more than 2,048 bytes or is no string, or whose time is no
-//     number. Those of a Writer are all right but for the length.
+//   - It costs one more write unit for every event that is written, and another when its time to live ends.
+//   - All events of one type are one partition of the index by type. If more are written than a partition takes (1,000 write
+//     units a second), DynamoDB throttles the writes of the table itself, and so your transactions. The same holds for a hot
+//     aggregate. See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/gsi-throttling.html.
+//   - From then on DynamoDB refuses rows whose aggregate id or type is longer than 2,048 bytes or no string, or whose time is no
+//     number. Of a Writer's rows it refuses only those that are too long.
 //   - Reads of an index are eventually consistent: a query may miss what was written in the last moments.
 //
-// An index lacks the rows that are of another form, such as those of an earlier writer whose times are text, and a query that uses it would
-// leave them out. So CreateIndex reads the table once before it makes one, and refuses if there are such rows: bring them into form, or query
-// without an index. An index that somebody else has made is used as it is.
+// An index lacks rows of another form, for example an earlier writer's rows with times as text, and a query that uses it would
+// miss them. So CreateIndex first reads the whole table, and refuses if there are such rows: convert them, or query without an
+// index. CreateIndex does not check this for an index that exists already.
 //
-// The index holds the keys, and what decides about the order: the sequence, the aggregate id and the type; no payloads. On a table
-// with provisioned capacity it gets the capacity of the table. The table may have one index in the making at a time. To be rid of
-// it, delete it (UpdateTable); nothing depends on it.
+// The index holds the keys, the sequence, the aggregate id and the type, but no payloads. On a table with provisioned capacity it
+// gets the capacity of the table. A table can create one index at a time. To get rid of the index, delete it (UpdateTable);
+// nothing depends on it.
 func (e *Events) CreateIndex(ctx context.Context, by Index, progress func(IndexProgress)) error {
 	if err := e.createIndex(ctx, by, progress); err != nil {
 		return fmt.Errorf("replay: index of table %s by %s: %w", e.table, by, err)
@@ -213,7 +213,7 @@ func (e *Events) createIndex(ctx context.Context, by Index, progress func(IndexP
 	}
 }
 
-// fits reports a row of an event that the index would not have although it has to do with what the index finds.
+// fits returns an error if an event's row has the index's attribute, but would not be in the index because of its form.
 func (e *Events) fits(ctx context.Context, by Index) error {
 	const filter = "attribute_exists(#id) AND attribute_exists(#type) AND attribute_exists(#key) AND " +
 		"(NOT attribute_type(#key, :string) OR NOT attribute_type(#time, :number))"

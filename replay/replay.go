@@ -1,22 +1,22 @@
 // Package replay handles events again that are still in the events table: after an outage that outlasted the stream's retention,
-// for a consumer that is new, or for a handler that was wrong. It reads the table, not the stream, so it works for as long as the
-// rows are kept.
+// for a new consumer, or after a handler was wrong. It reads the table, not the stream, so it works for as long as the rows are
+// kept.
 //
-// [Events.To] hands events straight to a Consumer of this process. [Events.Again] writes them once more, as new events with ids
-// of their own, so that they pass through the stream to every consumer. [Events.Records] only reads.
+// [Events.To] hands events straight to a Consumer of this process. [Events.Again] writes them once more, as new events with new
+// ids, which pass through the stream to every consumer. [Events.Records] only reads.
 //
 // It knows event rows and indexes of their table. It must not know streams, shards or leases.
 //
 // # Order
 //
-// Events come in the order of their time, then of their id. Among the events of one aggregate that have a Sequence, it decides.
-// The time is the one that the writers stored, in milliseconds: clocks of several machines differ.
+// Events come in the order of their time, then of their id. Events of one aggregate that have a Sequence come in the order of
+// their Sequence. The time is what the writers stored, in milliseconds; the clocks of several machines differ.
 //
 // # Cost
 //
-// Without an index every query but one by id scans the whole table, which costs one read unit for each 4 KB of it, whatever is
-// found, and takes a second for each few megabytes. [Events.CreateIndex] makes an index on request. What was found is then
-// fetched at one read unit for each started 4 KB of a row. All reads but those of an index are strongly consistent.
+// A query by id fetches one row. Without an index every other query scans the whole table: one read unit for each 4 KB of the
+// table, whatever is found, and a second for each few megabytes. [Events.CreateIndex] makes an index. Fetching costs one read
+// unit for each started 4 KB of a row that was found. All reads are strongly consistent, except those of an index.
 package replay
 
 import (
@@ -43,7 +43,7 @@ var ErrTooMany = errors.New("too many events: narrow the query, or raise the lim
 // HeaderReplayOf is the header of an event that [Events.Again] wrote. Its value is the id of the original.
 const HeaderReplayOf = "replayOf"
 
-// Client is what Events needs of the SDK. *dynamodb.Client implements it. UpdateTable is only used by CreateIndex.
+// Client is what Events needs of the SDK. *dynamodb.Client implements it. Only CreateIndex uses UpdateTable.
 type Client interface {
 	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
 	Scan(context.Context, *dynamodb.ScanInput, ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
@@ -52,13 +52,13 @@ type Client interface {
 	UpdateTable(context.Context, *dynamodb.UpdateTableInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateTableOutput, error)
 }
 
-// Events are the events of a table. It is safe for concurrent use.
+// Events are the events of a table. They are safe for concurrent use.
 type Events struct {
 	client Client
 	table  string
-	names  outbox.Attributes // without defaults left to fill in
+	names  outbox.Attributes // all defaults are filled in
 	layout outbox.Option
-	keys   outbox.Option // the layout of what a search returns of a row
+	keys   outbox.Option // the layout of the attributes that a search returns
 	max    int
 }
 
@@ -69,7 +69,7 @@ type option func(*Events) error
 
 func (f option) apply(e *Events) error { return f(e) }
 
-// WithAttributes names the attributes of event rows in a table that existed before, as the Writer's option of the same name does.
+// WithAttributes names the attributes of event rows in an existing table, like the Writer's option of the same name.
 func WithAttributes(a outbox.Attributes) Option {
 	return option(func(e *Events) error {
 		e.names = a
@@ -80,8 +80,8 @@ func WithAttributes(a outbox.Attributes) Option {
 // defaultMax bounds the memory of a query: some 20 MB for keys.
 const defaultMax = 100_000
 
-// WithMaxEvents sets how many events a query may find. More is ErrTooMany, before anything is handled. It bounds memory, at some
-// 200 bytes an event. Default 100,000; 1 to 100,000,000.
+// WithMaxEvents sets how many events a query may find. If it finds more, the error is ErrTooMany, before anything is handled. The
+// limit bounds memory, at some 200 bytes an event. Default 100,000; 1 to 100,000,000.
 func WithMaxEvents(n int) Option {
 	return option(func(e *Events) error {
 		if n < 1 || n > 100_000_000 {
@@ -123,22 +123,22 @@ func New(client Client, table string, opts ...Option) (*Events, error) {
 			*name = byDefault
 		}
 	}
-	// Whatever a row has in these attributes, it is not asked for.
+	// A search asks for none of these attributes, whatever the rows have in them.
 	e.names.Payload, e.names.ContentType, e.names.Headers, e.names.ExpiresAt = outbox.NoAttribute, outbox.NoAttribute, outbox.NoAttribute, outbox.NoAttribute
 	e.keys = outbox.WithAttributes(e.names)
 	return e, nil
 }
 
-// Query says which events. Either ID alone is set, or at least one of the others is; those that are set must all hold. A query
-// of nothing is an error, since it would be all events.
+// Query selects events. Set either ID alone, or at least one of the other fields; an event must match all fields that are set. An
+// empty query is an error, because it would select all events.
 type Query struct {
-	// ID is the id of one event. If there is none, the error is ErrNotFound.
+	// ID is the id of one event. If the table has no such event, the error is ErrNotFound.
 	ID string
 	// AggregateID selects the events of one aggregate.
 	AggregateID string
 	// Type selects the events of one type.
 	Type string
-	// From and To select the events whose time is at or after From and before To. Either may be zero, which is no bound.
+	// From and To select the events whose time is at or after From and before To. A zero From or To is no bound.
 	From, To time.Time
 }
 
@@ -177,15 +177,15 @@ func (e *Events) check(q Query) error {
 	return nil
 }
 
-// Records returns the events that match the query, in order (see the package comment). They are searched for when the iteration
-// begins: all keys are collected and sorted, and then the rows are fetched, 100 at a time, while it goes on. Rows that are written
-// or deleted meanwhile may or may not be among them.
+// Records returns the events that match the query, in order (see the package comment). The search runs when the iteration begins:
+// it collects and sorts all keys. Then the iteration fetches the rows, 100 at a time. Rows that are written or deleted meanwhile
+// may or may not be among them.
 //
-// Events that Again wrote are left out where the original is found, too, and of several copies all but the first, since they
-// would be handled twice.
+// A copy that Again wrote is left out if its original is found too, and so are all copies of one event but the first. They would
+// be handled twice.
 //
-// A row that cannot be read comes as a Record with its ID only and a *outbox.DecodeError; the caller may go on. Any other error
-// ends the iteration, with an empty Record. Items that have no id and type are no events and are passed over.
+// A row that cannot be read comes as a Record with only its ID, and an error that matches *outbox.DecodeError; the caller may go
+// on. Any other error ends the iteration, with an empty Record. Items without an id and a type are no events and are skipped.
 func (e *Events) Records(ctx context.Context, q Query) iter.Seq2[outbox.Record, error] {
 	return func(yield func(outbox.Record, error) bool) {
 		found, err := e.find(ctx, q, nil)
@@ -228,7 +228,7 @@ func (e *Events) tableName() string {
 	return e.table
 }
 
-// copies knows which copies that Again wrote are superfluous.
+// copies knows which copies of Again are superfluous.
 type copies struct{ originals map[string]bool }
 
 func newCopies(found []key) *copies {
@@ -239,7 +239,7 @@ func newCopies(found []key) *copies {
 	return c
 }
 
-// leaveOut reports whether the event is the copy of one that is there.
+// leaveOut reports whether the event is a copy of an event that is there.
 func (c *copies) leaveOut(r *outbox.Record) bool {
 	original := originalOf(r)
 	if original == r.ID {
@@ -250,7 +250,7 @@ func (c *copies) leaveOut(r *outbox.Record) bool {
 	return known
 }
 
-// originalOf returns the id of the event that r is a copy of, or r's own.
+// originalOf returns the id of the event that r is a copy of. If r is no copy, it returns r's own id.
 func originalOf(r *outbox.Record) string {
 	if original := r.Headers[HeaderReplayOf]; original != "" {
 		return original

@@ -15,21 +15,21 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
-// Processor is what To hands events to. *outbox.Consumer is one. Of an error that is no *outbox.ProcessError nothing is known, and
-// the whole batch counts as not handled.
+// Processor is what To hands events to. *outbox.Consumer implements it. If its error is no *outbox.ProcessError, the whole batch
+// counts as not handled.
 type Processor interface {
 	Process(ctx context.Context, records ...outbox.Record) error
 }
 
-// Options are those of To and Again. The zero value is all of it, at full speed.
+// Options are those of To and Again. The zero value replays everything at full speed.
 type Options struct {
-	// DryRun only searches: the Result says how many events were found, and nothing is handled or written.
+	// DryRun only searches. The Result says how many events were found; nothing is handled or written.
 	DryRun bool
 	// PerSecond bounds how many events are handled or written a second, on average; 0 is no bound.
 	PerSecond float64
-	// Unreadable is asked about a row that has an id and a type, and cannot be read: r has its ID only, and err, which matches
-	// *outbox.DecodeError, says why. If it returns true, the row is left out, and Result.Unreadable counts it; later events of its
-	// aggregate do not wait for it. If it returns false, or is nil, the replay ends at the row, with that error.
+	// Unreadable is asked about a row that has an id and a type but cannot be read. r has only its ID, and err, which matches
+	// *outbox.DecodeError, says why. If Unreadable returns true, the row is left out and counted in Result.Unreadable; later
+	// events of its aggregate do not wait for it. If it returns false or is nil, the replay ends at the row with err.
 	Unreadable func(r outbox.Record, err error) bool
 	// Progress is called on the way, never twice at a time. It must not block.
 	Progress func(Progress)
@@ -37,10 +37,10 @@ type Options struct {
 
 // Progress says how far a replay is.
 type Progress struct {
-	// Searched is how many rows were looked at, Found how many events match. While Searching, both still grow.
+	// Searched is how many rows were looked at, Found how many events match. Both still grow while Searching is true.
 	Searching       bool
 	Searched, Found int
-	// Passed is how many of the found events are done with: handled, written, or left out.
+	// Passed is how many of the found events were handled, written or left out.
 	Passed int
 }
 
@@ -48,29 +48,29 @@ type Progress struct {
 type Result struct {
 	// Found is how many rows the query found.
 	Found int
-	// Done is how many events were handled, or written; with an error, up to it.
+	// Done is how many events were handled or written; after an error, until the error.
 	Done int
-	// Copies is how many were left out because they are copies that Again wrote of events that are there, too. Gone is how many rows
-	// were deleted between the search and the fetching.
+	// Copies is how many copies of Again were left out because their originals are there too. Gone is how many rows were deleted
+	// after the search found them.
 	Copies, Gone int
 	// Unreadable is how many rows were left out because Options.Unreadable said so.
 	Unreadable int
-	// Next, after an error, is the query to go on with: it begins at the earliest event that is not done. Some events that are done
-	// may be among its own. It is zero if nothing is left.
+	// Next, after an error, is the query to go on with. It begins at the earliest event that is not done, so it may find some
+	// events that are done. It is zero if nothing is left.
 	Next Query
 }
 
-// To hands the events that match the query to a Consumer, in order and in batches, and returns when all are handled. The next batch
-// begins when the one before is finished, so the events of one aggregate keep their order.
+// To hands the events that match the query to a Consumer, in order and in batches, and returns when all are handled. A batch
+// begins when the batch before is finished, so the events of one aggregate keep their order. A handler sees an event as from the
+// stream, with the same ID. Types without a handler are skipped as usual.
 //
-// A handler sees an event as if it came from the stream, with the same ID. A Consumer with an inbox passes over what it has handled
-// before, but not over what its inbox has forgotten (WithInboxTTL). To have events handled again, give the inbox another consumer's name.
-// Types without a handler are skipped, as ever.
+// A replay may be repeated wherever an event may be delivered twice. A Consumer with an inbox skips what it has handled before,
+// but not what its inbox has forgotten (WithInboxTTL). To have events handled again, give the inbox another consumer name.
 //
-// The replay ends at the first batch with a failure, after the rest of that batch was handled as far as possible. The Result says where to
-// go on. A row that cannot be read is a failure, too, and a replay that goes on meets it again, unless Options.Unreadable leaves it out. A
-// replay may be repeated wherever an event may be delivered twice. The error is the Consumer's, DynamoDB's, or ctx's; before anything was
-// handled it may be ErrTooMany or ErrNotFound.
+// The replay ends at the first batch with a failure, after the rest of the batch was handled as far as possible. The Result says
+// where to go on. A row that cannot be read is a failure too, and a replay that goes on meets it again, unless Options.Unreadable
+// leaves it out. The error is the Consumer's, DynamoDB's or ctx's; before anything was handled, it may be ErrTooMany or
+// ErrNotFound.
 func (e *Events) To(ctx context.Context, q Query, consumer Processor, o Options) (Result, error) {
 	if consumer == nil {
 		return Result{}, errors.New("replay: To: the Consumer is nil")
@@ -91,17 +91,15 @@ func (e *Events) To(ctx context.Context, q Query, consumer Processor, o Options)
 var runName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // Again writes the events that match the query once more, as new events, so that they reach every consumer through the stream. A
-// copy has the type, aggregate, sequence, time, headers and payload of the original, the header replayOf with the original's id,
-// and an id of its own: the original's, then "#replay#", then the name of the run, which has 1 to 64 letters, digits, '.', '_' and
-// '-'.
+// copy has the original's type, aggregate, sequence, time, headers and payload, and its id in the header replayOf. The id of the
+// copy is the original's id, "#replay#", and run, the name of the run: 1 to 64 letters, digits, '.', '_' and '-'.
 //
-// The name makes it safe to repeat: a run that failed or is repeated by mistake writes only what is missing, for as long as the
-// rows are kept. A new name writes everything once more. A copy is not copied itself if its original is there.
+// The name makes a repeat safe: a run that failed, or was repeated by mistake, writes only what is missing, for as long as the
+// rows are kept. A new name writes everything once more. If the original of a copy is there, the copy is not copied.
 //
-// Each event is a transaction of its own, which costs two write units for each started KB. The events of one aggregate are written in order,
-// up to ten aggregates at a time. The Writer must have the table and the attributes of these events; its codec does not matter.
-//
-// It ends at the first batch with a failure, as To does. The error is a *outbox.TransactionError if a write failed.
+// Each event is a transaction of its own, at two write units for each started KB. The events of one aggregate are written in
+// order, up to ten aggregates at a time. The Writer must have the table and the attributes of these events; its codec does not
+// matter. Again ends at the first batch with a failure, as To does. If a write failed, the error is a *outbox.TransactionError.
 func (e *Events) Again(ctx context.Context, q Query, writer *outbox.Writer, run string, o Options) (Result, error) {
 	if writer == nil {
 		return Result{}, errors.New("replay: Again: the Writer is nil")
@@ -129,8 +127,8 @@ func copyOf(r outbox.Record, run string) outbox.Record {
 // concurrency is how many aggregates Again writes at a time.
 const concurrency = 10
 
-// eachAggregate calls write for the records, in order within each aggregate. After a failure it begins nothing more. It returns the
-// indexes of those that were not written, and why.
+// eachAggregate calls write for the records, in order within each aggregate. After a failure it begins nothing more. It returns
+// the indexes of the records that were not written, and why.
 func eachAggregate(records []outbox.Record, write func(outbox.Record) error) (unfinished []int, err error) {
 	var groups [][]int
 	groupOf := map[string]int{}
@@ -196,8 +194,8 @@ func everything(records []outbox.Record) []int {
 	return all
 }
 
-// run searches, and passes what it finds to handle, which returns the indexes of the records that are not done; with an error, at
-// least one.
+// run searches, and passes what it finds to handle. handle returns the indexes of the records that are not done; with an error,
+// at least one index.
 func (e *Events) run(ctx context.Context, what string, q Query, o Options, handle func(context.Context, []outbox.Record) ([]int, error)) (Result, error) {
 	fail := func(r Result, err error) (Result, error) { return r, fmt.Errorf("replay: %s: %w", what, err) }
 	if !(o.PerSecond >= 0) || math.IsInf(o.PerSecond, 0) {
@@ -223,7 +221,7 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 		if q.ID == "" {
 			return r, nil
 		}
-		switch rows, err := e.fetch(ctx, found); { // an id was not searched for
+		switch rows, err := e.fetch(ctx, found); { // there was no search for an id
 		case err != nil:
 			return fail(Result{Next: q}, err)
 		case rows[0].gone:
@@ -233,7 +231,7 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 	}
 	size := maxBatch
 	if o.PerSecond > 0 {
-		size = int(min(maxBatch, max(1, o.PerSecond))) // no more than a second's worth at once
+		size = int(min(maxBatch, max(1, o.PerSecond))) // at most a second's worth at once
 	}
 	copies, started, paced := newCopies(found), time.Now(), 0
 	for from := 0; from < len(found); from += size {
@@ -283,7 +281,7 @@ func (e *Events) pass(ctx context.Context, some []key, copies *copies, r *Result
 			records, keys = append(records, row.record), append(keys, row.key)
 		}
 		if unreadable != nil {
-			break // what comes behind it waits
+			break // later rows wait for this one
 		}
 	}
 	if len(records) == 0 {
@@ -298,12 +296,12 @@ func (e *Events) pass(ctx context.Context, some []key, copies *copies, r *Result
 	return len(records), append(all, left...), errors.Join(err, unreadable)
 }
 
-// rest is the query that finds what is left of another one, and little else.
+// rest is the query that finds what another query has left, and little else.
 func rest(q Query, left []key) Query {
 	var earliest time.Time
 	for _, k := range left {
 		if k.at.IsZero() {
-			return q // it has no time to begin at
+			return q // without a time, there is no time to begin at
 		}
 		if earliest.IsZero() || k.at.Before(earliest) {
 			earliest = k.at
