@@ -9,7 +9,7 @@ import (
 )
 
 // HTTPClient returns a client whose requests go straight into the server,
-// whatever their host, without a network: fast, and usable in a
+// whatever their host. There is no network, so it is fast and works in a
 // [testing/synctest] bubble. Give it to the SDK as the HTTPClient of its
 // configuration, together with any BaseEndpoint.
 func (s *Server) HTTPClient() *http.Client { return &http.Client{Transport: inProcess{s}} }
@@ -17,8 +17,8 @@ func (s *Server) HTTPClient() *http.Client { return &http.Client{Transport: inPr
 // inProcess is a round trip that calls the server in the caller's goroutine.
 type inProcess struct{ server *Server }
 
-// RoundTrip reads the whole request before anything is answered, so closing
-// its body, which the SDK does as soon as it has an answer, disturbs nothing.
+// RoundTrip reads the whole request before it answers. So the SDK may close the
+// request's body as soon as it has an answer.
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	in, err := detached(r)
 	if err != nil {
@@ -32,7 +32,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	if w.failure != nil {
 		return nil, w.failure
 	}
-	// A request that waited longer than its caller did has no answer.
+	// If the caller's context ended while the request waited, there is no answer.
 	if err := r.Context().Err(); err != nil {
 		return nil, context.Cause(r.Context())
 	}
@@ -67,10 +67,10 @@ func (a *answer) Write(b []byte) (int, error) {
 func (a *answer) hangUp(err error) { a.failure = err }
 
 // BufferedClient returns a client for a server behind a real listener, such as
-// [net/http/httptest.NewServer]. It sends a copy of the request's body. Without
-// it, the SDK closes the body as soon as an answer begins; a server in the same
-// process may answer before the transport is done with the body, and then now
-// and again an answer of more than 64 KB fails with "use of closed network
+// [net/http/httptest.NewServer]. It sends a copy of the request's body, because
+// the SDK closes the body as soon as an answer begins. A server in the same
+// process may answer before the transport has read the body. Without the copy, an
+// answer of more than 64 KB then fails now and again with "use of closed network
 // connection". A nil base is [http.DefaultTransport].
 func BufferedClient(base http.RoundTripper) *http.Client {
 	if base == nil {

@@ -29,15 +29,16 @@ func (c *cuts) has(service string) bool {
 	return c.count[service] > 0
 }
 
-// Cut cuts the network between the clients and the services (DynamoDB, Kinesis,
-// DynamoDBStreams; none means all of them) until heal is called. A request does
-// not get through; of one that is being carried out, the answer is lost. What
-// runs inside AWS is not disturbed: change records flow, mappings read.
+// Cut cuts the network between the clients and the services until heal is called.
+// The services are DynamoDB, Kinesis and DynamoDBStreams; without arguments Cut
+// cuts all of them. Requests do not get through, and the answers of requests
+// under way are lost. What runs inside AWS goes on: change records flow, mappings
+// read.
 //
-// Each service is cut and healed on its own, and apart from the faults: neither
+// Each service is cut and healed on its own, and independently of faults: neither
 // [Server.SetFaults] nor [Server.StopFaults] heals it. Cuts add up: a service
 // that was cut twice is back after both have healed. Calling heal again does
-// nothing. The error names a service that there is not.
+// nothing. The error names an unknown service.
 func (s *Server) Cut(services ...string) (heal func(), err error) {
 	all := []string{serviceDynamoDB, serviceKinesis, serviceStreams}
 	for _, name := range services {

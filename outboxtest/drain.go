@@ -8,12 +8,11 @@ import (
 	"strings"
 )
 
-// Drain waits until every change record has reached Kinesis and every mapping
-// has handled everything there is, including what the functions caused in the
-// meantime. Batching windows end at once, so that there is nothing to wait for
-// but work. It returns an error that says what is stuck if ctx ends first: a
-// function that fails for ever keeps Drain from returning, so give it a context
-// with a deadline.
+// Drain waits until every change record has reached Kinesis and every mapping has
+// handled all its records, including records that the functions caused meanwhile.
+// Batching windows end at once, so that Drain waits only for work. If ctx ends
+// first, the error says what is stuck. A function that fails for ever keeps Drain
+// from returning, so give it a context with a deadline.
 func (s *Server) Drain(ctx context.Context) error {
 	for _, m := range s.running() {
 		defer m.running.Flush()()
@@ -24,8 +23,9 @@ func (s *Server) Drain(ctx context.Context) error {
 			return errors.New("outboxtest: the server is closed")
 		}
 		stuck := s.pending()
-		// Functions write, and what they write is looked at before or after
-		// them. Only if nothing at all has moved was everything idle at once.
+		// Functions write, and pending may look at a place before they have
+		// written there. Everything was idle at once only if nothing at all has
+		// moved.
 		if stuck == "" && progress == s.progress.Next() && written == s.kinesis.Changed() && changed == s.streams.Changed() {
 			return nil
 		}
@@ -57,7 +57,7 @@ func (s *Server) isClosed() bool {
 	return s.closed
 }
 
-// pending describes what is left to do, "" if nothing.
+// pending describes what is left to do. It returns "" if nothing is left.
 func (s *Server) pending() string {
 	var out []string
 	if what := s.hop.Pending(); what != "" {

@@ -10,7 +10,7 @@ import (
 )
 
 // failureMessage is what an on-failure destination is told about records that
-// were given up, in the order of captured ones.
+// were given up. Its fields have the order of captured messages.
 type failureMessage struct {
 	RequestContext struct {
 		RequestID              string `json:"requestId"`
@@ -25,7 +25,7 @@ type failureMessage struct {
 	DynamoDB        *batchInfo       `json:"DDBStreamBatchInfo,omitempty"`
 }
 
-// responseContext is left out if the function was not what failed.
+// responseContext is left out unless the attempts were exhausted.
 type responseContext struct {
 	StatusCode      int     `json:"statusCode"`
 	ExecutedVersion string  `json:"executedVersion"`

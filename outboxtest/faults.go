@@ -14,8 +14,8 @@ type FaultKind string
 
 // Faults that strike requests.
 const (
-	// LoseAnswer carries the request out and then breaks the connection, so
-	// that the client does not know what happened.
+	// LoseAnswer carries the request out and then breaks the connection, so that
+	// the client does not know what happened.
 	LoseAnswer FaultKind = "LoseAnswer"
 	// Throttle refuses the request for exceeding a throughput. A
 	// TransactWriteItems is cancelled with the reason ThrottlingError.
@@ -27,46 +27,46 @@ const (
 	// CutNetwork breaks the connection before the request arrives.
 	CutNetwork FaultKind = "CutNetwork"
 	// TransactionConflict refuses a write because another transaction has the
-	// item: TransactWriteItems and TransactGetItems are cancelled with that
-	// reason, single writes get a TransactionConflictException.
+	// item. TransactWriteItems and TransactGetItems are cancelled with this
+	// reason; a single write gets a TransactionConflictException.
 	TransactionConflict FaultKind = "TransactionConflict"
-	// TransactionInProgress refuses a TransactWriteItems because one with the
+	// TransactionInProgress refuses a TransactWriteItems because another with the
 	// same token is still going on.
 	TransactionInProgress FaultKind = "TransactionInProgress"
 )
 
-// ThrottleEntry strikes single records of a PutRecords, as a shard that is too
-// busy does: the answer is a success that names the refused ones. Calls and
-// Probability count records, not requests.
+// ThrottleEntry strikes single records of a PutRecords, as a busy shard does: the
+// answer is a success that names the refused records. Calls and Probability count
+// records, not requests.
 const ThrottleEntry FaultKind = "ThrottleEntry"
 
 // Faults that strike change records on their way from DynamoDB into Kinesis.
 const (
 	// DuplicateRecord writes the record twice.
 	DuplicateRecord FaultKind = "DuplicateRecord"
-	// DelayRecord writes the record after Duration; later ones overtake it.
+	// DelayRecord writes the record after Duration; later records overtake it.
 	DelayRecord FaultKind = "DelayRecord"
-	// ReorderRecord lets the next record overtake, if one comes within Duration;
+	// ReorderRecord lets the next record overtake, if it comes within Duration;
 	// default: 20 ms.
 	ReorderRecord FaultKind = "ReorderRecord"
-	// DropRecord loses the record, as DynamoDB loses one that is too large. See
-	// [Server.FailedToReplicate].
+	// DropRecord loses the record, as DynamoDB loses a record that is too large.
+	// See [Server.FailedToReplicate].
 	DropRecord FaultKind = "DropRecord"
 )
 
 // Fault is one rule of what goes wrong. A rule counts the requests (of one
-// operation) or records (of one table) that it selects, and strikes the calls
+// operation) or records (of one table) that it selects. It strikes the calls
 // listed in Calls and, of the others, the share Probability. The decision about
-// the nth depends on the seed, the place of the rule among the rules and n
-// alone, so the same traffic meets the same faults again, whatever else goes on
-// beside it.
+// the nth call depends only on the seed, the rule's place among the rules, and n.
+// So the same traffic meets the same faults again, whatever else goes on beside
+// it.
 type Fault struct {
 	// Kind is what goes wrong.
 	Kind FaultKind
 	// Service is DynamoDB, Kinesis or DynamoDBStreams; empty selects all.
 	Service string
-	// Operation is the name in the API, such as TransactWriteItems; empty
-	// selects all.
+	// Operation is the name in the API, such as TransactWriteItems; empty selects
+	// all.
 	Operation string
 	// Table selects the change records of one table; empty selects all.
 	Table string
@@ -78,7 +78,7 @@ type Fault struct {
 	Duration time.Duration
 }
 
-// rules translates and validates faults; it returns every problem.
+// rules translates and validates faults. The error names every problem.
 func rules(faults []Fault) ([]fault.Rule, error) {
 	var out []fault.Rule
 	var errs []error
@@ -107,8 +107,8 @@ func rules(faults []Fault) ([]fault.Rule, error) {
 	return out, errors.Join(errs...)
 }
 
-// SetFaults replaces the faults; the rules' counts start anew. On an error,
-// which names every fault that can never happen, the faults stay as they were.
+// SetFaults replaces the faults; the rules count anew. The error names every
+// fault that can never happen, and then the faults stay as they were.
 func (s *Server) SetFaults(faults ...Fault) error {
 	r, err := rules(faults)
 	if err != nil {
@@ -118,16 +118,15 @@ func (s *Server) SetFaults(faults ...Fault) error {
 	return nil
 }
 
-// StopFaults makes an end of all faults. Records that are being delayed still
-// arrive late.
+// StopFaults ends all faults. Records that are being delayed still arrive late.
 func (s *Server) StopFaults() { s.faults.Set() }
 
-// Seed returns the seed of the faults. [Start] logs it; whoever uses [New]
-// prints it where a failure is looked into.
+// Seed returns the seed of the faults. [Start] logs it. With [New], print it
+// where a failure will be looked into.
 func (s *Server) Seed() uint64 { return s.faults.Seed() }
 
-// Struck returns how often each kind of fault has come true since the server was
-// started, so that a test can tell whether it has met what it is about.
+// Struck returns how often each kind of fault has struck since the server was
+// started, so that a test can check that it met the faults it is about.
 func (s *Server) Struck() map[FaultKind]int {
 	out := make(map[FaultKind]int)
 	for kind, n := range s.faults.Struck() {

@@ -30,7 +30,7 @@ const (
 		"https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html"
 )
 
-// injected returns the error that a fault makes of a request.
+// injected returns the error that a request gets from a fault.
 func (s *Server) injected(kind fault.Kind, service, operation string, body []byte) error {
 	transaction := service == serviceDynamoDB && (operation == "TransactWriteItems" || operation == "TransactGetItems")
 	switch kind {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
 
-// kinesisSuccess writes a result as Kinesis does: an operation that has none
+// kinesisSuccess writes a result as Kinesis does: an operation without a result
 // answers with an empty body.
 func kinesisSuccess(w http.ResponseWriter, result any) {
 	var body []byte
@@ -58,5 +58,5 @@ func kinesisAnswer(w http.ResponseWriter, status int, body []byte) {
 	h.Set("X-Amzn-Requestid", fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]))
 	h.Set("X-Amz-Id-2", base64.StdEncoding.EncodeToString(host[:]))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client is gone if this fails
+	_, _ = w.Write(body) // fails only if the client is gone
 }

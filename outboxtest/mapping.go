@@ -10,15 +10,15 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/lambda"
 )
 
-// EventSource is a Lambda event source mapping: what to read and how to batch
-// it. The zero value of every field but the source is Lambda's default, except
-// where a field says otherwise.
+// EventSource is a Lambda event source mapping: what to read and how to batch it.
+// The source is required. The zero value of every other field is Lambda's
+// default, unless the field says otherwise.
 type EventSource struct {
 	// Stream is the name or the ARN of a Kinesis stream. Either Stream or Table
 	// is required.
 	Stream string
-	// Table is the name of a table, whose DynamoDB stream is read, or the ARN
-	// of a DynamoDB stream.
+	// Table is the name of a table whose DynamoDB stream is read, or the ARN of a
+	// DynamoDB stream.
 	Table string
 
 	// StartingPosition is TRIM_HORIZON, LATEST or AT_TIMESTAMP. Default:
@@ -31,20 +31,20 @@ type EventSource struct {
 	// Default: 100.
 	BatchSize int
 	// BatchWindow is how long to wait for a batch to fill, up to 5 minutes.
-	// Default: 0, whatever there is goes at once. [Server.Drain] ends windows.
+	// Default: 0, a batch goes at once. [Server.Drain] ends windows.
 	BatchWindow time.Duration
 	// Filter lists the event names of change records (INSERT, MODIFY, REMOVE)
-	// that reach the function; the others are skipped. Default: all.
+	// that reach the function; others are skipped. Default: all.
 	Filter []string
 	// ParallelizationFactor is how many batches of one shard, divided by
 	// partition key, may be under way at once: 1 to 10. Default: 1.
 	ParallelizationFactor int
 
 	// ReportBatchItemFailures makes the mapping read the function's answer for
-	// batchItemFailures. Without it, an answer is a success whatever it says, as
-	// on AWS: what the function could not handle is gone. The first answer that
-	// names failures in vain is warned of, in the test's log with [Start], else
-	// with [slog.Default].
+	// batchItemFailures. Without it every answer is a success, as on AWS: the
+	// records that the function could not handle are lost. The first answer that
+	// names failures in vain is logged as a warning, to the test's log with
+	// [Start], otherwise to [slog.Default].
 	ReportBatchItemFailures bool
 	// BisectOnError splits a batch in two when the function fails with it.
 	BisectOnError bool
@@ -53,17 +53,17 @@ type EventSource struct {
 	MaxAttempts int
 	// MaxAge is the age at which records are given up. Default: 0, never.
 	MaxAge time.Duration
-	// OnFailure is told what has been given up. It is called by the mapping's
-	// own goroutines, several at a time. Without it, what is given up is lost
+	// OnFailure is told which records were given up. The mapping's own goroutines
+	// call it, several at a time. Without OnFailure the records are lost
 	// silently, as on AWS.
 	OnFailure func(FailedBatch)
 
-	// Timeout is the function's: the deadline of its context, after which it
-	// has failed whatever it answers. Default: 0, none.
+	// Timeout is the function's. After this time the function's context ends, and
+	// the function has failed, whatever it answers. Default: 0, none.
 	Timeout time.Duration
 }
 
-// FailedBatch is what a mapping has given up: what Lambda sends to the
+// FailedBatch is a batch that a mapping has given up: what Lambda sends to the
 // on-failure destination.
 type FailedBatch struct {
 	// Condition is RetryAttemptsExhausted, RecordAgeExceeded or
@@ -71,7 +71,8 @@ type FailedBatch struct {
 	Condition string
 	// StreamARN and ShardID say where the records are.
 	StreamARN, ShardID string
-	// FirstSequenceNumber and LastSequenceNumber are the first and the last record.
+	// FirstSequenceNumber and LastSequenceNumber are those of the first and the
+	// last record.
 	FirstSequenceNumber, LastSequenceNumber string
 	// Size is the number of records.
 	Size int
@@ -80,8 +81,8 @@ type FailedBatch struct {
 	// Message is what an SQS queue or an SNS topic gets as on-failure
 	// destination: where the records are, not the records.
 	Message []byte
-	// Payload is the event that the function would have got; S3 destinations
-	// get it, SQS and SNS do not.
+	// Payload is the event that the function would have got. S3 destinations get
+	// it; SQS and SNS do not.
 	Payload []byte
 	// Err is the last error of the function, or why it was not invoked.
 	Err error
@@ -94,18 +95,18 @@ type Mapping struct {
 	name    string
 }
 
-// Stop deletes the mapping: when it returns, its function does not run and is
-// not invoked again. The context of a running invocation is cancelled. Stopping
-// twice is allowed.
+// Stop deletes the mapping. It cancels the context of a running invocation. When
+// Stop returns, the function does not run and is not invoked again. Stop may be
+// called twice.
 func (m *Mapping) Stop() {
 	m.running.Stop()
 	m.server.forget(m)
 }
 
-// Map starts an event source mapping: it polls the shards of src and invokes
-// the function, whose type is that of a Lambda handler, until the mapping or the
-// server is stopped. Where it begins to read is fixed before Map returns.
-// The error names everything that is wrong with src.
+// Map starts an event source mapping. It polls the shards of src and invokes the
+// function, which has the type of a Lambda handler, until the mapping or the
+// server is stopped. Where it begins to read is fixed before Map returns. The
+// error names everything that is wrong with src.
 func (s *Server) Map(src EventSource, invoke func(context.Context, []byte) ([]byte, error)) (*Mapping, error) {
 	err := src.validate()
 	if invoke == nil {

@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// Option configures a Server. The zero configuration is region us-east-1,
-// account 000000000000, the system clock, no faults, no throughput limits and
-// no delays.
+// Option configures a Server. Without options it has region us-east-1, account
+// 000000000000, the system clock, no faults, no throughput limits and no delays.
 type Option interface{ apply(*settings) error }
 
 type settings struct {
@@ -30,8 +29,8 @@ type optionFunc func(*settings) error
 
 func (f optionFunc) apply(s *settings) error { return f(s) }
 
-// WithClock makes the server take its points in time from now, which must be
-// safe for concurrent use. Default: [time.Now]. Waits are not affected; see the
+// WithClock makes the server take its points in time from now, which must be safe
+// for concurrent use. Default: [time.Now]. Waits are not affected; see the
 // package comment.
 func WithClock(now func() time.Time) Option {
 	return optionFunc(func(s *settings) error {
@@ -54,7 +53,7 @@ func WithRegion(region string) Option {
 	})
 }
 
-// WithAccount sets the account, twelve digits, in ARNs and error texts. Default:
+// WithAccount sets the account in ARNs and error texts: twelve digits. Default:
 // 000000000000.
 func WithAccount(account string) Option {
 	return optionFunc(func(s *settings) error {
@@ -66,16 +65,16 @@ func WithAccount(account string) Option {
 	})
 }
 
-// WithKinesisLimits switches the limits of a Kinesis shard on: 5 GetRecords and
-// 5 GetShardIterator calls a second, 2 MiB read and 1 MiB or 1,000 records
-// written a second, judged by the clock. Default: off. Change records that come
-// from DynamoDB are not limited.
+// WithKinesisLimits enforces the limits of a Kinesis shard, by the clock: per
+// second, 5 GetRecords and 5 GetShardIterator calls, 2 MiB read, and 1 MiB or
+// 1,000 records written. Change records from DynamoDB are not limited. Default:
+// off.
 func WithKinesisLimits() Option {
 	return optionFunc(func(s *settings) error { s.kinesisLimits = true; return nil })
 }
 
-// WithDelays makes streams and Kinesis destinations take d, by the clock, to be
-// created, changed and deleted: until then they are CREATING, UPDATING,
+// WithDelays makes the creation, change and deletion of streams and Kinesis
+// destinations take d, by the clock. Until then they are CREATING, UPDATING,
 // ENABLING and so on. Default: 0, at once.
 func WithDelays(d time.Duration) Option {
 	return optionFunc(func(s *settings) error {
@@ -98,17 +97,17 @@ func WithFaults(seed uint64, faults ...Fault) Option {
 	})
 }
 
-// SeedVariable is the environment variable that [WithRandomFaults] takes its
-// seed from, to replay a run.
+// SeedVariable is the environment variable from which [WithRandomFaults] takes
+// its seed, to replay a run.
 const SeedVariable = "OUTBOXTEST_SEED"
 
 // WithRandomFaults is [WithFaults] with another seed in every run, which [Start]
-// logs. A run is replayed with that seed in the environment:
+// logs. To replay a run, put its seed into the environment:
 //
 //	OUTBOXTEST_SEED=1234 go test -run TestOrders ./...
 //
-// Nothing else in this package reads the environment. Without faults it sets
-// the seed only, for [Server.SetFaults].
+// Nothing else in this package reads the environment. Without faults,
+// WithRandomFaults only sets the seed, for [Server.SetFaults].
 func WithRandomFaults(faults ...Fault) Option {
 	return optionFunc(func(s *settings) error {
 		_, err := rules(faults)

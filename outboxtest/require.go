@@ -14,13 +14,13 @@ import (
 // Payload is a type of event, as the library knows it.
 type Payload interface{ EventType() string }
 
-// RequireEmitted fails the test unless the events table has an event of T's
-// type whose payload match accepts, and returns that payload. A nil match
-// accepts any. The failure says which events there are.
+// RequireEmitted fails the test unless the events table has an event of T's type
+// whose payload match accepts. It returns this payload. A nil match accepts any
+// payload. The failure says which events there are.
 //
-// It reads the rows by their documented form, the attribute "type" and the JSON
-// in "payload", with any client that can scan: the one of [AWS] or one for a
-// real table.
+// It reads the rows by their documented form: the attribute "type" and the JSON
+// in "payload". Any client that can scan will do: the client of [AWS], or a
+// client for a real table.
 func RequireEmitted[T Payload](t TB, client dynamodb.ScanAPIClient, eventsTable string, match func(T) bool) T {
 	t.Helper()
 	var none T
@@ -39,7 +39,7 @@ func RequireEmitted[T Payload](t TB, client dynamodb.ScanAPIClient, eventsTable 
 }
 
 // RequireNotEmitted fails the test if the events table has an event of T's type
-// whose payload match accepts. A nil match accepts any.
+// whose payload match accepts. A nil match accepts any payload.
 func RequireNotEmitted[T Payload](t TB, client dynamodb.ScanAPIClient, eventsTable string, match func(T) bool) {
 	t.Helper()
 	rows, err := readEvents(t, client, eventsTable)

@@ -16,7 +16,7 @@ const (
 	serviceStreams  = "DynamoDBStreams"
 )
 
-// service is one emulated service and how it is spoken to.
+// service is one emulated service and its protocol.
 type service struct {
 	name     string
 	protocol wire.Protocol
@@ -87,8 +87,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 // hangUpper is a response writer that can fail the round trip itself.
 type hangUpper interface{ hangUp(error) }
 
-// hangUp ends the connection without an answer; cause is what an in-process
-// client sees. On a connection that cannot be broken (HTTP/2, a recorder) the
+// hangUp ends the connection without an answer. cause is what an in-process
+// client sees. If the connection cannot be broken (HTTP/2, a recorder), the
 // answer is an empty 503.
 func hangUp(w http.ResponseWriter, cause error) {
 	if h, ok := w.(hangUpper); ok {
@@ -100,5 +100,5 @@ func hangUp(w http.ResponseWriter, cause error) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	_ = conn.Close() // the client finds out; nobody else needs to
+	_ = conn.Close() // the client notices by itself
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/streams"
 )
 
-// Server is AWS: one account in one region. It is an [http.Handler] and safe
-// for concurrent use.
+// Server is AWS: one account in one region. It is an [http.Handler] and safe for
+// concurrent use.
 type Server struct {
 	settings settings
 	faults   *fault.Injector
@@ -28,7 +28,7 @@ type Server struct {
 	kinesis  *kinesis.Engine
 	hop      *hop.Hop
 	streams  *streams.Engine
-	progress signal.Signal // fired by whatever Drain waits for
+	progress signal.Signal // fired by everything that Drain waits for
 	cuts     cuts
 
 	mu       sync.Mutex
@@ -36,8 +36,8 @@ type Server struct {
 	mappings []*Mapping
 }
 
-// New returns a running server; Close it. It panics if an option is wrong, with
-// a text that says which one; [Start] fails the test instead.
+// New returns a running server; Close it. If an option is wrong, New panics with
+// a text that says which; [Start] fails the test instead.
 func New(opts ...Option) *Server {
 	s, err := newServer(opts)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *Server) onChange(c dynamo.Change) {
 }
 
 // Close stops the mappings and the replication and waits for them: when it
-// returns, no function runs. What has not been delivered is lost.
+// returns, no function runs. Records that are not delivered by then are lost.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -89,8 +89,8 @@ func (s *Server) Close() {
 	s.progress.Fire()
 }
 
-// RollStreamShard closes the open shard of a table's DynamoDB stream and opens a
-// child of it, which the service does by itself every few hours.
+// RollStreamShard closes the open shard of a table's DynamoDB stream and opens
+// its child. The real service does so by itself every few hours.
 func (s *Server) RollStreamShard(table string) error {
 	if err := s.streams.Roll(context.Background(), table); err != nil {
 		return fmt.Errorf("outboxtest: %w", err)
@@ -98,19 +98,20 @@ func (s *Server) RollStreamShard(table string) error {
 	return nil
 }
 
-// ExpireTTL deletes the items whose time to live has passed by the clock, which
-// DynamoDB does hours to days later, and never does here by itself.
+// ExpireTTL deletes the items whose time to live has passed by the clock.
+// DynamoDB does so hours to days later; this server only when ExpireTTL is
+// called.
 func (s *Server) ExpireTTL() { s.db.ExpireTTL() }
 
-// FailedToReplicate returns how many change records of a table were lost
-// between DynamoDB and Kinesis, mostly because they were larger than the
-// stream's record limit: the CloudWatch metric FailedToReplicateRecordCount.
-// The error is the reason of the last loss.
+// FailedToReplicate returns how many change records of a table were lost between
+// DynamoDB and Kinesis, mostly because they were larger than the stream's record
+// limit. It is the CloudWatch metric FailedToReplicateRecordCount. The error is
+// the reason of the last loss.
 func (s *Server) FailedToReplicate(table string) (int, error) { return s.hop.Failed(table) }
 
-// ServeHTTP answers a request to any of the services, told apart by the
-// X-Amz-Target header. Signatures are not checked. A request for anything else is
-// answered with an UnknownOperationException in the protocol of the request.
+// ServeHTTP answers a request to any of the services, which it tells apart by the
+// X-Amz-Target header. It does not check signatures. Any other request gets an
+// UnknownOperationException in the protocol of the request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r) }
 
 // sleep waits for d or the end of ctx.

@@ -7,12 +7,12 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
 
-// CreateTable creates a table whose keys are strings: a partition key and, if
-// one is named, a sort key. For anything else use the SDK. The test fails if the
-// table cannot be created.
+// CreateTable creates a table with string keys: a partition key and, if it is
+// named, a sort key. For other tables use the SDK. The test fails if the table
+// cannot be created.
 //
-// Like [Server.CreateOutbox], it goes past the faults and is not counted by
-// their rules.
+// Faults do not strike CreateTable or [Server.CreateOutbox], and their rules do
+// not count the requests.
 func (s *Server) CreateTable(t TB, name, partitionKey string, sortKey ...string) {
 	t.Helper()
 	s.createTable(t, name, partitionKey, sortKey)
@@ -36,10 +36,10 @@ func (s *Server) createTable(t TB, name, partitionKey string, sortKey []string) 
 }
 
 // CreateOutbox creates what an outbox needs: the events table with the partition
-// key eventId, a Kinesis stream with that many shards, and the destination that
-// connects them, with a precision of microseconds. It returns when all of it is
-// ACTIVE; with [WithDelays], that takes as long as the clock says. The test fails
-// if something cannot be created.
+// key eventId, a Kinesis stream with shards shards, and the destination that
+// connects them, with a precision of microseconds. It returns when all of them
+// are ACTIVE; with [WithDelays] this takes as long as the clock says. The test
+// fails if something cannot be created.
 func (s *Server) CreateOutbox(t TB, eventsTable, stream string, shards int) {
 	t.Helper()
 	if !s.createTable(t, eventsTable, "eventId", nil) ||
@@ -47,7 +47,7 @@ func (s *Server) CreateOutbox(t TB, eventsTable, stream string, shards int) {
 		!s.await(t, "stream "+stream, func() string { return s.kinesis.Status(stream) }) {
 		return
 	}
-	arn, _ := s.kinesis.Resolve(stream) // it is there
+	arn, _ := s.kinesis.Resolve(stream) // it has just been created
 	if !s.setUp(t, s.db.Do, "EnableKinesisStreamingDestination", map[string]any{"TableName": eventsTable, "StreamArn": arn,
 		"EnableKinesisStreamingConfiguration": map[string]any{"ApproximateCreationDateTimePrecision": "MICROSECOND"}}) {
 		return
@@ -78,8 +78,8 @@ func (s *Server) setUp(t TB, do func(context.Context, string, []byte) (any, erro
 	return true
 }
 
-// await waits until something is ACTIVE, longer than it may take by a clock
-// that goes.
+// await waits until something is ACTIVE. It gives up after longer than this may
+// take with a clock that goes.
 func (s *Server) await(t TB, what string, status func() string) (ok bool) {
 	t.Helper()
 	const pause = time.Millisecond

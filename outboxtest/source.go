@@ -59,8 +59,8 @@ func (k *kinesisSource) Read(shardID string, position int64, limit int) ([]lambd
 	return out, next, ended, ok
 }
 
-// kinesisEvent is one element of Records in a Lambda event, in the order of
-// captured ones.
+// kinesisEvent is one element of Records in a Lambda event. Its fields have the
+// order of captured events.
 type kinesisEvent struct {
 	Kinesis struct {
 		SchemaVersion  string     `json:"kinesisSchemaVersion"`
@@ -92,7 +92,7 @@ func (k *kinesisSource) record(shardID string, r kinesis.Record) lambda.Record {
 		var change struct {
 			EventName string `json:"eventName"`
 		}
-		_ = json.Unmarshal(r.Data, &change) // what is not JSON has no event name, and the filter skips it
+		_ = json.Unmarshal(r.Data, &change) // data that is not JSON has no event name, and the filter skips it
 		out.EventName = change.EventName
 	}
 	return out

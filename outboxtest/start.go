@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 )
 
-// TB is the part of [testing.TB] that this package uses; *testing.T and
-// *testing.B are one.
+// TB is the part of [testing.TB] that this package uses. *testing.T and
+// *testing.B implement it.
 type TB interface {
 	Helper()
 	Context() context.Context
@@ -21,7 +21,7 @@ type TB interface {
 	Cleanup(func())
 }
 
-// AWS is a [Server] with SDK clients that talk to it, in the process, without
+// AWS is a [Server] with SDK clients that talk to it inside the process, without
 // a network.
 type AWS struct {
 	*Server
@@ -30,9 +30,9 @@ type AWS struct {
 	Streams  *dynamodbstreams.Client
 }
 
-// Start returns a running server with clients for a test, which is failed if an
-// option is wrong. The server is closed when the test ends. If there are faults,
-// their seed is logged, which go test shows when the test fails.
+// Start returns a running server with clients for a test. If an option is wrong,
+// the test fails. The server is closed when the test ends. The seed of faults is
+// logged; go test shows it when the test fails.
 func Start(t TB, opts ...Option) *AWS {
 	t.Helper()
 	s, err := newServer(opts)
@@ -58,9 +58,9 @@ func Start(t TB, opts ...Option) *AWS {
 }
 
 // Config returns the configuration for further clients of the server, as in
-// dynamodb.NewFromConfig(server.Config()): requests do not leave the process,
-// the credentials are dummies, and the retryer is the SDK's standard one with
-// pauses of at most 20 ms.
+// dynamodb.NewFromConfig(server.Config()). Requests do not leave the process, the
+// credentials are dummies, and the retryer is the SDK's standard one with pauses
+// of at most 20 ms.
 func (s *Server) Config() aws.Config {
 	return aws.Config{
 		Region:       s.settings.region,

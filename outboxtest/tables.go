@@ -35,7 +35,7 @@ func (s *Server) tables(ctx context.Context) []streams.Table {
 					}
 				}
 			}
-			// A table deleted since it was listed is no table any more.
+			// A table that was deleted since it was listed is left out.
 			if !s.ask(ctx, "DescribeTable", map[string]any{"TableName": name}, &described) {
 				continue
 			}
