@@ -13,15 +13,15 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// cheapCloud is a table and a stream behind the SDK's interfaces, which checks each write of the table against the invariants.
+// cheapCloud is a table and a stream behind the SDK's interfaces. It checks each write of the table against the invariants.
 type cheapCloud struct {
 	sim    *workerSim
 	table  *simTable
 	stream *simStream
 
-	// With the table's lock.
+	// Guarded by the table's lock.
 	process map[string]*simLink  // by worker
-	dead    map[string]bool      // workers that were marked, retired, or whose row is gone
+	dead    map[string]bool      // workers that were marked dead or retired, or whose row is gone
 	beat    map[string]time.Time // when a worker's last beat was applied
 	covered bool                 // all hash keys have been covered once
 }
@@ -43,7 +43,7 @@ func (c *cheapCloud) truth() truth                 { return c.stream.truth() }
 func (c *cheapCloud) arrived()                     {}
 func (c *cheapCloud) close()                       {}
 
-// expire deletes the row of a worker, as DynamoDB does if the clock of its machine is days behind.
+// expire deletes the row of a worker, as DynamoDB does if the worker's clock is days behind.
 func (c *cheapCloud) expire(rng *rand.Rand) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
@@ -62,7 +62,7 @@ func (c *cheapCloud) expire(rng *rand.Rand) {
 	}
 }
 
-// simRow is a row as far as the checks need it.
+// simRow is the part of a row that the checks need.
 type simRow struct {
 	owner, checkpoint   string
 	fence, beat         int64
@@ -90,7 +90,7 @@ func readRow(row values) (r simRow) {
 	return simRow{text("owner"), text("checkpoint"), number("fence"), number("beat"), flag("dead"), flag("draining"), row != nil}
 }
 
-// wrote checks one write. It is called with the table's lock.
+// wrote checks one write. The caller holds the table's lock.
 func (c *cheapCloud) wrote(actor *simLink, operation, id string, before, after values) {
 	was, now := readRow(before), readRow(after)
 	if _, worker, ok := strings.Cut(id, "#W#"); ok {
@@ -124,7 +124,7 @@ func (c *cheapCloud) wroteWorker(actor *simLink, operation, worker string, was, 
 		}
 		c.beat[worker] = time.Now()
 	}
-	// A late copy of its registration may bring back the row of a worker that was dead and forgotten.
+	// A late copy of a registration may bring back the row of a worker that was dead and forgotten.
 	if silent := time.Since(c.beat[worker]); operation == "MarkDead" && now.isDead && !was.isDead && silent < simLease && !c.dead[worker] {
 		c.bad("I15: %s was marked dead %v after its last beat: %+v", worker, silent, was)
 	}
@@ -151,7 +151,7 @@ func (c *cheapCloud) wroteLease(actor *simLink, operation, shard string, was, no
 	}
 }
 
-// coverage: every hash key belongs to a shard that is not finished.
+// coverage checks that every hash key belongs to a shard that is not finished.
 func (c *cheapCloud) coverage() {
 	var lows [][2]int
 	for id, row := range c.table.rows {
@@ -216,7 +216,7 @@ func (c *cheapCloud) unbalanced(running []*simWorker) string {
 	return ""
 }
 
-// owned returns the leases whose owner is not known to be dead, so that others would have to wait for them.
+// owned returns the leases whose owner is not known to be dead. Other workers would have to wait for them.
 func (c *cheapCloud) owned() (owned []string) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()

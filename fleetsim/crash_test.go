@@ -14,9 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// crashStories are short lives of a worker, the victim, in which everything happens that it can be killed at. The first one runs
-// alone, meets a split, gives half of its shards to a second worker, meets a merge, and is stopped while a shard is split. The second
-// one joins a fleet, and finishes the work of a worker that dies. The third one has failing handlers, and is stopped when it is alone.
+// crashStories are short lives of a worker, the victim, with everything that a worker can be killed at. In the first story the
+// victim runs alone, meets a split, gives half of its shards to a second worker, meets a merge, and is stopped while a shard is
+// split. In the second story it joins a fleet, and finishes the work of a worker that dies. In the third story its handlers fail,
+// and it is stopped when it is alone.
 var crashStories = []struct {
 	name string
 	play func(s *workerSim, rng *rand.Rand, start func() *simWorker)
@@ -78,7 +79,7 @@ var crashStories = []struct {
 	}},
 }
 
-// crashAt plays a story in which the victim dies at a point, and others take over; a process takes its place after a moment.
+// crashAt plays a story in which the victim dies at a point, and other workers take over. Another process joins a moment later.
 func crashAt(t *testing.T, story int, at simPoint) (violations []string, happened bool, points map[string]int) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWorkerSim(t, uint64(story), false)
@@ -96,9 +97,9 @@ func crashAt(t *testing.T, story int, at simPoint) (violations []string, happene
 	return violations, happened, points
 }
 
-// The place of each call of the lease table, of each effect of a handler and of each read of the stream is one to be killed at: before
-// and after. How many there are depends a little on chance: each is looked for until it has not come three times.
-// WORKER_CRASH_STEP is for runs that cannot afford all: every nth.
+// A Worker can be killed before and after each call of the lease table, each effect of a handler and each read of the stream.
+// Their number depends a little on chance, so the test looks for the next place until three in a row did not come.
+// WORKER_CRASH_STEP is for runs that cannot afford all places: it takes every nth.
 func TestACrashOfAWorkerAtEveryBoundary(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	step, patience := simNumber("WORKER_CRASH_STEP", 1), 3

@@ -31,7 +31,6 @@ func simSleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// simNumber reads a number from the environment.
 func simNumber(name string, otherwise int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n

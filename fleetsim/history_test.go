@@ -10,7 +10,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 )
 
-// history is what happened, in an order of its own: step by step.
+// history is what happened, step by step, in one order.
 type history struct {
 	mu         sync.Mutex
 	step       int
@@ -19,7 +19,7 @@ type history struct {
 	acks       map[simRecord][]simAck
 	saves      []simSave
 	running    map[string]simRecord // by process and aggregate
-	fences     map[string]int64     // the newest, by shard
+	fences     map[string]int64     // the newest fence, by shard
 	violations []string
 }
 
@@ -42,7 +42,7 @@ type simSave struct {
 	step              int
 	shard, checkpoint string
 	owner             string
-	fence             int64 // -1 with the end of a shard
+	fence             int64 // -1 at the end of a shard
 }
 
 // truth is the stream as it really was.
@@ -97,8 +97,7 @@ func (h *history) stored(shard, checkpoint, owner string, fence int64) {
 	h.fences[shard] = max(h.fences[shard], fence)
 }
 
-// check compares the history with the stream. clean says that nothing may be handled twice; bound is WithMaxUnfinished; complete
-// says that everything must be handled.
+// check compares the history with the stream. clean says that nothing may be handled twice. bound is WithMaxUnfinished.
 func (h *history) check(t truth, clean bool, bound int) (duplicates int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -136,7 +135,8 @@ func (h *history) check(t truth, clean bool, bound int) (duplicates int) {
 	return duplicates
 }
 
-// checkSaves: a checkpoint goes forward, and never past what is not acknowledged; fences go up, and one owner has each.
+// checkSaves checks that a checkpoint goes forward, and never past a record that is not acknowledged. Fences must go up, each
+// with one owner.
 func (h *history) checkSaves(t truth) {
 	last, next := map[string]simSave{}, map[string]int{}
 	owners := map[string]string{}
@@ -177,8 +177,8 @@ func (h *history) checkSaves(t truth) {
 	}
 }
 
-// checkOrder: an aggregate's records start in the order of their shard, each when the one before is acknowledged; and those of a
-// child when its parents have ended.
+// checkOrder checks that an aggregate's records start in the order of their shard, each after the record before is acknowledged.
+// The records of a child must start after its parents have ended.
 func (h *history) checkOrder(t truth) {
 	ended := map[string]int{}
 	for _, s := range h.saves {

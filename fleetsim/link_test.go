@@ -34,12 +34,12 @@ type simLink struct {
 	trouble float64              // share of calls whose answer is lost, late, doubled or an error
 	cut     map[string]time.Time // services that cannot be reached, until when
 	paused  time.Time            // until when the process is paused, or was
-	missed  int                  // beats in a row that got no answer
+	missed  int                  // beats in a row without an answer
 	good    time.Time            // when the last confirmed beat was sent
 
-	// The process dies at its nth call of an operation, or effect of a handler, before or after it.
+	// The process dies before or after its nth call of an operation, or its nth effect of a handler.
 	killAt simPoint
-	points map[string]int // how many there were, by operation
+	points map[string]int // how many calls there were, by operation
 	onKill func()
 }
 
@@ -56,7 +56,7 @@ func (l *simLink) killed() bool {
 	return l.dead
 }
 
-// point counts a place where the process may be killed, before or after what happens there.
+// point counts a place where the process may be killed. It reports whether the process dies before or after what happens there.
 func (l *simLink) point(operation string) (before, after bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,7 +76,7 @@ func (l *simLink) die() {
 	l.onKill()
 }
 
-// gate is passed by everything the process does: not while it is paused.
+// gate holds up everything that the process does while it is paused.
 func (l *simLink) gate() {
 	for {
 		l.mu.Lock()
@@ -104,7 +104,7 @@ func (l *simLink) pausedSince(t time.Time) time.Duration {
 	return max(0, l.paused.Sub(t))
 }
 
-// mayBeLate reports whether the process is paused, or has just gone on: it cannot know yet how late it is.
+// mayBeLate reports whether the process is paused, or was until just now. It cannot know yet how late it is.
 func (l *simLink) mayBeLate() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,7 +123,7 @@ func (l *simLink) isCut(service string) bool {
 	return time.Now().Before(l.cut[service])
 }
 
-// heal ends everything that goes wrong with a process that lives.
+// heal ends all trouble of a living process.
 func (l *simLink) heal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,7 +154,7 @@ func (l *simLink) strike(operation string) simFate {
 	defer l.mu.Unlock()
 	upTo := func(d time.Duration) time.Duration { return time.Duration(l.rng.Int64N(int64(d))) }
 	f := simFate{there: upTo(5 * time.Millisecond), back: upTo(5 * time.Millisecond), silent: upTo(4 * time.Second)}
-	switch l.rng.IntN(20) { // some take long, but not too long
+	switch l.rng.IntN(20) { // some calls take long, but not too long
 	case 0:
 		f.there = upTo(900 * time.Millisecond)
 	case 1:
@@ -164,7 +164,7 @@ func (l *simLink) strike(operation string) simFate {
 		l.missed = 0
 		return f
 	}
-	if operation == "Beat" { // two in a row that are lost cost no lease, so that I12 can be checked
+	if operation == "Beat" { // two lost beats in a row cost no lease, so that I12 can be checked
 		if l.missed++; l.missed > 2 {
 			l.missed = 0
 			return f
@@ -173,7 +173,7 @@ func (l *simLink) strike(operation string) simFate {
 	kinds := []string{"throttle", "broken", "lost", "slow", "late", "late", "double", "double"}
 	switch operation {
 	case "View", "ListShards", "GetShardIterator":
-		kinds = kinds[:4] // to ask once more changes nothing
+		kinds = kinds[:4] // asking once more changes nothing
 	case "GetRecords":
 		kinds = append(kinds[:4:4], "expired")
 	}
@@ -187,7 +187,7 @@ func (l *simLink) strike(operation string) simFate {
 	return f
 }
 
-// carry lets a call of a process happen, or not. do is the call; it may happen once more, or later, or after its caller has gone.
+// carry lets a call of a process happen, or not. do is the call. It may happen twice, late, or after its caller has gone.
 func carry[T any](ctx context.Context, l *simLink, service, operation string, do func() (T, error), throttled error) (T, error) {
 	var none T
 	l.gate()
@@ -202,7 +202,7 @@ func carry[T any](ctx context.Context, l *simLink, service, operation string, do
 		return none, err
 	}
 	f, sent := l.strike(operation), time.Now()
-	if l.isCut(service + " policy") { // the request arrives, and is refused: reading stops, and begins anew
+	if l.isCut(service + " policy") { // the request arrives and is refused, so the reading stops and begins anew
 		f.kind = "denied"
 	}
 	if l.isCut(service) { // refused at once, or no answer for a while
@@ -211,7 +211,7 @@ func carry[T any](ctx context.Context, l *simLink, service, operation string, do
 		}
 		return none, errGone
 	}
-	later := func(d time.Duration) { // a copy that the network kept arrives when the caller may have gone on
+	later := func(d time.Duration) { // a copy that the network kept, arriving when the caller may have gone on
 		l.sim.others.Go(func() {
 			time.Sleep(d)
 			_, _ = do()
@@ -254,7 +254,7 @@ func carry[T any](ctx context.Context, l *simLink, service, operation string, do
 	return out, err
 }
 
-// isGood reports whether a beat or a registration has done what it was to do, perhaps by a copy that the network made.
+// isGood reports whether a beat or a registration has been applied, perhaps by a copy that the network made.
 func isGood(err error) bool {
 	if refused := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &refused) {
 		return refused.Item != nil && !readRow(refused.Item).isDead
@@ -288,7 +288,7 @@ func leaseOperation(update, condition string) string {
 
 type simActor struct{}
 
-// detached is a context for a request, which goes on when its caller has gone. It says who sent it.
+// detached is a context for a request that goes on when its caller has gone. It says which process sent the request.
 func (l *simLink) detached() context.Context {
 	return context.WithValue(context.Background(), simActor{}, l)
 }

@@ -12,12 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// plantedBugs are bugs of the worker as they look from outside: a write with a condition that is too weak, or that is taken for made, a
-// stream that is not read as it is, a handler that is not waited for. Production code has no switch for them.
+// plantedBugs are bugs of the Worker as they look from outside: a write whose condition is too weak, a write that is taken for
+// made, a stream that is read wrongly, a handler that is not waited for. Production code has no switch for them.
 var plantedBugs = []struct {
 	bug   string
-	kind  string // of schedule
-	says  string // the invariant
+	kind  string // of the schedule
+	says  string // the invariant that is broken
 	plant func(*workerSim)
 }{
 	{"a save without a fence", "storm", "I1", weak("Save", "attribute_exists(#checkpoint)")},
@@ -122,7 +122,7 @@ func lost(operations ...string) func(*workerSim) {
 	}
 }
 
-// TestTheWorkerCheckerCatchesBugs: schedules that find nothing prove something only if they would have found these.
+// Schedules that find nothing prove something only if they would have found these bugs.
 func TestTheWorkerCheckerCatchesBugs(t *testing.T) {
 	kinds := append(slices.Clone(simKinds), simKind{name: "stale", events: []string{"stop", "crash"}, trouble: 0.4})
 	const seeds = 1000

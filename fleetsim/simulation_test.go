@@ -25,7 +25,7 @@ const (
 	simDrain    = 20 * time.Second
 	simLease    = 8 * time.Second
 	simNotice   = simLease / 40 // how long a handler runs on after its context has ended
-	simAttempts = 4             // at an event that always fails
+	simAttempts = 4             // attempts at an event that always fails
 )
 
 // simCloud is what the workers of a simulation share: a stream, and a table for the leases.
@@ -34,12 +34,12 @@ type simCloud interface {
 	publish(id, aggregate string)
 	split(pick int)
 	merge(pick int)
-	arrived() // waits until what is published is in the stream
+	arrived() // waits until everything published is in the stream
 	truth() truth
 	close()
 }
 
-// workerSim is a fleet of workers of the real package, their stream and their table, in one bubble.
+// workerSim is a fleet of workers of the real package, with their stream and their table, in one bubble.
 type workerSim struct {
 	simCloud
 	*history
@@ -47,12 +47,12 @@ type workerSim struct {
 	others sync.WaitGroup
 
 	rngMu    sync.Mutex
-	rng      *rand.Rand // of handlers
+	rng      *rand.Rand // of the handlers
 	slow     time.Duration
 	failing  float64 // share of attempts that fail
 	retry    outbox.Retry
 	poison   string                                                           // an event that always fails
-	poisoned []int64                                                          // the fences of attempts at it
+	poisoned []int64                                                          // the fences of the attempts at poison
 	calm     bool                                                             // nothing fails any more
 	effect   func(ctx context.Context, run func(context.Context) error) error // a bug to plant in a handler
 
@@ -90,7 +90,7 @@ func (s *workerSim) upTo(d time.Duration) time.Duration {
 	return time.Duration(s.rng.Float64() * float64(d))
 }
 
-// join starts a process with one worker, which dies at a point if one is given.
+// join starts a process with one worker. It dies at killAt if a point is given.
 func (s *workerSim) join(trouble float64, killAt ...simPoint) *simWorker {
 	l := &simLink{sim: s, name: fmt.Sprint("w", len(s.workers)), rng: rand.New(rand.NewPCG(uint64(len(s.workers)), uint64(s.upTo(1e9)))),
 		trouble: trouble, cut: map[string]time.Time{}, points: map[string]int{}}
@@ -135,7 +135,7 @@ func (s *workerSim) lease(w *simWorker, e outbox.LeaseEvent) {
 
 var errSim = errors.New("the handler fails")
 
-// handle is a handler whose effect is the acknowledgement in the history. A process that is gone has none.
+// handle is a handler whose effect is the acknowledgement in the history. In a process that is gone it has no effect.
 func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[orderCreated]) error {
 	r, _ := outbox.RecordFromContext(ctx)
 	at := simRecord{r.ShardID, r.SequenceNumber}
@@ -155,7 +155,7 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 		ok = ok && !w.killed()
 		if ok {
 			s.mayRun(w, at, r.Fence)
-		} else if ctx.Err() != nil && !w.killed() { // it takes a while to notice, for which the protocol leaves room
+		} else if ctx.Err() != nil && !w.killed() { // the handler takes a while to notice, for which the protocol leaves room
 			time.Sleep(s.upTo(simNotice))
 			s.isAlone(w, at, r.Fence)
 		}
@@ -179,7 +179,7 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 	return run(ctx)
 }
 
-// mayRun checks that a process still has the right to run a handler, unless it cannot know better because it was paused.
+// mayRun checks that a process still has the right to run a handler. It excuses a paused process, which cannot know better.
 func (s *workerSim) mayRun(w *simWorker, at simRecord, fence int64) {
 	if late := time.Since(w.lastGood()); late > simLease && !w.mayBeLate() {
 		s.mu.Lock()
@@ -189,7 +189,7 @@ func (s *workerSim) mayRun(w *simWorker, at simRecord, fence int64) {
 	s.isAlone(w, at, fence)
 }
 
-// isAlone checks that nobody else has the lease by now.
+// isAlone checks that no other worker has the lease by now.
 func (s *workerSim) isAlone(w *simWorker, at simRecord, fence int64) {
 	paused := w.mayBeLate()
 	s.mu.Lock()
@@ -199,7 +199,7 @@ func (s *workerSim) isAlone(w *simWorker, at simRecord, fence int64) {
 	}
 }
 
-// stop ends a worker in good order, and checks that it does so in time.
+// stop ends a worker in good order, and checks that it ends in time.
 func (s *workerSim) stop(w *simWorker) {
 	start := time.Now()
 	w.cancel()
@@ -237,7 +237,7 @@ func (w *simWorker) ended() bool {
 	}
 }
 
-// living are the workers that run, and have not been told to stop.
+// living are the workers that run and have not been told to stop.
 func (s *workerSim) living(stopping map[*simWorker]bool) (living []*simWorker) {
 	for _, w := range s.workers {
 		if !w.killed() && !stopping[w] && !w.ended() {
@@ -254,8 +254,8 @@ func (s *workerSim) heal() {
 	s.calm = true
 }
 
-// settle waits, without faults, until everything is handled and balanced, stops everything in good order, and checks the history.
-// Clean says that nothing may have been handled twice.
+// settle ends the faults, and waits until everything is handled and balanced. Then it stops everything in good order, and checks
+// the history. clean says that nothing may have been handled twice.
 func (s *workerSim) settle(clean bool, stopping map[*simWorker]bool) (duplicates int) {
 	for _, w := range s.workers {
 		w.heal()
@@ -284,7 +284,7 @@ func (s *workerSim) settle(clean bool, stopping map[*simWorker]bool) (duplicates
 	if wrong != "" {
 		s.violate("I8: %s", wrong)
 	}
-	// Each owner after the last attempt makes one more, before it stops.
+	// Before it stops, each owner after the last attempt makes one more attempt.
 	if owners := len(slices.Compact(slices.Sorted(slices.Values(s.poisoned)))); len(s.poisoned) > simAttempts+max(0, owners-1) {
 		s.violate("I10: %d attempts of %d owners at a record that always fails, after %d the worker stops", len(s.poisoned), owners, simAttempts)
 	}
@@ -309,9 +309,9 @@ type simKind struct {
 	name    string
 	events  []string
 	trouble float64 // share of calls that meet with trouble
-	clean   bool    // nothing may be handled twice, and no lease be lost
+	clean   bool    // nothing may be handled twice, and no lease may be lost
 	slow    bool    // handlers take up to a second, and fail now and then
-	poison  bool    // an event always fails, so that one worker after the other stops
+	poison  bool    // an event always fails, so one worker after the other stops
 }
 
 // simSteady happens in every schedule: workers come and go, up to 5 at once.
@@ -331,9 +331,9 @@ var simKinds = []simKind{
 		"split under drain", "merge under drain"}, trouble: 0.1, slow: true},
 }
 
-// simulate runs one schedule: one worker at first, then ten times up to 16 events are published, up to 3 s pass, and one thing of the
-// kind happens. At the end two workers are left and nothing goes wrong any more, until everything is handled and shared evenly. plant,
-// if not nil, puts a bug into the world.
+// simulate runs one schedule. It begins with one worker. Ten times it publishes up to 15 events, lets up to 3 s pass, and makes
+// one thing of the kind happen. At the end it leaves two workers without faults until everything is handled and shared evenly.
+// plant, if not nil, puts a bug into the world.
 func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*workerSim)) (violations []string, duplicates int) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWorkerSim(t, seed, wire)
@@ -361,7 +361,7 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 			s.send(rng.IntN(16), rng)
 			time.Sleep(upTo(3 * time.Second))
 			living := s.living(stopping)
-			if len(living) == 0 { // they have met the poison
+			if len(living) == 0 { // all workers have met the poison
 				living = append(living, s.join(kind.trouble))
 			}
 			w := living[rng.IntN(len(living))]
@@ -394,7 +394,7 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 				s.join(kind.trouble)
 			case "pause":
 				w.pause(d)
-			case "freeze": // to each process, its clock jumps
+			case "freeze": // for each process its clock jumps
 				for _, w := range living {
 					w.pause(d)
 				}
@@ -434,8 +434,8 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 	return violations, duplicates
 }
 
-// WORKER_SEEDS is how many seeds of each kind run. WORKER_FIRST is the first of them. WORKER_SEED is the only one.
-// A seed decides the schedule, and not what Go's scheduler makes of it: a failure may need several runs (-count=20) to come back.
+// WORKER_SEEDS is how many seeds of each kind run, WORKER_FIRST the first seed, and WORKER_SEED the only seed. A seed decides the
+// schedule, but not what Go's scheduler makes of it: a failure may need several runs (-count=20) to come back.
 func TestWorkerSimulation(t *testing.T) {
 	seeds := simNumber("WORKER_SEEDS", 40)
 	t.Run("cheap", func(t *testing.T) { runSeeds(t, seeds, false) })

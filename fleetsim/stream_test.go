@@ -18,8 +18,8 @@ import (
 
 const simKeys = 1 << 10 // hash keys
 
-// simStream is a Kinesis stream behind the SDK's interface, without requests on a wire. It takes the liberties that Kinesis takes:
-// answers with fewer records than there are or none, with and without the children of a shard that has ended.
+// simStream is a Kinesis stream behind the SDK's interface, without requests on a wire. Like Kinesis, it may answer with fewer
+// records than there are, or with none, and with or without the children of a shard that has ended.
 type simStream struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -27,7 +27,7 @@ type simStream struct {
 	last   int
 	// answer, if not nil, changes an answer: a bug to plant.
 	answer func(sh *simShard, from int, out *kinesis.GetRecordsOutput)
-	// describe, if not nil, changes what a listing says of a shard.
+	// describe, if not nil, changes what a listing says of a shard: a bug to plant.
 	describe func(*ktypes.Shard)
 }
 
@@ -67,7 +67,7 @@ const simEvent = `{"awsRegion":"eu-central-1","eventID":"1","eventName":"INSERT"
 	`"dynamodb":{"ApproximateCreationDateTime":1719347890250000,"Keys":{"eventId":{"S":"%[1]s"}},"NewImage":{"eventId":{"S":"%[1]s"},"type":{"S":"ORDER_CREATED"},` +
 	`"timestamp":{"N":"1719347890250"},"aggregateId":{"S":"%[2]s"},"payload":{"S":"{\"orderId\":\"%[1]s\"}"}},"SizeBytes":200},"eventSource":"aws:dynamodb"}`
 
-// publish adds an event. Those of an aggregate lie in all shards, as with a table whose key is the event's id.
+// publish adds an event. The events of an aggregate lie in all shards, as with a table whose key is the event's id.
 func (s *simStream) publish(id, aggregate string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -21,14 +21,14 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/lease/leasetest"
 )
 
-// simTable is a lease table behind the SDK's interface, without requests on a wire: what makes a simulated schedule cheap. It knows
-// the expressions that lease tables are written with, and panics at any other. outboxtest and simTable pass the same suite.
+// simTable is a lease table behind the SDK's interface, without requests on a wire, so a schedule is cheap. It knows the
+// expressions that lease tables are written with, and panics at any other. outboxtest and simTable pass the same suite.
 type simTable struct {
 	mu   sync.Mutex
-	rows map[string]values // rows are replaced, never changed
-	// condition, if not nil, makes another condition of one: a bug to plant.
+	rows map[string]values // a row is replaced, never changed
+	// condition, if not nil, replaces a condition: a bug to plant.
 	condition func(operation, condition string) string
-	// lose, if not nil, says which operations are acknowledged, and not done: another bug.
+	// lose, if not nil, says which operations are acknowledged without being done: another bug to plant.
 	lose func(operation string) bool
 	// wrote is told of each row that an operation of a process has written, with the lock held.
 	wrote func(actor *simLink, operation, id string, before, after values)

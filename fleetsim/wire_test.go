@@ -21,8 +21,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-// wireCloud is outboxtest with the SDK before it. Requests are struck on the wire, below the SDK, so that its retries, and the bytes of
-// every request and answer, are part of what is tested. A schedule costs about fifteen times as much as with cheapCloud.
+// wireCloud is outboxtest behind the real SDK. Requests are struck on the wire, below the SDK. So the SDK's retries, and the
+// bytes of every request and answer, are part of what is tested. A schedule costs about fifteen times as much as with cheapCloud.
 type wireCloud struct {
 	*outboxtest.AWS
 	t      *testing.T
@@ -147,7 +147,7 @@ func (w simWire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if service == "DynamoDB" {
 		what = wireOperation(operation, body)
 	}
-	sent := r.Clone(w.l.detached()) // now: the original is the SDK's
+	sent := r.Clone(w.l.detached()) // cloned now: the original is the SDK's
 	answer, err := carry(r.Context(), w.l, service, what, func() (*http.Response, error) { return w.carryOut(sent.Clone(sent.Context()), operation, body) },
 		errThrottled)
 	if errors.Is(err, errThrottled) {
@@ -161,7 +161,7 @@ func (w simWire) RoundTrip(r *http.Request) (*http.Response, error) {
 // wireOperation names a request to DynamoDB as leaseOperation does.
 func wireOperation(operation string, body []byte) string {
 	var in struct{ UpdateExpression, ConditionExpression string }
-	_ = json.Unmarshal(body, &in) // what is missing is empty
+	_ = json.Unmarshal(body, &in) // a missing member is empty
 	switch operation {
 	case "Query":
 		return "View"
@@ -171,7 +171,7 @@ func wireOperation(operation string, body []byte) string {
 	return leaseOperation(in.UpdateExpression, in.ConditionExpression)
 }
 
-// carryOut lets a request happen, with an answer that nobody needs to close.
+// carryOut lets a request happen. Nobody needs to close its answer.
 func (w simWire) carryOut(r *http.Request, operation string, body []byte) (*http.Response, error) {
 	w.cloud.order.Lock()
 	defer w.cloud.order.Unlock()
@@ -198,7 +198,7 @@ type simValue struct{ S, N string }
 func (c *wireCloud) audit(operation string, request, answer []byte) {
 	var row struct {
 		Attributes map[string]json.RawMessage
-		// of a transaction
+		// Of a transaction.
 		TransactItems []struct {
 			Update struct {
 				Key                       map[string]simValue
@@ -219,7 +219,7 @@ func (c *wireCloud) audit(operation string, request, answer []byte) {
 		return
 	}
 	get := func(name string) (v simValue) {
-		_ = json.Unmarshal(row.Attributes[name], &v) // what is missing is empty
+		_ = json.Unmarshal(row.Attributes[name], &v) // a missing member is empty
 		return v
 	}
 	if shard := shardOf(get("id").S); shard != "" {
