@@ -12,7 +12,7 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// After a failure nothing more is begun: what runs is finished, ten aggregates at a time.
+// After a failure nothing more is begun, and what runs is finished. Ten aggregates run at a time.
 func TestNothingIsBegunAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var records []outbox.Record

@@ -24,7 +24,7 @@ func createIndex(t *testing.T) {
 	defer w.Close()
 	w.many(t, 3, "a")
 	for _, by := range []replay.Index{replay.ByAggregate, replay.ByType} {
-		for range 2 { // the second time it is there
+		for range 2 { // the second time the index is there
 			var steps []replay.IndexProgress
 			require.NoError(t, w.events.CreateIndex(t.Context(), by, func(p replay.IndexProgress) { steps = append(steps, p) }))
 			require.Equal(t, "ACTIVE", steps[len(steps)-1].Status)
@@ -48,7 +48,7 @@ func createIndex(t *testing.T) {
 	require.ErrorAs(t, missing.CreateIndex(t.Context(), replay.ByType, nil), &notFound)
 }
 
-// A table with provisioned capacity gives its index the same.
+// On a table with provisioned capacity, an index gets the same capacity.
 func TestCreateIndexOfAProvisionedTable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -70,7 +70,7 @@ func TestCreateIndexOfAProvisionedTable(t *testing.T) {
 	})
 }
 
-// It waits while DynamoDB fills the index, which is not used until then; a context that ends only ends the waiting.
+// CreateIndex waits while DynamoDB fills the index, which is not used until then. A context that ends ends only the waiting.
 func TestCreateIndexWaitsUntilItIsActive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -103,7 +103,7 @@ func TestCreateIndexWaitsUntilItIsActive(t *testing.T) {
 	})
 }
 
-// An index of others serves if it has what is needed, and is left alone if not.
+// An existing index serves if it has the right keys and attributes. Otherwise it is left alone.
 func TestIndexesOfOthers(t *testing.T) {
 	synctest.Test(t, indexesOfOthers)
 }
@@ -145,7 +145,7 @@ func gsi(name, partition, sort string, projection types.ProjectionType) types.Cr
 	return types.CreateGlobalSecondaryIndexAction{IndexName: aws.String(name), KeySchema: keys, Projection: &types.Projection{ProjectionType: projection}}
 }
 
-// An index hides no row: one that it would not have is found before it is made.
+// An index hides no row: CreateIndex finds a row that the index would lack before it makes the index.
 func TestAnIndexHidesNoRow(t *testing.T) {
 	for name, row := range map[string]item{
 		"a time as text":         {"eventId": attrS("odd"), "type": attrS("NOTED"), "aggregateId": attrS("7"), "timestamp": attrS("2023-11-14T22:13:20.002Z"), "payload": attrS("{}")},

@@ -52,7 +52,8 @@ func model(events []outbox.Record, q replay.Query) []string {
 	return out
 }
 
-// Every combination of what a query may name finds what the model finds, in its order: by a scan, and with each of the indexes.
+// Every combination of what a query may name finds what the model finds, in the same order: by a scan, and with each of the
+// indexes.
 func TestQueriesFindWhatMatchesInOrder(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -185,7 +186,7 @@ func TestAnIDThatIsNotThere(t *testing.T) {
 	require.ErrorIs(t, err, outbox.ErrNotEvent)
 }
 
-// Rows of a table that existed before: other names, times as text, aggregates as numbers.
+// Rows of an existing table: other names, times as text, aggregates as numbers.
 func TestRowsInOtherForms(t *testing.T) {
 	w := newWorld(t)
 	w.CreateTable(t, "old", "pk")
@@ -216,7 +217,7 @@ func TestRowsInOtherForms(t *testing.T) {
 	require.ErrorContains(t, err, `table old is no events table: want "eventId" as its partition key and no sort key`)
 }
 
-// A row that cannot be read is told, and the others are not lost with it.
+// A row that cannot be read is reported, and the others are not lost with it.
 func TestARowThatCannotBeReadIsTold(t *testing.T) {
 	w := newWorld(t)
 	w.put(t, event("1", "a", 1), event("3", "a", 3))
@@ -240,7 +241,7 @@ func TestARowThatCannotBeReadIsTold(t *testing.T) {
 	}
 }
 
-// An answer of BatchGetItem takes 16 MB; the rest comes with the next ones.
+// An answer of BatchGetItem takes 16 MB. The rest comes with the next answers.
 func TestRowsOfMoreThanOneAnswer(t *testing.T) {
 	w := newWorld(t)
 	var want []string
@@ -256,7 +257,7 @@ func TestRowsOfMoreThanOneAnswer(t *testing.T) {
 	require.Equal(t, int64(2), w.client.gets.Load())
 }
 
-// A throttled table gives back keys unprocessed: they are asked for again, with pauses, but not for ever.
+// A throttled table gives back unprocessed keys. They are asked for again, with pauses, but not for ever.
 func TestUnprocessedKeysAreAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -271,7 +272,7 @@ func TestUnprocessedKeysAreAskedForAgain(t *testing.T) {
 			calls++
 			request := in.RequestItems["events"]
 			asked += len(request.Keys)
-			if calls%8 != 0 || len(request.Keys) == 1 { // seven times nothing, then one
+			if calls%8 != 0 || len(request.Keys) == 1 { // seven answers without rows, then one with a row
 				return &dynamodb.BatchGetItemOutput{UnprocessedKeys: map[string]types.KeysAndAttributes{"events": request}}, nil
 			}
 			one := request
@@ -306,7 +307,7 @@ func TestUnprocessedKeysAreAskedForAgain(t *testing.T) {
 	})
 }
 
-// A row that goes between the search and the fetching is left out.
+// A row that is deleted between the search and the fetching is left out.
 func TestARowThatGoesMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	w.put(t, event("1", "a", 1), event("2", "a", 2), event("3", "a", 3))
@@ -334,7 +335,7 @@ func TestATableThatIsNotThere(t *testing.T) {
 	}
 }
 
-// The text of errors has no payload in it.
+// The texts of errors have no payloads in them.
 func TestErrorsDoNotQuotePayloads(t *testing.T) {
 	w := newWorld(t)
 	w.row(t, item{"eventId": attrS("1"), "type": attrS("NOTED"), "timestamp": attrS("secret"), "payload": attrS("secret")})

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/replay"
 )
 
-// seen notes what handlers are given.
+// seen notes what handlers get.
 type seen struct {
 	mu    sync.Mutex
 	order map[string][]string // by aggregate
@@ -76,7 +76,7 @@ func TestToHandlesEveryEventInItsAggregatesOrder(t *testing.T) {
 	}, steps)
 }
 
-// Whichever event fails: what is done is done, and the query of the result finds everything else, and no more than a few others.
+// Whichever event fails, Result says what is done, and its query finds all other events and only a few that are done.
 func TestAFailureSaysWhereToGoOn(t *testing.T) {
 	w := newWorld(t)
 	all := w.many(t, 60, "a", "b", "c", "d")
@@ -115,7 +115,7 @@ func TestAFailureSaysWhereToGoOn(t *testing.T) {
 	}
 }
 
-// Sequences that are against the times put the earliest event that is left behind later ones.
+// Sequences against the order of the times can put the earliest unfinished event behind later events.
 func TestWhereToGoOnIsTheEarliestOfWhatIsLeft(t *testing.T) {
 	w := newWorld(t)
 	for i := range 4 {
@@ -135,7 +135,7 @@ func TestWhereToGoOnIsTheEarliestOfWhatIsLeft(t *testing.T) {
 	require.Equal(t, replay.Result{Found: 4, Done: 1, Next: replay.Query{AggregateID: "a", From: at(7)}}, result)
 }
 
-// What a Processor of the caller's own says counts; an error that names nothing leaves the whole batch undone.
+// What the caller's own Processor says counts. After an error that names no records, the whole batch is unfinished.
 func TestAnErrorThatNamesNothingLeavesTheBatchUndone(t *testing.T) {
 	w := newWorld(t)
 	w.many(t, 120, "a")
@@ -174,8 +174,8 @@ func TestARowThatCannotBeReadEndsAReplay(t *testing.T) {
 	require.Equal(t, replay.Result{Found: 1, Next: replay.Query{ID: "a-001x"}}, result)
 }
 
-// A row that cannot be read is left out only if the caller says so, for each; the rest is handled, and what is left begins at the one that
-// is not to be left out, if its time can be read.
+// A row that cannot be read is left out only if the caller says so, for each row. The rest is handled. The query of the Result
+// begins at the row that is not to be left out, if its time can be read.
 func TestRowsThatCannotBeReadAreLeftOutOnRequest(t *testing.T) {
 	w := newWorld(t)
 	w.many(t, 3, "a")
@@ -236,7 +236,7 @@ func TestADryRunHandlesNothing(t *testing.T) {
 	require.Len(t, w.all(t), 5)
 }
 
-// With a rate nothing comes earlier than it allows, and not much later.
+// With a rate, no event comes earlier than the rate allows, and none much later.
 func TestARateIsKept(t *testing.T) {
 	for _, rate := range []float64{0.5, 1, 7, 40, 1000} {
 		synctest.Test(t, func(t *testing.T) {
@@ -280,7 +280,7 @@ func TestArgumentsOfAReplay(t *testing.T) {
 	}
 }
 
-// The copies reach a consumer through the stream, with everything that the originals had, and a repeat of the run adds nothing.
+// The copies reach a consumer through the stream, with everything that the originals had. A repeat of the run adds nothing.
 func TestAgainWritesCopiesThatReachEveryConsumer(t *testing.T) {
 	w := newWorld(t)
 	want := w.many(t, 25, "a", "b")
@@ -318,7 +318,7 @@ func TestAgainWritesCopiesThatReachEveryConsumer(t *testing.T) {
 	stored.ID, stored.Headers = full.ID, full.Headers
 	require.Equal(t, original, stored)
 
-	// Another run copies the originals only; what reads the table sees no event twice.
+	// Another run copies only the originals. A reader of the table sees no event twice.
 	result, err := w.events.Again(t.Context(), replay.Query{AggregateID: "a"}, w.writer, "run-2", replay.Options{PerSecond: 1000})
 	require.NoError(t, err)
 	require.Equal(t, replay.Result{Found: 50, Done: 25, Copies: 25}, result)
@@ -326,7 +326,7 @@ func TestAgainWritesCopiesThatReachEveryConsumer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want["a"], got)
 
-	// When the original is gone, one copy stands for it, and is known under the original's name.
+	// When the original is gone, one copy stands for it, under the original's name.
 	w.remove(t, "a-003")
 	got, err = ids(t, w.events, replay.Query{AggregateID: "a"})
 	require.NoError(t, err)
@@ -338,7 +338,7 @@ func TestAgainWritesCopiesThatReachEveryConsumer(t *testing.T) {
 	require.Equal(t, "a-003", w.all(t)["a-003#replay#run-3"].Headers[replay.HeaderReplayOf])
 }
 
-// A run that was cut off anywhere, with answers lost on the way, is repeated until it succeeds: every copy is there once.
+// A run that was cut off anywhere, with lost answers on the way, is repeated until it succeeds. Then every copy is there once.
 func TestARunThatFailedIsRepeated(t *testing.T) {
 	synctest.Test(t, runThatFailed)
 }
@@ -384,7 +384,7 @@ func series(from, n int) []int {
 	return calls
 }
 
-// Of one aggregate nothing is written behind what failed.
+// No event of an aggregate is written behind a failed one.
 func TestAgainKeepsTheOrderOfAnAggregate(t *testing.T) {
 	w := newWorld(t)
 	want := w.many(t, 20, "a", "b", "c")

@@ -94,7 +94,7 @@ func (w *world) put(t testing.TB, records ...outbox.Record) {
 	}
 }
 
-// row puts an item into the table past the Writer.
+// row puts an item into the table without the Writer.
 func (w *world) row(t testing.TB, i item) {
 	_, err := w.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("events"), Item: i})
 	require.NoError(t, err)
@@ -140,7 +140,7 @@ func event(id, aggregate string, ms int) outbox.Record {
 	return outbox.Record{ID: id, Type: "NOTED", AggregateID: aggregate, Time: at(ms), Payload: []byte(`{"n":1}`)}
 }
 
-// random returns events with few aggregates, types and times, so that all of them meet.
+// random returns events with few aggregates, types and times, so that they coincide.
 func random(rng *rand.Rand, n int) []outbox.Record {
 	events := make([]outbox.Record, n)
 	for i := range events {

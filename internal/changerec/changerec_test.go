@@ -33,7 +33,7 @@ func decode(t testing.TB, text string) Event {
 	return e
 }
 
-// Attribute values in the shape that DynamoDB writes are read in one go, all others by parse: both must mean the same.
+// Attribute values in the shape that DynamoDB writes are read in one go, and all others by parse. Both must mean the same.
 func TestEveryShapeOfAnAttributeValueMeansTheSame(t *testing.T) {
 	want := Event{
 		ID: "e-1", Type: "T", AggregateID: "a", Sequence: 7, Time: time.UnixMilli(1719347890250).UTC(), Table: "events", ContentType: "x/y",
@@ -52,7 +52,7 @@ func TestEveryShapeOfAnAttributeValueMeansTheSame(t *testing.T) {
 	require.Equal(t, want, decode(t, twice))
 }
 
-// Of members with one name the last one counts, whatever the earlier ones were.
+// Of members with one name the last counts, whatever the earlier members were.
 func TestTheLastOfEqualMembersCounts(t *testing.T) {
 	one := `"eventId":{"S":"e-1"},"type":{"S":"T"},"timestamp":{"N":"1"},"payload":{"S":"1"}`
 	other := `"eventId":{"S":"e-2"},"type":{"S":"T"},"timestamp":{"N":"1"},"payload":{"B":"Mg=="}`
@@ -103,7 +103,7 @@ func TestLongStringsAndManyHeaders(t *testing.T) {
 	require.Empty(t, e.Payload)
 }
 
-// A payload that stands before much else does not keep all of that room.
+// A payload in front of a long rest does not keep the room of the rest.
 func TestThePayloadKeepsNoMoreThanItNeeds(t *testing.T) {
 	e := decode(t, image(`,"payload":{"S":"x"},"other":{"S":"`+strings.Repeat("y", 100_000)+`"}`))
 	require.Less(t, cap(e.Payload), 1000)
@@ -128,8 +128,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// White space and the order of members mean nothing. As they also decide which way a value is read, both ways are held
-// against each other here.
+// White space and the order of members mean nothing. They also decide which way a value is read, so this test compares both ways.
 func FuzzDecode(f *testing.F) {
 	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "records", "*.json"))
 	require.NoError(f, err)
@@ -146,7 +145,7 @@ func FuzzDecode(f *testing.F) {
 		reason, bad := Decode(&got, data, layout, []string{"events"}, nil)
 		require.Equal(t, before, data, "the input was changed")
 		shared := slab.New(1 << 20)
-		for range 2 { // the second one must not touch the first
+		for range 2 { // the second payload must not touch the first
 			var again Event
 			againReason, againBad := Decode(&again, data, layout, []string{"events"}, shared)
 			require.Equal(t, reason, againReason)

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A clock that stands still, jumps forward and jumps back must not show in the order of the ids.
+// A clock that stands still, jumps forward or jumps back does not change the order of the ids.
 func TestIdsIncreaseWhateverTheClockDoes(t *testing.T) {
 	for seed := range uint64(50) {
 		rnd := rand.New(rand.NewPCG(seed, 1))

@@ -46,8 +46,8 @@ func page(n, size int) (body []byte, data int) {
 	return body, n * size
 }
 
-// TestMemory: at most 1.5 bytes are allocated for a byte of data, and 0.2 if its memory is given back. It takes the best of
-// several runs, since the pools of buffers lose some now and then.
+// At most 1.5 bytes are allocated for a byte of data, and 0.2 if the memory is given back. The test takes the best of several
+// runs, because the pools of buffers lose some now and then.
 func TestMemory(t *testing.T) {
 	body, data := page(1000, 1000)
 	for name, c := range map[string]struct {

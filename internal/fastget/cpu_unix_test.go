@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// cpu returns the CPU time of the process: on a machine that is shared, the time on the clock says little.
+// cpu returns the CPU time of the process. On a shared machine the time on the clock says little.
 func cpu() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

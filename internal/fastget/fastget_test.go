@@ -30,7 +30,7 @@ var (
 	operation = smithy.NewOperationSchema(schemas.GetRecords, schemas.GetRecordsInput, schemas.GetRecordsOutput)
 )
 
-// counting notes what is left to the stock protocol.
+// counting counts what is left to the stock protocol.
 type counting struct {
 	smithyhttp.ClientProtocol
 	n int
@@ -45,8 +45,8 @@ func response(status int, body io.Reader, length int64) *smithyhttp.Response {
 	return &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(body), ContentLength: length}}
 }
 
-// both reads an answer with both readers, requires the same result and returns it, and whether the fast one did it alone. The
-// memory of the results is used again.
+// both reads an answer with both readers, requires the same result and returns it. It also returns whether the fast reader did it
+// alone. The memory of the results is used again.
 func both(t require.TestingT, status int, body string) (want kinesis.GetRecordsOutput, wantErr error, alone bool) {
 	wantErr = stock.DeserializeResponse(context.Background(), operation, kinesis.TypeRegistry, response(status, strings.NewReader(body), -1), &want)
 	var answer Answer
@@ -73,7 +73,7 @@ var usual = []string{
 	`{"Records":[{"ApproximateArrivalTimestamp":0},{"ApproximateArrivalTimestamp":1},{"ApproximateArrivalTimestamp":0.001},{"ApproximateArrivalTimestamp":1731924555.9329999}]}`,
 }
 
-// unusual are the others: for most of them there is an error to be made.
+// unusual are answers that the fast reader must leave to the stock reader. Most of them are errors.
 var unusual = []string{
 	``, ` `, `null`, `[]`, `1`, `{`, `{"Records"`, `{"Records":`, `{"Records":[`, `{"Records":[{`, `{"Records":[{}`, `{"Records":[{}]`, `{"Records":[{},]}`, `{"Records":[,]}`,
 	`{"Records":null}`, `{"Records":{}}`, `{"Records":[null]}`, `{"Records":[1]}`, `{"Records":[{}{}]}`, `{} x`, `{}{}`, `{,}`, `{"a":1,}`, `{"a"}`, `{"a":}`, `{"a":1 "b":2}`,
@@ -157,7 +157,7 @@ func TestABrokenConnectionIsTheSDKsError(t *testing.T) {
 	}
 }
 
-// cbor is a protocol that this package knows nothing of.
+// cbor is a protocol that this package does not know.
 type cbor struct{ smithyhttp.ClientProtocol }
 
 func (cbor) ID() smithy.ShapeID {
@@ -172,7 +172,7 @@ func TestOtherProtocolsAreLeftAlone(t *testing.T) {
 	require.Equal(t, stock.ID(), once.ID())
 }
 
-// TestResultsDoNotShareMemory changes one record's data, reads other answers, and looks at what is left of the others.
+// Results do not share memory: the test changes one record's data, reads other answers, and compares the other records.
 func TestResultsDoNotShareMemory(t *testing.T) {
 	read := func(body string) *kinesis.GetRecordsOutput {
 		out := &kinesis.GetRecordsOutput{}
@@ -189,8 +189,8 @@ func TestResultsDoNotShareMemory(t *testing.T) {
 	require.Equal(t, "bbb", string(first.Records[1].Data))
 }
 
-// TestReleasedMemoryIsUsedAgain, and only that: what is lent, and what a request that was overtaken reads after the release, is
-// left alone.
+// Only released memory is used again. Memory that is still lent is left alone, and so is memory that an overtaken request reads
+// into after the release.
 func TestReleasedMemoryIsUsedAgain(t *testing.T) {
 	read := func(a *Answer, letter string) *kinesis.GetRecordsOutput {
 		out := &kinesis.GetRecordsOutput{}
@@ -221,7 +221,7 @@ func TestReleasedMemoryIsUsedAgain(t *testing.T) {
 		check(read(&more, "Z"), "Z")
 		more.Release()
 	}
-	for range 100 { // the answer to an overtaken request is still being read while the other one's memory goes back
+	for range 100 { // the answer to an overtaken request is still being read while the other memory goes back
 		var a, other Answer
 		overtaken := make(chan struct{})
 		go func() {

@@ -77,7 +77,7 @@ func FuzzValue(f *testing.F) {
 	f.Fuzz(same)
 }
 
-// same checks one text against encoding/json: accepted by both or by neither, and a string means the same to both.
+// same compares with encoding/json: both accept a text or both refuse it, and a string means the same to both.
 func same(t *testing.T, text []byte) {
 	c := New(text)
 	raw := c.Value()
@@ -97,14 +97,14 @@ func same(t *testing.T, text []byte) {
 	unquoteAll(t, raw)
 }
 
-// Every way to unescape a string gives the same, and what is said about the room it needs is right.
+// Every way to unescape a string gives the same result, and UnquotedLen is right about the room.
 func TestWaysToUnquoteAgree(t *testing.T) {
 	for _, text := range []string{
 		`""`, `"a"`, `"12345678"`, `"\n2345678\n"`, `"1234567\"abcdefgh"`, `"\\]]]]]]]]"`, `"\"##########"`, `"\\\\\\\\\\\\"`, `"\ud83d\ude00\ud83d\ude00"`,
 		`"\ud83d\ud83d\ude00"`, `"\ud83d\u0041\u0042"`, `"\u0041\ud83d\ude00"`, `"\ud83d"`, "\"\xff\xfe\xfd0123456789\"", "\"0123456é89\"", `"\/\b\f\n\r\t"`, "\"\xe2\x82\"",
 		"\"\xf0\x9f\x98\x80\xf0\x9f\"", `"` + strings.Repeat(`\\`, 1000) + `"`, `"` + strings.Repeat("\xff", 1000) + `"`, `"` + strings.Repeat(`\u00e9`, 300) + `"`,
 	} {
-		same(t, []byte(text)) // which comes to unquoteAll
+		same(t, []byte(text)) // compares all ways of unescaping
 	}
 }
 
@@ -135,7 +135,7 @@ func unquoteAll(t *testing.T, raw []byte) {
 	require.Equal(t, want == "", ok)
 }
 
-// A value that is not in the shape that Single takes is left where it is; one that is gives what Key and Value give.
+// Single leaves a value in another shape where it is. For a value in its shape it gives what Key and Value give.
 func TestSingleTakesOneShapeOnly(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"S":"x"}`: `S "x"`, `{"M":{"a":[1]}} `: `M {"a":[1]}`, `{"N":1}`: `N 1`, `{"":null}`: ` null`, `{"12345678":""}`: `12345678 ""`,
@@ -154,7 +154,7 @@ func TestSingleTakesOneShapeOnly(t *testing.T) {
 	}
 }
 
-// What costs a careless scanner time, memory or its stack. 10,000 levels are refused, everything else is JSON.
+// These texts cost a careless scanner time, memory or its stack. 10,000 levels are refused; everything else is JSON.
 func TestHostileValues(t *testing.T) {
 	for _, text := range []string{
 		`"` + strings.Repeat(`\`, 1<<20) + `"`, `"` + strings.Repeat(`\`, 1<<20), `"` + strings.Repeat(`\`, 1<<20-1) + `"`,

@@ -89,7 +89,7 @@ func TestScanningAllocatesOneBuffer(t *testing.T) {
 	}), 4.0) // the scanner, the buffer, the stream, the shard
 }
 
-// base64Same holds decodeBase64 against the standard library.
+// base64Same compares decodeBase64 with the standard library.
 func base64Same(t *testing.T, text []byte) {
 	want := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
 	n, err := base64.StdEncoding.Decode(want, text)
@@ -128,10 +128,10 @@ func TestAnswer(t *testing.T) {
 	require.JSONEq(t, `{"batchItemFailures":[{"itemIdentifier":"a\"b"}]}`, string(Answer(`a"b`)))
 }
 
-// FuzzScanner holds the Scanner against encoding/json with structs, for invocations in which no name comes twice.
+// FuzzScanner compares the Scanner with encoding/json into structs, for invocations in which no name comes twice.
 func FuzzScanner(f *testing.F) {
 	f.Add([]byte(`{"Records":[` + kinesis("1", `"YQ=="`) + "," + kinesis("2", `"Y\/8="`) + `]}`))
-	f.Add([]byte(`{"Records":[` + kinesis("1", `""`) + `]}`)) // was taken for no data at all
+	f.Add([]byte(`{"Records":[` + kinesis("1", `""`) + `]}`)) // was once taken for no data at all
 	f.Add([]byte(`{"Records":[{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1"}}]}`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		before := bytes.Clone(payload)
@@ -142,7 +142,7 @@ func FuzzScanner(f *testing.F) {
 			return
 		}
 		if err != nil {
-			return // what it says is tested above
+			return // the error is tested above
 		}
 		type object = map[string]json.RawMessage
 		var top object

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A batch that is canceled stops waiting for another one, gives its records up, and whoever waits for it goes on waiting
-// for the one before it.
+// A cancelled batch gives its records up and stops waiting for other batches. A batch that waits for it goes on waiting for the
+// batch before it.
 func TestACanceledBatchLeavesTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(3)
@@ -45,7 +45,7 @@ func TestACanceledBatchLeavesTheQueue(t *testing.T) {
 	})
 }
 
-// The same when it waits for a free goroutine, not for a lane.
+// The same for a batch that waits for a free goroutine instead of a lane.
 func TestACanceledBatchDoesNotWaitForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(1)
@@ -68,7 +68,7 @@ func TestACanceledBatchDoesNotWaitForRoom(t *testing.T) {
 	})
 }
 
-// A running record of a canceled batch is waited for.
+// A running record of a cancelled batch is waited for.
 func TestACanceledBatchWaitsForWhatRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(2)
@@ -124,8 +124,8 @@ func TestDispatchAllocatesByBatchOnly(t *testing.T) {
 	}), 10.0)
 }
 
-// FuzzBatches runs batches that the input describes, each byte a record: three bits of key, and how it ends. 0xff starts
-// another batch, 0xfe one that is canceled while it runs. Whatever happens: keys do not overlap, they keep their order over
+// FuzzBatches runs batches that the input describes. Each byte is a record: three bits of key, and how it ends. 0xff starts
+// another batch, and 0xfe a batch that is cancelled while it runs. In all of them keys do not overlap and keep their order over
 // batches, nothing runs after a failure, and every Wait returns.
 func FuzzBatches(f *testing.F) {
 	f.Add([]byte{1, 2, 1, 0xff, 1, 0x11, 1, 2, 0xfe, 1, 2, 3, 0xff, 1, 2, 3}, uint8(2))

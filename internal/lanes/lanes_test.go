@@ -94,7 +94,7 @@ func TestDifferentKeysRunInParallel(t *testing.T) {
 		}
 		New(n).Run(keys, func(int) bool {
 			together.Done()
-			together.Wait() // a deadlock, which synctest reports, unless all run at once
+			together.Wait() // unless all run at once this is a deadlock, which synctest reports
 			return true
 		})
 	})
@@ -130,7 +130,7 @@ func TestOneAtATimeIsBatchOrder(t *testing.T) {
 	require.Len(t, order, len(keys))
 }
 
-// A record that comes early in the batch but waited for its lane goes before all that come later.
+// A record that comes early in the batch, but waited for its lane, goes before all later records.
 func TestEarlyRecordsGoFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()

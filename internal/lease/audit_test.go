@@ -16,7 +16,7 @@ type audit struct {
 	sim  *sim
 	mu   sync.Mutex // one write at a time
 	dead map[string]bool
-	gone map[string]bool // retired by themselves
+	gone map[string]bool // workers that have retired by themselves
 	// seized counts the leases taken from workers that had not retired.
 	seized int
 	beat   map[string]time.Time // when a worker's last beat was applied
@@ -102,7 +102,7 @@ func (a *audit) change(op, actor string, was, now Lease) {
 	}
 }
 
-// coverage: every hash key belongs to a shard that is not finished.
+// coverage checks that every hash key belongs to a shard that is not finished.
 func (a *audit) coverage(r rows) {
 	var covered [simRange]bool
 	for _, l := range r.leases {
@@ -234,7 +234,7 @@ func (a *audit) Release(ctx context.Context, key Key, to string) error {
 func (a *audit) End(ctx context.Context, key Key, children []Shard) error {
 	return a.write("End", key.Owner, func() error {
 		switch a.bug {
-		case "end is not one transaction": // and its second half is late
+		case "end is not one transaction": // the second half of the transaction is late
 			children = nil
 		case "children start at the end":
 			for _, c := range children {

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A group that begins at the latest record decides once when that is: two generations of shards that it finds in one listing are read from
-// there, and so are shards whose parents nobody knows any more.
+// A group that begins at the latest record decides once when that is. Two generations of shards that it finds in one listing are
+// read from this time, and so are shards whose parents nobody knows any more.
 func TestLatestIsTheTimeTheGroupBegan(t *testing.T) {
 	for name, late := range map[string][]Shard{
 		"two generations": {{ID: "a"}, {ID: "b", Parents: []string{"a"}}, {ID: "c", Parents: []string{"b"}}},
@@ -41,7 +41,8 @@ func TestLatestIsTheTimeTheGroupBegan(t *testing.T) {
 	}
 }
 
-// Workers whose leases last differently long, as while a fleet gets another duration, let each other live: each is dead after its own time.
+// Workers with different lease durations, as during a deployment that changes it, let each other live: each is dead only after
+// its own duration.
 func TestWorkersOfDifferentDurations(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, f *fleet) {
 		var fenced atomic.Int32
@@ -60,7 +61,7 @@ func TestWorkersOfDifferentDurations(t *testing.T) {
 	})
 }
 
-// A lease whose row was deleted, and made anew by somebody else before its owner has looked, is read again.
+// If a lease's row is deleted, and made anew by another worker before its owner looks, the shard is read again.
 func TestALeaseThatWasMadeAnew(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, f *fleet) {
 		a := f.start(nil)

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// crash runs one short story in which the first worker dies at its nth call of one operation of the table: it starts alone, meets
-// a split, gives half of its shards to a second one, meets another split, and stops in good order.
+// crash runs one short story in which the first worker dies at its nth call of one operation of the table. It starts alone, meets
+// a split, gives half of its shards to a second worker, meets another split, and stops in good order.
 func crash(t *testing.T, op string, at int, after bool) (s *sim, happened bool) {
 	synctest.Test(t, func(t *testing.T) {
 		s = newSim(uint64(at), "")
@@ -51,8 +51,8 @@ func crash(t *testing.T, op string, at int, after bool) (s *sim, happened bool) 
 		if rest := s.unfinished(); rest != "" {
 			s.violation("I5: not handled: %s", rest)
 		}
-		// The reader of these tests saves after 8 records or 300 ms, so that many may be above the watermark of a shard, and one
-		// is under way.
+		// The reader of these tests saves after 8 records or 300 ms. So 8 records may be above the watermark of a shard,
+		// and another record may be under way.
 		if n := s.duplicates(); n > 9*len(s.shards) {
 			s.violation("I6: %d duplicates in %d shards", n, len(s.shards))
 		}
@@ -75,7 +75,7 @@ func TestACrashAtEveryCall(t *testing.T) {
 			t.Parallel()
 			total := 0
 			for _, op := range []string{"Register", "Beat", "View", "Ensure", "Acquire", "Save", "Release", "End", "Retire"} {
-				// The schedule depends a little on chance, and so does the number of calls.
+				// Chance has a small part in the schedule, and so in the number of calls.
 				for at, unhurt := 1, 0; unhurt < 3; at++ {
 					s, happened := crash(t, op, at, after)
 					if len(s.violations) > 0 {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wire is a way to a table with a latency, which can be cut.
+// wire is a worker's way to the table, with a latency. It can be cut.
 type wire struct {
 	Store
 	mu       sync.Mutex
@@ -22,7 +22,7 @@ type wire struct {
 	good     time.Time // when the last confirmed beat was sent
 }
 
-const latency = 5 * time.Millisecond // there, and back
+const latency = 5 * time.Millisecond // there, and as much back
 
 func (w *wire) pass(ctx context.Context, op string) error {
 	w.mu.Lock()
@@ -157,7 +157,7 @@ type member struct {
 	wire   *wire
 	cancel context.CancelFunc
 	done   chan error
-	dead   chan struct{} // closed: the process is gone
+	dead   chan struct{} // closed when the process is gone
 }
 
 func newFleet(t *testing.T, shards int) *fleet {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestALeaseIsNotHandedToTheDead who wanted it.
+// A lease is not handed to a worker that wanted it and has died since.
 func TestALeaseIsNotHandedToTheDead(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
@@ -45,7 +45,7 @@ func TestALeaseIsNotHandedToTheDead(t *testing.T) {
 	})
 }
 
-// odd is a table of which the first releases get lost, and whose views take so long that releases overtake them.
+// odd is a table that loses the first releases, and whose views take so long that releases overtake them.
 type odd struct {
 	Store
 	mu       sync.Mutex
@@ -81,7 +81,7 @@ func (o *odd) View(ctx context.Context) (View, error) {
 	return v, err
 }
 
-// TestAReleaseIsRepeatedAndNeverForgotten: it is one write to who wants the lease, and a view from before does not undo it.
+// A release to the worker that wants the lease is one write, and a view from before it does not undo it.
 func TestAReleaseIsRepeatedAndNeverForgotten(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
@@ -110,7 +110,7 @@ func TestAReleaseIsRepeatedAndNeverForgotten(t *testing.T) {
 	})
 }
 
-// TestNoReaderRunsWhenAWorkerRetires, since from then on others may read its shards.
+// No reader runs when a worker retires, because from then on other workers may read its shards.
 func TestNoReaderRunsWhenAWorkerRetires(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
@@ -146,7 +146,7 @@ func TestNoReaderRunsWhenAWorkerRetires(t *testing.T) {
 	})
 }
 
-// TestAReaderThatStartsAgainNeverMovesTheCheckpointBack, though the answer to its last save was lost.
+// A reader that starts again never moves the checkpoint back, even if the answer to its last save was lost.
 func TestAReaderThatStartsAgainNeverMovesTheCheckpointBack(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
@@ -174,7 +174,7 @@ func TestAReaderThatStartsAgainNeverMovesTheCheckpointBack(t *testing.T) {
 	})
 }
 
-// doubled is a table at which a copy of each release arrives half a second before it.
+// doubled is a table at which a copy of each release arrives half a second before the release.
 type doubled struct{ Store }
 
 func (d *doubled) Release(ctx context.Context, key Key, to string) error {
@@ -185,7 +185,7 @@ func (d *doubled) Release(ctx context.Context, key Key, to string) error {
 	return d.Store.Release(ctx, key, to)
 }
 
-// A release that is refused because a copy of it came first, and somebody has acquired the lease since, is no loss.
+// A release may be refused because a copy came first and another worker has acquired the lease since. This is no loss.
 func TestAReleaseThatComesTwiceIsARelease(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		var told []string
@@ -205,7 +205,7 @@ func TestAReleaseThatComesTwiceIsARelease(t *testing.T) {
 	})
 }
 
-// lingering is a table whose answers to acquisitions take a while.
+// lingering is a table that answers acquisitions late.
 type lingering struct{ Store }
 
 func (l *lingering) Acquire(ctx context.Context, seen Lease, worker string) (Lease, error) {
@@ -214,7 +214,7 @@ func (l *lingering) Acquire(ctx context.Context, seen Lease, worker string) (Lea
 	return row, err
 }
 
-// A lease that is acquired while the worker begins to stop is given back, and nobody hears of it.
+// A lease that is acquired while the worker begins to stop is given back, and the hooks hear nothing of it.
 func TestAClaimThatComesTooLateIsNotTold(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		var told []string

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// link is a worker's way to the table, and the worker's body: what can be slow, cut, paused or dead.
+// link is a worker's process and its way to the table: they can be slow, cut, paused or dead.
 type link struct {
 	sim   *sim
 	store Store
@@ -18,14 +18,14 @@ type link struct {
 	rng      *rand.Rand
 	faults   faults
 	paused   time.Time // until when
-	tainted  bool      // it has been paused: for a moment it may act as if it still held its leases
+	tainted  bool      // the process has been paused: for a moment it may act as if it still held its leases
 	cut      time.Time // until when no message gets through
 	dead     bool
-	lostBeat int       // in a row
+	lostBeat int       // beats lost in a row
 	good     time.Time // when the last confirmed beat was sent
 	calls    int
 
-	// The process dies at its nth call of one kind, before it is sent or after it was carried out, and this is called.
+	// The process dies at its nth call of one kind, before the call is sent or after it was carried out. Then onCrash is called.
 	crashOp    string
 	crashAt    int
 	crashAfter bool
@@ -44,7 +44,7 @@ var (
 	errThrottled = errors.New("throttled")
 )
 
-// gate is passed by everything the process does: not while it is paused.
+// gate holds up everything that the process does while it is paused.
 func (k *link) gate() {
 	for {
 		k.mu.Lock()
@@ -128,7 +128,7 @@ func (k *link) fate(op string) fate {
 	return f
 }
 
-// send carries a call to the table. A caller whose context ends goes away, its request does not.
+// send carries a call to the table. If the caller's context ends, the caller goes away and its request does not.
 func send[T any](ctx context.Context, k *link, op string, f func() (T, error)) (T, error) {
 	type answer struct {
 		value T

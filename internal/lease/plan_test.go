@@ -10,7 +10,7 @@ import (
 // table is a table without a store: plans are applied to it at once.
 type table struct{ snapshot }
 
-// round lets each of the workers plan on the same view, and then does what they planned. It reports whether that was anything.
+// round lets each worker plan on the same view, and then carries out all plans. It reports whether there was anything to do.
 func (tb *table) round(t *testing.T, workers ...string) (busy bool) {
 	t.Helper()
 	doer := map[string]string{}
@@ -65,7 +65,7 @@ func (tb *table) apply(t *testing.T, a action, me string) {
 	}
 }
 
-// forget does what forgetWorker asks for, for the worker that may be dead.
+// forget carries out forgetWorker for the worker that may be dead.
 func (tb *table) forget() {
 	for _, l := range tb.Leases {
 		if l.Owner == "c" {
@@ -77,8 +77,8 @@ func (tb *table) forget() {
 	}
 }
 
-// TestEverySmallTableConverges: all assignments of up to four shards to three workers, of which one may be draining, dead,
-// unnoticed dead, or gone, and (for up to three shards) all wishes.
+// Every small table converges: all assignments of up to four shards to three workers, one of which may be draining, dead, dead
+// without a mark, or gone. For up to three shards the test also takes all wishes.
 func TestEverySmallTableConverges(t *testing.T) {
 	states, worst := 0, 0
 	owners := []string{"", "a", "b", "c"}
@@ -167,7 +167,7 @@ func TestNothingMovesInABalancedTable(t *testing.T) {
 	}
 }
 
-// TestOneMoreOrLessMovesOnlyWhatMust: adding a worker moves one share, removing one only what it had.
+// Adding a worker moves one share, and removing a worker moves only the worker's own leases.
 func TestOneMoreOrLessMovesOnlyWhatMust(t *testing.T) {
 	const shards, workers = 100, 10
 	var s snapshot
@@ -266,7 +266,7 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-// TestARegistrationWithoutABeatGetsNothing: it may be the trace of one whose answer was lost.
+// A registration without a beat gets no leases: it may be the trace of a registration whose answer was lost.
 func TestARegistrationWithoutABeatGetsNothing(t *testing.T) {
 	s := snapshot{View: View{
 		Leases:  []Lease{{Shard: Shard{ID: "s"}}, {Shard: Shard{ID: "t"}, Owner: "a"}},

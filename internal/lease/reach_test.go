@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFailover: with the defaults, every shard of a worker that is killed, at whatever moment, is read again within 10 s.
+// With the defaults, every shard of a worker that is killed at any moment is read again within 10 s.
 func TestFailover(t *testing.T) {
 	var all []time.Duration
 	for phase := range 40 {
@@ -35,7 +35,7 @@ func TestFailover(t *testing.T) {
 	require.Greater(t, all[0], 6*time.Second, "a lease was taken from a worker that may have been alive")
 }
 
-// TestPlannedHandover: when a worker joins or leaves, each shard that moves stands still for less than a second.
+// When a worker joins or leaves, each shard that moves stands still for less than a second.
 func TestPlannedHandover(t *testing.T) {
 	var joins, leaves, stops []time.Duration
 	for phase := range 40 {
@@ -71,7 +71,7 @@ func TestPlannedHandover(t *testing.T) {
 	t.Logf("Run returned after %v, worst %v", stops[len(stops)/2], stops[len(stops)-1])
 }
 
-// TestBalanceWithinThreeTicks: 100 shards and 10 workers, started together, or nine of them joining one.
+// 100 shards are balanced within three ticks: with 10 workers that start together, and with nine that join one.
 func TestBalanceWithinThreeTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 100)
@@ -97,7 +97,7 @@ func TestBalanceWithinThreeTicks(t *testing.T) {
 	})
 }
 
-// TestCallsDoNotDependOnShards: 1.25 calls per worker and tick.
+// A worker makes 1.25 calls per tick, however many shards there are.
 func TestCallsDoNotDependOnShards(t *testing.T) {
 	for _, shards := range []int{1, 10, 100, 1000} {
 		synctest.Test(t, func(t *testing.T) {

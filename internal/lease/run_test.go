@@ -31,7 +31,7 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 }
 
-// TestAFatalErrorStopsTheWorker: everything else drains and is released, then Run returns the error itself.
+// A fatal error stops the worker: everything else drains and is released, and Run returns the error itself.
 func TestAFatalErrorStopsTheWorker(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, f *fleet) {
 		poison := errors.New("poison")
@@ -58,7 +58,7 @@ func TestAFatalErrorStopsTheWorker(t *testing.T) {
 	})
 }
 
-// TestOtherErrorsAreRepeatedUnderTheSameLease with growing pauses, and told to a hook.
+// Other errors are repeated under the same lease, with growing pauses, and a hook hears of them.
 func TestOtherErrorsAreRepeatedUnderTheSameLease(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
@@ -75,7 +75,7 @@ func TestOtherErrorsAreRepeatedUnderTheSameLease(t *testing.T) {
 				case n < 5:
 					return errors.New("access denied")
 				case n == 5:
-					return nil // without having been told to
+					return nil // without having been told to stop
 				}
 				return plain(ctx, h)
 			}
@@ -94,7 +94,7 @@ func TestOtherErrorsAreRepeatedUnderTheSameLease(t *testing.T) {
 	})
 }
 
-// TestRunReturnsByItsDeadline though a reader does not stop when asked, and its lease is free.
+// Run returns by its deadline even if a reader does not stop when it is asked. The reader's lease is then free.
 func TestRunReturnsByItsDeadline(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, f *fleet) {
 		m := f.start(func(c *Config) {
@@ -117,7 +117,7 @@ func TestRunReturnsByItsDeadline(t *testing.T) {
 	})
 }
 
-// TestASlowHandoverIsCutShort: who wants a lease gets it though its reader does not stop when asked.
+// A worker that wants a lease gets it even if its reader does not stop when it is asked.
 func TestASlowHandoverIsCutShort(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, f *fleet) {
 		a := f.start(func(c *Config) {
@@ -136,7 +136,7 @@ func TestASlowHandoverIsCutShort(t *testing.T) {
 	})
 }
 
-// TestAWorkerThatCannotReachTheTableStops within Duration, counted from when its last good beat was sent, and comes back under
+// A worker that cannot reach the table stops within Duration, counted from when its last good beat was sent. It comes back under
 // another name.
 func TestAWorkerThatCannotReachTheTableStops(t *testing.T) {
 	for phase := range 20 {
@@ -169,7 +169,7 @@ func TestAWorkerThatCannotReachTheTableStops(t *testing.T) {
 			synctest.Wait()
 			require.Equal(t, 8*time.Second, ended.Sub(m.wire.good), "it counts from something else than the sending")
 			for i, n := range m.wire.beats[1:] {
-				// Else an answer to a repeat would not say since when the beat has been there.
+				// Otherwise the answer to a repeat would not say since when the beat has been there.
 				require.Greaterf(t, n, m.wire.beats[i], "a beat's number was used twice: %v", m.wire.beats)
 			}
 			m.wire.setCut(false)
@@ -186,7 +186,7 @@ func TestAWorkerThatCannotReachTheTableStops(t *testing.T) {
 	}
 }
 
-// TestAWorkerThatIsMarkedDeadStops at its next beat.
+// A worker that is marked dead stops at its next beat.
 func TestAWorkerThatIsMarkedDeadStops(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, f *fleet) {
 		var fenced []error
@@ -206,7 +206,7 @@ func TestAWorkerThatIsMarkedDeadStops(t *testing.T) {
 	})
 }
 
-// TestALostLeaseEndsItsReader, whoever took it, and Save says so.
+// A lost lease ends its reader, whoever took it, and Save says so.
 func TestALostLeaseEndsItsReader(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
@@ -250,7 +250,6 @@ func TestALostLeaseEndsItsReader(t *testing.T) {
 	})
 }
 
-// TestAttemptsSurviveARestart.
 func TestAttemptsSurviveARestart(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		var seen []Progress
@@ -279,7 +278,7 @@ func TestAttemptsSurviveARestart(t *testing.T) {
 	})
 }
 
-// TestATableThatMayNotBeReadEndsRun, if it never could.
+// If the table can never be read, Run ends.
 func TestATableThatMayNotBeReadEndsRun(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		denied := errors.New("access denied")
@@ -296,7 +295,7 @@ type blind struct {
 
 func (b blind) View(context.Context) (View, error) { return View{}, Fatal(b.err) }
 
-// TestStart: a new group starts where it is told, a shard that appears later at its beginning.
+// A new group starts where it is told. A shard that appears later is read from its beginning.
 func TestStart(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, f *fleet) {
 		f.set([]Shard{{ID: "parent"}, {ID: "child", Parents: []string{"parent"}}, {ID: "alone", Parents: []string{"forgotten"}}})
@@ -309,7 +308,7 @@ func TestStart(t *testing.T) {
 		for id, l := range rows {
 			at, ok := ParseAt(l.Checkpoint)
 			if id == "parent" {
-				at, ok = before, true // read already
+				at, ok = before, true // the shard is read already
 			}
 			require.True(t, ok, "%s is at %s", id, l.Checkpoint)
 			require.WithinDuration(t, before, at, time.Second)
@@ -324,7 +323,7 @@ func TestStart(t *testing.T) {
 	})
 }
 
-// TestAShardThatItsSourceForgets: its row is kept for a while, its children start, and somebody is told what it costs.
+// When its source forgets a shard, the row is kept for a while, the children start, and a hook hears what is lost.
 func TestAShardThatItsSourceForgets(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
@@ -388,7 +387,7 @@ func TestAShardThatItsSourceForgets(t *testing.T) {
 	})
 }
 
-// TestAListingThatFailsIsRepeated, and an empty one is a failure: nothing is taken for forgotten.
+// A listing that fails is repeated. An empty listing is a failure: no shard is taken for forgotten.
 func TestAListingThatFailsIsRepeated(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, f *fleet) {
 		calls := 0
@@ -419,7 +418,7 @@ func TestAListingThatFailsIsRepeated(t *testing.T) {
 	})
 }
 
-// TestDeadRowsAreForgotten: workers that come and go leave nothing behind.
+// Workers that come and go leave no rows behind.
 func TestDeadRowsAreForgotten(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, f *fleet) {
 		last := f.start(nil)
@@ -439,7 +438,7 @@ func TestDeadRowsAreForgotten(t *testing.T) {
 	})
 }
 
-// TestAnEndWhoseAnswerIsLostIsFound before the lease is given up.
+// An end whose answer is lost is found before the lease is given up.
 func TestAnEndWhoseAnswerIsLostIsFound(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
 		store := &deafEnd{Store: &f.table}

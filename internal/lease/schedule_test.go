@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// seeds returns the seeds that each kind of schedule runs with: LEASE_SEEDS of them, or 100, from 0; or LEASE_SEED only.
+// seeds returns the seeds that each kind of schedule runs with: LEASE_SEEDS of them, or 100, from 0; or only LEASE_SEED.
 func seeds() (all []uint64) {
 	if one, err := strconv.ParseUint(os.Getenv("LEASE_SEED"), 10, 64); err == nil {
 		return []uint64{one}
@@ -38,11 +38,11 @@ type kind struct {
 
 var (
 	steady = []string{"split", "merge", "split", "merge", "add", "stop"}
-	// calm: nothing goes wrong. So nothing may come twice, and nobody is ever taken for dead.
+	// calm: nothing goes wrong. So nothing may come twice, and no worker may be taken for dead.
 	calm = kind{"calm", faults{}, steady}
-	// lossy: answers get lost and writes come twice and late. That costs no lease.
+	// lossy: answers get lost, and writes come twice and late. This costs no lease.
 	lossy = kind{"lossy", faults{loseRequest: 0.08, loseAnswer: 0.12, duplicate: 0.2, throttle: 0.05, slow: 0.03, keepBeats: true}, steady}
-	// stormy: everything.
+	// stormy: everything goes wrong.
 	stormy = kind{"stormy", faults{loseRequest: 0.05, loseAnswer: 0.08, duplicate: 0.2, throttle: 0.05, slow: 0.05},
 		append([]string{"crash", "crash", "pause", "pause", "cut", "cut"}, steady...)}
 )
@@ -115,10 +115,10 @@ func (k kind) play(t *testing.T, seed uint64, bug string) (s *sim) {
 			}
 		}
 		s.event("healed")
-		time.Sleep(simDuration + 10*time.Second) // the dead are found; late copies have arrived
+		time.Sleep(simDuration + 10*time.Second) // by then the dead are found and late copies have arrived
 		close(publishing)
 		time.Sleep(15 * time.Second)
-		for range 100 { // whatever has piled up in front of one slow reader
+		for range 100 { // until one slow reader has handled what has piled up
 			if s.unfinished() == "" {
 				break
 			}
@@ -152,7 +152,7 @@ func (k kind) play(t *testing.T, seed uint64, bug string) (s *sim) {
 	if k.name == "calm" || k.name == "lossy" {
 		taken := s.table.seized
 		if k.name == "lossy" {
-			taken = 0 // a worker that stops may fail to give a lease back and to retire, if every one of its requests is lost
+			taken = 0 // a stopping worker may fail to give a lease back and to retire, if all its requests are lost
 		}
 		if taken+s.fenced+s.lost > 0 {
 			s.violation("I12: %d workers were fenced, %d leases lost, %d taken", s.fenced, s.lost, s.table.seized)
@@ -163,7 +163,7 @@ func (k kind) play(t *testing.T, seed uint64, bug string) (s *sim) {
 			s.violation("I6: %d duplicates though nothing went wrong", n)
 		}
 		if len(s.handovers) > 0 {
-			// A tick at most, even if several workers stop at once and leases go to one who is just leaving, too.
+			// At most a tick, even if several workers stop at once and leases go to a worker that is leaving, too.
 			if worst := slices.Max(s.handovers); worst > 1500*time.Millisecond {
 				s.violation("a planned handover took %v", worst)
 			}
@@ -186,7 +186,7 @@ func TestSimulation(t *testing.T) {
 				}
 				duplicates, dead, fenced, handovers = duplicates+s.duplicates(), dead+s.dead, fenced+s.fenced, append(handovers, s.handovers...)
 			}
-			if len(handovers) == 0 { // one seed may have none
+			if len(handovers) == 0 { // one seed may have no handover
 				handovers = []time.Duration{0}
 			}
 			slices.Sort(handovers)
@@ -196,7 +196,7 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// TestTheCheckerCatchesBugs: a simulation that finds nothing proves something only if it would have found these.
+// A simulation that finds nothing proves something only if it would have found these bugs.
 func TestTheCheckerCatchesBugs(t *testing.T) {
 	for _, test := range []struct {
 		bug  string

@@ -46,7 +46,7 @@ type simShard struct {
 	closed   bool
 	children []Shard
 	acked    []int
-	handler  *link // who handles a record now
+	handler  *link // the process that handles a record now
 	readers  map[*link]int
 }
 
@@ -153,7 +153,7 @@ func (s *sim) published(shard string) int {
 	return s.shards[shard].records
 }
 
-// unacked returns the first record before a position that nobody has handled, or -1.
+// unacked returns the first unhandled record before a position, or -1.
 func (s *sim) unacked(shard string, before int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,7 +202,7 @@ func (s *sim) start(f faults) *simWorker {
 	case "fenced too late":
 		cfg.slack = 4 * time.Second
 	case "mark ignores the beat":
-		// A worker that fences itself never beats again. The condition is for one whose clock has stood still.
+		// A worker that fences itself never beats again. The condition excuses a worker whose clock has stood still.
 		cfg.slack = time.Minute
 	}
 	go func() {
@@ -226,7 +226,7 @@ func (s *sim) count(n *int) {
 	*n++
 }
 
-// consume is a reader: it handles one record after the other.
+// consume is a reader. It handles one record after the other.
 func (s *sim) consume(ctx context.Context, k *link, h *Held) error {
 	s.mu.Lock()
 	sh := s.shards[h.Shard().ID]
@@ -266,7 +266,7 @@ func (s *sim) consume(ctx context.Context, k *link, h *Held) error {
 		select {
 		case <-h.Stop():
 			if s.bug == "released without drain" {
-				done++ // counts what is still being handled
+				done++ // done also counts the record that is being handled
 			}
 			if done > saved {
 				if err := save(ctx); err != nil {
@@ -303,7 +303,7 @@ func (s *sim) consume(ctx context.Context, k *link, h *Held) error {
 	}
 }
 
-// startsAtTheWatermark: what a reader starts after is what its predecessor saved last.
+// startsAtTheWatermark checks that a reader starts after what its predecessor saved last.
 func (s *sim) startsAtTheWatermark(h *Held, done int) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
@@ -317,7 +317,7 @@ func (s *sim) startsAtTheWatermark(h *Held, done int) {
 	}
 }
 
-// handle is a handler of one record. It reports whether it may be acknowledged.
+// handle is a handler of one record. It reports whether the record may be acknowledged.
 func (s *sim) handle(ctx context.Context, k *link, sh *simShard, h *Held) bool {
 	s.lineage(sh)
 	k.mu.Lock()
@@ -370,13 +370,13 @@ func (s *sim) running() []*simWorker {
 	return running
 }
 
-// finish stops a worker and, unless it has crashed, waits for it.
+// finish stops a worker. Unless the worker has crashed, finish waits for it.
 func (s *sim) finish(w *simWorker) {
 	w.stopAt = time.Now()
 	w.stop()
 }
 
-// balanced says what is wrong with the table once everything is calm.
+// balanced says what is wrong with the table when everything is calm.
 func (s *sim) balanced(workers int) string {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
@@ -409,7 +409,7 @@ func (s *sim) balanced(workers int) string {
 	return ""
 }
 
-// unfinished says what of the stream has not been handled.
+// unfinished says which records of the stream have not been handled.
 func (s *sim) unfinished() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The largest difference to a record captured from AWS would be in the envelope.
+// A difference to a record captured from AWS would show most in the envelope.
 func TestTheEnvelopeIsTheOneOfAWS(t *testing.T) {
 	const captured = `{"awsRegion":"eu-west-1","eventID":"5a88419c-468a-4ac4-8bad-7f832caf7345","eventName":"INSERT","userIdentity":null,` +
 		`"recordFormat":"application/json","tableName":"events","dynamodb":{"ApproximateCreationDateTime":1719347890250647,` +
@@ -48,7 +48,7 @@ func FuzzQuoted(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		text = strings.ToValidUTF8(text, "") // nothing else gets into a row
+		text = strings.ToValidUTF8(text, "") // a row holds only valid UTF-8
 		require.Equal(t, len(encode(t, text)), quoted(text))
 	})
 }

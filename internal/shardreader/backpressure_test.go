@@ -12,7 +12,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/watermark"
 )
 
-// TestASlowHandlerStopsFetching puts a shard, a ring and one slow handler together, as a worker does.
+// TestASlowHandlerStopsFetching puts a shard, a ring and one slow handler together, as a Worker does.
 func TestASlowHandlerStopsFetching(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const capacity, limit, all = 16, 10, 100

@@ -62,7 +62,7 @@ func split(t *testing.T, a *outboxtest.AWS) {
 	require.NoError(t, err)
 }
 
-// during reads from a position for some time and returns what became of it.
+// during reads from a position for some time and returns what was seen.
 func during(t *testing.T, r *Reader, shard string, from Position, s *seen, d time.Duration) ([]Shard, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -130,14 +130,14 @@ func TestKinesisFromBeginningToEnd(t *testing.T) {
 	})
 }
 
-// TestCatchingUpWithinTheLimits reads 14 MiB from a shard that lets nobody read faster than 2 MiB a second.
+// TestCatchingUpWithinTheLimits reads 14 MiB from a shard that nobody can read faster than 2 MiB a second.
 func TestCatchingUpWithinTheLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, r, s := kinesisStream(t, outboxtest.WithKinesisLimits())
 		big := strings.Repeat("x", 1<<20-10)
 		for range 14 {
 			put(t, a, big)
-			time.Sleep(time.Second) // 1 MiB a second is what a shard takes
+			time.Sleep(time.Second) // a shard takes 1 MiB a second
 		}
 		split(t, a)
 		start := time.Now()
@@ -220,7 +220,7 @@ func TestKinesisWithFaults(t *testing.T) {
 	})
 }
 
-// TestOnlyTheReaderRepeats: the client's own retries would multiply with the reader's and break the limits of a shard.
+// The client's own retries would multiply with the reader's and break the limits of a shard.
 func TestOnlyTheReaderRepeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, arn := table(t)

@@ -60,7 +60,7 @@ func TestATrimmedCheckpointOfDynamoDBStreams(t *testing.T) {
 		r = play(t, Oldest, Batch{Records: records("5"), Behind: -1}, gone, Batch{Records: records("8"), Behind: -1})
 		require.Equal(t, []string{"5", "8"}, r.got)
 		require.Equal(t, []Trimmed{{Shard: "shard", After: "5", Oldest: "8"}}, r.trimmed)
-		// And again, before anything else has come.
+		// The same again, before another record has come.
 		r = play(t, "5", gone, gone, Batch{Records: records("8"), Behind: -1})
 		require.Equal(t, []string{"8"}, r.got)
 		require.Equal(t, []Trimmed{{Shard: "shard", After: "5", Oldest: "8"}}, r.trimmed)
@@ -68,8 +68,7 @@ func TestATrimmedCheckpointOfDynamoDBStreams(t *testing.T) {
 	})
 }
 
-// TestAReaderThatIsAboutToBeOvertakenLooksBack: Kinesis goes on silently at the oldest record when the one that an iterator
-// points to has expired.
+// If the record at an iterator has expired, Kinesis silently goes on at the oldest record.
 func TestAReaderThatIsAboutToBeOvertakenLooksBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const near = 24*time.Hour - time.Minute
@@ -143,7 +142,7 @@ func TestNothingIsLostWhateverFails(t *testing.T) {
 			r := newReading(s)
 			from := Oldest
 			for {
-				// Now and again the delivery fails, and somebody else begins after what was delivered.
+				// Now and again the delivery fails, and another reader begins after what was delivered.
 				broken := errors.New("broken")
 				_, err := r.Read(t.Context(), "shard", from, func(b Batch) error {
 					if rng.IntN(20) == 0 {

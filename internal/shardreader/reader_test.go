@@ -205,7 +205,7 @@ func TestFailingIteratorsAreMadeAgain(t *testing.T) {
 			case 1:
 				return "", code("ProvisionedThroughputExceededException")
 			case 2:
-				return "", nil // whatever that is, it is not the end
+				return "", nil // an empty iterator need not mean the end
 			}
 			return "it", nil
 		}
@@ -224,7 +224,7 @@ func TestATimeInTheFutureIsWaitedFor(t *testing.T) {
 		start := At(time.Now())
 		s := &script{get: in(Batch{Records: []Record{{SequenceNumber: "7", ArrivedAt: time.Now()}}})}
 		s.iterator = func(Position) (string, error) {
-			if time.Since(s.begin) < 5*time.Second { // the service's clock is that much behind
+			if time.Since(s.begin) < 5*time.Second { // the service's clock is five seconds behind
 				return "", code("InvalidArgumentException")
 			}
 			return "it", nil
@@ -356,7 +356,7 @@ func TestAnEndedContextEndsTheReading(t *testing.T) {
 			}
 		})
 	}
-	// A batch that is being delivered is waited for; the end of the shard that it reached is not forgotten.
+	// The batch that is being delivered is waited for, and the end of the shard that it reached is kept.
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancelCause(t.Context())
 		s := &script{get: func(string) (Batch, error) {

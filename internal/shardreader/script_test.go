@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// script is a source that says what a test tells it to, and notes when it was asked for what. It is used by one goroutine.
+// script is a source that answers what a test tells it to, and notes when it was asked for what. One goroutine uses it.
 type script struct {
 	begin    time.Time
 	get      func(iterator string) (Batch, error)
@@ -99,7 +99,7 @@ func code(code string) error {
 	return fmt.Errorf("operation error: %w", &smithy.GenericAPIError{Code: code, Message: "says the script"})
 }
 
-// reading is a Reader at a script, and what came of it.
+// reading is a Reader at a script, and what it delivered and told.
 type reading struct {
 	Reader
 	*script

@@ -136,7 +136,7 @@ func TestStreamsWithSlowDeliveryAndFaults(t *testing.T) {
 			outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDBStreams", Probability: 0.1}))
 		r.Limit = 3
 		_, err = r.Read(t.Context(), shards[0].ID, Oldest, func(b Batch) error {
-			time.Sleep(16 * time.Minute) // iterators live 15 minutes there
+			time.Sleep(16 * time.Minute) // these iterators live 15 minutes
 			return s.deliver(b)
 		})
 		require.NoError(t, err)
@@ -238,7 +238,7 @@ func TestStreamRecordsThatLackSomething(t *testing.T) {
 	} {
 		require.Equal(t, want, string(appendStreamRecord(nil, &r, "arn")))
 	}
-	// An event with a value of a kind that is not known is malformed, never smaller or skipped.
+	// An event with a value of an unknown kind is malformed, never smaller or skipped.
 	r := streamtypes.Record{EventName: "INSERT", Dynamodb: &streamtypes.StreamRecord{NewImage: map[string]streamtypes.AttributeValue{
 		"eventId": &streamtypes.UnknownUnionMember{Tag: "X"}, "type": &streamtypes.AttributeValueMemberS{Value: "T"}}}}
 	_, malformed := changerec.Decode(new(changerec.Event), appendStreamRecord(nil, &r, "arn"), layout, nil, nil)

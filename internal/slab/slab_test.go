@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPiecesDoNotOverlap: what was given out stays as it was, whatever follows, also what is appended to a piece.
+// A piece that was given out stays as it was, whatever follows, even if something is appended to a piece.
 func TestPiecesDoNotOverlap(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Log("seed", seed)

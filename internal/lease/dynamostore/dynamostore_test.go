@@ -129,7 +129,7 @@ func TestCreateRefusesAnotherKindOfTable(t *testing.T) {
 	require.ErrorContains(t, dynamostore.Create(t.Context(), a.DynamoDB, "leases"), "another kind of table")
 }
 
-// TestAMissingTableEndsRun: a wrong name must not look like a worker that has nothing to do.
+// A missing table ends Run: a wrong name must not look like a worker without work.
 func TestAMissingTableEndsRun(t *testing.T) {
 	a := outboxtest.Start(t)
 	err := lease.Run(t.Context(), lease.Config{
@@ -142,7 +142,7 @@ func TestAMissingTableEndsRun(t *testing.T) {
 	require.ErrorContains(t, err, "lease table leases, group orders")
 }
 
-// TestSDKRetries: the SDK repeats by itself what it gets no answer to; the second answer is a failed condition.
+// The SDK repeats a request without an answer by itself. The second answer is a failed condition.
 func TestSDKRetriesAreNoRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := start(t)
@@ -179,7 +179,7 @@ func TestSDKRetriesAreNoRefusals(t *testing.T) {
 	})
 }
 
-// TestAFleetOnDynamoDB: four workers share the shards of a table that throttles, is slow and loses answers; one leaves.
+// Four workers share the shards of a table that throttles, is slow and loses answers. One worker leaves.
 func TestAFleetOnDynamoDB(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := start(t)
@@ -193,7 +193,7 @@ func TestAFleetOnDynamoDB(t *testing.T) {
 		for i := range 12 {
 			shards = append(shards, lease.Shard{ID: string(rune('a' + i))})
 		}
-		// Without the SDK's own retries: one that follows a lost answer of a release may meet the next owner, and tell of a lost lease.
+		// Without the SDK's retries: a retry after a lost answer of a release may meet the next owner, and tell of a lost lease.
 		client := dynamodb.NewFromConfig(a.Config(), func(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} })
 		s := store(t, client, "orders", "changes")
 		var stops []func()
