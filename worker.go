@@ -100,7 +100,7 @@ func newWorker(caller string, noClient bool, stream string, c *Consumer, leases 
 
 // Run takes part in reading the stream until ctx ends. Then it stops fetching, finishes within the drain timeout what it has
 // begun, stores the checkpoints, and releases its leases. So other workers go on at once, and nothing is handled twice. Run
-// returns when no handler runs any more. It returns nil after ctx has ended, and otherwise an error.
+// returns when no handler runs any more. It returns nil, or an error if it stopped by itself.
 //
 // An event that cannot be handled becomes a dead letter. Without WithDeadLetters, it ends Run in the same good order: if a
 // handler returned a Permanent error or failed too often (WithHandlerRetry), or if a record could not be decoded. A handler that
