@@ -13,7 +13,7 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// What a worker has stored is what Leases tells, while it runs and afterwards.
+// Status tells what a worker has stored, while the worker runs and afterwards.
 func TestLeasesTellWhoReadsAndHowFar(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t)
