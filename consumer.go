@@ -161,7 +161,6 @@ func Handle[T Payload](c *Consumer, h func(context.Context, Event[T]) error) {
 	HandleType(c, typeNamedBy[T]("Handle"), h)
 }
 
-// typeNamedBy returns the event type that a payload type names.
 func typeNamedBy[T Payload](caller string) string {
 	var zero T
 	var data any = zero
@@ -195,7 +194,6 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 	c.add(eventType, c.guard(eventType, plain))
 }
 
-// decoder returns the function that makes an event of a record.
 func decoder[T any](c *Consumer) func(*Record) (Event[T], error) {
 	pool := sync.Pool{New: func() any { return new(T) }}
 	return func(r *Record) (Event[T], error) {
@@ -277,7 +275,6 @@ func (c *Consumer) Process(ctx context.Context, records ...Record) error {
 	return nil
 }
 
-// registered returns the handlers for a batch.
 func (c *Consumer) registered() map[string]Handler {
 	handlers := *c.handlers.Load()
 	c.guardsChecked.Do(func() { c.checkGuards(handlers) })

@@ -41,7 +41,6 @@ type workerOption func(*workerConfig) error
 
 func (o workerOption) applyWorker(c *workerConfig) error { return o(c) }
 
-// durationOption checks a duration's range and sets it.
 func durationOption(option string, d, low, high time.Duration, set func(*workerConfig)) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if d < low || d > high {

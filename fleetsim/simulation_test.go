@@ -220,7 +220,6 @@ func (s *workerSim) stop(w *simWorker) {
 	}
 }
 
-// send publishes n events.
 func (s *workerSim) send(n int, rng *rand.Rand) {
 	for range n {
 		s.publish(fmt.Sprint("e", s.events), fmt.Sprint("a", rng.IntN(8)))

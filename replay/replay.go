@@ -150,7 +150,6 @@ func (e *Events) made() error {
 	return nil
 }
 
-// check says what is wrong with the query.
 func (e *Events) check(q Query) error {
 	if err := e.made(); err != nil {
 		return err

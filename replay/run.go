@@ -114,7 +114,6 @@ func (e *Events) Again(ctx context.Context, q Query, writer *outbox.Writer, run 
 	})
 }
 
-// copyOf returns the event to write.
 func copyOf(r outbox.Record, run string) outbox.Record {
 	original := originalOf(&r)
 	headers := make(map[string]string, len(r.Headers)+1)

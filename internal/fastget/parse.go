@@ -20,7 +20,6 @@ type span struct{ from, to int }
 func (s span) of(body []byte) []byte { return body[s.from:s.to] }
 func (s span) length() int           { return s.to - s.from }
 
-// entry is one record.
 type entry struct {
 	data, sequence, key, encryption span
 	arrived                         int64 // in milliseconds
@@ -207,7 +206,6 @@ func (a *answer) textOrNull() (span, bool) {
 	return a.text()
 }
 
-// value reads any value.
 func (a *answer) value() []byte {
 	if a.peek() == 0 {
 		return nil

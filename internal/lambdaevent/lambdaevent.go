@@ -174,7 +174,6 @@ func (s *Scanner) end() {
 	}
 }
 
-// refuse says that there are no records.
 func (s *Scanner) refuse() {
 	s.state = over
 	s.c.End()
@@ -324,7 +323,6 @@ func (s *Scanner) reserve(n int) {
 	}
 }
 
-// decode returns a record's data.
 func (s *Scanner) decode(d data) (decoded []byte, err error) {
 	switch {
 	case d.done:

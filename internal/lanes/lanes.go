@@ -165,7 +165,6 @@ func (p *Pool) handOver(b *Batch, head int32) {
 	p.offer(next.b)
 }
 
-// remove forgets a batch that is done.
 func (p *Pool) remove(b *Batch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -76,7 +76,6 @@ func judge(err error) verdict {
 	return stop
 }
 
-// isCode reports whether the service's error has the code.
 func isCode(err error, code string) bool {
 	var api smithy.APIError
 	return errors.As(err, &api) && api.ErrorCode() == code

@@ -24,7 +24,6 @@ const (
 	nearExpiry = 24*time.Hour - 10*time.Minute
 )
 
-// jitter spaces out requests that fail.
 var jitter = backoff.FullJitter{Base: minPoll, Max: 10 * time.Second}
 
 // Reader reads shards of one source. Its fields must not be changed while it reads. It is safe for concurrent use with one Read

@@ -87,7 +87,6 @@ func (p Position) sequence() (string, bool) {
 	return string(p), true
 }
 
-// check says what is wrong with a position.
 func (p Position) check() error {
 	_, time := p.time()
 	_, sequence := p.sequence()
