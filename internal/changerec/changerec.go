@@ -102,7 +102,7 @@ type record struct {
 	dynamodb                        bool
 	imageSeen                       bool
 	image                           [attributes]value
-	text                            []byte // the decoded payload, if decoding it was quick
+	text                            []byte // what the payload stands for, if the payload's kind is done
 	tried                           bool   // text has been allocated
 	slab                            *slab.Slab
 }

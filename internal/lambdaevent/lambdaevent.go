@@ -128,7 +128,7 @@ func (s *Scanner) Next(r *Record) bool {
 	return true
 }
 
-// Err returns why the payload is no invocation, after Next has returned false. It is nil after the last record.
+// Err returns why the payload is no invocation, after Next has returned false. It is nil for a valid invocation.
 func (s *Scanner) Err() error { return s.err }
 
 // enter goes to the first record.

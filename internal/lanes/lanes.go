@@ -140,7 +140,7 @@ func (p *Pool) worker() {
 // pick takes a record of the first offered batch that has one. The caller holds the lock.
 //
 // A batch without a record that may start leaves the list. When one of its records becomes ready later, the worker that made it
-// ready is still with the batch, and takes the record itself.
+// ready is still with the batch, and looks for a record itself.
 func (p *Pool) pick() (*Batch, int32) {
 	for len(p.ready) > 0 {
 		if i, ok := p.ready[0].take(); ok {

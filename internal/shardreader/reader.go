@@ -64,9 +64,9 @@ type Trimmed struct {
 	ArrivedAt time.Time // when Oldest arrived; zero if unknown
 }
 
-// Read delivers the records of a shard in order, from a position on. deliver gets every answer of the service, also an answer
-// without records, because it says how far behind the reading is. The next answer is fetched after deliver has returned, however
-// long it takes, and may be read into the same memory.
+// Read delivers the records of a shard in order, from a position on. deliver also gets the service's answers without records,
+// because they say how far behind the reading is. The next answer is fetched after deliver has returned, however long it takes,
+// and may be read into the same memory.
 //
 // At the end of the shard the error is nil, and children are the shards that continue it. A listing may not know the children
 // yet, and a disabled stream has no children. Otherwise the error is a *[StopError], what deliver returned, or ctx's cause when
@@ -158,7 +158,8 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 		had := len(batch.Records)
 		w.admit(&batch)
 		if had > 0 && len(batch.Records) == 0 && batch.Next != "" {
-			// All records were known. An iterator that grew old while they were delivered would be read again and again.
+			// All records were known, so there is nothing to deliver. During a delivery the iterator could expire, and the same
+			// records would be read for ever.
 			batch.done()
 			continue
 		}

@@ -9,8 +9,8 @@
 //	<stream>#W#<worker>   a worker: beat (N), duration (N, milliseconds), draining (BOOL), dead (BOOL), ttl (N)
 //	<stream>#start        position (S): where the group has begun the stream
 //
-// L sorts before W, so a Query reads a lease before its owner's row. A worker is registered before it owns a lease, so the Query
-// finds the owner. Attributes without a value (no owner, no want) are absent.
+// L sorts before W, so a Query reads a lease before its owner's row, and the owner was registered before it owned the lease.
+// Attributes without a value (no owner, no want) are absent.
 package dynamostore
 
 import (
