@@ -124,8 +124,7 @@ func computed(run func() (Effects, error)) (effects Effects, err error) {
 func (i *Inbox) commit(ctx context.Context, w *Writer, e inbox.Event, effects Effects) error {
 	started := time.Now()
 	var info WriteInfo
-	m := &mark{put: i.table.Mark(e, started), event: e, made: started}
-	err := w.transact(ctx, effects.Writes, effects.Events, m, &info)
+	err := w.transact(ctx, effects.Writes, effects.Events, i.mark(e, started), &info)
 	claimed, other := (*claimedError)(nil), (*inbox.OtherEventError)(nil)
 	switch {
 	case err == nil, errors.As(err, &claimed), errors.As(err, &other): // the answer has shown the row
@@ -137,6 +136,25 @@ func (i *Inbox) commit(ctx context.Context, w *Writer, e inbox.Event, effects Ef
 	}
 	info.Took = time.Since(started)
 	return w.tell(ctx, info, err)
+}
+
+// mark is the operation that marks an event as handled, within the transaction of its effects.
+func (i *Inbox) mark(e inbox.Event, now time.Time) *extra {
+	put := i.table.Mark(e, now)
+	return &extra{
+		write: types.TransactWriteItem{Put: put},
+		key:   inbox.Key(put.Item),
+		name:  "the inbox's mark",
+		row:   "the row of the handled event in the inbox",
+		form:  `the inbox table needs the partition key "` + inbox.KeyID + `" and the sort key "` + inbox.KeyConsumer + `" of type S`,
+		judge: func(old map[string]types.AttributeValue) error {
+			err := inbox.Blocked(old, e, now)
+			if errors.Is(err, inbox.ErrHandled) {
+				return nil
+			}
+			return inboxError(err)
+		},
+	}
 }
 
 // unlessHandled returns err unless the event was handled: then the failure comes from what was done before, and is none.

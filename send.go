@@ -14,7 +14,6 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
-	"github.com/seed-1b628d3f/outbox/internal/inbox"
 	"github.com/seed-1b628d3f/outbox/internal/txtoken"
 )
 
@@ -100,7 +99,7 @@ const (
 )
 
 // classify turns an error of the SDK into what is known. It is the one place that decides about answers. A nil error means
-// that the transaction was committed before, or that the mark's event was handled. open says that an earlier request of the same
+// that the transaction was committed before, or that its extra operation says that it is not needed any more. open says that an earlier request of the same
 // call may have been carried out or still be; sent, that the last attempt sent one at all.
 func (tx *transaction) classify(err error, open, sent bool) (*TransactionError, retryWhen) {
 	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) {
@@ -136,15 +135,15 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 	te := tx.failure(err)
 	var (
 		stored, missing int   // event rows that are stored as meant, and that are known not to be stored
-		hidden          int   // event rows of which a conflict or throttling hides whether they are stored
+		hidden          int   // rows of events, and of the extra operation, of which a conflict or throttling hides whether they are stored
 		otherContent    bool  // an event row is stored, but not as meant
 		conditionFailed bool  // one of the caller's
 		permanent       bool  // another reason that no retry cures
-		marked          error // what the mark's row says, if it failed the mark's condition
+		judged          error // why the extra operation's condition failed
 	)
 	for i, reason := range reasons[:min(len(reasons), len(tx.items))] {
 		code := aws.ToString(reason.Code)
-		isEvent, isMark := tx.isEvent(i), tx.isMark(i)
+		isEvent, isExtra := tx.isEvent(i), tx.isExtra(i)
 		if code == "" || code == codeNone {
 			if isEvent {
 				missing++
@@ -155,7 +154,7 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 		op.Code, op.Message, op.OldItem = code, aws.ToString(reason.Message), reason.Item
 		transient := slices.Contains(transientCodes, code)
 		switch {
-		case transient && (isEvent || isMark):
+		case transient && (isEvent || isExtra):
 			hidden++
 		case transient:
 		case code == codeConditionFailed && isEvent:
@@ -165,17 +164,19 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 			} else {
 				otherContent = true
 			}
-		case code == codeConditionFailed && isMark:
-			marked = inboxError(inbox.Blocked(reason.Item, tx.mark.event, tx.mark.made))
-			op.Message = "the row of the handled event in the inbox"
+		case code == codeConditionFailed && isExtra:
+			if judged = tx.extra.judge(reason.Item); judged == nil {
+				return nil, never // not needed any more, whatever else has changed since
+			}
+			op.Message = tx.extra.row
 		case code == codeConditionFailed:
 			conditionFailed = true
 		case code == codeValidation && isEvent:
 			permanent = true
 			op.Message += fmt.Sprintf("; the events table needs the partition key %q of type S and no sort key (WithAttributes)", tx.attributes.ID)
-		case code == codeValidation && isMark:
+		case code == codeValidation && isExtra:
 			permanent = true
-			op.Message += fmt.Sprintf("; the inbox table needs the partition key %q and the sort key %q of type S", inbox.KeyID, inbox.KeyConsumer)
+			op.Message += "; " + tx.extra.form
 		default:
 			permanent = true
 		}
@@ -183,18 +184,16 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 	}
 	retry := never
 	switch {
-	case errors.Is(marked, inbox.ErrHandled):
-		return nil, never // handled before, whatever else has changed since
-	case marked != nil:
-		te.kind = marked
+	case judged != nil:
+		te.kind = judged
 		return te, never
 	case otherContent:
 		te.kind = ErrEventConflict
-	case tx.mark == nil && stored == len(tx.events):
+	case tx.extra == nil && stored == len(tx.events):
 		return nil, never // committed before, whatever else has changed since
 	case permanent: // DynamoDB's code says it all
-	case stored > 0 && (missing > 0 || tx.mark != nil && hidden == 0):
-		te.kind = ErrEventConflict // some of the events were committed by a transaction without the others, or without the mark
+	case stored > 0 && (missing > 0 || tx.extra != nil && hidden == 0):
+		te.kind = ErrEventConflict // some of the events were committed by a transaction without the others, or without the extra operation
 	case hidden > 0 && (stored > 0 || conditionFailed):
 		// Perhaps the events are stored and the condition fails only because of that. The next answer tells.
 		te.kind, retry = ErrUnknownOutcome, afterBackoff

@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/seed-1b628d3f/outbox/internal/inbox"
 	"github.com/seed-1b628d3f/outbox/internal/itemsize"
 	"github.com/seed-1b628d3f/outbox/internal/recordsize"
 )
@@ -23,21 +22,27 @@ const maxOperations = 100
 // transaction is one logical write. Clock, headers and time to live are read once, when it is made, so that every attempt
 // at it is the same request.
 type transaction struct {
-	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row, then the mark
+	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row, then the extra one
 	targets    []target                  // what each item acts on
 	firstEvent int                       // the index of the first event row
 	events     []meant
 	table      string // of the events
 	condition  string // on their rows
 	attributes *Attributes
-	mark       *mark // or nil
+	extra      *extra // or nil
 }
 
-// mark is the row that says, in the same transaction, that the event which caused it was handled (HandleTx).
-type mark struct {
-	put   *types.Put
-	event inbox.Event
-	made  time.Time // what the condition takes for now
+// extra is one more operation, whose condition decides whether the transaction is still needed. The Writer knows neither its
+// table nor its meaning: whoever adds it does.
+type extra struct {
+	write types.TransactWriteItem         // a Put or an Update with a condition that returns the old item when it fails
+	key   map[string]types.AttributeValue // of its item
+	name  string                          // what errors call it
+	row   string                          // what errors call the item that is stored already
+	form  string                          // what its table needs, for the error of a table with other keys
+	// judge says what the stored item means after the condition has failed: nil if the transaction is not needed any more, or
+	// else why it cannot be committed. The TransactionError matches this error.
+	judge func(old map[string]types.AttributeValue) error
 }
 
 // meant is an event that is to be stored.
@@ -49,18 +54,18 @@ type meant struct {
 
 // newTransaction builds what is to be sent, and refuses what DynamoDB would refuse or would not carry on: here, because
 // here the error can say where.
-func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, m *mark) (*transaction, error) {
+func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, x *extra) (*transaction, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("outbox: nothing was sent: %w", err)
 	}
-	n, marks := len(writes)+len(events), ""
-	if m != nil {
+	n, more := len(writes)+len(events), ""
+	if x != nil {
 		n++
-		marks = " and the inbox's mark"
+		more = " and " + x.name
 	}
 	if n > maxOperations {
 		return nil, refuse(ErrInvalidWrite, FailedOperation{Index: maxOperations,
-			Message: fmt.Sprintf("%d operations (%d writes and %d events%s): DynamoDB takes at most %d", n, len(writes), len(events), marks, maxOperations)})
+			Message: fmt.Sprintf("%d operations (%d writes and %d events%s): DynamoDB takes at most %d", n, len(writes), len(events), more, maxOperations)})
 	}
 	tx := &transaction{
 		items:      append(make([]types.TransactWriteItem, 0, n), writes...),
@@ -87,10 +92,9 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 		}
 		tx.add(e)
 	}
-	if m != nil {
-		tx.mark = m
-		tx.targets = append(tx.targets, target{kind: "Put", table: *m.put.TableName, item: m.put.Item, values: m.put.ExpressionAttributeValues})
-		tx.items = append(tx.items, types.TransactWriteItem{Put: m.put})
+	if x != nil {
+		t, _ := targetOf(&x.write)
+		tx.extra, tx.targets, tx.items = x, append(tx.targets, t), append(tx.items, x.write)
 	}
 	if err := tx.checkSizes(w.region, w.maxRecordBytes); err != nil {
 		return nil, err
@@ -110,8 +114,8 @@ func (tx *transaction) isEvent(i int) bool {
 	return i >= tx.firstEvent && i < tx.firstEvent+len(tx.events)
 }
 
-// isMark reports whether operation i is the mark.
-func (tx *transaction) isMark(i int) bool { return tx.mark != nil && i == len(tx.items)-1 }
+// isExtra reports whether operation i is the extra one.
+func (tx *transaction) isExtra(i int) bool { return tx.extra != nil && i == len(tx.items)-1 }
 
 // prepare makes the row of an event.
 func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]string, now time.Time) (meant, error) {
@@ -223,10 +227,10 @@ func (tx *transaction) sameItem(i, j int) bool {
 	if a.table == tx.table {
 		return sameKey(a.item[tx.attributes.ID], b.item[tx.attributes.ID])
 	}
-	if tx.isMark(i) || tx.isMark(j) {
-		return sameKey(a.item[inbox.KeyID], b.item[inbox.KeyID]) && sameKey(a.item[inbox.KeyConsumer], b.item[inbox.KeyConsumer])
-	}
 	key := tx.keyOf(a.table)
+	if tx.isExtra(i) || tx.isExtra(j) {
+		key = tx.extra.key
+	}
 	for name := range key {
 		if !sameKey(a.item[name], b.item[name]) {
 			return false
@@ -305,8 +309,8 @@ func (tx *transaction) operation(i int) FailedOperation {
 	t := &tx.targets[i]
 	op := FailedOperation{Index: i, Kind: t.kind, Table: t.table}
 	switch {
-	case tx.isMark(i):
-		op.Key = inbox.Key(t.item)
+	case tx.isExtra(i):
+		op.Key = tx.extra.key
 	case tx.isEvent(i):
 		op.EventID = tx.events[i-tx.firstEvent].record.ID
 		op.Key = map[string]types.AttributeValue{tx.attributes.ID: t.item[tx.attributes.ID]}

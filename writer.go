@@ -113,15 +113,15 @@ func (w *Writer) made() error {
 	return nil
 }
 
-// transact commits writes and events, and with them a mark, if there is one.
-func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, m *mark, info *WriteInfo) error {
+// transact commits writes and events, and with them an extra operation, if there is one.
+func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, x *extra, info *WriteInfo) error {
 	if err := w.made(); err != nil {
 		return err
 	}
-	if len(events) == 0 && m == nil {
+	if len(events) == 0 && x == nil {
 		return refuse(ErrInvalidEvent, FailedOperation{Index: len(writes), Message: "no event: a write without one needs no outbox"})
 	}
-	tx, err := w.newTransaction(ctx, writes, events, m)
+	tx, err := w.newTransaction(ctx, writes, events, x)
 	if err != nil {
 		return err
 	}
