@@ -2,14 +2,14 @@ package outbox
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/smithy-go/middleware"
+
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 )
 
 // sdkWatch sees every request that the SDK sends within one call, retries included: an answer that was lost is not the one
@@ -48,7 +48,7 @@ func (s *sdkWatch) handle(ctx context.Context, in middleware.DeserializeInput, n
 	s.sent.Add(1)
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	switch {
-	case err != nil && answered(err):
+	case err != nil && awserr.Refused(err):
 		s.refused.Add(1)
 	case err != nil:
 		s.open.Store(true)
@@ -66,44 +66,5 @@ func (s *sdkWatch) allRefused() bool {
 type withoutInProgress struct{ aws.RetryerV2 }
 
 func (r withoutInProgress) IsErrorRetryable(err error) bool {
-	return codeOf(err) != codeInProgress && r.RetryerV2.IsErrorRetryable(err)
-}
-
-// codeOf returns the service's error code, or "".
-func codeOf(err error) string {
-	var api interface{ ErrorCode() string }
-	if errors.As(err, &api) {
-		return api.ErrorCode()
-	}
-	return ""
-}
-
-// answered reports whether an error is DynamoDB's word that this request was not and will not be carried out: not a lost
-// answer, a timeout, a failure of the service, or the same transaction in progress.
-func answered(err error) bool {
-	code := codeOf(err)
-	if contextEnded(err) || code == "" {
-		return false
-	}
-	var response interface{ HTTPStatusCode() int }
-	if errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
-		return false
-	}
-	switch code {
-	case codeInProgress, "RequestTimeout", "RequestTimeoutException", "InternalServerError", "InternalFailure", "ServiceUnavailable":
-		return false
-	case "IdempotentParameterMismatchException":
-		// The token is made from the content, so the transaction that DynamoDB takes for another one has been committed.
-		return false
-	}
-	return true
-}
-
-func contextEnded(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}
-
-func isThrottling(code string) bool {
-	_, throttling := retry.DefaultThrottleErrorCodes[code]
-	return throttling
+	return awserr.Code(err) != awserr.InProgress && r.RetryerV2.IsErrorRetryable(err)
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/txtoken"
 )
 
-// Cancellation codes and error codes of DynamoDB.
+// Cancellation codes of DynamoDB.
 const (
 	codeNone            = "None"
 	codeConditionFailed = "ConditionalCheckFailed"
 	codeValidation      = "ValidationError"
-	codeInProgress      = "TransactionInProgressException"
 )
 
 // transientCodes are cancellation codes that another attempt may not meet.
@@ -64,7 +64,7 @@ func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) err
 			info.Duplicate = true
 			return nil
 		}
-		if !answered(err) && !watch.allRefused() {
+		if !awserr.Refused(err) && !watch.allRefused() {
 			watch.open.Store(true) // also for a client that is not the SDK's
 		}
 		failure.Attempts = info.Attempts
@@ -107,16 +107,16 @@ func (tx *transaction) classify(err error, open, sent bool) (*TransactionError, 
 	}
 	te := tx.failure(err)
 	invalid := smithy.InvalidParamsError{} // the SDK's own check, before it sends
-	switch code := codeOf(err); {
+	switch code := awserr.Code(err); {
 	case errors.As(err, &invalid):
 		te.kind = ErrInvalidWrite
-	case !sent && !open && !contextEnded(err): // no region, no credentials: the SDK's error says it all
-	case code == codeInProgress:
+	case !sent && !open && !awserr.ContextEnded(err): // no region, no credentials: the SDK's error says it all
+	case code == awserr.InProgress:
 		te.kind = ErrUnknownOutcome
 		return te, afterProgress
-	case open || !answered(err):
+	case open || !awserr.Refused(err):
 		te.kind = ErrUnknownOutcome
-	case isThrottling(code):
+	case awserr.IsThrottling(code):
 		te.kind = ErrConflict // the SDK has retried it
 	}
 	return te, never
