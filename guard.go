@@ -29,8 +29,8 @@ func (c *Consumer) guard(eventType string, next Handler) Handler {
 	return func(ctx context.Context, r Record) error { return c.inbox.once(ctx, r, next, c.logger) }
 }
 
-// checkGuards logs the event types of WithInbox that have no handler: if such a name is mistyped, the handler of the right name
-// is not guarded. It is not an error, since handlers may be registered later.
+// checkGuards logs the event types of WithInbox that have no handler. If such a name is mistyped, a handler is left unguarded. It
+// is only logged, since handlers may be registered later.
 func (c *Consumer) checkGuards(handlers map[string]Handler) {
 	for _, eventType := range c.guarded {
 		if _, known := handlers[eventType]; !known {
@@ -72,7 +72,7 @@ func (i *Inbox) claimed(ctx context.Context, r Record, e inbox.Event, next Handl
 			return err
 		}
 		if !awserr.Refused(err) {
-			i.release(outer, e, claim.Owner, logger) // it may have been written all the same
+			i.release(outer, e, claim.Owner, logger) // the claim may be written nevertheless
 		}
 		return &tableError{fmt.Errorf("outbox: the event could not be claimed: %w", err)}
 	}
@@ -94,8 +94,8 @@ func (i *Inbox) claimed(ctx context.Context, r Record, e inbox.Event, next Handl
 	return nil
 }
 
-// claimUntil returns when a claim ends that is made now, and when its handler's context does. The times have a monotonic reading where
-// they can, so that a step of this machine's clock does not move the handler's end.
+// claimUntil returns when a claim made now ends, and when the handler's context ends before it. Both times keep the monotonic
+// reading of now, so that a step of this machine's clock does not move the end of the handler.
 func (i *Inbox) claimUntil(ctx context.Context, now time.Time) (until, deadline time.Time) {
 	until = now.Add(i.claim)
 	if d, ok := ctx.Deadline(); ok {
@@ -104,7 +104,7 @@ func (i *Inbox) claimUntil(ctx context.Context, now time.Time) (until, deadline 
 	return until, until.Add(-min(until.Sub(now)/10, time.Second))
 }
 
-// release gives a claim back. If that fails, the claim ends by itself.
+// release gives a claim back. If this fails, the claim ends at its time.
 func (i *Inbox) release(ctx context.Context, e inbox.Event, owner string, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
@@ -115,7 +115,7 @@ func (i *Inbox) release(ctx context.Context, e inbox.Event, owner string, logger
 
 var completeDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
 
-// complete turns a claim into the mark. The effect has happened, so nothing that goes wrong here is the delivery's failure.
+// complete turns a claim into the mark. The effect has happened, so the delivery is a success even if complete fails.
 func (i *Inbox) complete(ctx context.Context, e inbox.Event, owner string, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeTimeout)
 	defer cancel()
@@ -132,5 +132,6 @@ func (i *Inbox) complete(ctx context.Context, e inbox.Event, owner string, logge
 	}
 }
 
-// leasesKey is the key of a context's value that names the leases whose fences its records have: fences of others are other numbers.
+// leasesKey is the key of a context's value: the name of the leases that number the fences of its records. Fences of other
+// leases cannot be compared with them.
 type leasesKey struct{}

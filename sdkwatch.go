@@ -12,16 +12,16 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
 )
 
-// sdkWatch sees every request that the SDK sends within one call, retries included: an answer that was lost is not the one
-// that the SDK returns in the end. It is safe for concurrent use, since a client may return before the SDK does.
+// sdkWatch sees every request that the SDK sends within one call, including retries. The SDK returns only its last answer, and an
+// answer before may have been lost. sdkWatch is safe for concurrent use, since a client may return before the SDK does.
 type sdkWatch struct {
 	watching atomic.Bool  // the SDK has built a request with it
 	sent     atomic.Int32 // requests
-	refused  atomic.Int32 // of them, those with an answer that they were not carried out
-	open     atomic.Bool  // one of them has no answer that it was not carried out
+	refused  atomic.Int32 // requests whose answer says that they were not carried out
+	open     atomic.Bool  // a request failed without such an answer
 }
 
-// install is an option of a call. It may be applied more than once.
+// install is an option function of a call. It may be applied more than once.
 func (s *sdkWatch) install(o *dynamodb.Options) {
 	if _, installed := o.Retryer.(withoutInProgress); !installed && o.Retryer != nil {
 		retryer, ok := o.Retryer.(aws.RetryerV2)
@@ -43,7 +43,7 @@ func (s *sdkWatch) addTo(stack *middleware.Stack) error {
 	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc(watchID, s.handle), middleware.Before)
 }
 
-// handle is around each request and its answer.
+// handle counts a request, and judges its answer.
 func (s *sdkWatch) handle(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	s.sent.Add(1)
 	out, metadata, err := next.HandleDeserialize(ctx, in)
@@ -56,13 +56,13 @@ func (s *sdkWatch) handle(ctx context.Context, in middleware.DeserializeInput, n
 	return out, metadata, err
 }
 
-// allRefused reports whether every request that was sent has an answer that it was not carried out.
+// allRefused reports whether a request was sent, and every answer says that its request was not carried out.
 func (s *sdkWatch) allRefused() bool {
 	sent := s.sent.Load()
 	return sent > 0 && s.refused.Load() == sent && !s.open.Load()
 }
 
-// withoutInProgress leaves transactions in progress to the Writer, which knows when to ask again.
+// withoutInProgress keeps the SDK from retrying a transaction in progress: the Writer knows when to ask again.
 type withoutInProgress struct{ aws.RetryerV2 }
 
 func (r withoutInProgress) IsErrorRetryable(err error) bool {

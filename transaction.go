@@ -19,10 +19,10 @@ import (
 // maxOperations is DynamoDB's limit for one transaction.
 const maxOperations = 100
 
-// transaction is one logical write. Clock, headers and time to live are read once, when it is made, so that every attempt
-// at it is the same request.
+// transaction is one logical write. newTransaction reads the clock, the headers and the time to live once, so that every attempt is
+// the same request.
 type transaction struct {
-	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row, then the extra one
+	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row, then the extra operation
 	targets    []target                  // what each item acts on
 	firstEvent int                       // the index of the first event row
 	events     []meant
@@ -32,28 +32,28 @@ type transaction struct {
 	extra      *extra // or nil
 }
 
-// extra is one more operation, whose condition decides whether the transaction is still needed. The Writer knows neither its
-// table nor its meaning: whoever adds it does.
+// extra is one more operation, whose condition decides whether the transaction is still needed. Who adds it knows its table and
+// its meaning; the Writer does not.
 type extra struct {
 	write types.TransactWriteItem         // a Put or an Update with a condition that returns the old item when it fails
 	key   map[string]types.AttributeValue // of its item
 	name  string                          // what errors call it
 	row   string                          // what errors call the item that is stored already
 	form  string                          // what its table needs, for the error of a table with other keys
-	// judge says what the stored item means after the condition has failed: nil if the transaction is not needed any more, or
-	// else why it cannot be committed. The TransactionError matches this error.
+	// judge says what the stored item means after the condition has failed: nil if the transaction is not needed any more,
+	// otherwise why it cannot be committed. The TransactionError matches this error.
 	judge func(old map[string]types.AttributeValue) error
 }
 
-// meant is an event that is to be stored.
+// meant is an event as it is to be stored.
 type meant struct {
 	record     Record
-	ownHeaders map[string]string // those of the event itself, without what WithHeaders adds
+	ownHeaders map[string]string // of the event itself, without those of WithHeaders
 	row        map[string]types.AttributeValue
 }
 
-// newTransaction builds what is to be sent, and refuses what DynamoDB would refuse or would not carry on: here, because
-// here the error can say where.
+// newTransaction builds a transaction. It refuses what DynamoDB would refuse, and an event that DynamoDB would store and the
+// stream would skip: here the error can name the operation.
 func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, x *extra) (*transaction, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("outbox: nothing was sent: %w", err)
@@ -114,7 +114,7 @@ func (tx *transaction) isEvent(i int) bool {
 	return i >= tx.firstEvent && i < tx.firstEvent+len(tx.events)
 }
 
-// isExtra reports whether operation i is the extra one.
+// isExtra reports whether operation i is the extra operation.
 func (tx *transaction) isExtra(i int) bool { return tx.extra != nil && i == len(tx.items)-1 }
 
 // prepare makes the row of an event.
@@ -145,7 +145,7 @@ func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]stri
 	}
 	var expiresAt time.Time
 	if w.ttl > 0 {
-		// To the hour, so that a repeat built anew a moment later is mostly the same request, with the same token.
+		// Rounded to the hour: a repeat that is built anew a moment later is mostly the same request, with the same token.
 		expiresAt = now.Add(w.ttl + time.Hour - 1).Truncate(time.Hour)
 	}
 	e.row = w.attributes.item(&r, expiresAt)
@@ -205,9 +205,9 @@ func (tx *transaction) checkSizes(region string, maxRecord int) error {
 	return nil
 }
 
-// duplicateTarget returns the first operation on an item that an earlier one is on, and that one, or -1, as far as keys are known: event
-// rows have theirs, and an operation with a Key shows which attributes are the key of its table. Two Puts into a table whose
-// key nothing shows are left to DynamoDB, which refuses them too.
+// duplicateTarget returns the first operation whose item an earlier operation is on, and this earlier one, or -1. It compares as far
+// as keys are known: those of event rows and of the extra operation, and those of tables for which an operation has a Key. It leaves
+// two Puts into another table to DynamoDB, which refuses them too.
 func (tx *transaction) duplicateTarget() (i, before int) {
 	for i := range tx.targets {
 		for before := range i {
@@ -239,7 +239,7 @@ func (tx *transaction) sameItem(i, j int) bool {
 	return len(key) > 0
 }
 
-// keyOf returns a key of the table that an operation shows, or nil.
+// keyOf returns a key of the table, from an operation that has a Key, or nil.
 func (tx *transaction) keyOf(table string) map[string]types.AttributeValue {
 	for k := range tx.targets {
 		if t := &tx.targets[k]; t.isKey && t.table == table {
@@ -261,7 +261,7 @@ func sameKey(a, b types.AttributeValue) bool {
 		b, ok := b.(*types.AttributeValueMemberB)
 		return ok && string(a.Value) == string(b.Value)
 	}
-	return false // no key; DynamoDB says so
+	return false // not the type of a key, which DynamoDB refuses
 }
 
 // target is what one operation acts on.
@@ -273,7 +273,7 @@ type target struct {
 	values map[string]types.AttributeValue // of the expressions
 }
 
-// targetOf returns the target of an operation, and what is wrong with it, or "".
+// targetOf returns the target of an operation, and what is wrong with the operation, or "".
 func targetOf(item *types.TransactWriteItem) (target, string) {
 	var t target
 	kinds := 0
