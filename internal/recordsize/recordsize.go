@@ -1,9 +1,9 @@
-// Package recordsize computes how large the change record of an insert will be, before anything is inserted.
+// Package recordsize computes the size of an insert's change record before the insert.
 //
-// DynamoDB's Kinesis streaming destination skips a change record that is larger than the stream takes, and goes on:
-// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/kds_using-shards-and-metrics.html. The size is that of the
-// form captured from AWS, at the precision MICROSECOND (a record in milliseconds is 54 bytes smaller). It must not know what
-// an item means.
+// DynamoDB's Kinesis streaming destination silently skips a change record that is larger than the stream takes:
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/kds_using-shards-and-metrics.html. The size is
+// computed for records as captured from AWS, with the precision MICROSECOND; a record in milliseconds is 54 bytes smaller. The
+// package must not know what an item means.
 package recordsize
 
 import (
@@ -14,10 +14,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// PartitionKey is the length of the partition key that DynamoDB gives a change record: Kinesis counts it, too.
+// PartitionKey is the length of the partition key that DynamoDB gives a change record. Kinesis counts it.
 const PartitionKey = 32
 
-// envelope is a change record without its variable parts, each of which has its place in Of.
+// envelope is a change record without its variable parts. Of adds each of them.
 const envelope = `{"awsRegion":"","eventID":"5a88419c-468a-4ac4-8bad-7f832caf7345","eventName":"INSERT","userIdentity":null,` +
 	`"recordFormat":"application/json","tableName":"","dynamodb":{"ApproximateCreationDateTime":1719347890250647,` +
 	`"Keys":,"NewImage":,"SizeBytes":,"ApproximateCreationDateTimePrecision":"MICROSECOND"},"eventSource":"aws:dynamodb"}`
@@ -96,7 +96,7 @@ func ofTexts(members []string) int {
 	return size
 }
 
-// escaped is what each ASCII character takes within a JSON string.
+// escaped is the size of each ASCII character within a JSON string.
 var escaped = func() (sizes [128]uint8) {
 	for c := range sizes {
 		switch {
