@@ -15,25 +15,25 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 )
 
-// NoAttribute in a field of [Attributes] says that the rows of the table do not have that attribute. A Writer refuses an
-// event that would need it, with ErrInvalidEvent.
+// NoAttribute in a field of [Attributes] says that the rows of the table do not have this attribute. A Writer refuses an event that
+// needs the attribute, with ErrInvalidEvent.
 const NoAttribute = "-"
 
-// Attributes names the attributes of an event row, for a table that existed before this package came. An empty field keeps
-// the default name, which its comment says. The types are in docs/event-row.md.
+// Attributes names the attributes of an event row, for an events table that exists already. An empty field keeps the default
+// name, which its comment begins with. The types are in docs/event-row.md.
 type Attributes struct {
 	ID          string // eventId, the table's partition key; always needed
 	Type        string // type; always needed
-	Time        string // timestamp; without one, an event read has the time of its change record
+	Time        string // timestamp; without it, a delivered event has the time of its change record
 	AggregateID string // aggregateId
 	Sequence    string // sequence
-	Payload     string // payload; without one, an event read has the zero value as its Data
+	Payload     string // payload; without it, a delivered event has the zero value as its Data
 	ContentType string // contentType
 	Headers     string // headers
 	ExpiresAt   string // expiresAt; only used with WithTTL, and never read
 }
 
-// DefaultAttributes returns the names that a row's attributes have unless WithAttributes says otherwise.
+// DefaultAttributes returns the names that the attributes of a row have without WithAttributes.
 func DefaultAttributes() Attributes {
 	return Attributes{
 		ID: "eventId", Type: "type", Time: "timestamp", AggregateID: "aggregateId", Sequence: "sequence", Payload: "payload",
@@ -41,7 +41,7 @@ func DefaultAttributes() Attributes {
 	}
 }
 
-// complete fills in the defaults and returns what is wrong with the result.
+// complete fills in the defaults, and returns what is wrong with the result.
 func (a Attributes) complete() (Attributes, error) {
 	fields, defaults := reflect.ValueOf(&a).Elem(), reflect.ValueOf(DefaultAttributes())
 	used := map[string]string{}
@@ -66,7 +66,7 @@ func (a Attributes) complete() (Attributes, error) {
 	return a, errors.Join(errs...)
 }
 
-// layout returns the same names for the decoder, which calls a missing attribute by the empty name.
+// layout returns the same names for the decoder, to which an attribute without a name is missing.
 func (a Attributes) layout() *changerec.Layout {
 	name := func(s string) string {
 		if s == NoAttribute {
@@ -80,7 +80,7 @@ func (a Attributes) layout() *changerec.Layout {
 	}
 }
 
-// unstorable returns what of an event the table has no attribute for, or "".
+// unstorable names the part of an event for which the table has no attribute, or returns "".
 func (a *Attributes) unstorable(r *Record) string {
 	switch {
 	case r.AggregateID != "" && a.AggregateID == NoAttribute:
@@ -95,7 +95,7 @@ func (a *Attributes) unstorable(r *Record) string {
 	return ""
 }
 
-// item builds the row of an event that has nothing unstorable. A zero expiresAt means never.
+// item builds the row of an event without an unstorable part. With a zero expiresAt the row has no time to live.
 func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.AttributeValue {
 	v := &struct { // one allocation
 		id, eventType, aggregateID, payload, contentType types.AttributeValueMemberS
@@ -111,7 +111,7 @@ func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.Attri
 		v.contentType.Value = r.ContentType
 		payload := r.Payload
 		if payload == nil {
-			payload = []byte{} // a codec may return nil for nothing, which DynamoDB takes for a value that is missing
+			payload = []byte{} // a codec may return nil for an empty payload, and DynamoDB refuses a value that is nil
 		}
 		item[a.Payload], item[a.ContentType] = &types.AttributeValueMemberB{Value: payload}, &v.contentType
 	}
@@ -137,9 +137,9 @@ func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.Attri
 	return item
 }
 
-// differences returns the names of the attributes in which a stored row says something else than the meant event. What may
-// differ between two attempts at the same event does not count: the time, the time to live, and headers other than the
-// event's own (WithHeaders). Nor do attributes that are none of the event's.
+// differences returns the names of the attributes in which a stored row differs from the event that was meant. The time, the time
+// to live and the headers of WithHeaders do not count, since they may differ between two attempts at one event. Other attributes
+// of the row do not count either.
 func (a *Attributes) differences(event *meant, stored map[string]types.AttributeValue) []string {
 	var names []string
 	for _, name := range []string{a.ID, a.Type, a.AggregateID, a.Sequence, a.ContentType} {
@@ -180,7 +180,7 @@ func samePayload(meant, stored types.AttributeValue) bool {
 			return false
 		}
 		if _, err := d.Token(); !errors.Is(err, io.EOF) {
-			return false // there is more
+			return false // something follows the value
 		}
 	}
 	return reflect.DeepEqual(meaning[0], meaning[1])

@@ -2,13 +2,8 @@ package outbox
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"runtime/debug"
 	"sync/atomic"
-	"time"
 
-	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/lanes"
 )
 
@@ -28,36 +23,6 @@ type batch struct {
 	// A batch of one needs no more memory than this.
 	oneDelivery [1]delivery
 	oneKey      [1]uint64
-}
-
-// delivery is a record of a batch and what came of it. It is also the context of the record's handler: one allocation for a
-// batch instead of two for each record. Only the goroutine of its record writes to it while the batch runs.
-type delivery struct {
-	context.Context
-	record   Record
-	err      error
-	finished bool
-	waits    int     // how often something else than a handler failed (ErrClaimed, the dead letter table)
-	doomed   *doomed // it becomes a dead letter
-}
-
-// Value returns the record for RecordFromContext.
-func (d *delivery) Value(key any) any {
-	if key == (recordKey{}) {
-		return &d.record
-	}
-	return d.Context.Value(key)
-}
-
-type recordKey struct{}
-
-// RecordFromContext returns the record that is being handled. ok is false outside a handler. The context of a handler keeps
-// all records of its batch in memory.
-func RecordFromContext(ctx context.Context) (r Record, ok bool) {
-	if record, ok := ctx.Value(recordKey{}).(*Record); ok {
-		return *record, true
-	}
-	return Record{}, false
 }
 
 // newBatch returns a batch of n empty deliveries.
@@ -103,9 +68,8 @@ func (b *batch) Do(i int) (next lanes.Next) {
 		return lanes.GiveUp
 	}
 	d := &b.deliveries[i]
-	diverted := false
 	defer func() { // also when the handler ends its goroutine
-		if !d.finished && !diverted && !b.redrive {
+		if !b.redrive {
 			b.c.buryIfSpent(b.ctx, b.outer, d)
 		}
 		if next = lanes.GoOn; !d.finished {
@@ -113,57 +77,11 @@ func (b *batch) Do(i int) (next lanes.Next) {
 			b.hasFailed.Store(true)
 		}
 	}()
-	if !b.redrive {
-		diverted = b.c.divert(b.ctx, b.handlers, d)
-	}
-	if !diverted {
+	if b.redrive || !b.c.divert(b.ctx, b.handlers, d) {
 		b.c.handle(b.handlers, d)
 	}
 	return next
 }
-
-var errGoexit = errors.New("the handler ended its goroutine")
-
-// handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
-func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
-	ctx := d.Context
-	if !c.ours(d.record.Table) {
-		d.finished = true
-		c.tellOtherTable(ctx, &d.record)
-		c.skipped(ctx, &d.record, notEventError(changerec.OtherTable))
-		return
-	}
-	h, known := handlers[d.record.Type]
-	if !known && !c.failUnknownTypes {
-		d.finished = true
-		c.skipUnknown(ctx, &d.record)
-		return
-	}
-	var started time.Time
-	if len(c.hooks) > 0 {
-		started = time.Now()
-	}
-	d.err = errGoexit
-	defer func() {
-		if v := recover(); v != nil {
-			d.err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-		if d.err != nil {
-			c.logFailure(ctx, &HandlerError{Record: d.record, Err: d.err})
-		}
-		d.finished = d.err == nil
-		if len(c.hooks) > 0 {
-			c.handled(ctx, d, time.Since(started))
-		}
-	}()
-	if !known {
-		d.err = Permanent(noHandler(d.record.Type))
-		return
-	}
-	d.err = h(d, d.record)
-}
-
-func noHandler(eventType string) error { return fmt.Errorf("event type %q has no handler", eventType) }
 
 // result reports what is unfinished, or nil.
 func (b *batch) result(stopped error) *ProcessError {

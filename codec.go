@@ -13,27 +13,27 @@ import (
 // Codec encodes and decodes the payloads of events in one content type. Implementations must be safe for concurrent use.
 // See docs/performance.md for a faster JSON package and protobuf as codecs.
 type Codec interface {
-	// ContentType returns the media type of what Marshal returns, for example "application/x-protobuf". It is stored with
-	// every event that is not JSON, so it must not change. NewWriter and NewConsumer call it once.
+	// ContentType returns the media type of Marshal's results, for example "application/x-protobuf". It is stored with every
+	// event that is not JSON, so it must not change. NewWriter and NewConsumer call it once.
 	ContentType() string
-	// Marshal encodes the Data of an event. The result is not changed afterwards. Equal values must have equal encodings,
-	// or the same event that is written again is an ErrEventConflict: for protobuf, MarshalOptions{Deterministic: true}.
-	// Only JSON is compared by meaning.
+	// Marshal encodes the Data of an event. The result is not changed afterwards. Equal values must have equal encodings, or a
+	// repeat of the same event is ErrEventConflict: for protobuf, use MarshalOptions{Deterministic: true}. Only JSON is
+	// compared by meaning.
 	Marshal(v any) ([]byte, error)
-	// Unmarshal decodes data into v, a pointer to a zero value of a handler's payload type (for a handler of *P that is a
-	// **P). It may keep data but must not change it, and must not keep v. Its errors count as permanent, and their text is not logged, because
-	// it may quote the payload.
+	// Unmarshal decodes data into v, a pointer to a zero value of a handler's payload type; for a handler of *P this is a **P.
+	// It may keep data, but must not change it. It must not keep v. Its errors count as permanent. Their text is not logged,
+	// because it may quote the payload.
 	Unmarshal(data []byte, v any) error
 }
 
-// WithCodec sets how payloads are encoded. A Writer encodes with the first codec given. A Consumer decodes each event with
-// the codec of the event's content type, so that a stream can carry several during a migration: give the Consumers the new
-// codec first, then the Writers. Content types are compared without regard to case, white space and parameters such as
-// "; charset=utf-8". An event whose content type no codec has fails, permanently.
+// WithCodec sets how payloads are encoded. A Writer encodes with the first codec. A Consumer decodes each event with the codec of
+// the event's content type, so that a stream can carry several encodings during a migration: give the new codec to the Consumers
+// first, then to the Writers. Content types are compared without case, white space and parameters such as "; charset=utf-8". An
+// event whose content type has no codec fails permanently.
 //
-// Default: JSON by encoding/json. A Consumer has it in any case, unless a codec given names "application/json" and replaces
-// it. Several WithCodec add up. A nil codec, one without a content type, and two with the same one are errors. DecodeRecord and
-// DecodeItem leave payloads encoded, so a codec changes nothing there.
+// Default: JSON by encoding/json. A Consumer always decodes JSON as well; a codec for "application/json" replaces the default one.
+// Several WithCodec add up. A nil codec, a codec without a content type, and two codecs for one content type are errors.
+// DecodeRecord and DecodeItem leave payloads encoded, and only check the option.
 func WithCodec(codecs ...Codec) Option { return codecOption(codecs) }
 
 type codecOption []Codec
@@ -74,10 +74,10 @@ type namedCodec struct {
 
 func (c *namedCodec) isJSON() bool { return mediaType(c.contentType) == contentTypeJSON }
 
-// contentTypeJSON is the content type of an event that names none.
+// contentTypeJSON is the content type of an event without a content type.
 const contentTypeJSON = "application/json"
 
-// jsonCodec is the default.
+// jsonCodec is the default codec.
 type jsonCodec struct{}
 
 func (jsonCodec) ContentType() string                { return contentTypeJSON }
@@ -87,7 +87,7 @@ func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(dat
 // codecs finds codecs by content type.
 type codecs struct {
 	json  Codec
-	named map[string]Codec // by media type, the one of json included
+	named map[string]Codec // by media type; json is one of them
 }
 
 func newCodecs(given []namedCodec) codecs {
@@ -110,7 +110,7 @@ func (s *codecs) find(contentType string) (Codec, error) {
 	if codec, ok := s.named[mediaType(contentType)]; ok {
 		return codec, nil
 	}
-	const most = 100 // bytes of a foreign name in an error
+	const most = 100 // bytes that the error quotes
 	return nil, fmt.Errorf("no codec for the payload's content type %q: have %q; see WithCodec",
 		contentType[:min(len(contentType), most)], slices.Sorted(maps.Keys(s.named)))
 }
@@ -127,14 +127,14 @@ func (s *codecs) decode(r *Record, data any) error {
 	return nil
 }
 
-// mediaType returns a content type in the form in which it is compared: RFC 9110 knows case only in parameters.
+// mediaType returns the form of a content type that is compared: by RFC 9110 only parameters have case.
 func mediaType(contentType string) string {
 	contentType, _, _ = strings.Cut(contentType, ";")
 	return strings.ToLower(strings.TrimSpace(contentType))
 }
 
-// discreetError is an error of a codec, whose text may quote the payload and would be logged. It says what is known to
-// quote nothing; the error itself stays reachable by errors.As.
+// discreetError wraps an error of a codec, whose text may quote the payload. Its own text is logged, and quotes nothing. errors.As
+// still reaches the codec's error.
 type discreetError struct{ err error }
 
 func (e discreetError) Unwrap() error { return e.err }

@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// What a failed write is about. Test with [errors.Is]; the [TransactionError] behind it says where.
+// Why a write failed, and what is known. Test with [errors.Is]; the [TransactionError] says which operation failed.
 //
 //	error              | what is known                     | what to do
 //	-------------------|-----------------------------------|----------------------------------------------------------
@@ -23,69 +23,69 @@ import (
 //	ErrUnknownOutcome  | written completely, or not at all | repeat with the same events
 //	none of these      | nothing was written               | read the SDK's error: a table's name, a permission
 var (
-	// ErrInvalidEvent: an event lacks an id or a type, is not valid UTF-8, cannot be encoded, is given twice, or has
-	// something that the table has no attribute for; or there is no event at all. Nothing was sent.
+	// ErrInvalidEvent: no event is given, or an event has no id or type, is not valid UTF-8, cannot be encoded, is given twice,
+	// or has a field for which the table has no attribute. Nothing was sent.
 	ErrInvalidEvent = errors.New("invalid event")
-	// ErrInvalidWrite: an operation cannot be part of the transaction: it is empty, an item is not a map, an item is
-	// written twice, or there are more than 100 operations. Nothing was sent.
+	// ErrInvalidWrite: there are more than 100 operations, an operation is empty, an item is not a map, or two operations are
+	// on one item. Nothing was sent.
 	ErrInvalidWrite = errors.New("invalid write")
-	// ErrTooLarge: an item exceeds 400 KB, the transaction 4 MB, or the change record of an event what the stream takes
-	// (1 MiB, see WithMaxRecordBytes). Nothing was sent.
+	// ErrTooLarge: an item is larger than 400 KB, the transaction is larger than 4 MB, or the change record of an event is larger
+	// than the stream takes (1 MiB, see WithMaxRecordBytes). Nothing was sent.
 	ErrTooLarge = errors.New("too large")
-	// ErrConditionFailed: a condition of one of the caller's own operations did not hold. The events are not stored either, so it
-	// does not fail because an earlier call has written them. Nothing was written. After a lost answer within the same call it is
+	// ErrConditionFailed: a condition of the caller's own operations did not hold. Nothing was written. The events are not stored,
+	// so no earlier call with them has made the condition fail. After a lost answer within the same call the error is
 	// ErrUnknownOutcome instead, since the lost request may still arrive.
 	ErrConditionFailed = errors.New("condition failed")
-	// ErrEventConflict: an event with this id and other content is already stored. Nothing was written. The error names
-	// the stored event, the meant one, and the attributes that differ.
+	// ErrEventConflict: an event with this id and other content is stored already, or only some of the events of
+	// the call are stored. Nothing was written. The error names the stored event, the new event, and the attributes that differ.
 	ErrEventConflict = errors.New("event id is taken by a different event")
-	// ErrConflict: other transactions held an item, or a table was throttled, at every attempt (WithWriteRetry) until these or
-	// the time were spent. Nothing was written.
+	// ErrConflict: other transactions held an item, or a table was throttled, until the attempts (WithWriteRetry) or the time were
+	// spent. Nothing was written.
 	ErrConflict = errors.New("conflict or throttling, repeat later with the same events")
-	// ErrUnknownOutcome: no answer came that decides it, so the transaction may or may not have been committed: a timeout,
-	// a cancelled context, a lost connection, a failure of the service. Repeat the call with the same events: it writes
-	// what is missing and nothing twice.
+	// ErrUnknownOutcome: the transaction was committed, or not; no answer says which. The reasons are a timeout, a cancelled
+	// context, a lost connection, and a failure of the service. Repeat the call with the same events: it writes what is missing,
+	// and nothing twice.
 	ErrUnknownOutcome = errors.New("outcome unknown, repeat with the same events")
 )
 
-// TransactionError reports a transaction that was not committed, or (with [ErrUnknownOutcome]) may not have been. It
-// matches, by [errors.Is] and [errors.As], the sentinel of this package that describes it, the SDK's own error, and, where the
-// end of a context ended the call, the context's.
+// TransactionError reports a transaction that was not committed, or, with [ErrUnknownOutcome], may not have been committed. By
+// [errors.Is] and [errors.As] it matches the sentinel of this package that describes it, the SDK's own error, and the error of the
+// context, if the end of the context ended the call.
 type TransactionError struct {
-	// Operations are those that made the transaction fail, in its order, from the last answer. Empty when the failure is not
-	// about one of them.
+	// Operations are the operations that made the transaction fail, in its order, from the last answer. It is empty if the failure
+	// is not about single operations.
 	Operations []FailedOperation
-	// EventIDs are the ids of the transaction's events. Empty when it was refused before they were known.
+	// EventIDs are the ids of the transaction's events. It is empty if the transaction was refused before they were known.
 	EventIDs []string
-	// Attempts is how many requests were sent, the SDK's own retries included. 0 means that nothing was sent.
+	// Attempts is how many requests were sent, including the SDK's own retries. With 0 nothing was sent.
 	Attempts int
 
 	kind    error // a sentinel of this package, or nil
 	cause   error // the SDK's error, if the SDK was asked
-	stopped error // why there was no further attempt although there were some left
+	stopped error // the end of the context, if attempts were left
 }
 
 // FailedOperation says why one operation of a transaction failed.
 type FailedOperation struct {
-	// Index is the operation's position: the caller's writes come first, in their order, then one Put for each event, then with
-	// HandleTx the Put of the inbox's mark.
+	// Index is the operation's position: the caller's writes in their order, then a Put for each event, and in a transaction of
+	// HandleTx at last the Put of the inbox's mark.
 	Index int
-	// Kind is "Put", "Update", "Delete", "ConditionCheck", or "" if the operation is none of them.
+	// Kind is "Put", "Update", "Delete" or "ConditionCheck". It is empty if the operation has none or several of them.
 	Kind string
 	// Table is the operation's table.
 	Table string
-	// Key is the key of the item, where the operation has one: that of an Update, Delete or ConditionCheck, and of an event
-	// row. nil for other Puts, whose key only the table knows. It is not part of Error's text.
+	// Key is the key of the item of an Update, Delete or ConditionCheck, of an event row, and of the inbox's mark. It is nil for
+	// other Puts, whose key only the table knows. It is not part of Error's text.
 	Key map[string]types.AttributeValue
-	// EventID is the event's id if the operation is the Writer's own, the Put of an event row; otherwise it is empty.
+	// EventID is the event's id if the operation is the Put of an event row. Otherwise it is empty.
 	EventID string
-	// Code is DynamoDB's cancellation code, such as "ConditionalCheckFailed" or "TransactionConflict". Empty if the
+	// Code is DynamoDB's cancellation code, such as "ConditionalCheckFailed" or "TransactionConflict". It is empty if the
 	// transaction was refused before it was sent.
 	Code string
-	// Message says what is wrong. It names attributes and sizes, and repeats what DynamoDB said.
+	// Message says what is wrong. It names attributes and sizes, and repeats DynamoDB's message.
 	Message string
-	// OldItem is the stored item, where the operation asked for it (ReturnValuesOnConditionCheckFailure). It is not part of
-	// Error's text.
+	// OldItem is the stored item, if the operation asked for it (ReturnValuesOnConditionCheckFailure). It is not part of Error's
+	// text.
 	OldItem map[string]types.AttributeValue
 }
 
@@ -110,8 +110,8 @@ func (o FailedOperation) text() string {
 	return b.String()
 }
 
-// Error says what happened, where, and what to do. It has ids and names in it and what the SDK says, but nothing of its own
-// from payloads, header values or items.
+// Error says what happened, where, and what to do. It contains ids, names and the SDK's text. It takes nothing from payloads, header
+// values or items.
 func (e *TransactionError) Error() string {
 	what := "transaction"
 	if len(e.EventIDs) > 0 {
@@ -144,7 +144,7 @@ func (e *TransactionError) Error() string {
 	return strings.Join(parts, ": ")
 }
 
-// eventsText names events, not too many.
+// eventsText names the first event, and counts the others.
 func eventsText(ids []string) string {
 	text := " of event " + strconv.Quote(shorten(ids[0]))
 	if n := len(ids) - 1; n > 0 {
@@ -153,7 +153,7 @@ func eventsText(ids []string) string {
 	return text
 }
 
-// shorten keeps what may be long out of error texts.
+// shorten bounds what an error text quotes.
 func shorten(id string) string {
 	const most = 200
 	if len(id) <= most {
@@ -162,7 +162,7 @@ func shorten(id string) string {
 	return id[:most] + "..."
 }
 
-// Unwrap returns the sentinel, the SDK's error and the context's, as far as there are any.
+// Unwrap returns the sentinel, the SDK's error and the context's error, without those that are nil.
 func (e *TransactionError) Unwrap() []error {
 	return slices.DeleteFunc([]error{e.kind, e.cause, e.stopped}, func(err error) bool { return err == nil })
 }

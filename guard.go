@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/inbox"
 )
@@ -24,20 +26,11 @@ func (c *Consumer) guard(eventType string, next Handler) Handler {
 	if c.inbox == nil || len(c.guarded) > 0 && !slices.Contains(c.guarded, eventType) {
 		return next
 	}
-	return func(ctx context.Context, r Record) error {
-		e, err := c.inbox.eventOf(&r)
-		if err != nil {
-			return err
-		}
-		if done, err := c.inbox.remembered(e); done || err != nil {
-			return err
-		}
-		return c.claimed(ctx, r, e, next)
-	}
+	return func(ctx context.Context, r Record) error { return c.inbox.once(ctx, r, next, c.logger) }
 }
 
-// checkGuards tells of event types that are to be guarded and have no handler: a name that is mistyped leaves another one's handler
-// unguarded. It is not an error, since handlers may be registered later.
+// checkGuards logs the event types of WithInbox that have no handler. If such a name is mistyped, a handler is left unguarded. It
+// is only logged, since handlers may be registered later.
 func (c *Consumer) checkGuards(handlers map[string]Handler) {
 	for _, eventType := range c.guarded {
 		if _, known := handlers[eventType]; !known {
@@ -47,9 +40,20 @@ func (c *Consumer) checkGuards(handlers map[string]Handler) {
 	}
 }
 
+// once runs a handler unless its event was handled before.
+func (i *Inbox) once(ctx context.Context, r Record, next Handler, logger *slog.Logger) error {
+	e, err := i.eventOf(&r)
+	if err != nil {
+		return err
+	}
+	if done, err := i.remembered(e); done || err != nil {
+		return err
+	}
+	return i.claimed(ctx, r, e, next, logger)
+}
+
 // claimed runs a handler under a claim.
-func (c *Consumer) claimed(ctx context.Context, r Record, e inbox.Event, next Handler) error {
-	i := c.inbox
+func (i *Inbox) claimed(ctx context.Context, r Record, e inbox.Event, next Handler, logger *slog.Logger) error {
 	now := time.Now()
 	until, deadline := i.claimUntil(ctx, now)
 	outer := ctx
@@ -67,15 +71,15 @@ func (c *Consumer) claimed(ctx context.Context, r Record, e inbox.Event, next Ha
 		if err := inboxError(err); errors.Is(err, ErrClaimed) || errors.Is(err, ErrPermanent) {
 			return err
 		}
-		if !answered(err) {
-			c.release(outer, e, claim.Owner) // it may have been written all the same
+		if !awserr.Refused(err) {
+			i.release(outer, e, claim.Owner, logger) // the claim may be written nevertheless
 		}
 		return &tableError{fmt.Errorf("outbox: the event could not be claimed: %w", err)}
 	}
 	succeeded := false
 	defer func() { // also when the handler panics or ends its goroutine
 		if !succeeded {
-			c.release(outer, e, claim.Owner)
+			i.release(outer, e, claim.Owner, logger)
 		}
 	}()
 	if err := ctx.Err(); err != nil {
@@ -85,13 +89,13 @@ func (c *Consumer) claimed(ctx context.Context, r Record, e inbox.Event, next Ha
 		return err
 	}
 	succeeded = true
-	c.complete(outer, e, claim.Owner)
+	i.complete(outer, e, claim.Owner, logger)
 	i.remember(e)
 	return nil
 }
 
-// claimUntil returns when a claim ends that is made now, and when its handler's context does. The times have a monotonic reading where
-// they can, so that a step of this machine's clock does not move the handler's end.
+// claimUntil returns when a claim made now ends, and when the handler's context ends before it. Both times keep the monotonic
+// reading of now, so that a step of this machine's clock does not move the end of the handler.
 func (i *Inbox) claimUntil(ctx context.Context, now time.Time) (until, deadline time.Time) {
 	until = now.Add(i.claim)
 	if d, ok := ctx.Deadline(); ok {
@@ -100,33 +104,34 @@ func (i *Inbox) claimUntil(ctx context.Context, now time.Time) (until, deadline 
 	return until, until.Add(-min(until.Sub(now)/10, time.Second))
 }
 
-// release gives a claim back. If that fails, the claim ends by itself.
-func (c *Consumer) release(ctx context.Context, e inbox.Event, owner string) {
+// release gives a claim back. If this fails, the claim ends at its time.
+func (i *Inbox) release(ctx context.Context, e inbox.Event, owner string, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	if err := c.inbox.table.Release(ctx, e, owner); err != nil && !errors.Is(err, inbox.ErrLost) {
-		c.logger.WarnContext(ctx, "outbox: a claim is not given back, the event waits for its end", "event", e.ID, "type", e.Type, "error", err)
+	if err := i.table.Release(ctx, e, owner); err != nil && !errors.Is(err, inbox.ErrLost) {
+		logger.WarnContext(ctx, "outbox: a claim is not given back, the event waits for its end", "event", e.ID, "type", e.Type, "error", err)
 	}
 }
 
 var completeDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
 
-// complete turns a claim into the mark. The effect has happened, so nothing that goes wrong here is the delivery's failure.
-func (c *Consumer) complete(ctx context.Context, e inbox.Event, owner string) {
+// complete turns a claim into the mark. The effect has happened, so the delivery is a success even if complete fails.
+func (i *Inbox) complete(ctx context.Context, e inbox.Event, owner string, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeTimeout)
 	defer cancel()
 	for n := 1; ; n++ {
-		err := c.inbox.table.Complete(ctx, e, owner, time.Now())
+		err := i.table.Complete(ctx, e, owner, time.Now())
 		if err == nil {
 			return
 		}
-		if errors.Is(err, inbox.ErrLost) || answered(err) && !isThrottling(codeOf(err)) || backoff.Wait(ctx, completeDelay.Delay(n)) != nil {
-			c.logger.WarnContext(ctx, "outbox: an event was handled, and is not marked as handled: if it is delivered again, it may be handled again",
+		if errors.Is(err, inbox.ErrLost) || awserr.Refused(err) && !awserr.IsThrottling(awserr.Code(err)) || backoff.Wait(ctx, completeDelay.Delay(n)) != nil {
+			logger.WarnContext(ctx, "outbox: an event was handled, and is not marked as handled: if it is delivered again, it may be handled again",
 				"event", e.ID, "type", e.Type, "error", err)
 			return
 		}
 	}
 }
 
-// leasesKey is the key of a context's value that names the leases whose fences its records have: fences of others are other numbers.
+// leasesKey is the key of a context's value: the name of the leases that number the fences of its records. Fences of other
+// leases cannot be compared with them.
 type leasesKey struct{}

@@ -13,38 +13,32 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/inbox"
 )
 
-// Effects are what a handler of HandleTx wants to be committed. The zero value is nothing.
+// Effects are what a handler of HandleTx wants to commit. The zero value commits the mark alone.
 type Effects struct {
-	// Writes are operations on the caller's tables, as for Writer.Transact. With the Events there are at most 99.
+	// Writes are operations on the caller's tables, as for Writer.Transact. Writes and Events together are at most 99.
 	Writes []types.TransactWriteItem
-	// Events are stored as Writer.Transact does it. Those made by NewEvent get a new id in every run of the handler, which is right
-	// here: only one run is committed.
+	// Events are stored as by Writer.Transact. NewEvent may make a new id in every run of the handler, since only one run is
+	// committed.
 	Events []AnyEvent
 }
 
-// HandleTx registers h for the event type that T names. h does nothing but read and compute: what it returns is committed by w in one
-// transaction with the mark that the event was handled, so every effect is committed exactly once, however often the event is delivered,
-// to however many processes at once, and wherever a process crashes or an answer is lost. h itself may run again, also at the same time
-// as another run of it.
+// HandleTx registers h for the event type that T names. h only reads and computes: w commits the Effects that h returns, in one
+// transaction with the mark that the event was handled. So every effect is committed exactly once, however often the event is
+// delivered, to however many processes at once, and wherever a process crashes or an answer is lost. h itself may run more than
+// once, also in two processes at a time.
 //
-// A delivery of an event that was handled before is a success without effects, even if h or a condition of its Writes fails this time:
-// after such an error the mark is looked at, with one consistent read. If that read fails, too, the error matches both, and is not
-// permanent. A duplicate that this process remembers (WithInboxCache) costs neither a run of h nor a call; another one costs a run and a
-// transaction that is refused. Without writes and events, the mark alone is written, with one conditional write.
+// The delivery of an event that was handled before is a success, even if h or a condition of its Writes fails this time.
+// Otherwise the delivery fails with the error of h, a *PanicError, or the error of Writer.Transact. Then nothing was committed, or,
+// with ErrUnknownOutcome, perhaps all; a later delivery finds out. If the mark cannot be read after a failure, the error is not
+// permanent. If a guarded handler holds a claim on the event, the error is ErrClaimed. If another transaction has stored the
+// Events, even with the same content, the error is ErrEventConflict. ErrClaimed does not count as an attempt. Neither do
+// ErrUnknownOutcome and ErrConflict, unless the context of the delivery has ended.
 //
-// A condition of h's Writes that fails although the event was not handled is the delivery's error (ErrConditionFailed), like everything
-// else that makes Writer.Transact fail; a panic of h is a *PanicError. Nothing is committed then, and the event is delivered again. A
-// mark that cannot be committed since a guarded handler has the event claimed is ErrClaimed. A commit that meets an outage, throttling or
-// other transactions until its attempts are spent (ErrUnknownOutcome, ErrConflict) is no attempt at the event, unless the context's deadline
-// passes meanwhile, as that of an invocation. Events that are stored already, without the mark, are ErrEventConflict, also when they are the
-// same: another transaction wrote them.
+// w and the Inbox must be of one account and Region. w's hooks are told of each commit, but not of a mark without effects. HandleTx
+// panics like Handle, and also if the Consumer has no Inbox (WithInbox), if w is nil, or if w's events table is the inbox table.
 //
-// w's hooks are told of each commit, except for a mark alone. w and the Inbox must be of one account and Region, and w's client may
-// write to the inbox table (dynamodb:PutItem). The effects are remembered for as long as WithInboxTTL says.
-//
-// It panics like Handle, and if the Consumer has no Inbox (WithInbox), if w is nil, or if w's events table is the inbox table.
-//
-// See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html.
+// What a duplicate costs is in docs/ordering-and-duplicates.md. See also
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html.
 func HandleTx[T Payload](c *Consumer, w *Writer, h func(context.Context, Event[T]) (Effects, error)) {
 	HandleTxType(c, w, typeNamedBy[T]("HandleTx"), h)
 }
@@ -77,7 +71,7 @@ func HandleTxType[T any](c *Consumer, w *Writer, eventType string, h func(contex
 	})
 }
 
-// handleTx runs a handler and commits its effects, unless that was done before.
+// handleTx runs a handler and commits its effects, unless the event was handled before.
 func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (Effects, error)) error {
 	e, err := i.eventOf(r)
 	if err != nil {
@@ -101,7 +95,7 @@ func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (
 	default:
 		if err := i.commit(ctx, w, e, effects); err != nil {
 			if ctx.Err() == nil && (errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrConflict)) {
-				return &tableError{err} // the handler has done its part
+				return &tableError{err} // not the fault of the handler
 			}
 			return err
 		}
@@ -110,7 +104,7 @@ func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (
 	return nil
 }
 
-// computed runs a handler. A panic becomes an error, since it may come from what an earlier run has changed.
+// computed runs a handler. A panic becomes an error, since the reason may be what an earlier run has changed.
 func computed(run func() (Effects, error)) (effects Effects, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -120,12 +114,11 @@ func computed(run func() (Effects, error)) (effects Effects, err error) {
 	return run()
 }
 
-// commit commits effects and mark.
+// commit commits the effects and the mark, and tells the hooks.
 func (i *Inbox) commit(ctx context.Context, w *Writer, e inbox.Event, effects Effects) error {
 	started := time.Now()
 	var info WriteInfo
-	m := &mark{put: i.table.Mark(e, started), event: e, made: started}
-	err := w.transact(ctx, effects.Writes, effects.Events, m, &info)
+	err := w.transact(ctx, effects.Writes, effects.Events, i.mark(e, started), &info)
 	claimed, other := (*claimedError)(nil), (*inbox.OtherEventError)(nil)
 	switch {
 	case err == nil, errors.As(err, &claimed), errors.As(err, &other): // the answer has shown the row
@@ -139,10 +132,30 @@ func (i *Inbox) commit(ctx context.Context, w *Writer, e inbox.Event, effects Ef
 	return w.tell(ctx, info, err)
 }
 
-// unlessHandled returns err unless the event was handled: then the failure comes from what was done before, and is none.
+// mark returns the operation that marks an event as handled, within the transaction of its effects.
+func (i *Inbox) mark(e inbox.Event, now time.Time) *extra {
+	put := i.table.Mark(e, now)
+	return &extra{
+		write: types.TransactWriteItem{Put: put},
+		key:   inbox.Key(put.Item),
+		name:  "the inbox's mark",
+		row:   "the row of the handled event in the inbox",
+		form:  `the inbox table needs the partition key "` + inbox.KeyID + `" and the sort key "` + inbox.KeyConsumer + `" of type S`,
+		judge: func(old map[string]types.AttributeValue) error {
+			err := inbox.Blocked(old, e, now)
+			if errors.Is(err, inbox.ErrHandled) {
+				return nil
+			}
+			return inboxError(err)
+		},
+	}
+}
+
+// unlessHandled returns err, or nil if the event was handled before: then the effects of the first run may be what made the
+// second fail. It reads the mark once, consistently. If this read fails, the error is not permanent.
 func (i *Inbox) unlessHandled(ctx context.Context, e inbox.Event, err error) error {
 	if ctx.Err() != nil {
-		return &undecidedError{err, ctx.Err()} // whoever delivers the event again will know
+		return &undecidedError{err, ctx.Err()} // the next delivery reads the mark
 	}
 	looked := i.table.Look(ctx, e, time.Now())
 	switch {
@@ -160,8 +173,8 @@ func (i *Inbox) unlessHandled(ctx context.Context, e inbox.Event, err error) err
 	return &tableError{&undecidedError{err, looked}}
 }
 
-// undecidedError is a failure that may come from what was done before. It matches what both errors do, except that it is not permanent:
-// another look may find the mark.
+// undecidedError is the failure of an event of which nobody knows whether it was handled before. It matches what its two errors
+// match, except ErrPermanent: a duplicate must not become a dead letter.
 type undecidedError struct{ err, looked error }
 
 func (e *undecidedError) Error() string {

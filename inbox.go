@@ -14,8 +14,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/recent"
 )
 
-// InboxClient is what an Inbox needs of the SDK. *dynamodb.Client implements it. The methods from CreateTable on are only used by
-// Create; UpdateItem and DeleteItem only for plain handlers, not by HandleTx.
+// InboxClient is what an Inbox needs of the SDK. *dynamodb.Client implements it. HandleTx uses GetItem and PutItem, guarded
+// handlers use UpdateItem and DeleteItem as well, and Create uses the methods from CreateTable on.
 type InboxClient interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
@@ -28,14 +28,13 @@ type InboxClient interface {
 }
 
 // Inbox remembers in a DynamoDB table which events a consumer has handled, so that an event that is delivered again has no second
-// effect. There are two ways to use it. [HandleTx] commits what a handler writes together with the mark "handled", in one
-// transaction: exactly once. [WithInbox] also guards plain handlers, whose effects lie elsewhere (a mail, a payment): one handler at
-// a time runs for an event, and none after one that has succeeded; only a crash between the effect and the mark leads to one more
-// run.
+// effect. There are two ways to use it. [HandleTx] commits what a handler writes in one transaction with the mark "handled", so
+// the effects happen exactly once. [WithInbox] guards plain handlers, whose effects lie elsewhere (a mail, a payment): one handler
+// at a time runs for an event, and none after a success. A crash between the effect and the mark leads to one more run.
 //
-// The table has a row for each consumer and event, with a time to live (WithInboxTTL). An event is told by its id; the row keeps the
-// type and the aggregate id, too, and an event with the same id and others is a Permanent error, never a silent skip. An Inbox is
-// safe for concurrent use.
+// The table has a row for each consumer and event, with a time to live (WithInboxTTL). The row is found by the event's id, and keeps
+// the type and the aggregate id as well. A known id with another type or aggregate id is a Permanent error, never a silent skip.
+// NewInbox makes an Inbox. It is safe for concurrent use.
 type Inbox struct {
 	inboxConfig
 	table  inbox.Table
@@ -56,9 +55,10 @@ type inboxOption func(*inboxConfig) error
 
 func (o inboxOption) applyInbox(c *inboxConfig) error { return o(c) }
 
-// NewInbox returns the Inbox of a consumer in a table (a name or an ARN). The consumer names the application that handles: its
-// processes share what was handled, and another consumer handles the same events on its own. Many consumers may share a table. The
-// name has 1 to 255 bytes of UTF-8 and no '#'. It makes no call. The error names everything that is wrong with the arguments.
+// NewInbox returns the Inbox of a consumer in a table (a name or an ARN). The consumer names the application whose handlers run. All
+// its processes share the marks; another consumer handles the same events on its own. Many consumers may share a table. The
+// consumer's name has 1 to 255 bytes of UTF-8 and no '#'. NewInbox makes no call. The error names everything that is wrong with
+// the arguments.
 func NewInbox(client InboxClient, table, consumer string, opts ...InboxOption) (*Inbox, error) {
 	i := &Inbox{inboxConfig: inboxConfig{ttl: 30 * 24 * time.Hour, claim: time.Minute, cache: 10_000}, client: client}
 	var errs []error
@@ -86,9 +86,9 @@ func (i *Inbox) made() error {
 	return nil
 }
 
-// Create creates the table, billed per request, with partition key "eventId" (S), sort key "consumer" (S) and time to live on
-// "expiresAt", unless it exists, and waits until it is active. Several processes may call it at once. A table of another form is an
-// error.
+// Create creates the table, unless it exists, and waits until it is active: billed per request, with partition key "eventId" (S),
+// sort key "consumer" (S) and time to live on "expiresAt". Several processes may call it at once. A table with other keys, or with
+// its time to live on another attribute, is an error.
 //
 // See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html.
 func (i *Inbox) Create(ctx context.Context) error {
@@ -101,10 +101,10 @@ func (i *Inbox) Create(ctx context.Context) error {
 	return nil
 }
 
-// WithInboxTTL sets how long an Inbox remembers an event, counted from when it was handled. Default: 30 days; at least 24 hours, at
-// most 100 years. It must outlast the stream's retention (24 hours to 365 days) and every later delivery that you make yourself, such
-// as a replay of dead letters: an event that is delivered after its row is gone is handled again. DynamoDB deletes hours to days
-// late, and until then the row counts.
+// WithInboxTTL sets how long an Inbox remembers an event after it was handled. Default: 30 days; 24 hours to 100 years. An event
+// that is delivered after its row is gone is handled again. So the row must outlast the stream's retention (24 hours to 365 days) and
+// every later delivery that you make yourself, such as a replay or a redrive of dead letters. DynamoDB deletes the row hours to days
+// late; until then it counts.
 func WithInboxTTL(ttl time.Duration) InboxOption {
 	return inboxOption(func(c *inboxConfig) error {
 		if ttl < minTTL || ttl > maxTTL {
@@ -130,8 +130,8 @@ func WithClaimDuration(d time.Duration) InboxOption {
 	})
 }
 
-// WithInboxCache sets how many handled events an Inbox remembers in memory, the latest ones. A duplicate of one of them costs no call.
-// Default: 10,000, which take about 3 MB with short ids; 0 to 1,000,000. With 0 every duplicate asks the table.
+// WithInboxCache sets how many handled events an Inbox remembers in memory: always the latest. A duplicate of such an event costs no
+// call. Default: 10,000, which take about 3 MB with short ids; 0 to 1,000,000. With 0 every duplicate asks the table.
 func WithInboxCache(events int) InboxOption {
 	return inboxOption(func(c *inboxConfig) error {
 		if events < 0 || events > 1_000_000 {
@@ -142,28 +142,22 @@ func WithInboxCache(events int) InboxOption {
 	})
 }
 
-// WithInbox gives a Consumer its Inbox, which HandleTx needs, and guards its plain handlers (Handle, HandleType): all of them, or only
-// those of the given event types. Default: no Inbox, and handlers see every delivery.
+// WithInbox gives a Consumer its Inbox. HandleTx needs it. WithInbox also guards the plain handlers (Handle, HandleType): all of
+// them, or only those of the given event types. Handlers of HandleTx are never guarded, since they need no claim. Default: no
+// Inbox, and handlers see every delivery.
 //
-// A guarded handler runs after a claim on its event was written, and the claim becomes the mark "handled" when it returns nil. An event
-// that is marked is finished without a run. While another delivery has the claim, the delivery fails with ErrClaimed: a Worker tries
-// again when the claim has ended, and does not count it as an attempt. When the handler fails, panics or ends its goroutine, the claim
-// is given back, and the next delivery runs it again. If no claim can be written, the delivery fails without a run, which is no attempt
-// either.
+// A guarded handler runs under a claim on its event. The claim becomes the mark "handled" when the handler returns nil, and is given
+// back when the handler fails, panics or ends its goroutine. The delivery of a marked event is a success without a run. While
+// another delivery holds the claim, the delivery fails with ErrClaimed. If no claim can be written, it fails as well, without a
+// run. Neither failure counts as an attempt.
 //
-// A crash between the effect and the mark leads to one more run; pass e.ID to the provider as its idempotency key. The same holds when
-// the mark cannot be written after the effect (logged as a warning), and when a handler ignores the end of its context and outlives its
-// claim. So a handler must heed its context. Claims compare the wall clocks of machines: a clock that is ahead by more than a second
-// (the margin between the end of the handler's context and of the claim) may take over a claim while its handler still runs; one that is
-// behind waits longer. Keep the clocks synchronized, as machines of AWS are (NTP).
+// The handler runs once more if the process crashes between the effect and the mark, if the mark cannot be written (logged as a
+// warning), or if the handler outlives its claim. So a handler must heed its context, and pass e.ID to the provider as its
+// idempotency key.
 //
-// A guarded delivery costs a conditional write before the handler and one after it. The guard is inside the middleware, which sees
-// every delivery, those that are finished without a run included. After a crash in Lambda the event fails until the claim has ended:
-// leave the mapping enough attempts, or better no limit but age. A Worker that takes over the shard of another takes its claims over
-// at once, since the other's handlers have been cancelled before.
-//
-// With event types, the handlers of other types are not guarded; HandleTx handlers never are, whether named or not, since they need
-// no claim. A type that has no handler when the first event is handled is logged as an error: its name may be mistyped.
+// The guard is inside the middleware, which sees every delivery. A given event type that has no handler when the first event is
+// handled is logged as an error: the name may be mistyped. Costs, clocks and the wait after a crash are in
+// docs/ordering-and-duplicates.md.
 func WithInbox(i *Inbox, eventTypes ...string) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		switch {
@@ -181,11 +175,11 @@ func WithInbox(i *Inbox, eventTypes ...string) ConsumerOption {
 	})
 }
 
-// ErrClaimed says that another delivery of the event is being handled at the moment; the error that matches it says until when its
-// claim lasts. Deliver the event again. A Worker does so by itself, without counting it as an attempt at the handler.
+// ErrClaimed says that another delivery of the event is being handled. The text of an error that matches it says when the claim
+// ends. Deliver the event again after that. A Worker does so by itself, and does not count an attempt.
 var ErrClaimed = errors.New("another delivery of the event is being handled")
 
-// claimedError matches ErrClaimed.
+// claimedError matches ErrClaimed, and knows when the claim ends.
 type claimedError struct {
 	text  string
 	until time.Time
@@ -194,7 +188,7 @@ type claimedError struct {
 func (e *claimedError) Error() string        { return e.text }
 func (e *claimedError) Is(target error) bool { return target == ErrClaimed }
 
-// inboxError turns what the table says about an event into what callers get to see.
+// inboxError turns what the table says about an event into the error that callers see.
 func inboxError(err error) error {
 	if claimed := (*inbox.ClaimedError)(nil); errors.As(err, &claimed) {
 		return &claimedError{ErrClaimed.Error() + ": " + claimed.Error(), claimed.Until}
@@ -205,7 +199,7 @@ func inboxError(err error) error {
 	return err
 }
 
-// eventOf returns what the inbox knows a record by.
+// eventOf returns the identity of a record for the inbox. The error is permanent.
 func (i *Inbox) eventOf(r *Record) (inbox.Event, error) {
 	e := inbox.Event{ID: r.ID, Type: r.Type, AggregateID: r.AggregateID}
 	if err := e.Check(); err != nil {
@@ -223,7 +217,7 @@ func (i *Inbox) remembered(e inbox.Event) (bool, error) {
 	return known, nil
 }
 
-// remember keeps copies, since the strings of a record hold all of it in memory.
+// remember notes that an event was handled. It copies the strings, since those of a record keep all of its memory alive.
 func (i *Inbox) remember(e inbox.Event) {
 	if i.cache == 0 {
 		return

@@ -49,34 +49,33 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 				"unfinished", len(failed.Unfinished), "records", len(b.deliveries), "reason", failed.Stopped)
 		}
 		return lambdaevent.Answer(b.deliveries[failed.Unfinished[0]].record.SequenceNumber), nil
-	case rest.malformed != nil:
-		c.logFailure(ctx, rest.malformed)
-		return lambdaevent.Answer(rest.malformed.Record.SequenceNumber), nil
+	case rest.poison != nil:
+		c.logFailure(ctx, rest.poison)
+		return lambdaevent.Answer(rest.poison.Record.SequenceNumber), nil
 	}
 	return lambdaevent.Answer(""), nil
 }
 
-// keep copies what could not be decoded. The result is never nil.
-func keep(data []byte) []byte { return append([]byte{}, data...) }
-
 // undelivered are the records of an invocation that do not become deliveries.
 type undelivered struct {
-	skipped   []skip        // they are no events
-	malformed *HandlerError // the first one that cannot be read; what follows it is not looked at
+	skipped []skip        // they are no events
+	poison  *HandlerError // the first one that cannot be read; what follows it is not looked at
 }
 
 type skip struct {
 	record Record // where it came from
-	reason notEventError
+	reason error
 }
 
 // decode turns an invocation into deliveries, in one pass.
 func (b *batch) decode(payload []byte) (rest undelivered, err error) {
-	c := b.c
 	var r lambdaevent.Record
 	s, memory := lambdaevent.New(payload), slab.New(len(payload))
+	from := func(to *Record) {
+		to.StreamARN, to.ShardID, to.SequenceNumber = r.SourceARN, r.ShardID, r.SequenceNumber(memory)
+	}
 	for i := 0; s.Next(&r); i++ {
-		if rest.malformed != nil {
+		if rest.poison != nil {
 			continue
 		}
 		if b.deliveries == nil {
@@ -85,30 +84,17 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 		}
 		n := len(b.deliveries)
 		b.deliveries = append(b.deliveries, delivery{})
-		record := &b.deliveries[n].record
-		var reason notEventError
-		var malformed *DecodeError
-		if r.Err != nil {
-			malformed = &DecodeError{Reason: r.Err.Error()}
-		} else {
-			reason, malformed = decodeRecord(record, r.Data, c.layout, c.tables, memory)
-		}
-		if malformed == nil && reason == 0 {
-			record.StreamARN, record.ShardID, record.SequenceNumber = r.SourceARN, r.ShardID, r.SequenceNumber(memory)
+		d := &b.deliveries[n]
+		got, reason := b.c.receive(d, r.Data, r.Err, from, memory)
+		switch got {
+		case receivedEvent, receivedDoomed:
 			continue
+		case receivedOther:
+			rest.skipped = append(rest.skipped, skip{d.record, reason})
+		case receivedPoison:
+			rest.poison = &HandlerError{Index: i, Record: d.record, Err: reason}
 		}
 		b.deliveries = b.deliveries[:n]
-		if malformed == nil && !c.tellsSkipped() && !c.remarkable(reason) {
-			continue // nobody wants to know
-		}
-		where := Record{StreamARN: r.SourceARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber(memory)}
-		if malformed == nil {
-			rest.skipped = append(rest.skipped, skip{where, reason})
-		} else if c.dead != nil {
-			b.deliveries = append(b.deliveries, delivery{record: where, doomed: &doomed{err: malformed, raw: keep(r.Data)}})
-		} else {
-			rest.malformed = &HandlerError{Index: i, Record: where, Err: malformed}
-		}
 	}
 	return rest, s.Err()
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 )
 
-// applyAll applies options, and says everything that is wrong with them.
+// applyAll applies the options. The error names everything that is wrong with them.
 func applyAll[O any](opts []O, apply func(O) error) error {
 	var errs []error
 	for i, opt := range opts {
@@ -35,7 +35,8 @@ type ConsumerOption interface {
 	applyConsumer(*consumerConfig) error
 }
 
-// Option says how event rows look. It configures NewWriter, NewConsumer, DecodeRecord and DecodeItem: give all of them the same.
+// Option says how event rows look. It configures NewWriter, NewConsumer, DecodeRecord and DecodeItem: give each of them the same
+// Options.
 type Option interface {
 	WriterOption
 	ConsumerOption
@@ -50,7 +51,7 @@ type writerConfig struct {
 	shortTTL       bool
 	maxRecordBytes int
 	hooks          []WriterHooks // in the order of the options
-	codecs         []namedCodec  // the first one encodes; none means JSON
+	codecs         []namedCodec  // the first one encodes; empty means JSON
 }
 
 func defaultWriterConfig() writerConfig {
@@ -82,7 +83,7 @@ func (c *writerConfig) check() error {
 	return errors.Join(errs...)
 }
 
-// codec returns the one that encodes.
+// codec returns the codec that encodes.
 func (c *writerConfig) codec() namedCodec {
 	if len(c.codecs) == 0 {
 		return namedCodec{jsonCodec{}, contentTypeJSON}
@@ -90,7 +91,7 @@ func (c *writerConfig) codec() namedCodec {
 	return c.codecs[0]
 }
 
-// contextHeaders returns what the functions of WithHeaders give, the later ones over the earlier.
+// contextHeaders returns the headers of WithHeaders. Of two with one name, the later option wins.
 func (c *writerConfig) contextHeaders(ctx context.Context) map[string]string {
 	var headers map[string]string
 	for _, f := range c.headers {
@@ -117,13 +118,12 @@ type consumerConfig struct {
 	logger           *slog.Logger
 	codecs           []namedCodec
 	inbox            *Inbox       // or nil
-	guarded          []string     // the event types whose plain handlers the inbox guards; none means all
+	guarded          []string     // the event types whose plain handlers the inbox guards; empty means all
 	dead             *deadLetters // nil without WithDeadLetters
 }
 
-// WithAttributes names the attributes of event rows in a table that existed before. Default: the names that the fields of
-// Attributes say. Two fields with one name, and a missing ID or Type, are errors. To decode many records, make the option
-// once.
+// WithAttributes names the attributes of event rows, for an events table that exists already. Default: DefaultAttributes. Two fields
+// with one name, and an ID or Type that is NoAttribute, are errors. To decode many records, make the option once.
 func WithAttributes(a Attributes) Option {
 	a, err := a.complete()
 	return &attributesOption{attributes: a, layout: a.layout(), err: err}
@@ -147,20 +147,20 @@ func (o *attributesOption) applyRecord(c *recordConfig) error {
 	return o.err
 }
 
-// Retry says how often and how soon something is retried. A zero field means the default of the option that it is given to.
+// Retry says how often and how soon something is retried. A zero field means the default of the option that takes the Retry.
 type Retry struct {
-	// MaxAttempts is after how many attempts no retry is made any more. 1 means no retry; at most 100.
+	// MaxAttempts is the number of attempts after which no retry follows: 1 to 100. With 1 nothing is retried.
 	MaxAttempts int
-	// BaseDelay bounds the first delay. Each further delay has twice the bound, and is chosen evenly between nothing and its
-	// bound (full jitter). At most an hour.
+	// BaseDelay bounds the first delay. Each further delay has twice the bound of the delay before. A delay is chosen evenly
+	// between nothing and its bound (full jitter). At most MaxDelay.
 	BaseDelay time.Duration
-	// MaxDelay is what no bound exceeds. At most an hour.
+	// MaxDelay bounds every delay. At most an hour.
 	MaxDelay time.Duration
 }
 
 var defaultRetry = Retry{MaxAttempts: 5, BaseDelay: 50 * time.Millisecond, MaxDelay: time.Second}
 
-// orDefaults fills in what is not set and says what is wrong with the result.
+// orDefaults fills in the zero fields, and returns what is wrong with the result.
 func (r Retry) orDefaults(defaults Retry) (Retry, error) {
 	if r.MaxAttempts == 0 {
 		r.MaxAttempts = defaults.MaxAttempts
@@ -202,12 +202,12 @@ func WithWriteRetry(r Retry) WriterOption {
 	})
 }
 
-// WithHeaders adds headers to every event of a Writer: trace context, tenant. f is called once for each call of Put, Transact
-// or Items, on the caller's goroutine, and not again for a retry within the call; it must be safe for concurrent use as the
-// Writer is, and its panic is the caller's. A header that
-// the event itself has wins over f's; of several such options the last wins. Default: none.
+// WithHeaders adds headers to every event of a Writer: trace context, tenant. Default: none. f is called once for each call of Put,
+// Transact or Items, on the caller's goroutine, and not again for a retry within the call. It must be safe for concurrent use; its
+// panic reaches the caller. A header of the event itself wins over a header of f. If several options give one header, the last
+// option wins.
 //
-// Headers that come from f may differ when the event is written again (another trace). They do not make it a different event.
+// The headers of f may differ when the event is written again (another trace). This does not make it a different event.
 func WithHeaders(f func(ctx context.Context) map[string]string) WriterOption {
 	return writerOption(func(c *writerConfig) error {
 		if f == nil {
@@ -218,18 +218,18 @@ func WithHeaders(f func(ctx context.Context) map[string]string) WriterOption {
 	})
 }
 
-// minTTL is the shortest time to live without AllowShortTTL: the shortest retention of a stream.
+// minTTL is the shortest time to live without AllowShortTTL. It is the shortest retention of a stream.
 const minTTL = 24 * time.Hour
 
 const maxTTL = 100 * 365 * 24 * time.Hour
 
-// WithTTL makes DynamoDB delete event rows after ttl, counted from the writing and rounded up to a full hour. The events table
-// must have time to live enabled on the attribute expiresAt (see Attributes). Default: rows are kept.
+// WithTTL makes DynamoDB delete event rows after ttl, counted from the writing and rounded up to a full hour. Default: rows are
+// kept. 24 hours to 100 years; AllowShortTTL allows less than 24 hours. The events table must have time to live enabled on the
+// attribute expiresAt (see Attributes).
 //
 // Choose a ttl that outlasts the stream's retention (24 hours by default, up to 365 days) plus the time that someone needs to
-// notice a failure and replay; less than a day is refused without AllowShortTTL, more than 100 years always. Idempotency ends
-// with the row: the same event that is written after that is a new event, and a Put with it replaces the item again. Use
-// Transact with a condition where that would harm. DynamoDB deletes hours to days late, and every deletion makes another
+// notice a failure and replay. Idempotency ends with the row: a repeat after this writes the event again, and Put replaces the item
+// again. Use Transact with a condition where this would harm. DynamoDB deletes hours to days late. Every deletion makes another
 // change record, which a Consumer skips.
 //
 // See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html.
@@ -246,7 +246,7 @@ func WithTTL(ttl time.Duration) WriterOption {
 	})
 }
 
-// AllowShortTTL lets WithTTL take less than a day, for tests and for events that nobody will ever need to replay.
+// AllowShortTTL lets WithTTL take less than 24 hours, for tests and for events that nobody will ever replay. Default: an error.
 func AllowShortTTL() WriterOption {
 	return writerOption(func(c *writerConfig) error {
 		c.shortTTL = true
@@ -254,9 +254,9 @@ func AllowShortTTL() WriterOption {
 	})
 }
 
-// WithMaxRecordBytes sets how large a change record the stream takes, its 32-byte partition key included. A Writer refuses an
-// event whose change record would be larger with ErrTooLarge, since DynamoDB's streaming destination skips such a record
-// silently. Default 1 MiB, as Kinesis; set it to what UpdateMaxRecordSize gave the stream, 1 KiB to 10 MiB.
+// WithMaxRecordBytes sets how large a change record the stream takes, in bytes with its 32-byte partition key. A Writer refuses an
+// event with a larger change record, with ErrTooLarge: DynamoDB's streaming destination would skip it silently. Default: 1 MiB, the
+// default of Kinesis; 1 KiB to 10 MiB. Set it if UpdateMaxRecordSize gave the stream another limit.
 //
 // See https://docs.aws.amazon.com/streams/latest/dev/large-records.html.
 func WithMaxRecordBytes(n int) WriterOption {
@@ -271,25 +271,25 @@ func WithMaxRecordBytes(n int) WriterOption {
 
 // WriteInfo describes a call of Put or Transact to the hooks.
 type WriteInfo struct {
-	// Events are those of the call, as they are stored. Empty if the call was refused before all of them were known.
+	// Events are the events of the call, as they are stored. It is empty if the call was refused before all of them were known.
 	Events []Record
-	// Attempts is how many requests were sent, the SDK's own retries included; 0 if the call was refused before.
+	// Attempts is how many requests were sent, including the SDK's own retries. It is 0 if the call was refused before sending.
 	Attempts int
-	// Duplicate says that the transaction had been committed before: by an earlier call, or, when Attempts is more than 1,
-	// perhaps by an earlier attempt of this one.
+	// Duplicate says that the transaction was committed before: by an earlier call, or, if Attempts is more than 1, perhaps by
+	// an earlier attempt of this call.
 	Duplicate bool
-	// Capacity is what DynamoDB billed for the last attempt, by table. Empty if it did not say: for a duplicate that was found
-	// by its stored event, and for failures.
+	// Capacity is what DynamoDB billed for the last attempt, by table. It is empty for a failure, and for a duplicate that was
+	// found by its stored event: then DynamoDB does not say.
 	Capacity []types.ConsumedCapacity
 	// Took is how long the call took.
 	Took time.Duration
 }
 
-// WriterHooks are called by a Writer at what their names say, on the caller's goroutine before the call returns. A nil func is
-// not called. Their panics are not recovered: one in Written reaches the caller after the transaction was committed.
+// WriterHooks are functions that a Writer calls, on the caller's goroutine before the call returns. A nil function is not called.
+// Panics are not recovered: a panic of Written reaches the caller although the transaction was committed.
 type WriterHooks struct {
-	// Written is called after a transaction was committed, now or before. To fill in Duplicate and Capacity it makes the
-	// Writer ask for the consumed capacity.
+	// Written is called after a transaction was committed, now or before. With hooks, the Writer asks DynamoDB for the consumed
+	// capacity, to fill in Duplicate and Capacity.
 	Written func(ctx context.Context, w WriteInfo)
 	// Failed is called with the error that the call returns. ctx may have ended.
 	Failed func(ctx context.Context, w WriteInfo, err error)
@@ -311,12 +311,13 @@ type consumerOption func(*consumerConfig) error
 
 func (o consumerOption) applyConsumer(c *consumerConfig) error { return o(c) }
 
-// tableName is what DynamoDB takes for one:
+// tableName matches the names that DynamoDB allows for a table:
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
 var tableName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,255}$`)
 
-// WithTables limits a Consumer to events of the named tables (names, not ARNs); records of others are skipped, which is logged once, at
-// level Info. A record that does not name its table is not skipped. Default: every table. Use it when several outboxes share a stream.
+// WithTables limits a Consumer to the events of the named tables (names, not ARNs). Default: every table. Use it when several outboxes
+// share a stream. Records of other tables are skipped, which is logged once, at level Info. A record that does not name its table
+// is handled.
 func WithTables(names ...string) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		if len(names) == 0 {
@@ -332,9 +333,9 @@ func WithTables(names ...string) ConsumerOption {
 	})
 }
 
-// WithConcurrency sets how many handlers of a Consumer run at a time, over all calls of Process and Invoke, Workers and redrives. Default 10;
-// 1 handles events strictly one after the other. Events of one aggregate are never handled at the same time, whatever the
-// number.
+// WithConcurrency sets how many handlers of a Consumer run at a time, over all calls of Process and Invoke, Workers and redrives.
+// Default: 10; 1 to 10,000. With 1, events are handled strictly one after the other. Events of one aggregate are never handled at
+// the same time, whatever the number.
 func WithConcurrency(handlers int) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		if handlers < 1 || handlers > 10_000 {
@@ -345,10 +346,10 @@ func WithConcurrency(handlers int) ConsumerOption {
 	})
 }
 
-// WithDeadlineMargin sets how long before its context's deadline Invoke stops: it starts no more handlers, cancels the
-// context of those that run, waits for them, and reports what is finished. A handler that ignores its context for longer
-// makes the function time out, and then Lambda delivers the whole batch again. Default 500 ms; never more than a fifth of
-// the time that the invocation has.
+// WithDeadlineMargin sets how long before its context's deadline Invoke stops: it starts no more handlers, cancels the contexts of
+// the running handlers, waits for them, and reports what is finished. Default: 500 ms; more than 0, and at most a fifth of the
+// invocation's time is used. If a handler ignores its context for longer than the margin, the function times out, and Lambda
+// delivers the whole batch again.
 func WithDeadlineMargin(margin time.Duration) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		if margin <= 0 {
@@ -359,9 +360,8 @@ func WithDeadlineMargin(margin time.Duration) ConsumerOption {
 	})
 }
 
-// FailUnknownTypes makes an event whose type has no handler a failure. Default: such an event is skipped, reported to the
-// Skipped hook, and logged once for each of the first 1,000 types, since a stream may carry events
-// for others.
+// FailUnknownTypes makes an event whose type has no handler a failure. Default: such an event is skipped, since a stream may carry
+// events for others. It is reported to the Skipped hook, and logged once for each of the first 1,000 types.
 func FailUnknownTypes() ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		c.failUnknownTypes = true
@@ -369,8 +369,8 @@ func FailUnknownTypes() ConsumerOption {
 	})
 }
 
-// WithMiddleware wraps every handler; the first one given is the outermost. Each is called once for every registered
-// handler, when it is registered.
+// WithMiddleware wraps every handler. The first middleware is the outermost; several options add up. Each middleware is called
+// once for every handler, when the handler is registered. Default: none.
 func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		for _, m := range middleware {
@@ -383,17 +383,17 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 	})
 }
 
-// ConsumerHooks are called by a Consumer at what their names say. A nil func is not called. They run on the goroutines of
-// the handlers, several at a time, and delay them. When one panics, that is logged, and what the handler returned counts
-// all the same.
+// ConsumerHooks are functions that a Consumer calls. A nil function is not called. They run on the goroutines of the handlers, several
+// at a time, and delay them. A panic of a hook is logged, and the result of the handler counts nevertheless.
 type ConsumerHooks struct {
-	// Handled is called after a handler has returned, with how long it took and its error.
+	// Handled is called after a handler has returned, with the time that it took and its error.
 	Handled func(ctx context.Context, r Record, took time.Duration, err error)
-	// Skipped is called for a record that is left out: reason matches ErrNotEvent (r is then empty but for where it came
-	// from) or says that its type has no handler.
+	// Skipped is called for a record that is left out. reason says that the event's type has no handler, or matches ErrNotEvent;
+	// then r contains only where the record came from.
 	Skipped func(ctx context.Context, r Record, reason error)
-	// DeadLettered is called after an event was stored as a dead letter (WithDeadLetters), parked ones included. For one that was a dead
-	// letter before it is called with Again set; a process that ends between storing and calling leaves only that.
+	// DeadLettered is called after an event was stored as a dead letter (WithDeadLetters), also after it was parked. Again is set
+	// if the event was a dead letter before. If the process ends between storing and calling, a later delivery makes the only
+	// call, with Again set.
 	DeadLettered func(ctx context.Context, l DeadLetter)
 }
 
@@ -405,9 +405,9 @@ func WithConsumerHooks(hooks ConsumerHooks) ConsumerOption {
 	})
 }
 
-// WithLogger sets where a Consumer, and a Worker that has it, logs failures and event types without a handler. It logs ids, types and errors, never
-// payloads or headers; what a handler puts into its error is logged too. Default: slog.Default(), because Lambda's answer
-// has no place for the reason of a failure; slog.New(slog.DiscardHandler) silences it.
+// WithLogger sets where a Consumer and its Workers log failures and event types without a handler. Default: slog.Default(), because
+// Lambda's answer has no place for the reason of a failure; slog.New(slog.DiscardHandler) logs nothing. The log contains ids, types
+// and errors, never payloads or headers. So a payload is logged only if a handler puts it into its error.
 func WithLogger(logger *slog.Logger) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		if logger == nil {

@@ -84,13 +84,6 @@ type deadLetters struct {
 	parked   *parked.Set
 }
 
-// doomed says that a delivery is not to be handled, but to be stored as a dead letter.
-type doomed struct {
-	err      error
-	raw      []byte // of a record that could not be decoded
-	attempts int
-}
-
 // notStored is an error of the dead letter table.
 func notStored(err error) error {
 	return &tableError{fmt.Errorf("outbox: the dead letter table cannot be used: %w", err)}
@@ -141,82 +134,6 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	}
 	c.deadLettered(ctx, &l, stored)
 	return true
-}
-
-// buryIfSpent makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker. In Lambda, outer is
-// the invocation's context, which ends after ctx.
-func (c *Consumer) buryIfSpent(ctx, outer context.Context, d *delivery) {
-	if c.dead == nil || !isAttempt(d.err) || errors.Is(ctx.Err(), context.Canceled) {
-		return
-	}
-	if ctx = outer; outer.Err() != nil {
-		ctx = context.WithoutCancel(ctx)
-	}
-	n, event := 1, asEvent(&d.record)
-	if c.dead.attempts > 1 {
-		counting, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		var err error
-		if errors.Is(d.err, ErrPermanent) { // it is the last one, whatever was before
-			n, err = c.dead.store.Attempts(counting, &event)
-			n++
-		} else {
-			n, err = c.dead.store.Attempt(counting, &event)
-		}
-		if err != nil {
-			c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
-			return
-		}
-		if n < c.dead.attempts && !errors.Is(d.err, ErrPermanent) {
-			return
-		}
-	}
-	d.doomed = &doomed{err: d.err, attempts: n}
-	if err := c.bury(ctx, d); err != nil {
-		d.err = errors.Join(d.err, err)
-		return
-	}
-	d.err, d.finished = nil, true
-	if n > 1 {
-		forgetting, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		_ = c.dead.store.ForgetAttempts(forgetting, &event) // otherwise its time to live does
-	}
-}
-
-// tableError is a failure of a table that kept an event from its handler, or what the handler returned from being committed.
-type tableError struct{ err error }
-
-func (e *tableError) Error() string { return e.err.Error() }
-func (e *tableError) Unwrap() error { return e.err }
-
-// isAttempt reports whether an error says that a handler has failed, and not what it stands on.
-func isAttempt(err error) bool {
-	down := (*tableError)(nil)
-	return !errors.Is(err, ErrClaimed) && !errors.As(err, &down)
-}
-
-// bury stores a doomed delivery. Its aggregate is parked afterwards.
-func (c *Consumer) bury(ctx context.Context, d *delivery) error {
-	r := &d.record
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)+len(d.doomed.raw)))
-	defer cancel()
-	l := deadletter.Letter{Event: asEvent(r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now()}
-	stored, err := c.dead.store.Put(ctx, &l)
-	if err != nil {
-		c.logger.ErrorContext(ctx, "outbox: a dead letter cannot be stored, the event stays unfinished", "event", r.ID, "type", r.Type,
-			"aggregate", r.AggregateID, "shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "error", err)
-		return notStored(err)
-	}
-	if r.AggregateID != "" && !c.dead.pass {
-		c.dead.parked.Add(r.AggregateID)
-	}
-	if stored == deadletter.Added {
-		c.logger.ErrorContext(ctx, "outbox: dead letter", "deadLetter", l.ID, "event", r.ID, "type", r.Type, "aggregate", r.AggregateID,
-			"shard", r.ShardID, "sequenceNumber", r.SequenceNumber, "attempts", l.Attempts, "error", d.doomed.err)
-	}
-	c.deadLettered(ctx, &l, stored)
-	return nil
 }
 
 // refreshParked brings what is known of parked aggregates up to date, unless it is younger than maxAge. asked is false if the deliveries have

@@ -389,23 +389,24 @@ func (r *redriver) redriveLetter(claim *deadletter.Claim, id string) (outcome, e
 	}
 	ctx, cancel := context.WithDeadline(r.handlers, claim.Until.Add(-claimMargin))
 	defer cancel()
-	started, failure := r.c.handleLetter(ctx, &l)
+	d := r.c.handleLetter(ctx, &l)
+	cutOff := r.handlers.Err() != nil
 	after, cancelAfter := detached(r.handlers)
 	defer cancelAfter()
-	switch {
-	case failure == nil:
+	switch d.attempt(cutOff) {
+	case settled:
 		if _, err := r.t.store.Remove(after, &l); err != nil {
 			return letterCutShort, fmt.Errorf("outbox: %w", err)
 		}
 		r.count(func(n *RedriveResult) { n.Redriven++ })
 		return letterHandled, nil
-	case r.handlers.Err() != nil: // a cut off attempt is none
-		return letterCutShort, nil
-	case !started || !isAttempt(failure):
-		r.count(func(n *RedriveResult) { n.Busy++ })
+	case waits:
+		if !cutOff {
+			r.count(func(n *RedriveResult) { n.Busy++ })
+		}
 		return letterCutShort, nil
 	}
-	if err := r.t.store.Tried(after, &l, failure.Error()); err != nil {
+	if err := r.t.store.Tried(after, &l, d.err.Error()); err != nil {
 		return letterCutShort, fmt.Errorf("outbox: %w", err)
 	}
 	r.count(func(n *RedriveResult) { n.Failed++ })
@@ -429,40 +430,38 @@ func (r *redriver) pace() bool {
 
 var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")
 
-// handleLetter hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled. started
-// is false if there was no place for the handler in time.
-func (c *Consumer) handleLetter(ctx context.Context, l *deadletter.Letter) (started bool, err error) {
-	r := asRecord(&l.Event)
-	if l.Incomplete {
-		return true, errIncomplete
-	}
-	if l.Raw != nil {
-		reason, malformed := decodeRecord(&r, l.Raw, c.layout, c.tables, nil)
-		switch {
-		case malformed != nil:
-			return true, malformed
-		case reason != 0:
-			return true, reason
-		}
-	}
+// handleLetter hands a dead letter to its handler.
+func (c *Consumer) handleLetter(ctx context.Context, l *deadletter.Letter) *delivery {
 	b := c.newBatch(ctx, 1, false)
 	b.redrive = true
-	if _, known := b.handlers[r.Type]; !known {
-		return true, noHandler(r.Type)
+	d := &b.deliveries[0]
+	if d.err = c.receiveLetter(b.handlers, d, l); d.err == nil {
+		b.start()
 	}
-	if !c.ours(r.Table) {
-		return true, fmt.Errorf("table %q is not one of WithTables", r.Table)
+	return d
+}
+
+// receiveLetter makes a delivery of a dead letter. What a delivery may skip, a redrive must not: it would be removed unhandled.
+func (c *Consumer) receiveLetter(handlers map[string]Handler, d *delivery, l *deadletter.Letter) error {
+	if l.Incomplete {
+		return errIncomplete
 	}
-	b.deliveries[0].record = r
-	b.start()
-	switch unfinished := b.result(ctx.Err()); {
-	case unfinished == nil:
-		return true, nil
-	case len(unfinished.Failures) > 0:
-		return true, unfinished.Failures[0].Err
-	default:
-		return false, unfinished
+	stored := asRecord(&l.Event)
+	if d.record = stored; l.Raw != nil {
+		from := func(r *Record) {
+			r.StreamARN, r.ShardID, r.SequenceNumber = stored.StreamARN, stored.ShardID, stored.SequenceNumber
+		}
+		if _, err := c.receive(d, l.Raw, nil, from, nil); err != nil {
+			return err
+		}
 	}
+	if _, known := handlers[d.record.Type]; !known {
+		return noHandler(d.record.Type)
+	}
+	if !c.ours(d.record.Table) {
+		return fmt.Errorf("table %q is not one of WithTables", d.record.Table)
+	}
+	return nil
 }
 
 // redriveEvery is how often a Worker looks for requests.

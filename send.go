@@ -13,27 +13,26 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
-	"github.com/seed-1b628d3f/outbox/internal/inbox"
 	"github.com/seed-1b628d3f/outbox/internal/txtoken"
 )
 
-// Cancellation codes and error codes of DynamoDB.
+// Cancellation codes of DynamoDB.
 const (
 	codeNone            = "None"
 	codeConditionFailed = "ConditionalCheckFailed"
 	codeValidation      = "ValidationError"
-	codeInProgress      = "TransactionInProgressException"
 )
 
-// transientCodes are cancellation codes that another attempt may not meet.
+// transientCodes are the cancellation codes that pass: another attempt may succeed.
 var transientCodes = []string{"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
-// inProgressDelay is how long after the first attempt DynamoDB wants the next one, when the transaction is still in progress.
-// See https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
+// inProgressDelay is the time that DynamoDB wants between the first attempt and the next one, when the transaction is still in
+// progress. See https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
 const inProgressDelay = 5 * time.Second
 
-// send makes the attempts, all of them the same request with the same token.
+// send makes the attempts: always the same request, with the same token.
 func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) error {
 	in := &dynamodb.TransactWriteItemsInput{TransactItems: tx.items}
 	if len(w.hooks) > 0 {
@@ -48,7 +47,7 @@ func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) err
 		if watch.watching.Load() {
 			info.Attempts = int(watch.sent.Load())
 		} else {
-			info.Attempts++ // a client that is not the SDK's
+			info.Attempts++ // not the SDK's client
 		}
 		if err == nil {
 			if out != nil {
@@ -65,7 +64,7 @@ func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) err
 			info.Duplicate = true
 			return nil
 		}
-		if !answered(err) && !watch.allRefused() {
+		if !awserr.Refused(err) && !watch.allRefused() {
 			watch.open.Store(true) // also for a client that is not the SDK's
 		}
 		failure.Attempts = info.Attempts
@@ -83,7 +82,7 @@ func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) err
 	}
 }
 
-// onlyRead reports whether DynamoDB billed nothing but reads, as it does for a transaction that was committed before.
+// onlyRead reports whether DynamoDB billed reads alone: then the transaction was committed before.
 func onlyRead(capacity []types.ConsumedCapacity) bool {
 	return len(capacity) > 0 && !slices.ContainsFunc(capacity, func(c types.ConsumedCapacity) bool {
 		return aws.ToFloat64(c.ReadCapacityUnits) == 0
@@ -95,29 +94,29 @@ type retryWhen int
 
 const (
 	never         retryWhen = iota
-	afterBackoff            // what was in the way passes
+	afterBackoff            // a conflict or throttling passes
 	afterProgress           // the same transaction is still in progress
 )
 
-// classify turns an error of the SDK into what is known. It is the one place that decides about answers. A nil error means
-// that the transaction was committed before, or that the mark's event was handled. open says that an earlier request of the same
-// call may have been carried out or still be; sent, that the last attempt sent one at all.
+// classify turns an error of the SDK into what is known. No other place decides about answers. A nil error means that the
+// transaction was committed before, or is not needed any more (extra). open says that an earlier request of the same call was
+// perhaps carried out, or still may be. sent says that the last attempt sent a request.
 func (tx *transaction) classify(err error, open, sent bool) (*TransactionError, retryWhen) {
 	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) {
 		return tx.classifyCanceled(err, canceled.CancellationReasons, open)
 	}
 	te := tx.failure(err)
 	invalid := smithy.InvalidParamsError{} // the SDK's own check, before it sends
-	switch code := codeOf(err); {
+	switch code := awserr.Code(err); {
 	case errors.As(err, &invalid):
 		te.kind = ErrInvalidWrite
-	case !sent && !open && !contextEnded(err): // no region, no credentials: the SDK's error says it all
-	case code == codeInProgress:
+	case !sent && !open && !awserr.ContextEnded(err): // no region, no credentials: the SDK's error says it all
+	case code == awserr.InProgress:
 		te.kind = ErrUnknownOutcome
 		return te, afterProgress
-	case open || !answered(err):
+	case open || !awserr.Refused(err):
 		te.kind = ErrUnknownOutcome
-	case isThrottling(code):
+	case awserr.IsThrottling(code):
 		te.kind = ErrConflict // the SDK has retried it
 	}
 	return te, never
@@ -135,16 +134,16 @@ func (tx *transaction) failure(cause error) *TransactionError {
 func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationReason, open bool) (*TransactionError, retryWhen) {
 	te := tx.failure(err)
 	var (
-		stored, missing int   // event rows that are stored as meant, and that are known not to be stored
-		hidden          int   // event rows of which a conflict or throttling hides whether they are stored
-		otherContent    bool  // an event row is stored, but not as meant
-		conditionFailed bool  // one of the caller's
+		stored, missing int   // event rows that are stored as meant; event rows that are not stored
+		hidden          int   // rows of events and of the extra operation that are stored or not: a conflict or throttling hides which
+		otherContent    bool  // an event row is stored with another content
+		conditionFailed bool  // a condition of the caller's operations
 		permanent       bool  // another reason that no retry cures
-		marked          error // what the mark's row says, if it failed the mark's condition
+		judged          error // the judge's word on the extra operation
 	)
 	for i, reason := range reasons[:min(len(reasons), len(tx.items))] {
 		code := aws.ToString(reason.Code)
-		isEvent, isMark := tx.isEvent(i), tx.isMark(i)
+		isEvent, isExtra := tx.isEvent(i), tx.isExtra(i)
 		if code == "" || code == codeNone {
 			if isEvent {
 				missing++
@@ -155,7 +154,7 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 		op.Code, op.Message, op.OldItem = code, aws.ToString(reason.Message), reason.Item
 		transient := slices.Contains(transientCodes, code)
 		switch {
-		case transient && (isEvent || isMark):
+		case transient && (isEvent || isExtra):
 			hidden++
 		case transient:
 		case code == codeConditionFailed && isEvent:
@@ -165,17 +164,19 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 			} else {
 				otherContent = true
 			}
-		case code == codeConditionFailed && isMark:
-			marked = inboxError(inbox.Blocked(reason.Item, tx.mark.event, tx.mark.made))
-			op.Message = "the row of the handled event in the inbox"
+		case code == codeConditionFailed && isExtra:
+			if judged = tx.extra.judge(reason.Item); judged == nil {
+				return nil, never // not needed any more, whatever else fails because of that
+			}
+			op.Message = tx.extra.row
 		case code == codeConditionFailed:
 			conditionFailed = true
 		case code == codeValidation && isEvent:
 			permanent = true
 			op.Message += fmt.Sprintf("; the events table needs the partition key %q of type S and no sort key (WithAttributes)", tx.attributes.ID)
-		case code == codeValidation && isMark:
+		case code == codeValidation && isExtra:
 			permanent = true
-			op.Message += fmt.Sprintf("; the inbox table needs the partition key %q and the sort key %q of type S", inbox.KeyID, inbox.KeyConsumer)
+			op.Message += "; " + tx.extra.form
 		default:
 			permanent = true
 		}
@@ -183,20 +184,18 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 	}
 	retry := never
 	switch {
-	case errors.Is(marked, inbox.ErrHandled):
-		return nil, never // handled before, whatever else has changed since
-	case marked != nil:
-		te.kind = marked
+	case judged != nil:
+		te.kind = judged
 		return te, never
 	case otherContent:
 		te.kind = ErrEventConflict
-	case tx.mark == nil && stored == len(tx.events):
-		return nil, never // committed before, whatever else has changed since
+	case tx.extra == nil && stored == len(tx.events):
+		return nil, never // committed before, whatever else fails because of that
 	case permanent: // DynamoDB's code says it all
-	case stored > 0 && (missing > 0 || tx.mark != nil && hidden == 0):
-		te.kind = ErrEventConflict // some of the events were committed by a transaction without the others, or without the mark
+	case stored > 0 && (missing > 0 || tx.extra != nil && hidden == 0):
+		te.kind = ErrEventConflict // another transaction stored some of the events, or all of them without the extra operation
 	case hidden > 0 && (stored > 0 || conditionFailed):
-		// Perhaps the events are stored and the condition fails only because of that. The next answer tells.
+		// Perhaps the events are stored, and the condition fails because of that. The next answer tells.
 		te.kind, retry = ErrUnknownOutcome, afterBackoff
 	case conditionFailed:
 		te.kind = ErrConditionFailed
@@ -204,12 +203,12 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 		te.kind, retry = ErrConflict, afterBackoff
 	}
 	if open && !errors.Is(te.kind, ErrEventConflict) {
-		te.kind = ErrUnknownOutcome // what an earlier request did, or still does, this answer does not tell
+		te.kind = ErrUnknownOutcome // this answer does not tell what an earlier request did, or still does
 	}
 	return te, retry
 }
 
-// compare returns how the stored row of event i differs from the meant one, or "".
+// compare returns how the stored row of event i differs from the row that was meant, or "".
 func (tx *transaction) compare(i int, stored map[string]types.AttributeValue) string {
 	if len(stored) == 0 {
 		return "an event with this id is stored, and DynamoDB did not return it"

@@ -202,40 +202,29 @@ func (s *shardRun) room(reading context.Context, n int) (int, error) {
 func (s *shardRun) start(reading context.Context, first watermark.Slot, records []shardreader.Record, memory *slab.Slab) error {
 	c := s.w.consumer
 	b := &shardBatch{s: s, handlers: c.registered(), deliveries: make([]delivery, 0, len(records)), slots: make([]watermark.Slot, 0, len(records))}
-	var poison *HandlerError
-	for i := range records {
-		slot := first + watermark.Slot(i)
+	var poison error
+	for i := 0; i < len(records) && poison == nil; i++ {
+		slot, n := first+watermark.Slot(i), len(b.deliveries)
 		b.deliveries = append(b.deliveries, delivery{Context: s.ctx})
-		d := &b.deliveries[len(b.deliveries)-1]
-		reason, malformed := decodeRecord(&d.record, records[i].Data, c.layout, c.tables, memory)
-		d.record.StreamARN, d.record.ShardID, d.record.SequenceNumber = s.w.stream, s.held.Shard().ID, records[i].SequenceNumber
-		d.record.Fence = s.held.Fence()
-		switch {
-		case malformed != nil && c.dead != nil:
-			d.record, d.doomed = where(d.record), &doomed{err: malformed, raw: keep(records[i].Data)}
+		d := &b.deliveries[n]
+		got, reason := c.receive(d, records[i].Data, nil, func(r *Record) { s.origin(r, &records[i]) }, memory)
+		switch got {
+		case receivedEvent, receivedDoomed:
 			b.slots = append(b.slots, slot)
-		case malformed != nil:
-			poison = &HandlerError{Record: where(d.record), Err: malformed}
-			c.logFailure(s.ctx, poison)
-			s.fail(slot, poison)
-			b.deliveries = b.deliveries[:len(b.deliveries)-1]
-		case reason != 0:
-			r := where(d.record)
-			b.deliveries = b.deliveries[:len(b.deliveries)-1]
-			c.skipNotEvent(s.ctx, &r, reason)
+			s.remember(slot, records[i].SequenceNumber)
+			continue
+		case receivedOther:
+			c.skipNotEvent(s.ctx, &d.record, reason)
 			s.ring.Done(slot)
-		default:
-			b.slots = append(b.slots, slot)
-			s.mu.Lock()
-			if n := s.earlier[d.record.SequenceNumber]; n > 0 {
-				s.attempts[slot] = attempt{d.record.SequenceNumber, n}
-				delete(s.earlier, d.record.SequenceNumber)
-			}
-			s.mu.Unlock()
+		case receivedIgnored:
+			s.ring.Done(slot)
+		case receivedPoison:
+			failure := &HandlerError{Record: d.record, Err: reason}
+			c.logFailure(s.ctx, failure)
+			s.fail(slot, failure)
+			poison = failure
 		}
-		if poison != nil {
-			break
-		}
+		b.deliveries = b.deliveries[:n]
 	}
 	if err := s.awaitParked(reading, b.deliveries); err != nil {
 		return err
@@ -251,10 +240,22 @@ func (s *shardRun) start(reading context.Context, first watermark.Slot, records 
 	s.batches = append(s.batches, b)
 	s.mu.Unlock()
 	c.pool.Start(&b.lanes, keys, b)
-	if poison != nil {
-		return poison
+	return poison
+}
+
+// origin fills in where a record of this shard came from.
+func (s *shardRun) origin(to *Record, r *shardreader.Record) {
+	to.StreamARN, to.ShardID, to.SequenceNumber, to.Fence = s.w.stream, s.held.Shard().ID, r.SequenceNumber, s.held.Fence()
+}
+
+// remember takes over the attempts that an earlier owner has made at a record.
+func (s *shardRun) remember(slot watermark.Slot, sequence string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.earlier[sequence]; n > 0 {
+		s.attempts[slot] = attempt{sequence, n}
+		delete(s.earlier, sequence)
 	}
-	return nil
 }
 
 // parkedAge is how old what a Worker knows of aggregates that others park may be.
@@ -282,11 +283,6 @@ func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery) e
 			return err
 		}
 	}
-}
-
-// where keeps only where a record came from.
-func where(r Record) Record {
-	return Record{StreamARN: r.StreamARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber, Fence: r.Fence}
 }
 
 // fail says that a record will never be handled: nothing from it on is.

@@ -32,7 +32,7 @@ func (b *shardBatch) finished() bool {
 func (b *shardBatch) Do(i int) lanes.Next {
 	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
 	s.mu.Lock()
-	failed := s.attempts[slot].n
+	failures := s.attempts[slot].n
 	leave := s.ctx.Err() != nil || slot >= s.poison || s.stopping && (d.err != nil || slot >= s.begun) || s.blocked[d.record.AggregateID]
 	if !leave {
 		s.begun = max(s.begun, slot+1)
@@ -53,14 +53,15 @@ func (b *shardBatch) Do(i int) lanes.Next {
 		c.handle(b.handlers, d)
 	}
 	returned = true
-	switch {
-	case d.finished:
+	v := d.attempt(s.ctx.Err() != nil)
+	switch v {
+	case settled:
 		s.settle(slot)
 		return lanes.GoOn
-	case !isAttempt(d.err):
+	case waits:
 		return b.wait(i)
 	}
-	return b.retry(i, slot, failed+1)
+	return b.retry(i, slot, failures+1, v)
 }
 
 // leave leaves a record to the next owner of the shard, and with it what comes later of its aggregate, also in other batches.
@@ -91,17 +92,13 @@ func (s *shardRun) settle(slot watermark.Slot) {
 	s.ring.Done(slot)
 }
 
-// retry counts a failed attempt and lets the record wait for its next one, unless there is none.
-func (b *shardBatch) retry(i int, slot watermark.Slot, n int) lanes.Next {
+// retry counts the n-th failed attempt, and lets the record wait for its next one, unless there is none.
+func (b *shardBatch) retry(i int, slot watermark.Slot, n int, v verdict) lanes.Next {
 	s, d := b.s, &b.deliveries[i]
 	s.mu.Lock()
-	if s.ctx.Err() != nil { // a cut off attempt is none
-		s.mu.Unlock()
-		return b.leave(i)
-	}
 	s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
 	s.mu.Unlock()
-	if n < s.w.retry.MaxAttempts && !errors.Is(d.err, ErrPermanent) {
+	if v.after(n, s.w.retry.MaxAttempts) == failed {
 		return b.later(i, backoff.FullJitter{Base: s.w.retry.BaseDelay, Max: s.w.retry.MaxDelay}.Delay(n))
 	}
 	c := s.w.consumer
@@ -143,7 +140,7 @@ func (b *shardBatch) later(i int, delay time.Duration) lanes.Next {
 	return lanes.Later
 }
 
-// wait lets a record wait after something else than its handler has failed (isAttempt). For another's claim that is not longer than it lasts,
+// wait lets a record wait after something else than its handler has failed. For another's claim that is not longer than it lasts,
 // and less at first, since a claim mostly ends sooner.
 func (b *shardBatch) wait(i int) lanes.Next {
 	d, r := &b.deliveries[i], b.s.w.retry

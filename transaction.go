@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/seed-1b628d3f/outbox/internal/inbox"
 	"github.com/seed-1b628d3f/outbox/internal/itemsize"
 	"github.com/seed-1b628d3f/outbox/internal/recordsize"
 )
@@ -20,47 +19,53 @@ import (
 // maxOperations is DynamoDB's limit for one transaction.
 const maxOperations = 100
 
-// transaction is one logical write. Clock, headers and time to live are read once, when it is made, so that every attempt
-// at it is the same request.
+// transaction is one logical write. newTransaction reads the clock, the headers and the time to live once, so that every attempt is
+// the same request.
 type transaction struct {
-	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row, then the mark
+	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row, then the extra operation
 	targets    []target                  // what each item acts on
 	firstEvent int                       // the index of the first event row
 	events     []meant
 	table      string // of the events
 	condition  string // on their rows
 	attributes *Attributes
-	mark       *mark // or nil
+	extra      *extra // or nil
 }
 
-// mark is the row that says, in the same transaction, that the event which caused it was handled (HandleTx).
-type mark struct {
-	put   *types.Put
-	event inbox.Event
-	made  time.Time // what the condition takes for now
+// extra is one more operation, whose condition decides whether the transaction is still needed. Who adds it knows its table and
+// its meaning; the Writer does not.
+type extra struct {
+	write types.TransactWriteItem         // a Put or an Update with a condition that returns the old item when it fails
+	key   map[string]types.AttributeValue // of its item
+	name  string                          // what errors call it
+	row   string                          // what errors call the item that is stored already
+	form  string                          // what its table needs, for the error of a table with other keys
+	// judge says what the stored item means after the condition has failed: nil if the transaction is not needed any more,
+	// otherwise why it cannot be committed. The TransactionError matches this error.
+	judge func(old map[string]types.AttributeValue) error
 }
 
-// meant is an event that is to be stored.
+// meant is an event as it is to be stored.
 type meant struct {
 	record     Record
-	ownHeaders map[string]string // those of the event itself, without what WithHeaders adds
+	ownHeaders map[string]string // of the event itself, without those of WithHeaders
 	row        map[string]types.AttributeValue
 }
 
-// newTransaction builds what is to be sent, and refuses what DynamoDB would refuse or would not carry on: here, because
-// here the error can say where.
-func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, m *mark) (*transaction, error) {
+// newTransaction builds a transaction. It refuses what DynamoDB would refuse, and an event that DynamoDB would store and the
+// stream would skip: here the error can name the operation.
+func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, x *extra) (*transaction, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("outbox: nothing was sent: %w", err)
 	}
-	n, marks := len(writes)+len(events), ""
-	if m != nil {
+	n, more := len(writes)+len(events), ""
+	if x != nil {
 		n++
-		marks = " and the inbox's mark"
+		more = " and " + x.name
 	}
 	if n > maxOperations {
 		return nil, refuse(ErrInvalidWrite, FailedOperation{Index: maxOperations,
-			Message: fmt.Sprintf("%d operations (%d writes and %d events%s): DynamoDB takes at most %d", n, len(writes), len(events), marks, maxOperations)})
+			Message: fmt.Sprintf("%d operations (%d writes and %d events%s): DynamoDB takes at most %d", n, len(writes), len(events), more, maxOperations)})
 	}
 	tx := &transaction{
 		items:      append(make([]types.TransactWriteItem, 0, n), writes...),
@@ -87,10 +92,9 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 		}
 		tx.add(e)
 	}
-	if m != nil {
-		tx.mark = m
-		tx.targets = append(tx.targets, target{kind: "Put", table: *m.put.TableName, item: m.put.Item, values: m.put.ExpressionAttributeValues})
-		tx.items = append(tx.items, types.TransactWriteItem{Put: m.put})
+	if x != nil {
+		t, _ := targetOf(&x.write)
+		tx.extra, tx.targets, tx.items = x, append(tx.targets, t), append(tx.items, x.write)
 	}
 	if err := tx.checkSizes(w.region, w.maxRecordBytes); err != nil {
 		return nil, err
@@ -110,8 +114,8 @@ func (tx *transaction) isEvent(i int) bool {
 	return i >= tx.firstEvent && i < tx.firstEvent+len(tx.events)
 }
 
-// isMark reports whether operation i is the mark.
-func (tx *transaction) isMark(i int) bool { return tx.mark != nil && i == len(tx.items)-1 }
+// isExtra reports whether operation i is the extra operation.
+func (tx *transaction) isExtra(i int) bool { return tx.extra != nil && i == len(tx.items)-1 }
 
 // prepare makes the row of an event.
 func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]string, now time.Time) (meant, error) {
@@ -141,7 +145,7 @@ func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]stri
 	}
 	var expiresAt time.Time
 	if w.ttl > 0 {
-		// To the hour, so that a repeat built anew a moment later is mostly the same request, with the same token.
+		// Rounded to the hour: a repeat that is built anew a moment later is mostly the same request, with the same token.
 		expiresAt = now.Add(w.ttl + time.Hour - 1).Truncate(time.Hour)
 	}
 	e.row = w.attributes.item(&r, expiresAt)
@@ -201,9 +205,9 @@ func (tx *transaction) checkSizes(region string, maxRecord int) error {
 	return nil
 }
 
-// duplicateTarget returns the first operation on an item that an earlier one is on, and that one, or -1, as far as keys are known: event
-// rows have theirs, and an operation with a Key shows which attributes are the key of its table. Two Puts into a table whose
-// key nothing shows are left to DynamoDB, which refuses them too.
+// duplicateTarget returns the first operation whose item an earlier operation is on, and this earlier one, or -1. It compares as far
+// as keys are known: those of event rows and of the extra operation, and those of tables for which an operation has a Key. It leaves
+// two Puts into another table to DynamoDB, which refuses them too.
 func (tx *transaction) duplicateTarget() (i, before int) {
 	for i := range tx.targets {
 		for before := range i {
@@ -223,10 +227,10 @@ func (tx *transaction) sameItem(i, j int) bool {
 	if a.table == tx.table {
 		return sameKey(a.item[tx.attributes.ID], b.item[tx.attributes.ID])
 	}
-	if tx.isMark(i) || tx.isMark(j) {
-		return sameKey(a.item[inbox.KeyID], b.item[inbox.KeyID]) && sameKey(a.item[inbox.KeyConsumer], b.item[inbox.KeyConsumer])
-	}
 	key := tx.keyOf(a.table)
+	if tx.isExtra(i) || tx.isExtra(j) {
+		key = tx.extra.key
+	}
 	for name := range key {
 		if !sameKey(a.item[name], b.item[name]) {
 			return false
@@ -235,7 +239,7 @@ func (tx *transaction) sameItem(i, j int) bool {
 	return len(key) > 0
 }
 
-// keyOf returns a key of the table that an operation shows, or nil.
+// keyOf returns a key of the table, from an operation that has a Key, or nil.
 func (tx *transaction) keyOf(table string) map[string]types.AttributeValue {
 	for k := range tx.targets {
 		if t := &tx.targets[k]; t.isKey && t.table == table {
@@ -257,7 +261,7 @@ func sameKey(a, b types.AttributeValue) bool {
 		b, ok := b.(*types.AttributeValueMemberB)
 		return ok && string(a.Value) == string(b.Value)
 	}
-	return false // no key; DynamoDB says so
+	return false // not the type of a key, which DynamoDB refuses
 }
 
 // target is what one operation acts on.
@@ -269,7 +273,7 @@ type target struct {
 	values map[string]types.AttributeValue // of the expressions
 }
 
-// targetOf returns the target of an operation, and what is wrong with it, or "".
+// targetOf returns the target of an operation, and what is wrong with the operation, or "".
 func targetOf(item *types.TransactWriteItem) (target, string) {
 	var t target
 	kinds := 0
@@ -305,8 +309,8 @@ func (tx *transaction) operation(i int) FailedOperation {
 	t := &tx.targets[i]
 	op := FailedOperation{Index: i, Kind: t.kind, Table: t.table}
 	switch {
-	case tx.isMark(i):
-		op.Key = inbox.Key(t.item)
+	case tx.isExtra(i):
+		op.Key = tx.extra.key
 	case tx.isEvent(i):
 		op.EventID = tx.events[i-tx.firstEvent].record.ID
 		op.Key = map[string]types.AttributeValue{tx.attributes.ID: t.item[tx.attributes.ID]}

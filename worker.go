@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 )
@@ -246,7 +247,7 @@ func (w *Worker) leaseHooks() lease.Hooks {
 		},
 		Trouble: func(op string, err error) {
 			level := slog.LevelWarn
-			if lease.IsFatal(err) || slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException"}, codeOf(err)) {
+			if lease.IsFatal(err) || slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException"}, awserr.Code(err)) {
 				level = slog.LevelError // no repeat will help until somebody repairs it
 			}
 			logger.Log(context.Background(), level, "outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)

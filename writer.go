@@ -13,14 +13,14 @@ import (
 )
 
 // WriterClient is what a Writer needs of the SDK. *dynamodb.Client implements it. A client of your own must be safe for
-// concurrent use, leave the input as it is, and pass the option functions on: through them the Writer watches the SDK's
-// retries. Otherwise the Writer knows only the last answer, and an earlier one that was lost goes unnoticed.
+// concurrent use, leave the input as it is, and pass the option functions on. Through these functions the Writer watches the SDK's
+// retries. Without them it knows only the SDK's last answer: a lost answer before goes unnoticed.
 type WriterClient interface {
 	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
 
-// Writer writes changes together with the events that announce them: both are committed, or neither. It is safe for
-// concurrent use. Create it with NewWriter and keep it.
+// Writer writes changes together with the events that announce them: both are committed, or neither. NewWriter makes a Writer. It
+// is safe for concurrent use: make one for a process, and keep it.
 type Writer struct {
 	writerConfig
 	client WriterClient
@@ -31,8 +31,8 @@ type Writer struct {
 // longestRegion stands in for the Region of a client that does not tell it.
 const longestRegion = "us-isof-south-1"
 
-// NewWriter returns a Writer that stores events in eventsTable (a name or an ARN) through client. It makes no call. The error
-// names everything that is wrong with the arguments.
+// NewWriter returns a Writer that stores events in eventsTable (a name or an ARN) through client. NewWriter makes no call. The
+// error names everything that is wrong with the arguments.
 func NewWriter(client WriterClient, eventsTable string, opts ...WriterOption) (*Writer, error) {
 	w := &Writer{writerConfig: defaultWriterConfig(), client: client, table: eventsTable, region: longestRegion}
 	var errs []error
@@ -52,19 +52,19 @@ func NewWriter(client WriterClient, eventsTable string, opts ...WriterOption) (*
 	return w, nil
 }
 
-// Put stores item in table, replacing any item with the same key, and the events, in one transaction. item is a struct or
-// map that attributevalue can marshal (struct tags `dynamodbav`), or a map[string]types.AttributeValue. Use Transact for
-// anything that needs a condition.
+// Put stores item in table, and the events, in one transaction. It replaces an item with the same key; use Transact for a write
+// with a condition. item is a struct or map that attributevalue can marshal (struct tags `dynamodbav`), or a
+// map[string]types.AttributeValue. At least one event is needed.
 //
-// At least one event is needed. A repeat with the same events succeeds without writing anything, now by DynamoDB's
-// idempotency token and at any later time by the stored event, so after an error a caller may simply call again with the
-// same Event values. The events decide: a repeat with the same events and another item writes nothing either.
+// After an error, call again with the same Event values. A repeat of what was committed succeeds and writes nothing: for ten minutes
+// by DynamoDB's idempotency token, and later by the stored event. The events alone decide what a repeat is: with the same events and
+// another item it writes nothing either.
 //
 // A transaction that meets a conflict or throttling is retried within the call (WithWriteRetry). The call ends with ctx. Without a
 // deadline it may take some 10 seconds: give it one, of more than 5 seconds if transactions in progress are to be waited
 // for.
 //
-// The error is a *TransactionError, except when ctx had ended before anything was sent. With ErrUnknownOutcome the
+// The error is a *TransactionError, or the error of ctx if ctx had ended before anything was sent. With ErrUnknownOutcome the
 // transaction may have been committed; with every other error nothing was written. The sentinels of this package, such as
 // ErrConflict, say what to do.
 //
@@ -78,12 +78,11 @@ func (w *Writer) Put(ctx context.Context, table string, item any, events ...AnyE
 	return w.Transact(ctx, []types.TransactWriteItem{write}, events...)
 }
 
-// Transact commits the writes and the events in one transaction. The writes are passed on as they are, conditions included,
-// and are not changed; at most 100 writes and events together. Set ReturnValuesOnConditionCheckFailure on a write to find
-// its stored item in the error.
+// Transact commits the writes and the events in one transaction. Writes and events together are at most 100. The writes are sent as
+// they are, with their conditions, and are not changed. Set ReturnValuesOnConditionCheckFailure on a write to find its stored item
+// in the error.
 //
-// Everything else is as with Put. A condition of the caller that no longer holds because an earlier attempt was committed
-// does not make a repeat fail.
+// Everything else is as with Put. A repeat of what was committed succeeds even if a condition of its writes no longer holds.
 func (w *Writer) Transact(ctx context.Context, writes []types.TransactWriteItem, events ...AnyEvent) error {
 	started := time.Now()
 	var info WriteInfo
@@ -92,7 +91,7 @@ func (w *Writer) Transact(ctx context.Context, writes []types.TransactWriteItem,
 	return w.tell(ctx, info, err)
 }
 
-// tell tells the hooks how a call ended, and returns its error.
+// tell tells the hooks how a call ended, and returns the call's error.
 func (w *Writer) tell(ctx context.Context, info WriteInfo, err error) error {
 	if err != nil {
 		return w.failed(ctx, info, err)
@@ -113,15 +112,15 @@ func (w *Writer) made() error {
 	return nil
 }
 
-// transact commits writes and events, and with them a mark, if there is one.
-func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, m *mark, info *WriteInfo) error {
+// transact commits writes and events, and with them an extra operation, if there is one.
+func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, x *extra, info *WriteInfo) error {
 	if err := w.made(); err != nil {
 		return err
 	}
-	if len(events) == 0 && m == nil {
+	if len(events) == 0 && x == nil {
 		return refuse(ErrInvalidEvent, FailedOperation{Index: len(writes), Message: "no event: a write without one needs no outbox"})
 	}
-	tx, err := w.newTransaction(ctx, writes, events, m)
+	tx, err := w.newTransaction(ctx, writes, events, x)
 	if err != nil {
 		return err
 	}
@@ -131,7 +130,7 @@ func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem,
 	return w.send(ctx, tx, info)
 }
 
-// failed tells the hook.
+// failed tells the hooks about an error, and returns it.
 func (w *Writer) failed(ctx context.Context, info WriteInfo, err error) error {
 	for _, hooks := range w.hooks {
 		if hooks.Failed != nil {
@@ -141,10 +140,10 @@ func (w *Writer) failed(ctx context.Context, info WriteInfo, err error) error {
 	return err
 }
 
-// Items returns the operations that store the events, for a transaction that the caller sends: one conditional Put each, in
-// order. The caller then also chooses the idempotency token, repeats, and reads the cancellation reasons. A failed condition
-// on one of them means that its id is stored already; the returned Item shows whether with the same content. No event gives
-// no operation. ctx is for WithHeaders; hooks are not called. The error is a *TransactionError, or ctx's.
+// Items returns the operations that store the events, for a transaction that the caller sends: a conditional Put for each event,
+// in order, and none without events. The caller then also chooses the idempotency token, repeats the transaction, and reads the
+// cancellation reasons. A failed condition of such a Put means that the event's id is stored already; the Item of the reason shows
+// the stored content. ctx is for WithHeaders; hooks are not called. The error is a *TransactionError, or the error of ctx.
 func (w *Writer) Items(ctx context.Context, events ...AnyEvent) ([]types.TransactWriteItem, error) {
 	if err := w.made(); err != nil {
 		return nil, err
@@ -156,7 +155,7 @@ func (w *Writer) Items(ctx context.Context, events ...AnyEvent) ([]types.Transac
 	return tx.items, nil
 }
 
-// marshalItem turns what Put was given into an attribute-value map.
+// marshalItem turns the item of Put into a map of attribute values.
 func marshalItem(item any) (map[string]types.AttributeValue, error) {
 	if values, ok := item.(map[string]types.AttributeValue); ok {
 		return values, nil

@@ -1,16 +1,16 @@
-// Package inbox keeps which events a consumer has handled, and which it is handling, in a DynamoDB table. It knows the table's form and
-// the calls, and nothing about handlers, or when to make which call.
+// Package inbox keeps in a DynamoDB table which events a consumer has handled, and which it is handling. It knows the table's form
+// and the calls. It does not know handlers, nor when which call is made.
 //
 // # The table
 //
-// Partition key eventId (S), sort key consumer (S). Every row names its event by type (S) and aggregateId (S, left out when empty), and
-// has a time to live, expiresAt (N, seconds). There are two kinds of rows:
+// The partition key is eventId (S), the sort key is consumer (S). Every row names its event by type (S) and aggregateId (S, absent
+// when empty), and has a time to live, expiresAt (N, seconds). There are two kinds of rows:
 //
-//	a mark     the event was handled:        handledAt (N, milliseconds), and owner (S) if it was a claim before
-//	a claim    somebody is handling it:      owner (S), claimedUntil (N, milliseconds), and shard (S), fence (N) of a worker
+//	a mark     the event was handled:      handledAt (N, milliseconds), and owner (S) if it was a claim before
+//	a claim    the event is being handled: owner (S), claimedUntil (N, milliseconds), and shard (S), fence (N) of a worker
 //
-// A mark stays as it is until it expires. A claim becomes a mark or is deleted by its owner alone, and may be replaced once its time has
-// passed, or by a worker that took the shard over.
+// A mark stays as it is until it expires. Only its owner turns a claim into a mark, or deletes it. Others may replace a claim after
+// its time has passed, and a worker that took the shard over may replace it at once.
 package inbox
 
 import (
@@ -44,7 +44,7 @@ const (
 	KeyConsumer = "consumer"
 )
 
-// Event is what tells one event from another. Two events with one id and different types or aggregates are a mistake of somebody.
+// Event identifies an event. Two events with one id and different types or aggregates are somebody's mistake.
 type Event struct{ ID, Type, AggregateID string }
 
 // Limits of DynamoDB's keys, and of this package.
@@ -53,7 +53,7 @@ const (
 	maxConsumer = 255
 )
 
-// Check returns why an event cannot have a row, or nil. What is not UTF-8 would be stored as something else.
+// Check returns why an event cannot have a row, or nil. A text that is not UTF-8 would be stored as another text.
 func (e Event) Check() error {
 	switch {
 	case e.ID == "":
@@ -78,15 +78,15 @@ func CheckConsumer(name string) error {
 type Claim struct {
 	Owner string // new for every claim
 	Until time.Time
-	// Shard and Fence are those of a worker's lease. With a Fence of 0 there is no worker.
+	// Shard and Fence are of a worker's lease. With a Fence of 0 there is no worker.
 	Shard string
 	Fence int64
 }
 
-// OtherEventError says that the row with the event's id is that of another event.
+// OtherEventError says that the row with the event's id belongs to another event.
 type OtherEventError struct{ Want, Have Event }
 
-// Error names both.
+// Error names both events.
 func (e *OtherEventError) Error() string {
 	return fmt.Sprintf("the inbox knows the id %q as that of another event: that one has type %q and aggregate %q, this one has type %q and aggregate %q",
 		shorten(e.Want.ID), shorten(e.Have.Type), shorten(e.Have.AggregateID), shorten(e.Want.Type), shorten(e.Want.AggregateID))
@@ -106,7 +106,7 @@ type ClaimedError struct {
 	Until time.Time
 }
 
-// Error says until when.
+// Error says when the claim ends.
 func (e *ClaimedError) Error() string {
 	return fmt.Sprintf("event %q is claimed until %s", shorten(e.ID), e.Until.UTC().Format(time.RFC3339Nano))
 }
@@ -114,7 +114,7 @@ func (e *ClaimedError) Error() string {
 var (
 	// ErrHandled says that the event was handled.
 	ErrHandled = errors.New("the event was handled before")
-	// ErrLost says that a claim is not the caller's any more.
+	// ErrLost says that the caller does not own the claim any more.
 	ErrLost = errors.New("the claim has passed to another delivery, or its row is gone")
 )
 
@@ -129,7 +129,7 @@ type Table struct {
 // Item is a row.
 type Item = rows.Item
 
-// Create makes the table of the inboxes. See owntable.
+// Create makes an inbox table. See owntable.
 func Create(ctx context.Context, client owntable.Creator, table string) error {
 	return owntable.Form{What: "inbox table", Partition: KeyID, Sort: KeyConsumer, TTL: "expiresAt"}.Create(ctx, client, table)
 }
@@ -148,16 +148,16 @@ func (t *Table) row(e Event, now time.Time) Item {
 	return row
 }
 
-// Mark returns the write that marks an event as handled: an operation of a transaction, or a write of its own. Its condition fails if
-// the event is marked, or claimed at the time now. Judge says which.
+// Mark returns the write that marks an event as handled, as an operation of a transaction or as a write of its own. Its condition
+// fails if the event is marked, or claimed at the time now, or if the row belongs to another event. Judge says which.
 func (t *Table) Mark(e Event, now time.Time) *types.Put {
 	row := t.row(e, now)
 	row["handledAt"] = rows.Millis(now)
 	return t.put(e, row, now, "")
 }
 
-// put writes a row if there is none, or an abandoned claim of the same event. orIf is another condition under which a claim of the event
-// gives way.
+// put writes a row, if the event has no row or one with a claim whose time has passed. orIf is another condition under which a claim
+// is replaced.
 func (t *Table) put(e Event, row Item, now time.Time, orIf string) *types.Put {
 	names := map[string]string{"#id": KeyID, "#type": "type", "#aggregate": "aggregateId", "#handled": "handledAt", "#until": "claimedUntil"}
 	values := Item{":type": row["type"], ":now": rows.Millis(now)}
@@ -173,8 +173,8 @@ func (t *Table) put(e Event, row Item, now time.Time, orIf string) *types.Put {
 	}
 }
 
-// Judge says what a row means for an event: nil if there is none or a claim whose time has passed at now, or ErrHandled, a
-// *ClaimedError, an *OtherEventError.
+// Judge says what a row means for an event: ErrHandled, a *ClaimedError, an *OtherEventError, or nil if the event is free. It is free
+// if there is no row, or a claim whose time has passed at now.
 func Judge(row Item, e Event, now time.Time) error {
 	if len(row) == 0 {
 		return nil
@@ -191,8 +191,8 @@ func Judge(row Item, e Event, now time.Time) error {
 	return nil
 }
 
-// MarkAlone marks an event as handled with a write of its own. Besides errors of the client it returns what Judge does, and
-// ErrHandled also if its own write was carried out and the answer lost.
+// MarkAlone marks an event as handled with a write of its own. It returns errors of the client and of Judge. If the answer to its own
+// write is lost and the SDK repeats the write, it returns ErrHandled.
 func (t *Table) MarkAlone(ctx context.Context, e Event, now time.Time) error {
 	refused, row, err := t.write(ctx, e, t.Mark(e, now))
 	if !refused || err != nil {
@@ -201,7 +201,7 @@ func (t *Table) MarkAlone(ctx context.Context, e Event, now time.Time) error {
 	return Blocked(row, e, now)
 }
 
-// Blocked is Judge for a row that was in the way of a write a moment ago: it never returns nil.
+// Blocked is Judge for the row that made a write fail a moment ago. It never returns nil.
 func Blocked(row Item, e Event, now time.Time) error {
 	if err := Judge(row, e, now); err != nil {
 		return err
@@ -209,7 +209,7 @@ func Blocked(row Item, e Event, now time.Time) error {
 	return &ClaimedError{e.ID, now}
 }
 
-// write sends a Put. refused says that its condition does not hold; then row is the one that is there.
+// write sends a Put. refused says that its condition does not hold; then row is the stored row.
 func (t *Table) write(ctx context.Context, e Event, put *types.Put) (refused bool, row Item, err error) {
 	err = t.repeat(ctx, func() error {
 		_, err := t.Client.PutItem(ctx, &dynamodb.PutItemInput{
@@ -223,7 +223,7 @@ func (t *Table) write(ctx context.Context, e Event, put *types.Put) (refused boo
 		if len(failed.Item) > 0 {
 			return true, failed.Item, nil
 		}
-		row, err = t.find(ctx, e.ID) // a client or a service that does not return it
+		row, err = t.find(ctx, e.ID) // the client or the service did not return the row
 		return true, row, err
 	}
 	if err != nil {
@@ -232,8 +232,8 @@ func (t *Table) write(ctx context.Context, e Event, put *types.Put) (refused boo
 	return false, nil, nil
 }
 
-// Claim claims an event. Besides errors of the client it returns what Judge does. A claim of the caller's own, made by a request whose
-// answer was lost, is the caller's.
+// Claim claims an event. It returns errors of the client and of Judge. It succeeds if the stored claim has the same owner: then an
+// earlier request wrote it, and the answer was lost.
 func (t *Table) Claim(ctx context.Context, e Event, c Claim, now time.Time) error {
 	row := t.row(e, now)
 	row["owner"], row["claimedUntil"] = rows.S(c.Owner), rows.Millis(c.Until)
@@ -257,7 +257,7 @@ func (t *Table) Claim(ctx context.Context, e Event, c Claim, now time.Time) erro
 	return Blocked(there, e, now)
 }
 
-// Complete turns a claim into a mark. It returns ErrLost if the claim is not the owner's any more.
+// Complete turns a claim into a mark. It returns ErrLost if the owner has lost the claim.
 func (t *Table) Complete(ctx context.Context, e Event, owner string, now time.Time) error {
 	err := t.repeat(ctx, func() error {
 		_, err := t.Client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
@@ -272,7 +272,7 @@ func (t *Table) Complete(ctx context.Context, e Event, owner string, now time.Ti
 	return t.owned(e, err)
 }
 
-// Release deletes a claim. It returns ErrLost if there is no claim of the owner.
+// Release deletes a claim. It returns ErrLost if the owner has no claim.
 func (t *Table) Release(ctx context.Context, e Event, owner string) error {
 	err := t.repeat(ctx, func() error {
 		_, err := t.Client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
@@ -296,7 +296,7 @@ func (t *Table) owned(e Event, err error) error {
 	return nil
 }
 
-// Look reads the row of an event and returns what Judge does.
+// Look reads the row of an event, with a consistent read. It returns errors of the client and of Judge.
 func (t *Table) Look(ctx context.Context, e Event, now time.Time) error {
 	row, err := t.find(ctx, e.ID)
 	if err != nil {
@@ -305,7 +305,7 @@ func (t *Table) Look(ctx context.Context, e Event, now time.Time) error {
 	return Judge(row, e, now)
 }
 
-// find reads a row: nil if there is none.
+// find reads a row. It is nil if the event has no row.
 func (t *Table) find(ctx context.Context, id string) (Item, error) {
 	out, err := t.Client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: t.key(id), ConsistentRead: aws.Bool(true)})
 	if err != nil {
@@ -314,7 +314,7 @@ func (t *Table) find(ctx context.Context, id string) (Item, error) {
 	return out.Item, nil
 }
 
-// A single write that meets a transaction on its row is refused, and the SDK does not repeat it.
+// conflictAttempts bounds the attempts at a write that meets a transaction on its row. The SDK does not repeat such a write.
 const conflictAttempts = 5
 
 var conflictDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}

@@ -1,8 +1,8 @@
 // Package itemsize computes how many bytes DynamoDB counts for an item.
 //
 // It follows https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html: names and
-// strings count their UTF-8 bytes, binary its raw bytes, a number about one byte for two significant digits and one more, a
-// null or boolean one byte, a list or map three bytes and one for each element. It must not know what an item means.
+// strings count their UTF-8 bytes, binary its raw bytes, a number about one byte for two significant digits and one more, a null or
+// boolean one byte, a list or map three bytes and one for each element. The package must not know what an item means.
 package itemsize
 
 import (
@@ -23,8 +23,8 @@ const (
 // maxDepth is how deeply DynamoDB lets documents nest.
 const maxDepth = 32
 
-// Of returns the size of an item. It fails on a nil value, a type the SDK does not have, and documents that nest deeper than
-// DynamoDB's 32 levels.
+// Of returns the size of an item in bytes. It fails on a nil value, on a type that is not the SDK's, and on documents that nest deeper
+// than DynamoDB's 32 levels.
 func Of(item map[string]types.AttributeValue) (int, error) {
 	size := 0
 	for name, value := range item {
@@ -98,9 +98,9 @@ func ofValue(value types.AttributeValue, depth int) (int, error) {
 // maxDigits is how many significant digits a number has at most.
 const maxDigits = 38
 
-// ofNumber counts a byte for sign and exponent, a byte for every two significant digits, paired from the decimal point, and
-// one more for a negative number that is not of full length. AWS publishes "approximately" this; the pairing is what its
-// consumed capacity shows.
+// ofNumber counts a byte for sign and exponent, a byte for every two significant digits, paired from the decimal point, and one
+// more for a negative number that is not of full length. AWS publishes this as an approximation; its consumed capacity shows the
+// pairing.
 func ofNumber(n string) int {
 	mantissa, exponent := n, 0
 	if i := strings.IndexAny(n, "eE"); i >= 0 {

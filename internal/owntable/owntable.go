@@ -1,5 +1,5 @@
-// Package owntable creates the DynamoDB tables that the library keeps for itself: with two keys of type S, billed per request, and with
-// time to live. It must not know what is in them.
+// Package owntable creates the library's own DynamoDB tables. They have two keys of type S and a time to live, and are billed per
+// request. The package must not know what the tables contain.
 package owntable
 
 import (
@@ -23,13 +23,13 @@ type Creator interface {
 	UpdateTimeToLive(context.Context, *dynamodb.UpdateTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateTimeToLiveOutput, error)
 }
 
-// Form is what a kind of table looks like.
+// Form is the form of a kind of table.
 type Form struct {
 	What                 string // for errors, such as "lease table"
 	Partition, Sort, TTL string // the attributes
 }
 
-// Create makes the table, unless there is one, and waits until it is active. Any number of processes may call it at once. A table of
+// Create makes the table, unless it exists, and waits until it is active. Any number of processes may call Create at once. A table of
 // another form is an error.
 func (f Form) Create(ctx context.Context, client Creator, table string) error {
 	_, err := client.CreateTable(ctx, &dynamodb.CreateTableInput{
@@ -68,7 +68,7 @@ func (f Form) Create(ctx context.Context, client Creator, table string) error {
 		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: &f.TTL, Enabled: aws.Bool(true)},
 	})
 	if err != nil {
-		// Somebody else may have switched it on meanwhile: then it cannot be changed again for an hour.
+		// Another process may have enabled it meanwhile: then it cannot be changed for an hour.
 		again, errAgain := client.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
 		if errAgain == nil && again.TimeToLiveDescription != nil && aws.ToString(again.TimeToLiveDescription.AttributeName) == f.TTL {
 			return nil
@@ -81,7 +81,7 @@ func (f Form) Create(ctx context.Context, client Creator, table string) error {
 func (f Form) active(ctx context.Context, client Creator, table string) error {
 	for {
 		out, err := client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
-		// A table that has just been made may not be found at first.
+		// A new table may not be found at first.
 		if missing := (*types.ResourceNotFoundException)(nil); err != nil && !errors.As(err, &missing) {
 			return err
 		}

@@ -1,9 +1,9 @@
-// Package recordsize computes how large the change record of an insert will be, before anything is inserted.
+// Package recordsize computes the size of an insert's change record before the insert.
 //
 // DynamoDB's Kinesis streaming destination silently skips a change record that is larger than the stream takes:
-// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/kds_using-shards-and-metrics.html. The computed size is that
-// of records captured from AWS, at the precision MICROSECOND; a record in milliseconds is 54 bytes smaller. The package must not
-// know what an item means.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/kds_using-shards-and-metrics.html. The size is
+// computed for records as captured from AWS, with the precision MICROSECOND; a record in milliseconds is 54 bytes smaller. The
+// package must not know what an item means.
 package recordsize
 
 import (
@@ -14,10 +14,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// PartitionKey is the length of the partition key that DynamoDB gives a change record. Kinesis counts it too.
+// PartitionKey is the length of the partition key that DynamoDB gives a change record. Kinesis counts it.
 const PartitionKey = 32
 
-// envelope is a change record without its variable parts. Of adds them.
+// envelope is a change record without its variable parts. Of adds each of them.
 const envelope = `{"awsRegion":"","eventID":"5a88419c-468a-4ac4-8bad-7f832caf7345","eventName":"INSERT","userIdentity":null,` +
 	`"recordFormat":"application/json","tableName":"","dynamodb":{"ApproximateCreationDateTime":1719347890250647,` +
 	`"Keys":,"NewImage":,"SizeBytes":,"ApproximateCreationDateTimePrecision":"MICROSECOND"},"eventSource":"aws:dynamodb"}`
@@ -27,7 +27,7 @@ type Insert struct {
 	Region string
 	Table  string                          // a name or an ARN
 	Item   map[string]types.AttributeValue // as DynamoDB stores it: numbers in their shortest form
-	Key    string                          // the table's partition key; the table has no sort key
+	Key    string                          // the table's partition key, without a sort key
 	Bytes  int                             // what DynamoDB counts for the item and its key
 }
 
@@ -38,7 +38,7 @@ func Of(in Insert) int {
 	return size + ofMap(in.Item)
 }
 
-// tableName returns the name in an ARN such as arn:aws:dynamodb:region:account:table/name.
+// tableName takes the name out of an ARN: arn:aws:dynamodb:region:account:table/name.
 func tableName(nameOrARN string) string {
 	if _, name, ok := strings.Cut(nameOrARN, ":table/"); ok {
 		return name
@@ -96,7 +96,7 @@ func ofTexts(members []string) int {
 	return size
 }
 
-// escaped is how many bytes each ASCII character takes within a JSON string.
+// escaped is the size of each ASCII character within a JSON string.
 var escaped = func() (sizes [128]uint8) {
 	for c := range sizes {
 		switch {
@@ -111,7 +111,7 @@ var escaped = func() (sizes [128]uint8) {
 	return sizes
 }()
 
-// quoted returns the size of s as a JSON string. U+2028 and U+2029 count as escaped, because some encoders escape them.
+// quoted returns the size of s as a JSON string. U+2028 and U+2029, which some encoders escape, count as escaped.
 func quoted(s string) int {
 	size := 2
 	for i := 0; i < len(s); i++ {

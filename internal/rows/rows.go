@@ -1,5 +1,5 @@
-// Package rows reads and writes the rows of this library's own tables: leases, dead letters, the inbox. It knows attribute values and
-// nothing about what a row means.
+// Package rows reads and writes the rows of this library's own tables: leases, dead letters, the inbox. It knows attribute values. It
+// does not know what a row means.
 package rows
 
 import (
@@ -29,7 +29,7 @@ func B(b []byte) types.AttributeValue { return &types.AttributeValueMemberB{Valu
 // Bool returns a boolean attribute.
 func Bool(b bool) types.AttributeValue { return &types.AttributeValueMemberBOOL{Value: b} }
 
-// Text reads a string attribute. Here as below, one that is missing or of another type reads as the zero value.
+// Text reads a string attribute. Here and below, an attribute that is missing or of another type reads as the zero value.
 func Text(row Item, name string) string {
 	if v, ok := row[name].(*types.AttributeValueMemberS); ok {
 		return v.Value
@@ -71,8 +71,8 @@ func Time(row Item, name string) time.Time {
 	return time.UnixMilli(Int(row, name)).UTC()
 }
 
-// Names returns the aliases that the expressions use, #x for the attribute x: DynamoDB refuses others, and some names are its
-// reserved words.
+// Names returns the aliases that the expressions use: #x for the attribute x. DynamoDB refuses aliases that no expression uses, and
+// attributes without an alias whose names are its reserved words.
 func Names(expressions ...string) map[string]string {
 	used := map[string]string{}
 	for _, e := range expressions {
@@ -101,7 +101,7 @@ func Headers(headers map[string]string) types.AttributeValue {
 	return &types.AttributeValueMemberM{Value: m}
 }
 
-// ReadHeaders reads a map of strings; an empty one is nil.
+// ReadHeaders reads a map of strings. An empty map reads as nil.
 func ReadHeaders(row Item, name string) map[string]string {
 	m, ok := row[name].(*types.AttributeValueMemberM)
 	if !ok || len(m.Value) == 0 {

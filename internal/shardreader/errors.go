@@ -4,9 +4,10 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 )
 
 // StopError says that a shard cannot be read for a reason that lasts: the shard or the stream does not exist, access is denied,
@@ -67,16 +68,11 @@ func judge(err error) verdict {
 	case "KMSThrottlingException":
 		return throttle
 	}
-	if _, known := retry.DefaultThrottleErrorCodes[code]; known || status == http.StatusTooManyRequests {
+	if awserr.IsThrottling(code) || status == http.StatusTooManyRequests {
 		return throttle
 	}
 	if passing[code] || status >= 500 || api.ErrorFault() == smithy.FaultServer {
 		return again
 	}
 	return stop
-}
-
-func isCode(err error, code string) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && api.ErrorCode() == code
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
@@ -196,7 +197,7 @@ func (w *walk) newIterator(ctx context.Context) error {
 // failed decides about a failed request. It returns why the reading ends, or nil when it is time for the next attempt.
 func (w *walk) failed(ctx context.Context, operation string, err error) error {
 	v := judge(err)
-	if t, ok := w.position.time(); ok && v == stop && isCode(err, "InvalidArgumentException") && time.Since(t) < time.Hour {
+	if t, ok := w.position.time(); ok && v == stop && awserr.Code(err) == "InvalidArgumentException" && time.Since(t) < time.Hour {
 		v = again // Kinesis refuses a time in the future, by its own clock
 	}
 	switch v {

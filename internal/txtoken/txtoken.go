@@ -1,10 +1,9 @@
-// Package txtoken derives the idempotency token of a transaction from its content: equal transactions have equal tokens, in
-// any process and at any time, and different ones have different tokens.
+// Package txtoken derives the idempotency token of a transaction from its content. Equal transactions have equal tokens, in any
+// process and at any time; different transactions have different tokens.
 //
-// DynamoDB compares the parameters of two requests with one token and refuses a difference
-// (IdempotentParameterMismatchException). A token made from the whole content cannot run into that, so a repeat is either the
-// same request or a new one, never a mismatch. Whether the members of a set in another order are a difference is not
-// documented, so here they are one. See
+// DynamoDB compares the parameters of two requests with one token, and refuses a difference (IdempotentParameterMismatchException).
+// With a token that is made from the whole content, a repeat is the same request or a new request, never a mismatch. Whether
+// DynamoDB sees a difference in the order of a set's members is not documented, so here it makes another token. See
 // https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
 package txtoken
 
@@ -20,10 +19,10 @@ import (
 
 const length = 32
 
-// pool keeps buffers, which are large against what else a transaction needs.
+// pool reuses buffers, which are large compared with the rest of a transaction.
 var pool = sync.Pool{New: func() any { return &writer{buf: make([]byte, 0, 1024)} }}
 
-// Of returns the token of a request with these items and other parameters: 32 characters, of DynamoDB's 36 at most.
+// Of returns the token of a request with these items and other parameters. It has 32 characters; DynamoDB takes 36.
 func Of(items []types.TransactWriteItem, parameters ...string) string {
 	w := pool.Get().(*writer)
 	defer pool.Put(w)
@@ -40,51 +39,51 @@ func Of(items []types.TransactWriteItem, parameters ...string) string {
 	return string(token[:])
 }
 
-// writer builds a text in which every piece is marked and preceded by its length, so that no two contents share one.
+// writer builds a text in which the kind and length of every piece come before it, so that no two contents have the same text.
 type writer struct{ buf []byte }
 
-func (w *writer) mark(kind byte, length int) {
+func (w *writer) head(kind byte, length int) {
 	w.buf = binary.AppendUvarint(append(w.buf, kind), uint64(length))
 }
 
 func (w *writer) text(s string) {
-	w.mark('s', len(s))
+	w.head('s', len(s))
 	w.buf = append(w.buf, s...)
 }
 
 func (w *writer) optional(s *string) {
 	if s == nil {
-		w.mark('-', 0)
+		w.head('-', 0)
 		return
 	}
 	w.text(*s)
 }
 
 func (w *writer) item(item *types.TransactWriteItem) {
-	w.mark('T', 4)
+	w.head('T', 4)
 	if put := item.Put; put != nil {
-		w.mark('P', 0)
+		w.head('P', 0)
 		w.optional(put.TableName)
 		w.values(put.Item)
 		w.text(string(put.ReturnValuesOnConditionCheckFailure))
 		w.expressions(put.ConditionExpression, nil, put.ExpressionAttributeNames, put.ExpressionAttributeValues)
 	}
 	if update := item.Update; update != nil {
-		w.mark('U', 0)
+		w.head('U', 0)
 		w.optional(update.TableName)
 		w.values(update.Key)
 		w.text(string(update.ReturnValuesOnConditionCheckFailure))
 		w.expressions(update.ConditionExpression, update.UpdateExpression, update.ExpressionAttributeNames, update.ExpressionAttributeValues)
 	}
 	if del := item.Delete; del != nil {
-		w.mark('D', 0)
+		w.head('D', 0)
 		w.optional(del.TableName)
 		w.values(del.Key)
 		w.text(string(del.ReturnValuesOnConditionCheckFailure))
 		w.expressions(del.ConditionExpression, nil, del.ExpressionAttributeNames, del.ExpressionAttributeValues)
 	}
 	if check := item.ConditionCheck; check != nil {
-		w.mark('C', 0)
+		w.head('C', 0)
 		w.optional(check.TableName)
 		w.values(check.Key)
 		w.text(string(check.ReturnValuesOnConditionCheckFailure))
@@ -95,7 +94,7 @@ func (w *writer) item(item *types.TransactWriteItem) {
 func (w *writer) expressions(condition, update *string, names map[string]string, values map[string]types.AttributeValue) {
 	w.optional(condition)
 	w.optional(update)
-	w.mark('n', len(names))
+	w.head('n', len(names))
 	var few [fewKeys]string
 	for _, name := range appendSorted(few[:0], names) {
 		w.text(name)
@@ -105,7 +104,7 @@ func (w *writer) expressions(condition, update *string, names map[string]string,
 }
 
 func (w *writer) values(m map[string]types.AttributeValue) {
-	w.mark('M', len(m))
+	w.head('M', len(m))
 	var few [fewKeys]string
 	for _, name := range appendSorted(few[:0], m) {
 		w.text(name)
@@ -116,40 +115,40 @@ func (w *writer) values(m map[string]types.AttributeValue) {
 func (w *writer) value(value types.AttributeValue) {
 	switch v := value.(type) {
 	case *types.AttributeValueMemberS:
-		w.mark('S', 0)
+		w.head('S', 0)
 		w.text(v.Value)
 	case *types.AttributeValueMemberN:
-		w.mark('N', 0)
+		w.head('N', 0)
 		w.text(v.Value)
 	case *types.AttributeValueMemberB:
-		w.mark('B', len(v.Value))
+		w.head('B', len(v.Value))
 		w.buf = append(w.buf, v.Value...)
 	case *types.AttributeValueMemberBOOL:
 		if v.Value {
-			w.mark('t', 0)
+			w.head('t', 0)
 		} else {
-			w.mark('f', 0)
+			w.head('f', 0)
 		}
 	case *types.AttributeValueMemberNULL:
-		w.mark('0', 0)
+		w.head('0', 0)
 	case *types.AttributeValueMemberSS:
-		w.mark('1', len(v.Value))
+		w.head('1', len(v.Value))
 		for _, s := range v.Value {
 			w.text(s)
 		}
 	case *types.AttributeValueMemberNS:
-		w.mark('2', len(v.Value))
+		w.head('2', len(v.Value))
 		for _, n := range v.Value {
 			w.text(n)
 		}
 	case *types.AttributeValueMemberBS:
-		w.mark('3', len(v.Value))
+		w.head('3', len(v.Value))
 		for _, b := range v.Value {
-			w.mark('b', len(b))
+			w.head('b', len(b))
 			w.buf = append(w.buf, b...)
 		}
 	case *types.AttributeValueMemberL:
-		w.mark('L', len(v.Value))
+		w.head('L', len(v.Value))
 		for _, e := range v.Value {
 			w.value(e)
 		}

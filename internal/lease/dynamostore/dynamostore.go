@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
@@ -106,12 +107,9 @@ func (s *Store) update(ctx context.Context, id, condition, expression string, va
 // explain says where an error happened, and marks errors that no repeat will heal.
 func (s *Store) explain(id string, err error) error {
 	wrapped := fmt.Errorf("lease table %s, group %s, row %s: %w", s.table, s.group, id, err)
-	var coded interface{ ErrorCode() string }
-	if errors.As(err, &coded) {
-		switch coded.ErrorCode() {
-		case "ResourceNotFoundException", "AccessDeniedException", "ValidationException", "UnrecognizedClientException":
-			return lease.Fatal(wrapped)
-		}
+	switch awserr.Code(err) {
+	case "ResourceNotFoundException", "AccessDeniedException", "ValidationException", "UnrecognizedClientException":
+		return lease.Fatal(wrapped)
 	}
 	return wrapped
 }

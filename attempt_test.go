@@ -1,0 +1,117 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// TestAnAttemptIsJudgedAlikeEverywhere: what a handler returns means the same in Process, in a Worker and in a redrive. Two attempts are
+// allowed.
+func TestAnAttemptIsJudgedAlikeEverywhere(t *testing.T) {
+	down := errors.New("down")
+	panics := errors.New("the handler panics")
+	for name, test := range map[string]struct {
+		err    error
+		calls  int                  // until the event is finished, or a dead letter; 0 means that it waits, however often it is called
+		letter bool                 // it is one
+		again  outbox.RedriveResult // what a redrive counts that meets the same
+	}{
+		"nothing":                        {nil, 1, false, outbox.RedriveResult{Redriven: 1}},
+		"a failure":                      {down, 2, true, outbox.RedriveResult{Failed: 1}},
+		"a panic":                        {panics, 2, true, outbox.RedriveResult{Failed: 1}},
+		"a permanent failure":            {outbox.Permanent(down), 1, true, outbox.RedriveResult{Failed: 1}},
+		"one that something wraps":       {fmt.Errorf("while mailing: %w", outbox.Permanent(down)), 1, true, outbox.RedriveResult{Failed: 1}},
+		"another's claim":                {fmt.Errorf("wait: %w", outbox.ErrClaimed), 0, false, outbox.RedriveResult{Busy: 1}},
+		"a permanent one under a claim":  {errors.Join(outbox.Permanent(down), outbox.ErrClaimed), 0, false, outbox.RedriveResult{Busy: 1}},
+		"its own context's end in time":  {context.DeadlineExceeded, 2, true, outbox.RedriveResult{Failed: 1}},
+		"a cancellation of its own kind": {context.Canceled, 2, true, outbox.RedriveResult{Failed: 1}},
+	} {
+		fail := func() error {
+			if errors.Is(test.err, panics) {
+				panic("on fire")
+			}
+			return test.err
+		}
+		t.Run(name+", in Process", func(t *testing.T) {
+			o, calls := newOffice(t), 0
+			c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(2)))
+			outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error {
+				calls++
+				return fail()
+			})
+			err := errors.New("not called yet")
+			for range 5 {
+				if err != nil {
+					err = c.Process(t.Context(), rec("1", "a"))
+				}
+			}
+			if test.calls == 0 {
+				require.ErrorIs(t, err, test.err)
+				require.Equal(t, 5, calls)
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, test.calls, calls)
+			}
+			letters := o.list(t, outbox.DeadLetterFilter{})
+			require.Equal(t, test.letter, len(letters) == 1, letters)
+			if test.letter {
+				require.Equal(t, test.calls, letters[0].Attempts)
+			}
+		})
+		t.Run(name+", in a redrive", func(t *testing.T) {
+			o := newOffice(t)
+			o.bury(t, 1, 1)
+			c := newConsumer(t, outbox.WithDeadLetters(o.letters))
+			outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { return fail() })
+			done, err := o.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+			require.NoError(t, err)
+			require.Equal(t, test.again, done)
+			left := o.list(t, outbox.DeadLetterFilter{})
+			require.Len(t, left, 1-test.again.Redriven)
+			for _, l := range left {
+				require.Equal(t, 1+test.again.Failed, l.Attempts)
+			}
+		})
+		t.Run(name+", in a Worker", func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				m := newMourners(t)
+				defer m.Close()
+				m.oneShard(t)
+				c := newConsumer(t, outbox.WithTables("events"), outbox.WithDeadLetters(m.letters))
+				outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error {
+					m.mu.Lock()
+					m.calls[e.ID]++
+					m.mu.Unlock()
+					return fail()
+				})
+				w, err := outbox.NewWorker(m.Kinesis, "events", c, m.leases,
+					outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 2, BaseDelay: 10 * time.Millisecond, MaxDelay: 100 * time.Millisecond}))
+				require.NoError(t, err)
+				r := run(t, w)
+				m.put(t, "bad", 1, 1)
+				time.Sleep(10 * time.Second)
+				require.NoError(t, r.stop())
+				calls := m.calls["bad-0-0"]
+				if test.calls == 0 {
+					require.Greater(t, calls, 5)
+				} else {
+					require.Equal(t, test.calls, calls)
+				}
+				ids := m.letterIDs(t)
+				require.Equal(t, test.letter, len(ids) == 1, ids)
+				leases, err := m.leases.(*outbox.LeaseTable).Status(t.Context(), "events")
+				require.NoError(t, err)
+				for _, lease := range leases {
+					require.Empty(t, lease.Attempts, "waiting is no attempt, and what is over has none to count")
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,88 @@
+package outbox
+
+import (
+	"context"
+
+	"github.com/seed-1b628d3f/outbox/internal/slab"
+)
+
+// delivery is a record on its way to its handler, and what came of it. It is also the context of the handler: one allocation for a
+// batch instead of two for each record. While the batch runs, only the goroutine of its record writes to it.
+type delivery struct {
+	context.Context
+	record   Record
+	err      error // of the last attempt
+	finished bool
+	waits    int     // how often the verdict was waits
+	doomed   *doomed // it becomes a dead letter; nil for an event that its handler may get
+}
+
+// doomed is why a delivery becomes a dead letter instead of reaching its handler.
+type doomed struct {
+	err      error
+	raw      []byte // the record, if it could not be decoded; otherwise nil
+	attempts int
+}
+
+// Value returns the record for RecordFromContext.
+func (d *delivery) Value(key any) any {
+	if key == (recordKey{}) {
+		return &d.record
+	}
+	return d.Context.Value(key)
+}
+
+type recordKey struct{}
+
+// RecordFromContext returns the record that is being handled. ok is false outside a handler. The context of a handler keeps
+// all records of its batch in memory.
+func RecordFromContext(ctx context.Context) (r Record, ok bool) {
+	if record, ok := ctx.Value(recordKey{}).(*Record); ok {
+		return *record, true
+	}
+	return Record{}, false
+}
+
+// origin fills in where a record came from. It is called only for a record that somebody gets to see, since it may take memory:
+// on a table with a time to live most records are removals, which nobody does.
+type origin func(*Record)
+
+// receipt is what a record turns out to be.
+type receipt int
+
+const (
+	receivedEvent   receipt = iota // for its handler
+	receivedIgnored                // no event, and nobody wants to know of it
+	receivedOther                  // no event, and the log or a hook wants to know of it (skipNotEvent)
+	receivedDoomed                 // cannot be read, and becomes a dead letter
+	receivedPoison                 // cannot be read, and there is no dead letter table: nothing behind it may be handled
+)
+
+// receive finds out what a record is, and makes d its delivery. For anything but an event, the error says why. Then the delivery's record has
+// nothing but where it came from, and of what is ignored nothing of use. broken is why there is no change record in data.
+func (c *Consumer) receive(d *delivery, data []byte, broken error, from origin, memory *slab.Slab) (receipt, error) {
+	var reason notEventError
+	var malformed *DecodeError
+	if broken != nil {
+		malformed = &DecodeError{Reason: broken.Error()}
+	} else {
+		reason, malformed = decodeRecord(&d.record, data, c.layout, c.tables, memory)
+	}
+	switch {
+	case malformed == nil && reason == 0:
+		from(&d.record)
+		return receivedEvent, nil
+	case malformed == nil && !c.tellsSkipped() && !c.remarkable(reason):
+		return receivedIgnored, reason
+	}
+	d.record = Record{}
+	from(&d.record)
+	switch {
+	case malformed == nil:
+		return receivedOther, reason
+	case c.dead == nil:
+		return receivedPoison, malformed
+	}
+	d.doomed = &doomed{err: malformed, raw: append([]byte{}, data...)} // not nil, even if it is empty
+	return receivedDoomed, malformed
+}
