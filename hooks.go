@@ -27,11 +27,11 @@ func (c *Consumer) skipUnknown(ctx context.Context, r *Record) {
 // skipNotEvent skips a record that is no event. An inserted item without the attributes of an event is either an item of another
 // kind, or an event behind wrong attribute names. So the log warns once for each stream.
 func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason error) {
-	if reason == notEventError(changerec.NoAttributes) && c.firstTime("stream "+r.StreamARN) {
+	if errors.Is(reason, notEventError(changerec.NoAttributes)) && c.firstTime("stream "+r.StreamARN) {
 		c.logger.WarnContext(ctx, "outbox: skipping inserted items without the attributes of an event; if they are events, set WithAttributes",
 			"idAttribute", c.attributes.ID, "typeAttribute", c.attributes.Type, "stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
 	}
-	if reason == notEventError(changerec.OtherTable) {
+	if errors.Is(reason, notEventError(changerec.OtherTable)) {
 		c.tellOtherTable(ctx, r)
 	}
 	c.skipped(ctx, r, reason)

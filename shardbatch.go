@@ -7,7 +7,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/lanes"
-	"github.com/seed-1b628d3f/outbox/internal/watermark"
+	"github.com/seed-1b628d3f/outbox/internal/ledger"
 )
 
 // shardBatch is a batch of a shard on its way through the handlers.
@@ -15,7 +15,7 @@ type shardBatch struct {
 	s          *shardRun
 	handlers   map[string]Handler
 	deliveries []delivery
-	slots      []watermark.Slot
+	slots      []ledger.Slot
 	lanes      lanes.Batch
 }
 
@@ -31,21 +31,14 @@ func (b *shardBatch) finished() bool {
 // Do makes one attempt at a record.
 func (b *shardBatch) Do(i int) lanes.Next {
 	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
-	s.mu.Lock()
-	failures := s.attempts[slot].n
-	leave := s.ctx.Err() != nil || slot >= s.poison || s.stopping && (d.err != nil || slot >= s.begun) || s.blocked[d.record.AggregateID]
-	if !leave {
-		s.begun = max(s.begun, slot+1)
-	}
-	s.mu.Unlock()
-	if leave {
+	if s.ctx.Err() != nil || !s.owed.MayStart(slot, d.record.AggregateID) {
 		return b.leave(i)
 	}
 	returned := false
 	defer func() {
 		if !returned { // the handler has ended its goroutine, which cannot be waited for again
 			b.leave(i)
-			s.fail(slot, &HandlerError{Record: d.record, Err: errGoexit})
+			s.poison(slot, &HandlerError{Record: d.record, Err: errGoexit})
 		}
 	}()
 	c := s.w.consumer
@@ -61,49 +54,25 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	case waits:
 		return b.wait(i)
 	}
-	return b.retry(i, slot, failures+1, v)
+	return b.retry(i, v)
 }
 
 // leave leaves a record to the next owner of the shard, and with it what comes later of its aggregate, also in other batches.
 func (b *shardBatch) leave(i int) lanes.Next {
-	b.s.mu.Lock()
-	defer b.s.mu.Unlock()
-	return b.leaveLocked(i)
-}
-
-func (b *shardBatch) leaveLocked(i int) lanes.Next {
-	if id := b.deliveries[i].record.AggregateID; id != "" {
-		b.s.blocked[id] = true
-	}
-	if b.s.stopping { // what comes behind it will be handled again in any case
-		b.s.begun = min(b.s.begun, b.slots[i])
-	}
+	b.s.owed.Left(b.slots[i], b.deliveries[i].record.AggregateID)
 	return lanes.GiveUp
 }
 
-// settle says that a record is finished.
-func (s *shardRun) settle(slot watermark.Slot) {
-	s.mu.Lock()
-	if _, failed := s.attempts[slot]; failed {
-		delete(s.attempts, slot)
-		s.changed = true
-	}
-	s.mu.Unlock()
-	s.ring.Done(slot)
-}
-
-// retry counts the n-th failed attempt, and lets the record wait for its next one, unless there is none.
-func (b *shardBatch) retry(i int, slot watermark.Slot, n int, v verdict) lanes.Next {
-	s, d := b.s, &b.deliveries[i]
-	s.mu.Lock()
-	s.attempts[slot], s.changed = attempt{d.record.SequenceNumber, n}, true
-	s.mu.Unlock()
+// retry counts a failed attempt, and lets the record wait for its next one, unless there is none.
+func (b *shardBatch) retry(i int, v verdict) lanes.Next {
+	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
+	n := s.owed.Failed(slot)
 	if v.after(n, s.w.retry.MaxAttempts) == failed {
 		return b.later(i, backoff.FullJitter{Base: s.w.retry.BaseDelay, Max: s.w.retry.MaxDelay}.Delay(n))
 	}
 	c := s.w.consumer
 	if c.dead == nil {
-		s.fail(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
+		s.poison(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
 		return b.leave(i)
 	}
 	d.doomed = &doomed{err: d.err, attempts: n}
@@ -120,8 +89,8 @@ func (b *shardBatch) later(i int, delay time.Duration) lanes.Next {
 	s := b.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping || s.ctx.Err() != nil {
-		return b.leaveLocked(i)
+	if s.owed.Stopping() || s.ctx.Err() != nil {
+		return b.leave(i)
 	}
 	waiting := s.asleep[b]
 	if waiting == nil {

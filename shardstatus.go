@@ -81,16 +81,16 @@ func (s *shardRun) tellStatus(ctx context.Context) {
 }
 
 func (s *shardRun) status() ShardStatus {
-	mark := s.ring.Mark()
+	owed := s.owed.Status()
 	s.mu.Lock()
 	last := s.seen
 	s.seen.records = 0
 	s.mu.Unlock()
 	status := ShardStatus{
-		Shard: s.held.Shard().ID, Fence: s.held.Fence(), Records: last.records, Behind: last.behind, Age: last.age, Unfinished: mark.Above,
+		Shard: s.held.Shard().ID, Fence: s.held.Fence(), Records: last.records, Behind: last.behind, Age: last.age, Unfinished: owed.Unfinished,
 	}
-	if !mark.Oldest.IsZero() {
-		status.Waiting = time.Since(mark.Oldest)
+	if !owed.Oldest.IsZero() {
+		status.Waiting = time.Since(owed.Oldest)
 	}
 	return status
 }

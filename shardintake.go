@@ -1,0 +1,115 @@
+package outbox
+
+import (
+	"context"
+	"time"
+
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/ledger"
+	"github.com/seed-1b628d3f/outbox/internal/shardreader"
+	"github.com/seed-1b628d3f/outbox/internal/slab"
+)
+
+// deliver hands the records of an answer to the lanes, as far as the ledger has room, and waits for room for the rest. So a slow handler stops
+// its shard's fetching, and a crash repeats no more than there is room for.
+func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) error {
+	s.see(fetched)
+	sequences, size := make([]string, len(fetched.Records)), 0
+	for i := range fetched.Records {
+		sequences[i] = fetched.Records[i].SequenceNumber
+		size += len(fetched.Records[i].Data)
+	}
+	memory := slab.New(size)
+	for from := 0; from < len(sequences); {
+		first, n := s.owed.Add(sequences[from:], time.Now())
+		if n == 0 {
+			select {
+			case <-s.room:
+			case <-reading.Done():
+				return context.Cause(reading)
+			}
+			continue
+		}
+		if err := s.start(reading, first, fetched.Records[from:from+n], memory); err != nil {
+			return err
+		}
+		from += n
+	}
+	return nil
+}
+
+// start finds out what the records are, and starts the handlers of the events. What is no event is finished.
+func (s *shardRun) start(reading context.Context, first ledger.Slot, records []shardreader.Record, memory *slab.Slab) error {
+	c := s.w.consumer
+	b := &shardBatch{s: s, handlers: c.registered(), deliveries: make([]delivery, 0, len(records)), slots: make([]ledger.Slot, 0, len(records))}
+	var poison error
+	for i := 0; i < len(records) && poison == nil; i++ {
+		slot, n := first+ledger.Slot(i), len(b.deliveries)
+		b.deliveries = append(b.deliveries, delivery{Context: s.ctx})
+		d := &b.deliveries[n]
+		got, reason := c.receive(d, records[i].Data, nil, func(r *Record) { s.origin(r, &records[i]) }, memory)
+		switch got {
+		case receivedEvent, receivedDoomed:
+			b.slots = append(b.slots, slot)
+			continue
+		case receivedOther:
+			c.skipNotEvent(s.ctx, &d.record, reason)
+			s.settle(slot)
+		case receivedIgnored:
+			s.settle(slot)
+		case receivedPoison:
+			failure := &HandlerError{Record: d.record, Err: reason}
+			c.logFailure(s.ctx, failure)
+			s.poison(slot, failure)
+			poison = failure
+		}
+		b.deliveries = b.deliveries[:n]
+	}
+	if err := s.awaitParked(reading, b.deliveries); err != nil {
+		return err
+	}
+	keys := make([]uint64, len(b.deliveries))
+	for i := range b.deliveries {
+		keys[i] = c.lane(b.deliveries[i].record.AggregateID)
+	}
+	s.mu.Lock()
+	for len(s.batches) > 0 && s.batches[0].finished() {
+		s.batches = s.batches[1:]
+	}
+	s.batches = append(s.batches, b)
+	s.mu.Unlock()
+	c.pool.Start(&b.lanes, keys, b)
+	return poison
+}
+
+// origin fills in where a record of this shard came from.
+func (s *shardRun) origin(to *Record, r *shardreader.Record) {
+	to.StreamARN, to.ShardID, to.SequenceNumber, to.Fence = s.w.stream, s.held.Shard().ID, r.SequenceNumber, s.held.Fence()
+}
+
+// parkedAge is how old what a Worker knows of aggregates that others park may be.
+const parkedAge = time.Second
+
+// awaitParked finds out which aggregates are parked, however long it takes. The owner before this one may have parked some, so what another
+// shard of this process learned before the lease was held is not enough.
+func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery) error {
+	retry := backoff.FullJitter{Base: 200 * time.Millisecond, Max: 10 * time.Second}
+	for n := 1; ; n++ {
+		age := parkedAge
+		if !s.knowsParked {
+			age = 0
+		}
+		asked, err := s.w.consumer.refreshParked(reading, deliveries, age)
+		if err == nil {
+			s.knowsParked = s.knowsParked || asked
+			return nil
+		}
+		if reading.Err() == nil {
+			s.w.consumer.logger.ErrorContext(reading, "outbox: parked aggregates cannot be read, a shard waits", "stream", s.w.stream,
+				"shard", s.held.Shard().ID, "failures", n, "error", err)
+		}
+		if err := backoff.Sleep(reading, retry.Delay(n)); err != nil {
+			return err
+		}
+	}
+}
