@@ -225,23 +225,7 @@ func deadLetter(l *deadletter.Letter) DeadLetter {
 		text = errIncomplete.Error()
 	}
 	return DeadLetter{
-		ID: l.ID, Record: asRecord(&l.Event), Raw: l.Raw, Error: text, Attempts: l.Attempts, Parked: l.Parked,
+		ID: l.ID, Record: Record(l.Event), Raw: l.Raw, Error: text, Attempts: l.Attempts, Parked: l.Parked,
 		StoredAt: l.StoredAt, TriedAt: l.TriedAt,
-	}
-}
-
-func asRecord(e *deadletter.Event) Record {
-	return Record{
-		ID: e.ID, Type: e.Type, AggregateID: e.AggregateID, Sequence: e.Sequence, Time: e.Time, Headers: e.Headers,
-		ContentType: e.ContentType, Payload: e.Payload, Table: e.Table, ChangedAt: e.ChangedAt,
-		StreamARN: e.StreamARN, ShardID: e.ShardID, SequenceNumber: e.SequenceNumber,
-	}
-}
-
-func asEvent(r *Record) deadletter.Event {
-	return deadletter.Event{
-		ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
-		ContentType: r.ContentType, Payload: r.Payload, Table: r.Table, ChangedAt: r.ChangedAt,
-		StreamARN: r.StreamARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/parked"
 )
 
@@ -124,7 +125,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)))
 	defer cancel()
 	asOf := dead.parked.Now()
-	l := deadletter.Letter{Event: asEvent(r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
+	l := deadletter.Letter{Event: event.Event(*r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
 	stored, err := dead.store.PutBehind(ctx, &l)
 	switch {
 	case err != nil:
@@ -152,7 +153,7 @@ func (c *Consumer) buryIfSpent(ctx, outer context.Context, d *delivery) {
 	if ctx = outer; outer.Err() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	n, event := 1, asEvent(&d.record)
+	n, event := 1, event.Event(d.record)
 	if c.dead.attempts > 1 {
 		counting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
@@ -201,7 +202,7 @@ func (c *Consumer) bury(ctx context.Context, d *delivery) error {
 	r := &d.record
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)+len(d.doomed.raw)))
 	defer cancel()
-	l := deadletter.Letter{Event: asEvent(r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now()}
+	l := deadletter.Letter{Event: event.Event(*r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now()}
 	stored, err := c.dead.store.Put(ctx, &l)
 	if err != nil {
 		c.logger.ErrorContext(ctx, "outbox: a dead letter cannot be stored, the event stays unfinished", "event", r.ID, "type", r.Type,

@@ -432,7 +432,7 @@ var errIncomplete = errors.New("the payload is lost: this is a late copy of a de
 // handleLetter hands a dead letter to its handler. What a delivery may skip, a redrive must not: it would be removed unhandled. started
 // is false if there was no place for the handler in time.
 func (c *Consumer) handleLetter(ctx context.Context, l *deadletter.Letter) (started bool, err error) {
-	r := asRecord(&l.Event)
+	r := Record(l.Event)
 	if l.Incomplete {
 		return true, errIncomplete
 	}

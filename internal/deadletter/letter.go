@@ -30,27 +30,14 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
-
-// Event is what a consumer was to handle.
-type Event struct {
-	ID, Type, AggregateID string
-	Sequence              int64
-	Time                  time.Time
-	Headers               map[string]string
-	ContentType           string
-	Payload               []byte
-	Table                 string
-	ChangedAt             time.Time
-	// Where it was delivered from.
-	StreamARN, ShardID, SequenceNumber string
-}
 
 // Letter is a dead letter.
 type Letter struct {
 	ID       string // of the row; Put sets it
-	Event    Event
+	Event    event.Event
 	Raw      []byte // of a record that could not be decoded; the Event is then empty but for where it came from
 	Error    string // why; at most maxError bytes
 	Attempts int
@@ -244,7 +231,7 @@ func read(row rows.Item) Letter {
 		ID: rows.Text(row, "id"), Error: rows.Text(row, "error"), Attempts: int(rows.Int(row, "attempts")), Parked: rows.Flag(row, "parked"),
 		StoredAt: rows.Time(row, "storedAt"), TriedAt: rows.Time(row, "triedAt"),
 		order: rows.Text(row, "order"), parts: int(rows.Int(row, "parts")), partsHash: rows.Text(row, "partsHash"), token: rows.Text(row, "token"),
-		Event: Event{
+		Event: event.Event{
 			ID: rows.Text(row, "eventId"), Type: rows.Text(row, "type"), AggregateID: rows.Text(row, "aggregateId"),
 			Sequence: rows.Int(row, "sequence"), Time: rows.Time(row, "timestamp"), Headers: rows.ReadHeaders(row, "headers"),
 			ContentType: rows.Text(row, "contentType"), Payload: rows.Bytes(row, "payload"), Table: rows.Text(row, "table"),

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/owntable"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
@@ -34,7 +35,7 @@ func TestLettersThatAreRemovedMeanwhile(t *testing.T) {
 	require.NoError(t, err)
 	var letters []deadletter.Letter
 	for _, n := range []string{"1", "2", "3"} {
-		l := deadletter.Letter{Event: deadletter.Event{ID: n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
+		l := deadletter.Letter{Event: event.Event{ID: n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
 		put(t, s, &l)
 		letters = append(letters, l)
 	}
@@ -78,7 +79,7 @@ func TestPartsOfTwoEventsWithOneID(t *testing.T) {
 	require.NoError(t, err)
 	letter := func(typ string) *deadletter.Letter {
 		payload := bytes.Repeat([]byte(typ), 399<<10)
-		return &deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a", Type: typ, Payload: payload}, StoredAt: time.Now()}
+		return &deadletter.Letter{Event: event.Event{ID: "1", AggregateID: "a", Type: typ, Payload: payload}, StoredAt: time.Now()}
 	}
 	x, y := letter("X"), letter("Y")
 	client.do = func() { put(t, fast, y) } // while x believes that there is no letter with its id
@@ -112,7 +113,7 @@ func TestTransactionsThatMeetOthersAreRepeated(t *testing.T) {
 	s, err := deadletter.New(a.DynamoDB, "letters", "c")
 	require.NoError(t, err)
 	letter := func(id string) *deadletter.Letter {
-		return &deadletter.Letter{Event: deadletter.Event{ID: id, AggregateID: "a"}, StoredAt: time.Now()}
+		return &deadletter.Letter{Event: event.Event{ID: id, AggregateID: "a"}, StoredAt: time.Now()}
 	}
 	require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: outboxtest.TransactionConflict, Service: "DynamoDB", Operation: "TransactWriteItems", Calls: []int{1, 2, 3}}))
 	stored, err := s.Put(t.Context(), letter("1"))

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
@@ -91,6 +92,7 @@ func (s *Store) PutBehind(ctx context.Context, l *Letter) (Stored, error) { retu
 func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error) {
 	l.ID, l.Error = l.id(), cut(l.Error)
 	l.order, l.token = s.orderOf(l), rand.Text()
+	l.Event.Fence = 0 // of the worker that stores the letter; another one may handle it
 	row, parts, err := l.row(s.letters())
 	if err != nil {
 		return Refused, s.failed("store "+l.ID, err)
@@ -233,7 +235,7 @@ func (s *Store) transact(ctx context.Context, items ...types.TransactWriteItem) 
 }
 
 // attemptsAt returns the key under which attempts at an event are counted: those at what a stream delivers are no attempts at a replay.
-func (s *Store) attemptsAt(e *Event) rows.Item {
+func (s *Store) attemptsAt(e *event.Event) rows.Item {
 	id := keyPart(e.ID)
 	if e.SequenceNumber != "" {
 		id += "#" + keyPart(e.ShardID+":"+e.SequenceNumber)
@@ -243,7 +245,7 @@ func (s *Store) attemptsAt(e *Event) rows.Item {
 
 // Attempt counts a failed attempt at an event, in the place it was delivered from, and returns how many there have been. A request that the
 // SDK repeats because its answer was lost counts once.
-func (s *Store) Attempt(ctx context.Context, e *Event) (int, error) {
+func (s *Store) Attempt(ctx context.Context, e *event.Event) (int, error) {
 	const expression, once = "SET #expiresAt = :expires, #last = :token ADD #n :one", "attribute_not_exists(#last) OR #last <> :token"
 	out, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: &s.table, Key: s.attemptsAt(e), UpdateExpression: aws.String(expression), ConditionExpression: aws.String(once),
@@ -263,7 +265,7 @@ func (s *Store) Attempt(ctx context.Context, e *Event) (int, error) {
 }
 
 // Attempts returns how many failed attempts at an event have been counted.
-func (s *Store) Attempts(ctx context.Context, e *Event) (int, error) {
+func (s *Store) Attempts(ctx context.Context, e *event.Event) (int, error) {
 	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.attemptsAt(e), ConsistentRead: aws.Bool(true)})
 	if err != nil {
 		return 0, s.failed("read the attempts", err)
@@ -272,7 +274,7 @@ func (s *Store) Attempts(ctx context.Context, e *Event) (int, error) {
 }
 
 // ForgetAttempts removes what Attempt has counted.
-func (s *Store) ForgetAttempts(ctx context.Context, e *Event) error {
+func (s *Store) ForgetAttempts(ctx context.Context, e *event.Event) error {
 	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: s.attemptsAt(e)})
 	if err != nil {
 		return s.failed("forget attempts", err)
