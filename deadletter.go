@@ -158,11 +158,11 @@ func (t *DeadLetterTable) letters(ctx context.Context, filter DeadLetterFilter) 
 			}
 			return
 		}
-		lane := ""
+		queue := ""
 		if filter.AggregateID != "" {
-			lane = deadletter.Lane(filter.AggregateID)
+			queue = deadletter.QueueKey(filter.AggregateID)
 		}
-		for l, err := range t.store.Letters(ctx, lane) {
+		for l, err := range t.store.Letters(ctx, queue) {
 			if err != nil {
 				yield(nil, fmt.Errorf("outbox: %w", err))
 				return
@@ -203,10 +203,10 @@ func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 	if err == nil {
 		_, err = t.store.Remove(ctx, &l)
 	}
-	if lane := deadletter.LaneOf(id); (err == nil || missing) && lane != "" { // an earlier call may have failed in between
+	if queue := deadletter.QueueOf(id); (err == nil || missing) && queue != "" { // an earlier call may have failed in between
 		ctx, cancel := detached(ctx) // or it would stay parked without a letter
 		defer cancel()
-		if _, closeErr := t.store.Close(ctx, lane); closeErr != nil {
+		if _, closeErr := t.store.Close(ctx, queue); closeErr != nil {
 			err = closeErr
 		}
 	}

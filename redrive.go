@@ -31,11 +31,11 @@ type RedriveResult struct {
 	Busy     int // aggregates, or letters without one, that were left alone: another redrive has them, or they could not be tried
 }
 
-// claimTime is how long a claim on an aggregate or a letter lasts, and so how long a handler may take in a redrive. It is
-// renewed before each letter. claimMargin is how much earlier the handler's context ends.
+// lockTime is how long a lock on an aggregate or a letter lasts, and so how long a handler may take in a redrive. It is
+// renewed before each letter. lockMargin is how much earlier the handler's context ends.
 const (
-	claimTime   = time.Minute
-	claimMargin = 2 * time.Second
+	lockTime   = time.Minute
+	lockMargin = 2 * time.Second
 )
 
 // Redrive hands the dead letters that the filter selects to the handlers of c, and removes those that are handled. Of an
@@ -46,7 +46,7 @@ const (
 // A letter whose handler fails stays, with the new error and one more attempt. So does one of which c has no handler, and a
 // record that still cannot be decoded. A handler has a minute for each letter. Letters are handled at least once: a crash
 // between the handler and the removal leads to one more time. Redrive may run several times at once, on different machines:
-// claims in the table keep two from handling the same aggregate.
+// locks in the table keep two from handling the same aggregate.
 //
 // The error is about the table, or that ctx has ended; what the result counts is done all the same. Handlers that fail are no
 // error of Redrive.
@@ -64,26 +64,26 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 			r.fail(err)
 			break
 		}
-		lane := deadletter.LaneOf(l.ID)
+		queue := deadletter.QueueOf(l.ID)
 		switch {
-		case lane == "" || filter.ID != "":
+		case queue == "" || filter.ID != "":
 			r.start(l.ID)
-		case !seen[lane]:
-			seen[lane] = true
-			r.start(lane + "#")
+		case !seen[queue]:
+			seen[queue] = true
+			r.start(queue + "#")
 		}
 		if r.over() {
 			break
 		}
 	}
 	if !r.over() {
-		lanes, err := t.lanesOf(ctx, filter)
+		queues, err := t.queuesOf(ctx, filter)
 		if err != nil {
 			r.fail(err)
 		}
-		for _, lane := range lanes {
-			if !seen[lane] && !r.over() {
-				r.start(lane + "#")
+		for _, queue := range queues {
+			if !seen[queue] && !r.over() {
+				r.start(queue + "#")
 			}
 		}
 	}
@@ -104,22 +104,22 @@ func (t *DeadLetterTable) runnable(call string, c *Consumer) error {
 	return nil
 }
 
-// lanesOf returns the parked lanes that a filter means as a whole. A crash between the removal of the last letter and the end of the parking
+// queuesOf returns the parked queues that a filter means as a whole. A crash between the removal of the last letter and the end of the parking
 // leaves one without letters, which no letter leads to.
-func (t *DeadLetterTable) lanesOf(ctx context.Context, filter DeadLetterFilter) (lanes []string, err error) {
+func (t *DeadLetterTable) queuesOf(ctx context.Context, filter DeadLetterFilter) (queues []string, err error) {
 	switch filter {
 	case DeadLetterFilter{}:
-		lanes, err = t.store.Lanes(ctx)
+		queues, err = t.store.Queues(ctx)
 	case DeadLetterFilter{AggregateID: filter.AggregateID}:
 		var parked []string
 		if parked, err = t.store.AreParked(ctx, []string{filter.AggregateID}); len(parked) > 0 {
-			lanes = []string{deadletter.Lane(filter.AggregateID)}
+			queues = []string{deadletter.QueueKey(filter.AggregateID)}
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("outbox: %w", err)
 	}
-	return lanes, nil
+	return queues, nil
 }
 
 // RequestRedrive asks whoever runs the consumer's handlers to redrive the dead letters that the filter selects, and returns how
@@ -132,8 +132,8 @@ func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterF
 			return n, err
 		}
 		id := l.ID
-		if lane := deadletter.LaneOf(id); lane != "" && filter.ID == "" {
-			id = lane + "#"
+		if queue := deadletter.QueueOf(id); queue != "" && filter.ID == "" {
+			id = queue + "#"
 		}
 		if !seen[id] {
 			seen[id] = true
@@ -143,12 +143,12 @@ func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterF
 		}
 		n++
 	}
-	lanes, err := t.lanesOf(ctx, filter)
+	queues, err := t.queuesOf(ctx, filter)
 	if err != nil {
 		return n, err
 	}
-	for _, lane := range lanes {
-		if id := lane + "#"; !seen[id] {
+	for _, queue := range queues {
+		if id := queue + "#"; !seen[id] {
 			if err := t.store.Ask(ctx, id); err != nil {
 				return n, fmt.Errorf("outbox: %w", err)
 			}
@@ -249,7 +249,7 @@ func (r *redriver) count(add func(*RedriveResult)) {
 	}
 }
 
-// start redrives a letter, or with "<lane>#" a whole lane, when there is a place. then are called if that is done, by whomever, or
+// start redrives a letter, or with "<queue>#" a whole queue, when there is a place. then are called if that is done, by whomever, or
 // ended with a handler that failed; not if it was cut short.
 func (r *redriver) start(id string, then ...func()) {
 	select {
@@ -259,7 +259,7 @@ func (r *redriver) start(id string, then ...func()) {
 	}
 	r.running.Go(func() {
 		defer func() { <-r.free }()
-		done, err := r.redriveLane(id)
+		done, err := r.redriveQueue(id)
 		if err != nil {
 			r.fail(err)
 			return
@@ -281,40 +281,40 @@ const (
 	letterCutShort                // no handler was called, or it was cut off
 )
 
-// redriveLane redrives the letters of a lane up to the one with the id, or the only one of a letter without a lane. It reports
+// redriveQueue redrives the letters of a queue up to the one with the id, or the only one of a letter without a queue. It reports
 // whether there is no need to do it again.
-func (r *redriver) redriveLane(id string) (answered bool, err error) {
-	store, lane := r.t.store, deadletter.LaneOf(id)
+func (r *redriver) redriveQueue(id string) (answered bool, err error) {
+	store, queue := r.t.store, deadletter.QueueOf(id)
 	if r.opts.DryRun {
-		_, _, err := r.each(lane, id, func(string) (outcome, error) {
+		_, _, err := r.each(queue, id, func(string) (outcome, error) {
 			r.count(func(n *RedriveResult) { n.Redriven++ })
 			return letterHandled, nil
 		})
 		return true, err
 	}
-	claim, err := store.Claim(r.ctx, id, ids.New(), time.Now().Add(claimTime))
+	lock, err := store.Lock(r.ctx, id, ids.New(), time.Now().Add(lockTime))
 	switch {
 	case errors.Is(err, deadletter.ErrMissing): // somebody has redriven it
 		return true, nil
 	case err != nil:
 		return false, fmt.Errorf("outbox: %w", err)
-	case claim == nil:
+	case lock == nil:
 		r.count(func(n *RedriveResult) { n.Busy++ })
 		return false, nil
 	}
 	defer func() {
 		ctx, cancel := detached(r.ctx)
 		defer cancel()
-		if err := claim.Release(ctx); err != nil {
-			r.c.logger.WarnContext(r.ctx, "outbox: a claim on dead letters is not released, it ends by itself", "deadLetter", id, "error", err)
+		if err := lock.Release(ctx); err != nil {
+			r.c.logger.WarnContext(r.ctx, "outbox: a lock on dead letters is not released, it ends by itself", "deadLetter", id, "error", err)
 		}
 	}()
 	for {
-		letters, last, err := r.each(lane, id, func(id string) (outcome, error) { return r.redriveLetter(claim, id) })
-		if err != nil || last != letterHandled || lane == "" {
+		letters, last, err := r.each(queue, id, func(id string) (outcome, error) { return r.redriveLetter(lock, id) })
+		if err != nil || last != letterHandled || queue == "" {
 			return last != letterCutShort, err
 		}
-		closed, err := r.close(lane)
+		closed, err := r.close(queue)
 		if err != nil {
 			return false, err
 		}
@@ -325,12 +325,12 @@ func (r *redriver) redriveLane(id string) (answered bool, err error) {
 	}
 }
 
-// close ends the parking of a lane without letters, also when the redrive is cancelled: without its last letter nobody would see that there is
+// close ends the parking of a queue without letters, also when the redrive is cancelled: without its last letter nobody would see that there is
 // still something to do.
-func (r *redriver) close(lane string) (bool, error) {
+func (r *redriver) close(queue string) (bool, error) {
 	ctx, cancel := detached(r.ctx)
 	defer cancel()
-	closed, err := r.t.store.Close(ctx, lane)
+	closed, err := r.t.store.Close(ctx, queue)
 	if err != nil {
 		return false, fmt.Errorf("outbox: %w", err)
 	}
@@ -342,18 +342,18 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 }
 
-// each calls do for the letters of a lane, in order, up to the one with the id, or for that one alone, until one is not handled. It
+// each calls do for the letters of a queue, in order, up to the one with the id, or for that one alone, until one is not handled. It
 // returns how many there were, and what became of the last one. If the letter with the id is gone, there are none.
-func (r *redriver) each(lane, id string, do func(id string) (outcome, error)) (n int, last outcome, err error) {
-	if lane == "" {
+func (r *redriver) each(queue, id string, do func(id string) (outcome, error)) (n int, last outcome, err error) {
+	if queue == "" {
 		last, err := do(id)
 		return 1, last, err
 	}
-	letters, err := r.t.store.IDs(r.ctx, lane)
+	letters, err := r.t.store.IDs(r.ctx, queue)
 	if err != nil {
 		return 0, letterCutShort, fmt.Errorf("outbox: %w", err)
 	}
-	if id != lane+"#" {
+	if id != queue+"#" {
 		letters = letters[:slices.Index(letters, id)+1]
 	}
 	for _, id := range letters {
@@ -366,11 +366,11 @@ func (r *redriver) each(lane, id string, do func(id string) (outcome, error)) (n
 }
 
 // redriveLetter hands one letter to its handler and removes it, if it is still there.
-func (r *redriver) redriveLetter(claim *deadletter.Claim, id string) (outcome, error) {
+func (r *redriver) redriveLetter(lock *deadletter.Lock, id string) (outcome, error) {
 	if !r.pace() {
 		return letterCutShort, nil
 	}
-	kept, err := claim.Extend(r.ctx, time.Now().Add(claimTime))
+	kept, err := lock.Extend(r.ctx, time.Now().Add(lockTime))
 	switch {
 	case errors.Is(err, deadletter.ErrMissing): // the last letters were discarded
 		return letterHandled, nil
@@ -380,14 +380,14 @@ func (r *redriver) redriveLetter(claim *deadletter.Claim, id string) (outcome, e
 		r.count(func(n *RedriveResult) { n.Busy++ })
 		return letterCutShort, nil
 	}
-	l, err := r.t.store.Get(r.ctx, id) // now that the claim is renewed
+	l, err := r.t.store.Get(r.ctx, id) // now that the lock is renewed
 	switch {
 	case errors.Is(err, deadletter.ErrMissing):
 		return letterHandled, nil
 	case err != nil:
 		return letterCutShort, fmt.Errorf("outbox: %w", err)
 	}
-	ctx, cancel := context.WithDeadline(r.handlers, claim.Until.Add(-claimMargin))
+	ctx, cancel := context.WithDeadline(r.handlers, lock.Until.Add(-lockMargin))
 	defer cancel()
 	started, failure := r.c.handleLetter(ctx, &l)
 	after, cancelAfter := detached(r.handlers)

@@ -180,7 +180,7 @@ func TestARedriveHasAPace(t *testing.T) {
 	})
 }
 
-// A redrive that is stopped leaves the rest, and nobody has to wait for its claim.
+// A redrive that is stopped leaves the rest, and nobody has to wait for its lock.
 func TestARedriveCanBeStopped(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
@@ -198,7 +198,7 @@ func TestARedriveCanBeStopped(t *testing.T) {
 	})
 }
 
-// A handler that outlives its claim in a redrive is told so in time.
+// A handler that outlives its lock in a redrive is told so in time.
 func TestAHandlerInARedriveHasAMinute(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
@@ -247,8 +247,8 @@ func TestARedriveOfALetterThatIsGone(t *testing.T) {
 	require.Equal(t, []string{"poison0-0", "0-3"}, o.handled)
 }
 
-// A redrive whose claim ran out while it waited for its pace, and that another one has overtaken, ends there.
-func TestAClaimThatRanOutIsNotTakenAgain(t *testing.T) {
+// A redrive whose lock ran out while it waited for its pace, and that another one has overtaken, ends there.
+func TestALockThatRanOutIsNotTakenAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
 		defer o.Close()
@@ -312,8 +312,8 @@ func TestTheSameIDOfAnotherEventIsAnotherDeadLetter(t *testing.T) {
 	require.Len(t, o.ids(t), 5)
 }
 
-// An aggregate may take longer than a claim lasts: it is renewed for each letter.
-func TestALongRedriveKeepsItsClaim(t *testing.T) {
+// An aggregate may take longer than a lock lasts: it is renewed for each letter.
+func TestALongRedriveKeepsItsLock(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
 		defer o.Close()
@@ -347,7 +347,7 @@ func TestARedriveTakesWhatArrivesMeanwhile(t *testing.T) {
 }
 
 // An aggregate whose last letters are discarded between two handlers is done.
-func TestARedriveOfALaneThatIsDiscarded(t *testing.T) {
+func TestARedriveOfAQueueThatIsDiscarded(t *testing.T) {
 	o := newOffice(t)
 	o.bury(t, 1, 3)
 	o.repair()

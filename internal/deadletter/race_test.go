@@ -26,7 +26,7 @@ func (b *before) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInpu
 	return b.Client.BatchGetItem(ctx, in, opts...)
 }
 
-// A letter that is removed while its lane is read is not there, and its failure is not kept.
+// A letter that is removed while its queue is read is not there, and its failure is not kept.
 func TestLettersThatAreRemovedMeanwhile(t *testing.T) {
 	a := outboxtest.Start(t)
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
@@ -103,7 +103,7 @@ func TestPartsOfTwoEventsWithOneID(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, removed)
 	}
-	require.Equal(t, 1, count(), "the lane's row; no part is left")
+	require.Equal(t, 1, count(), "the queue's row; no part is left")
 }
 
 // A transaction that meets others is made again, one that is throttled is not.

@@ -75,7 +75,7 @@ func TestLettersComeBackWhole(t *testing.T) {
 	}
 }
 
-// Different ids never share a row or a lane.
+// Different ids never share a row or a queue.
 func TestKeysAreDifferent(t *testing.T) {
 	s := newStore(t)
 	ids := []string{"a", "a#", "a%23", "#a", "a#b", "%", "", strings.Repeat("x", 400), strings.Repeat("x", 401), strings.Repeat("x", 402), strings.Repeat("x", 400) + "#", "\xff", "\xfe"}
@@ -89,13 +89,13 @@ func TestKeysAreDifferent(t *testing.T) {
 			put(t, s, &l)
 			require.Falsef(t, seen[l.ID], "%q of %q", id, aggregate)
 			seen[l.ID] = true
-			require.Equal(t, deadletter.Lane(aggregate), deadletter.LaneOf(l.ID))
+			require.Equal(t, deadletter.QueueKey(aggregate), deadletter.QueueOf(l.ID))
 			require.LessOrEqual(t, len(l.ID), 1000)
 		}
 	}
 	for _, aggregate := range ids[:6] {
 		n := 0
-		for l, err := range s.Letters(t.Context(), deadletter.Lane(aggregate)) {
+		for l, err := range s.Letters(t.Context(), deadletter.QueueKey(aggregate)) {
 			require.NoError(t, err)
 			require.Equal(t, aggregate, l.Event.AggregateID)
 			n++
@@ -104,7 +104,7 @@ func TestKeysAreDifferent(t *testing.T) {
 	}
 }
 
-// The letters of a lane are in the order of the stream, however long its numbers are, and whenever they were stored.
+// The letters of a queue are in the order of the stream, however long its numbers are, and whenever they were stored.
 func TestLettersAreInTheOrderOfTheStream(t *testing.T) {
 	s := newStore(t)
 	for _, n := range []string{"100", "99", "49590338271490256608559692538361571095921575989136588898", "7"} {
@@ -119,7 +119,7 @@ func TestLettersAreInTheOrderOfTheStream(t *testing.T) {
 	require.Equal(t, []string{"7", "99", "100", "49590338271490256608559692538361571095921575989136588898"}, order)
 }
 
-func TestALaneIsThereWhileItHasLetters(t *testing.T) {
+func TestAQueueIsThereWhileItHasLetters(t *testing.T) {
 	s := newStore(t)
 	var letters []deadletter.Letter
 	for i := range 3 {
@@ -139,45 +139,45 @@ func TestALaneIsThereWhileItHasLetters(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"a#"}, parked)
 	for i := range letters {
-		closed, err := s.Close(t.Context(), deadletter.Lane("a#"))
+		closed, err := s.Close(t.Context(), deadletter.QueueKey("a#"))
 		require.NoError(t, err)
 		require.False(t, closed)
 		_, err = s.Remove(t.Context(), &letters[i])
 		require.NoError(t, err)
 	}
-	closed, err := s.Close(t.Context(), deadletter.Lane("a#"))
+	closed, err := s.Close(t.Context(), deadletter.QueueKey("a#"))
 	require.NoError(t, err)
 	require.True(t, closed)
-	_, err = s.Claim(t.Context(), letters[0].ID, "me", time.Now().Add(time.Minute))
+	_, err = s.Lock(t.Context(), letters[0].ID, "me", time.Now().Add(time.Minute))
 	require.ErrorIs(t, err, deadletter.ErrMissing)
 }
 
-func TestAClaimHasOneHolder(t *testing.T) {
+func TestALockHasOneHolder(t *testing.T) {
 	for _, aggregate := range []string{"a", ""} {
 		s := newStore(t)
 		l := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()}
 		put(t, s, &l)
-		mine, err := s.Claim(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
+		mine, err := s.Lock(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.NotNil(t, mine)
-		yours, err := s.Claim(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
+		yours, err := s.Lock(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.Nil(t, yours)
 		kept, err := mine.Extend(t.Context(), time.Now().Add(-time.Second))
 		require.NoError(t, err)
 		require.True(t, kept)
-		yours, err = s.Claim(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
+		yours, err = s.Lock(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
 		require.NoError(t, err)
-		require.NotNil(t, yours, "the first claim has ended")
+		require.NotNil(t, yours, "the first lock has run out")
 		kept, err = mine.Extend(t.Context(), time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.False(t, kept)
-		require.NoError(t, mine.Release(t.Context()), "of somebody else's claim: nothing happens")
+		require.NoError(t, mine.Release(t.Context()), "of somebody else's lock: nothing happens")
 		kept, err = yours.Extend(t.Context(), time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.True(t, kept)
 		require.NoError(t, yours.Release(t.Context()))
-		mine, err = s.Claim(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
+		mine, err = s.Lock(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.NotNil(t, mine)
 	}
@@ -222,13 +222,13 @@ func TestAttemptsAreCounted(t *testing.T) {
 	}
 }
 
-// laneReader sees how the letters of a lane are read.
-type laneReader struct {
+// queueReader sees how the letters of a queue are read.
+type queueReader struct {
 	*dynamodb.Client
 	payloads, atOnce int
 }
 
-func (r *laneReader) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+func (r *queueReader) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	out, err := r.Client.Query(ctx, in, opts...)
 	for _, row := range out.Items {
 		if row["payload"] != nil {
@@ -238,16 +238,16 @@ func (r *laneReader) Query(ctx context.Context, in *dynamodb.QueryInput, opts ..
 	return out, err
 }
 
-func (r *laneReader) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+func (r *queueReader) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
 	r.atOnce = max(r.atOnce, len(in.RequestItems["letters"].Keys))
 	return r.Client.BatchGetItem(ctx, in, opts...)
 }
 
-// A lane may be longer than memory: only the places of its letters are read at once.
-func TestALongLaneIsReadInPages(t *testing.T) {
+// A queue may be longer than memory: only the places of its letters are read at once.
+func TestALongQueueIsReadInPages(t *testing.T) {
 	a := outboxtest.Start(t)
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
-	reader := &laneReader{Client: a.DynamoDB}
+	reader := &queueReader{Client: a.DynamoDB}
 	s, err := deadletter.New(reader, "letters", "c")
 	require.NoError(t, err)
 	var want []string
@@ -375,8 +375,8 @@ func (h halfway) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInpu
 	return out, err
 }
 
-// Keys that DynamoDB leaves unprocessed are asked for again; of more lanes than wanted, so many are returned.
-func TestLanesAreReadCompletely(t *testing.T) {
+// Keys that DynamoDB leaves unprocessed are asked for again; of more queues than wanted, so many are returned.
+func TestQueuesAreReadCompletely(t *testing.T) {
 	a := outboxtest.Start(t)
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
 	s, err := deadletter.New(halfway{a.DynamoDB}, "letters", "c")
@@ -395,32 +395,32 @@ func TestLanesAreReadCompletely(t *testing.T) {
 	}
 }
 
-// A claim whose answer was lost can be made again, and given back when there is nothing left to claim.
-func TestAClaimIsMadeAndGivenBackTwice(t *testing.T) {
+// A lock whose answer was lost can be taken again, and released when there is nothing left to lock.
+func TestALockIsTakenAndReleasedTwice(t *testing.T) {
 	s := newStore(t)
 	l := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: "a"}, StoredAt: time.Now()}
 	put(t, s, &l)
 	until := time.Now().Add(time.Minute)
 	for range 2 {
-		claim, err := s.Claim(t.Context(), l.ID, "me", until)
+		lock, err := s.Lock(t.Context(), l.ID, "me", until)
 		require.NoError(t, err)
-		require.NotNil(t, claim)
-		require.Equal(t, until, claim.Until)
+		require.NotNil(t, lock)
+		require.Equal(t, until, lock.Until)
 	}
-	claim, err := s.Claim(t.Context(), l.ID, "me", until)
+	lock, err := s.Lock(t.Context(), l.ID, "me", until)
 	require.NoError(t, err)
-	kept, err := claim.Extend(t.Context(), until.Add(time.Minute))
+	kept, err := lock.Extend(t.Context(), until.Add(time.Minute))
 	require.NoError(t, err)
 	require.True(t, kept)
-	require.Equal(t, until.Add(time.Minute), claim.Until)
-	require.NoError(t, claim.Release(t.Context()))
-	require.NoError(t, claim.Release(t.Context()))
+	require.Equal(t, until.Add(time.Minute), lock.Until)
+	require.NoError(t, lock.Release(t.Context()))
+	require.NoError(t, lock.Release(t.Context()))
 	_, err = s.Remove(t.Context(), &l)
 	require.NoError(t, err)
 	closed, err := s.Close(t.Context(), "a")
 	require.NoError(t, err)
 	require.True(t, closed)
-	require.NoError(t, claim.Release(t.Context()))
+	require.NoError(t, lock.Release(t.Context()))
 }
 
 // A duplicate of a delivery, in the same millisecond, is not the letter's own request that lost its answer.
