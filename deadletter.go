@@ -129,49 +129,36 @@ func (f *DeadLetterFilter) matches(l *deadletter.Letter) bool {
 // consumer, a page at a time. It ends with the first error.
 func (t *DeadLetterTable) List(ctx context.Context, filter DeadLetterFilter) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
+		if err := t.made(); err != nil {
+			yield(DeadLetter{}, err)
+			return
+		}
 		for l, err := range t.letters(ctx, filter) {
 			if err != nil {
-				yield(DeadLetter{}, err)
+				yield(DeadLetter{}, fmt.Errorf("outbox: %w", err))
 				return
 			}
-			if !yield(deadLetter(l), nil) {
+			if !yield(deadLetter(&l), nil) {
 				return
 			}
 		}
 	}
 }
 
-func (t *DeadLetterTable) letters(ctx context.Context, filter DeadLetterFilter) iter.Seq2[*deadletter.Letter, error] {
-	return func(yield func(*deadletter.Letter, error) bool) {
-		if err := t.made(); err != nil {
-			yield(nil, err)
-			return
-		}
-		if filter.ID != "" {
+func (t *DeadLetterTable) letters(ctx context.Context, filter DeadLetterFilter) iter.Seq2[deadletter.Letter, error] {
+	if filter.ID != "" {
+		return func(yield func(deadletter.Letter, error) bool) {
 			l, err := t.store.Get(ctx, filter.ID)
-			switch {
-			case errors.Is(err, deadletter.ErrMissing):
-			case err != nil:
-				yield(nil, fmt.Errorf("outbox: %w", err))
-			case filter.matches(&l):
-				yield(&l, nil)
-			}
-			return
-		}
-		queue := ""
-		if filter.AggregateID != "" {
-			queue = deadletter.QueueKey(filter.AggregateID)
-		}
-		for l, err := range t.store.Letters(ctx, queue) {
-			if err != nil {
-				yield(nil, fmt.Errorf("outbox: %w", err))
-				return
-			}
-			if filter.matches(&l) && !yield(&l, nil) {
-				return
+			if err == nil && filter.matches(&l) || err != nil && !errors.Is(err, deadletter.ErrMissing) {
+				yield(l, err)
 			}
 		}
 	}
+	queue := ""
+	if filter.AggregateID != "" {
+		queue = deadletter.QueueKey(filter.AggregateID)
+	}
+	return t.store.Letters(ctx, queue, filter.matches)
 }
 
 // Get returns a dead letter. The error matches ErrNoDeadLetter if there is none with the id.
@@ -198,13 +185,13 @@ func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 	if err := t.made(); err != nil {
 		return err
 	}
-	l, err := t.store.Peek(ctx, id)
+	l, err := t.store.Head(ctx, id)
 	missing := errors.Is(err, deadletter.ErrMissing)
 	if err == nil {
 		_, err = t.store.Remove(ctx, &l)
 	}
 	if queue := deadletter.QueueOf(id); (err == nil || missing) && queue != "" { // an earlier call may have failed in between
-		ctx, cancel := detached(ctx) // or it would stay parked without a letter
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout) // or it would stay parked without a letter
 		defer cancel()
 		if _, closeErr := t.store.Close(ctx, queue); closeErr != nil {
 			err = closeErr

@@ -79,6 +79,26 @@ func TestWhatFailsAgainStays(t *testing.T) {
 	require.False(t, l.TriedAt.IsZero())
 }
 
+// An aggregate is redriven once, however many of its letters a filter selects, and asked for once.
+func TestAFilterSelectsAnAggregateOnce(t *testing.T) {
+	for name, filter := range map[string]outbox.DeadLetterFilter{
+		"all": {}, "by type": {Type: "T"}, "by aggregate": {AggregateID: "agg0"}, "by both": {Type: "T", AggregateID: "agg0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			o.bury(t, 1, 3)
+			n, err := o.letters.RequestRedrive(t.Context(), filter)
+			require.NoError(t, err)
+			require.Equal(t, 3, n)
+			require.Equal(t, 1, o.pending(t))
+			done, err := o.letters.Redrive(t.Context(), o.consumer(t), filter, outbox.RedriveOptions{})
+			require.NoError(t, err)
+			require.Equal(t, outbox.RedriveResult{Failed: 1}, done)
+			require.Equal(t, map[string]int{"poison0-0": 1}, o.calls)
+		})
+	}
+}
+
 func TestARedriveRemovesNothingUnhandled(t *testing.T) {
 	o := newOffice(t)
 	r := rec("poison", "")

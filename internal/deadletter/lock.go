@@ -20,12 +20,12 @@ type Lock struct {
 	Until time.Time
 }
 
-// Lock locks the queue of a letter, or the letter itself if it has no queue. The result is nil if somebody else holds the lock. The error
-// matches ErrMissing if the queue or the letter is gone. A holder that locks again, with the same token, keeps the lock.
-func (s *Store) Lock(ctx context.Context, letterID, token string, until time.Time) (*Lock, error) {
-	l := &Lock{s: s, Token: token, key: key(s.letters(), letterID)}
-	if queue := QueueOf(letterID); queue != "" {
-		l.key = key(s.queues(), queue)
+// Lock locks a target's queue, or its letter if it has no queue. The result is nil if somebody else holds the lock. The error matches
+// ErrMissing if the queue or the letter is gone. A holder that locks again, with the same token, keeps the lock.
+func (s *Store) Lock(ctx context.Context, t Target, token string, until time.Time) (*Lock, error) {
+	l := &Lock{s: s, Token: token, key: key(s.letters(), t.Letter)}
+	if t.Queue != "" {
+		l.key = key(s.queues(), t.Queue)
 	}
 	const free = "attribute_exists(#id) AND (attribute_not_exists(#claim) OR #claim = :me OR #claimUntil < :now)"
 	ok, err := l.take(ctx, free, rows.Item{":now": rows.Millis(time.Now())}, until)

@@ -2,7 +2,7 @@ package deadletter
 
 import (
 	"context"
-
+	"iter"
 	"slices"
 	"time"
 
@@ -28,16 +28,31 @@ func (s *Store) Parked(ctx context.Context, limit int) (aggregates []string, com
 	return aggregates, true, nil
 }
 
-// Queues returns the keys of all queues.
-func (s *Store) Queues(ctx context.Context) ([]string, error) {
-	var queues []string
-	for row, err := range s.query(ctx, s.queues(), "", 0) {
-		if err != nil {
-			return nil, err
+// Queue is the letters of an aggregate.
+type Queue struct {
+	Key     string
+	Letters int // how many; 0 until the queue is closed
+}
+
+// Queues runs through all queues.
+func (s *Store) Queues(ctx context.Context) iter.Seq2[Queue, error] {
+	return func(yield func(Queue, error) bool) {
+		for row, err := range s.query(ctx, s.queues(), "", 0) {
+			if !yield(queueIn(row), err) {
+				return
+			}
 		}
-		queues = append(queues, rows.Text(row, "id"))
 	}
-	return queues, nil
+}
+
+// Queue returns the queue of an aggregate. The error matches ErrMissing if the aggregate is not parked.
+func (s *Store) Queue(ctx context.Context, aggregateID string) (Queue, error) {
+	row, err := s.row(ctx, s.queues(), QueueKey(aggregateID))
+	return queueIn(row), err
+}
+
+func queueIn(row rows.Item) Queue {
+	return Queue{rows.Text(row, "id"), int(rows.Int(row, "letters"))}
 }
 
 // AreParked returns those of the aggregates that are parked.

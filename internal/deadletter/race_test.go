@@ -44,7 +44,7 @@ func TestLettersThatAreRemovedMeanwhile(t *testing.T) {
 		require.NoError(t, err)
 	}
 	var got []string
-	for l, err := range s.Letters(t.Context(), "a") {
+	for l, err := range s.Letters(t.Context(), "a", all) {
 		require.NoError(t, err)
 		got = append(got, l.ID)
 	}
@@ -130,8 +130,8 @@ func TestRequestsAreBoundedAndExpire(t *testing.T) {
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
 	s, err := deadletter.New(a.DynamoDB, "letters", "c")
 	require.NoError(t, err)
-	for _, id := range []string{"a#", "b#", "c#"} {
-		require.NoError(t, s.Ask(t.Context(), id))
+	for _, queue := range []string{"a", "b", "c"} {
+		require.NoError(t, s.Ask(t.Context(), deadletter.Target{Queue: queue}))
 	}
 	for limit, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3} {
 		requests, err := s.Requests(t.Context(), limit)

@@ -26,7 +26,7 @@ func (s *Store) query(ctx context.Context, group, prefix string, limit int32, at
 		in := &dynamodb.QueryInput{TableName: &s.table, ConsistentRead: aws.Bool(true), KeyConditionExpression: &condition,
 			ExpressionAttributeNames: rows.Names(condition), ExpressionAttributeValues: values}
 		if len(attributes) > 0 {
-			projection := "#" + strings.Join(attributes, ", #")
+			projection := projectionOf(attributes)
 			in.ProjectionExpression, in.ExpressionAttributeNames = &projection, rows.Names(condition, projection)
 		}
 		if limit > 0 {
@@ -50,6 +50,8 @@ func (s *Store) query(ctx context.Context, group, prefix string, limit int32, at
 	}
 }
 
+func projectionOf(attributes []string) string { return "#" + strings.Join(attributes, ", #") }
+
 // IDs returns the ids of a queue's letters, in their order.
 func (s *Store) IDs(ctx context.Context, queue string) ([]string, error) {
 	var all []rows.Item // without payloads: those of a long queue do not fit into memory
@@ -66,13 +68,41 @@ func (s *Store) IDs(ctx context.Context, queue string) ([]string, error) {
 	return ids, nil
 }
 
-// Letters runs through the letters of a queue, in their order. If queue is empty, it runs through all letters, in the order of their ids. It
-// holds one page of letters in memory.
-func (s *Store) Letters(ctx context.Context, queue string) iter.Seq2[Letter, error] {
+// head are the attributes of a letter's row without its body: without the payload, the event's headers, and an undecoded record.
+var head = []string{"id", "order", "error", "attempts", "parked", "storedAt", "triedAt", "token", "parts", "partsHash", "eventId", "type",
+	"aggregateId", "sequence", "timestamp", "contentType", "table", "changedAt", "streamArn", "shardId", "sequenceNumber"}
+
+// Heads runs through letters without their bodies, in the order of their ids: those of a queue, or, if queue is empty, those without a queue.
+func (s *Store) Heads(ctx context.Context, queue string) iter.Seq2[Letter, error] {
+	return s.heads(ctx, queue+"#")
+}
+
+// AllHeads runs through all letters without their bodies, in the order of their ids.
+func (s *Store) AllHeads(ctx context.Context) iter.Seq2[Letter, error] { return s.heads(ctx, "") }
+
+func (s *Store) heads(ctx context.Context, prefix string) iter.Seq2[Letter, error] {
+	return func(yield func(Letter, error) bool) {
+		for row, err := range s.query(ctx, s.letters(), prefix, 0, head...) {
+			if !yield(read(row), err) {
+				return
+			}
+		}
+	}
+}
+
+// Head returns a letter without its body. The error matches ErrMissing if it is not there.
+func (s *Store) Head(ctx context.Context, id string) (Letter, error) {
+	row, err := s.row(ctx, s.letters(), id, head...)
+	return read(row), err
+}
+
+// Letters runs through the letters of a queue that match, in their order. If queue is empty, it runs through all letters that match, in the
+// order of their ids. match gets a letter whose body may be missing. Letters holds one page of rows in memory.
+func (s *Store) Letters(ctx context.Context, queue string, match func(*Letter) bool) iter.Seq2[Letter, error] {
 	return func(yield func(Letter, error) bool) {
 		if queue == "" {
 			for row, err := range s.query(ctx, s.letters(), "", 0) {
-				if !s.yield(ctx, row, err, yield) {
+				if !s.yield(ctx, row, err, match, yield) {
 					return
 				}
 			}
@@ -90,7 +120,7 @@ func (s *Store) Letters(ctx context.Context, queue string) iter.Seq2[Letter, err
 				return
 			}
 			for _, id := range page {
-				if row, there := found[id]; there && !s.yield(ctx, row, nil, yield) {
+				if row, there := found[id]; there && !s.yield(ctx, row, nil, match, yield) {
 					return
 				}
 			}
@@ -101,62 +131,63 @@ func (s *Store) Letters(ctx context.Context, queue string) iter.Seq2[Letter, err
 // lettersAtOnce is how many letters of a queue are read at once. A row has 350 KB at most.
 const lettersAtOnce = 25
 
-func (s *Store) yield(ctx context.Context, row rows.Item, err error, yield func(Letter, error) bool) bool {
+func (s *Store) yield(ctx context.Context, row rows.Item, err error, match func(*Letter) bool, yield func(Letter, error) bool) bool {
 	if err != nil {
 		return yield(Letter{}, err)
 	}
-	l, err := s.complete(ctx, row)
+	l := read(row)
+	if !match(&l) {
+		return true
+	}
+	err = s.complete(ctx, &l)
 	if errors.Is(err, ErrMissing) { // removed meanwhile
 		return true
 	}
 	return yield(l, err)
 }
 
-// complete returns the letter of a row, with the parts of its body.
-func (s *Store) complete(ctx context.Context, row rows.Item) (Letter, error) {
-	l := read(row)
+// complete reads the parts of a letter's body, if it has any.
+func (s *Store) complete(ctx context.Context, l *Letter) error {
 	if l.parts == 0 {
-		return l, nil
+		return nil
 	}
 	parts := make([][]byte, 0, l.parts)
 	for i := range l.parts {
 		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.parts(), l.partID(i)), ConsistentRead: aws.Bool(true)})
 		switch {
 		case err != nil:
-			return l, s.failed("read a part of "+l.ID, err)
+			return s.failed("read a part of "+l.ID, err)
 		case out.Item == nil: // the letter was removed meanwhile, or its row has come back without parts
-			_, err := s.row(ctx, l.ID)
+			_, err := s.row(ctx, s.letters(), l.ID, "id")
 			l.Incomplete = true
-			return l, err
+			return err
 		}
 		parts = append(parts, rows.Bytes(out.Item, "data"))
 	}
 	if err := l.join(parts); err != nil {
-		return l, s.failed("read "+l.ID, err)
+		return s.failed("read "+l.ID, err)
 	}
-	return l, nil
+	return nil
 }
 
 // Get returns a letter. The error matches ErrMissing if it is not there.
 func (s *Store) Get(ctx context.Context, id string) (Letter, error) {
-	row, err := s.row(ctx, id)
+	row, err := s.row(ctx, s.letters(), id)
 	if err != nil {
 		return Letter{}, err
 	}
-	return s.complete(ctx, row)
+	l := read(row)
+	return l, s.complete(ctx, &l)
 }
 
-// Peek is Get without the parts of the body.
-func (s *Store) Peek(ctx context.Context, id string) (Letter, error) {
-	row, err := s.row(ctx, id)
-	if err != nil {
-		return Letter{}, err
+// row reads a row: the named attributes, or all attributes if none is named. The error matches ErrMissing if it is not there.
+func (s *Store) row(ctx context.Context, group, id string, attributes ...string) (rows.Item, error) {
+	in := &dynamodb.GetItemInput{TableName: &s.table, Key: key(group, id), ConsistentRead: aws.Bool(true)}
+	if len(attributes) > 0 {
+		projection := projectionOf(attributes)
+		in.ProjectionExpression, in.ExpressionAttributeNames = &projection, rows.Names(projection)
 	}
-	return read(row), nil
-}
-
-func (s *Store) row(ctx context.Context, id string) (rows.Item, error) {
-	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.letters(), id), ConsistentRead: aws.Bool(true)})
+	out, err := s.client.GetItem(ctx, in)
 	switch {
 	case err != nil:
 		return nil, s.failed("read "+id, err)

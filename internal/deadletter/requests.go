@@ -10,10 +10,32 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
-// Ask stores a request to redrive a letter and the letters before it in its queue. With the id "<queue>#" it is the whole queue.
-func (s *Store) Ask(ctx context.Context, letterID string) error {
+// Target is what a redrive takes: the letters of a queue up to one of them, the whole queue, or a letter without a queue.
+type Target struct {
+	Queue  string // empty for a letter without a queue
+	Letter string // the id of the last letter; empty for the whole queue
+}
+
+// ID returns the letter's id, or "<queue>#" for a whole queue.
+func (t Target) ID() string {
+	if t.Letter == "" {
+		return t.Queue + "#"
+	}
+	return t.Letter
+}
+
+func targetOf(id string) Target {
+	t := Target{Queue: QueueOf(id), Letter: id}
+	if t.Queue != "" && id == t.Queue+"#" {
+		t.Letter = ""
+	}
+	return t
+}
+
+// Ask stores a request to redrive a target. A target has one request, however often it is asked for.
+func (s *Store) Ask(ctx context.Context, t Target) error {
 	_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: rows.Item{
-		"group": rows.S(s.requests()), "id": rows.S(letterID), "requestedAt": rows.Millis(time.Now()),
+		"group": rows.S(s.requests()), "id": rows.S(t.ID()), "requestedAt": rows.Millis(time.Now()),
 		"expiresAt": rows.N(time.Now().Add(requestTTL).Unix()),
 	}})
 	if err != nil {
@@ -24,8 +46,8 @@ func (s *Store) Ask(ctx context.Context, letterID string) error {
 
 // Request is a stored request.
 type Request struct {
-	LetterID string
-	at       int64
+	Target
+	at int64
 }
 
 // Requests returns the stored requests, at most limit.
@@ -35,7 +57,7 @@ func (s *Store) Requests(ctx context.Context, limit int) ([]Request, error) {
 		if err != nil {
 			return nil, err
 		}
-		if requests = append(requests, Request{rows.Text(row, "id"), rows.Int(row, "requestedAt")}); len(requests) == limit {
+		if requests = append(requests, Request{targetOf(rows.Text(row, "id")), rows.Int(row, "requestedAt")}); len(requests) == limit {
 			break
 		}
 	}
@@ -45,7 +67,7 @@ func (s *Store) Requests(ctx context.Context, limit int) ([]Request, error) {
 // Answered removes a request, unless it was stored again meanwhile.
 func (s *Store) Answered(ctx context.Context, r Request) error {
 	const same = "#requestedAt = :at"
-	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.requests(), r.LetterID),
+	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.requests(), r.ID()),
 		ConditionExpression: aws.String(same), ExpressionAttributeNames: rows.Names(same), ExpressionAttributeValues: rows.Item{":at": rows.N(r.at)}})
 	if err != nil && !conditionFailed(err) {
 		return s.failed("remove a request", err)

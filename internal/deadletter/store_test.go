@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,14 @@ func newStore(t *testing.T) *deadletter.Store {
 	s, err := deadletter.New(a.DynamoDB, "letters", "c")
 	require.NoError(t, err)
 	return s
+}
+
+// all is a match that every letter passes.
+func all(*deadletter.Letter) bool { return true }
+
+// target is a letter, and those before it in its queue.
+func target(l *deadletter.Letter) deadletter.Target {
+	return deadletter.Target{Queue: deadletter.QueueOf(l.ID), Letter: l.ID}
 }
 
 func put(t *testing.T, s *deadletter.Store, l *deadletter.Letter) {
@@ -95,7 +104,7 @@ func TestKeysAreDifferent(t *testing.T) {
 	}
 	for _, aggregate := range ids[:6] {
 		n := 0
-		for l, err := range s.Letters(t.Context(), deadletter.QueueKey(aggregate)) {
+		for l, err := range s.Letters(t.Context(), deadletter.QueueKey(aggregate), all) {
 			require.NoError(t, err)
 			require.Equal(t, aggregate, l.Event.AggregateID)
 			n++
@@ -112,7 +121,7 @@ func TestLettersAreInTheOrderOfTheStream(t *testing.T) {
 		put(t, s, &l)
 	}
 	var order []string
-	for l, err := range s.Letters(t.Context(), "a") {
+	for l, err := range s.Letters(t.Context(), "a", all) {
 		require.NoError(t, err)
 		order = append(order, l.Event.SequenceNumber)
 	}
@@ -148,7 +157,7 @@ func TestAQueueIsThereWhileItHasLetters(t *testing.T) {
 	closed, err := s.Close(t.Context(), deadletter.QueueKey("a#"))
 	require.NoError(t, err)
 	require.True(t, closed)
-	_, err = s.Lock(t.Context(), letters[0].ID, "me", time.Now().Add(time.Minute))
+	_, err = s.Lock(t.Context(), target(&letters[0]), "me", time.Now().Add(time.Minute))
 	require.ErrorIs(t, err, deadletter.ErrMissing)
 }
 
@@ -157,16 +166,16 @@ func TestALockHasOneHolder(t *testing.T) {
 		s := newStore(t)
 		l := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()}
 		put(t, s, &l)
-		mine, err := s.Lock(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
+		mine, err := s.Lock(t.Context(), target(&l), "me", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.NotNil(t, mine)
-		yours, err := s.Lock(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
+		yours, err := s.Lock(t.Context(), target(&l), "you", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.Nil(t, yours)
 		kept, err := mine.Extend(t.Context(), time.Now().Add(-time.Second))
 		require.NoError(t, err)
 		require.True(t, kept)
-		yours, err = s.Lock(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
+		yours, err = s.Lock(t.Context(), target(&l), "you", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.NotNil(t, yours, "the first lock has run out")
 		kept, err = mine.Extend(t.Context(), time.Now().Add(time.Minute))
@@ -177,7 +186,7 @@ func TestALockHasOneHolder(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, kept)
 		require.NoError(t, yours.Release(t.Context()))
-		mine, err = s.Lock(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
+		mine, err = s.Lock(t.Context(), target(&l), "me", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.NotNil(t, mine)
 	}
@@ -186,12 +195,12 @@ func TestALockHasOneHolder(t *testing.T) {
 // A request that is made again while it is answered stays.
 func TestRequests(t *testing.T) {
 	s := newStore(t)
-	require.NoError(t, s.Ask(t.Context(), "a#"))
+	require.NoError(t, s.Ask(t.Context(), deadletter.Target{Queue: "a"}))
 	requests, err := s.Requests(t.Context(), 10)
 	require.NoError(t, err)
 	require.Len(t, requests, 1)
 	time.Sleep(2 * time.Millisecond)
-	require.NoError(t, s.Ask(t.Context(), "a#"))
+	require.NoError(t, s.Ask(t.Context(), deadletter.Target{Queue: "a"}))
 	require.NoError(t, s.Answered(t.Context(), requests[0]))
 	requests, err = s.Requests(t.Context(), 10)
 	require.NoError(t, err)
@@ -260,7 +269,7 @@ func TestALongQueueIsReadInPages(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want, ids)
 	var got []string
-	for l, err := range s.Letters(t.Context(), "a") {
+	for l, err := range s.Letters(t.Context(), "a", all) {
 		require.NoError(t, err)
 		require.Len(t, l.Event.Payload, 40_000)
 		got = append(got, l.ID)
@@ -307,7 +316,7 @@ func TestRawLettersAreToldByTheirPlace(t *testing.T) {
 		put(t, s, &deadletter.Letter{Raw: []byte("garbage"), Event: event.Event{ShardID: "s", SequenceNumber: sequence}, Error: "no \xff", StoredAt: time.Now()})
 	}
 	n := 0
-	for l, err := range s.Letters(t.Context(), "") {
+	for l, err := range s.Letters(t.Context(), "", all) {
 		require.NoError(t, err)
 		require.Equal(t, "no ?", l.Error)
 		n++
@@ -402,12 +411,12 @@ func TestALockIsTakenAndReleasedTwice(t *testing.T) {
 	put(t, s, &l)
 	until := time.Now().Add(time.Minute)
 	for range 2 {
-		lock, err := s.Lock(t.Context(), l.ID, "me", until)
+		lock, err := s.Lock(t.Context(), target(&l), "me", until)
 		require.NoError(t, err)
 		require.NotNil(t, lock)
 		require.Equal(t, until, lock.Until)
 	}
-	lock, err := s.Lock(t.Context(), l.ID, "me", until)
+	lock, err := s.Lock(t.Context(), target(&l), "me", until)
 	require.NoError(t, err)
 	kept, err := lock.Extend(t.Context(), until.Add(time.Minute))
 	require.NoError(t, err)
@@ -433,4 +442,67 @@ func TestADuplicateAtTheSameTimeIsOneBefore(t *testing.T) {
 			require.Equal(t, want, stored, "time %d", i+1)
 		}
 	}
+}
+
+// A head has everything of a letter but its body, in parts or not: what a redrive selects letters by, and what a removal needs.
+func TestAHeadIsALetterWithoutItsBody(t *testing.T) {
+	s, at := newStore(t), time.UnixMilli(1719347890250).UTC()
+	of := func(id, aggregate string, payload []byte) event.Event {
+		return event.Event{ID: id, Type: "T", AggregateID: aggregate, Sequence: 7, Time: at, Headers: map[string]string{"h": "v"}, ContentType: "x/y",
+			Payload: payload, Table: "events", ChangedAt: at, StreamARN: "arn", ShardID: "shard", SequenceNumber: "12"}
+	}
+	want := map[string]deadletter.Letter{}
+	for _, l := range []deadletter.Letter{
+		{Event: of("1", "a", []byte("1")), Error: "why", Attempts: 3, Parked: true, StoredAt: at},
+		{Event: of("2", "b", bytes.Repeat([]byte("2"), 400<<10)), Error: "why", Attempts: 3, Parked: true, StoredAt: at},
+		{Event: of("3", "", []byte("3")), Error: "why", StoredAt: at},
+		{Event: event.Event{ShardID: "s", SequenceNumber: "1"}, Raw: []byte("garbage"), StoredAt: at},
+	} {
+		put(t, s, &l)
+		require.NoError(t, s.Tried(t.Context(), &l, "again"))
+		whole, err := s.Get(t.Context(), l.ID)
+		require.NoError(t, err)
+		require.Equal(t, l.Event, whole.Event)
+		require.False(t, whole.TriedAt.IsZero())
+		whole.Event.Headers, whole.Event.Payload, whole.Raw = nil, nil, nil
+		head, err := s.Head(t.Context(), l.ID)
+		require.NoError(t, err)
+		require.Equal(t, whole, head)
+		want[l.ID] = whole
+	}
+	_, err := s.Head(t.Context(), "a#missing")
+	require.ErrorIs(t, err, deadletter.ErrMissing)
+	collect := func(heads iter.Seq2[deadletter.Letter, error]) []string {
+		var ids []string
+		for l, err := range heads {
+			require.NoError(t, err)
+			require.Equal(t, want[l.ID], l)
+			ids = append(ids, l.ID)
+		}
+		return ids
+	}
+	require.Equal(t, []string{"##s:1", "#3", "a#1", "b#2"}, collect(s.AllHeads(t.Context())))
+	require.Equal(t, []string{"b#2"}, collect(s.Heads(t.Context(), "b")))
+	require.Equal(t, []string{"##s:1", "#3"}, collect(s.Heads(t.Context(), "")))
+}
+
+// Queues are read one by one or all at once, with the number of their letters.
+func TestAQueueKnowsHowManyLettersItHas(t *testing.T) {
+	s := newStore(t)
+	for i := range 3 {
+		put(t, s, &deadletter.Letter{Event: event.Event{ID: fmt.Sprint(i), AggregateID: "a#"}, StoredAt: time.Now()})
+	}
+	put(t, s, &deadletter.Letter{Event: event.Event{ID: "1", AggregateID: "b"}, StoredAt: time.Now()})
+	a, b := deadletter.Queue{Key: "a%23", Letters: 3}, deadletter.Queue{Key: "b", Letters: 1}
+	var all []deadletter.Queue
+	for q, err := range s.Queues(t.Context()) {
+		require.NoError(t, err)
+		all = append(all, q)
+	}
+	require.Equal(t, []deadletter.Queue{a, b}, all)
+	got, err := s.Queue(t.Context(), "a#")
+	require.NoError(t, err)
+	require.Equal(t, a, got)
+	_, err = s.Queue(t.Context(), "c")
+	require.ErrorIs(t, err, deadletter.ErrMissing)
 }
