@@ -155,7 +155,7 @@ func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterF
 	return n, nil
 }
 
-// PendingRedrives returns how many requests are not answered yet, at most 1,000: each for one aggregate, or for one letter.
+// PendingRedrives returns how many requests are not answered yet, at most 1,000. A request is for one aggregate or for one letter.
 func (t *DeadLetterTable) PendingRedrives(ctx context.Context) (int, error) {
 	if err := t.made(); err != nil {
 		return 0, err
@@ -250,11 +250,10 @@ func (c *Consumer) handleLetter(ctx context.Context, l *deadletter.Letter) (star
 	}
 }
 
-// redriveEvery is how often a Worker looks for requests.
+// redriveEvery is how often a Worker looks for requests to redrive.
 const redriveEvery = 2 * time.Second
 
-// redriveRequested does what is asked for in the dead letter table until ctx ends. Then handlers that run have the drain
-// timeout.
+// redriveRequested answers requests to redrive until ctx ends. Handlers that run then have the drain timeout.
 func (w *Worker) redriveRequested(ctx context.Context) {
 	dead := w.consumer.dead
 	if dead == nil {
