@@ -14,8 +14,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/owntable"
 )
 
-// DeadLetterClient is what a DeadLetterTable needs of the SDK. *dynamodb.Client implements it. The methods from CreateTable on
-// are only used by Create.
+// DeadLetterClient is what a DeadLetterTable needs of the SDK. *dynamodb.Client implements it. Only Create uses CreateTable and the methods
+// that follow it.
 type DeadLetterClient interface {
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
@@ -30,17 +30,16 @@ type DeadLetterClient interface {
 	UpdateTimeToLive(context.Context, *dynamodb.UpdateTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateTimeToLiveOutput, error)
 }
 
-// DeadLetterTable keeps the events that a consumer could not handle, until they are redriven or discarded: in a DynamoDB table,
-// which many consumers may share. WithDeadLetters makes a Consumer use it. It is safe for concurrent use.
+// DeadLetterTable keeps the events that a consumer could not handle, until they are redriven or discarded. It is a DynamoDB table, which many
+// consumers may share. WithDeadLetters makes a Consumer use it. It is safe for concurrent use.
 type DeadLetterTable struct {
 	client DeadLetterClient
 	table  string
 	store  *deadletter.Store
 }
 
-// NewDeadLetterTable returns the dead letters of a consumer in a table. The consumer's name says whose handlers an event could
-// not be handled by, so that all instances of an application use the same one, and another application another one. It makes no
-// call. The name has 1 to 255 bytes and no '#'.
+// NewDeadLetterTable returns the dead letters of a consumer in a table. consumer names the application whose handlers failed; all its instances
+// share the name, which has 1 to 255 bytes and no '#'. NewDeadLetterTable makes no call. The error names all mistakes.
 func NewDeadLetterTable(client DeadLetterClient, table, consumer string) (*DeadLetterTable, error) {
 	store, err := deadletter.New(client, table, consumer)
 	if isNil(client) {
@@ -60,9 +59,9 @@ func (t *DeadLetterTable) made() error {
 	return nil
 }
 
-// Create creates the table, billed per request, with partition key "group" (S), sort key "id" (S) and time to live on
-// "expiresAt", unless it exists, and waits until it is active. Several processes may call it at once. A table of another form
-// is an error. Dead letters themselves have no time to live: nothing but Redrive and Discard removes them.
+// Create creates the table unless it exists, and waits until it is active. The table is billed per request. It has partition key "group" (S),
+// sort key "id" (S), and time to live on "expiresAt". Several processes may call Create at once. A table of another form is an error. Dead
+// letters have no time to live: only Redrive and Discard remove them.
 func (t *DeadLetterTable) Create(ctx context.Context) error {
 	if err := t.made(); err != nil {
 		return err
@@ -74,39 +73,38 @@ func (t *DeadLetterTable) Create(ctx context.Context) error {
 	return nil
 }
 
-// ErrNoDeadLetter says that there is no dead letter with an id: it never was one, or it has been redriven or discarded.
+// ErrNoDeadLetter says that there is no dead letter with an id. There never was one, or it has been redriven or discarded.
 var ErrNoDeadLetter = errors.New("no such dead letter")
 
-// DeadLetter is an event that could not be handled, or one that came after it.
+// DeadLetter is an event that could not be handled, or a later event of the same aggregate.
 type DeadLetter struct {
-	// ID names the dead letter within its consumer: the aggregate's id, '#', and the event's.
+	// ID names the dead letter within its consumer: the aggregate's id, '#', and the event's id.
 	ID string
-	// Record is the event with its payload, and where it was delivered from. It is empty but for the latter if the record could
-	// not be decoded.
+	// Record is the event with its payload, and where it was delivered from. If the record could not be decoded, Record says only the latter.
+	// Its Fence is 0: the fence belonged to the worker that stored the letter.
 	Record Record
 	// Raw is the change record that could not be decoded; otherwise nil.
 	Raw []byte
-	// Error is the text of the last error, at most 2 KB of it. It is what the handler said: it may quote the payload.
+	// Error is the text of the last error, cut after 2 KB. The handler wrote it: it may quote the payload.
 	Error string
-	// Attempts is how often a handler was called, redrives included; 0 for one that was parked.
+	// Attempts is how often a handler was called, redrives included. It is 0 for a parked event.
 	Attempts int
-	// Parked says that no handler was called for the event, because an earlier one of its aggregate was a dead letter.
+	// Parked says that no handler was called for the event, because an earlier event of its aggregate was a dead letter.
 	Parked bool
-	// Again says, to the DeadLettered hook only, that the event was a dead letter already: it was delivered again, and the letter is as
-	// it was.
+	// Again is for the DeadLettered hook. It says that the event was delivered again and was a dead letter already. The letter is as it was.
 	Again bool
-	// StoredAt is when it became a dead letter.
+	// StoredAt is when the event became a dead letter.
 	StoredAt time.Time
-	// TriedAt is when a redrive last failed; zero if none did.
+	// TriedAt is when a redrive of the letter last failed; zero if no redrive failed.
 	TriedAt time.Time
 }
 
-// DeadLetterFilter selects dead letters. Its zero value selects all; every field that is set must match.
+// DeadLetterFilter selects dead letters. Every field that is set must match, so the zero value selects all letters.
 type DeadLetterFilter struct {
 	ID            string    // of the dead letter
 	Type          string    // of the event
 	AggregateID   string    // of the event
-	ErrorContains string    // a part of the error's text; upper and lower case count
+	ErrorContains string    // a part of the error's text, in the same case
 	StoredBefore  time.Time // exclusive
 	StoredAfter   time.Time // inclusive
 }
@@ -124,57 +122,44 @@ func (f *DeadLetterFilter) matches(l *deadletter.Letter) bool {
 	return true
 }
 
-// List runs through the dead letters that the filter selects: those of one aggregate in the order in which they are redriven
-// if the filter names it, otherwise in the order of their ids. It reads, and bills, all letters of the aggregate or of the
-// consumer, a page at a time. It ends with the first error.
+// List runs through the dead letters that the filter selects. If the filter names an aggregate, they come in the order of a redrive, otherwise
+// in the order of their ids. List reads all letters of the aggregate, or of the consumer, a page at a time, and DynamoDB bills them. It ends
+// with the first error.
 func (t *DeadLetterTable) List(ctx context.Context, filter DeadLetterFilter) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
+		if err := t.made(); err != nil {
+			yield(DeadLetter{}, err)
+			return
+		}
 		for l, err := range t.letters(ctx, filter) {
 			if err != nil {
-				yield(DeadLetter{}, err)
+				yield(DeadLetter{}, fmt.Errorf("outbox: %w", err))
 				return
 			}
-			if !yield(deadLetter(l), nil) {
+			if !yield(deadLetter(&l), nil) {
 				return
 			}
 		}
 	}
 }
 
-func (t *DeadLetterTable) letters(ctx context.Context, filter DeadLetterFilter) iter.Seq2[*deadletter.Letter, error] {
-	return func(yield func(*deadletter.Letter, error) bool) {
-		if err := t.made(); err != nil {
-			yield(nil, err)
-			return
-		}
-		if filter.ID != "" {
+func (t *DeadLetterTable) letters(ctx context.Context, filter DeadLetterFilter) iter.Seq2[deadletter.Letter, error] {
+	if filter.ID != "" {
+		return func(yield func(deadletter.Letter, error) bool) {
 			l, err := t.store.Get(ctx, filter.ID)
-			switch {
-			case errors.Is(err, deadletter.ErrMissing):
-			case err != nil:
-				yield(nil, fmt.Errorf("outbox: %w", err))
-			case filter.matches(&l):
-				yield(&l, nil)
-			}
-			return
-		}
-		lane := ""
-		if filter.AggregateID != "" {
-			lane = deadletter.Lane(filter.AggregateID)
-		}
-		for l, err := range t.store.Letters(ctx, lane) {
-			if err != nil {
-				yield(nil, fmt.Errorf("outbox: %w", err))
-				return
-			}
-			if filter.matches(&l) && !yield(&l, nil) {
-				return
+			if err == nil && filter.matches(&l) || err != nil && !errors.Is(err, deadletter.ErrMissing) {
+				yield(l, err)
 			}
 		}
 	}
+	queue := ""
+	if filter.AggregateID != "" {
+		queue = deadletter.QueueKey(filter.AggregateID)
+	}
+	return t.store.Letters(ctx, queue, filter.matches)
 }
 
-// Get returns a dead letter. The error matches ErrNoDeadLetter if there is none with the id.
+// Get returns a dead letter. The error matches ErrNoDeadLetter if no letter has the id.
 func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error) {
 	if err := t.made(); err != nil {
 		return DeadLetter{}, err
@@ -192,21 +177,21 @@ func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error
 	return deadLetter(&l), nil
 }
 
-// Discard removes a dead letter for good, without handling it. Those behind it stay, and their aggregate stays parked, until they are
-// redriven; the last letter of an aggregate ends its parking. The error matches ErrNoDeadLetter if there is none with the id.
+// Discard removes a dead letter for good, without handling it. The letters behind it stay, and keep their aggregate parked until they are
+// redriven or discarded. With the last letter of an aggregate its parking ends. The error matches ErrNoDeadLetter if no letter has the id.
 func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 	if err := t.made(); err != nil {
 		return err
 	}
-	l, err := t.store.Peek(ctx, id)
+	l, err := t.store.Head(ctx, id)
 	missing := errors.Is(err, deadletter.ErrMissing)
 	if err == nil {
 		_, err = t.store.Remove(ctx, &l)
 	}
-	if lane := deadletter.LaneOf(id); (err == nil || missing) && lane != "" { // an earlier call may have failed in between
-		ctx, cancel := detached(ctx) // or it would stay parked without a letter
+	if queue := deadletter.QueueOf(id); (err == nil || missing) && queue != "" { // if the letter is missing, an earlier call may have failed here
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout) // no letter would lead to the queue any more
 		defer cancel()
-		if _, closeErr := t.store.Close(ctx, lane); closeErr != nil {
+		if _, closeErr := t.store.Close(ctx, queue); closeErr != nil {
 			err = closeErr
 		}
 	}
@@ -225,23 +210,7 @@ func deadLetter(l *deadletter.Letter) DeadLetter {
 		text = errIncomplete.Error()
 	}
 	return DeadLetter{
-		ID: l.ID, Record: asRecord(&l.Event), Raw: l.Raw, Error: text, Attempts: l.Attempts, Parked: l.Parked,
+		ID: l.ID, Record: Record(l.Event), Raw: l.Raw, Error: text, Attempts: l.Attempts, Parked: l.Parked,
 		StoredAt: l.StoredAt, TriedAt: l.TriedAt,
-	}
-}
-
-func asRecord(e *deadletter.Event) Record {
-	return Record{
-		ID: e.ID, Type: e.Type, AggregateID: e.AggregateID, Sequence: e.Sequence, Time: e.Time, Headers: e.Headers,
-		ContentType: e.ContentType, Payload: e.Payload, Table: e.Table, ChangedAt: e.ChangedAt,
-		StreamARN: e.StreamARN, ShardID: e.ShardID, SequenceNumber: e.SequenceNumber,
-	}
-}
-
-func asEvent(r *Record) deadletter.Event {
-	return deadletter.Event{
-		ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Sequence: r.Sequence, Time: r.Time, Headers: r.Headers,
-		ContentType: r.ContentType, Payload: r.Payload, Table: r.Table, ChangedAt: r.ChangedAt,
-		StreamARN: r.StreamARN, ShardID: r.ShardID, SequenceNumber: r.SequenceNumber,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/parked"
 )
 
@@ -17,21 +18,21 @@ type deadLetterOption func(*deadLetters) error
 
 func (o deadLetterOption) applyDeadLetters(d *deadLetters) error { return o(d) }
 
-// WithDeadLetters makes a Consumer keep what it cannot handle, and go on. An event becomes a dead letter when its handler
-// returns a Permanent error, when its attempts are spent (in a Worker those of WithHandlerRetry; in Invoke and Process those of
-// WithInvokeAttempts), or when its record cannot be decoded. It is stored before the record counts as finished: if the table
-// cannot be written, the record stays unfinished, is delivered again, and that is no attempt.
+// WithDeadLetters makes a Consumer store what it cannot handle, and go on. An event becomes a dead letter when its handler returns a Permanent
+// error, when its attempts are spent (WithHandlerRetry in a Worker, WithInvokeAttempts in Invoke and Process), or when its record cannot be
+// decoded. The letter is stored before the record counts as finished. If the table cannot be written, the record stays unfinished and is
+// delivered again; this does not count as an attempt.
 //
-// A dead letter parks its aggregate: later events of it are stored behind it without calling a handler, in order, until they
-// are redriven. Other aggregates go on.
+// A dead letter parks its aggregate: later events of the aggregate are stored behind the letter, in order, without calling a handler, until
+// they are redriven. Other aggregates go on.
 //
-// Another process may park an aggregate as well. To know, each call of Invoke and Process with an event that has an aggregate reads the table
-// once, strongly consistent: one read unit while few are parked. A Worker reads it once a second at most for all its shards, and before the
-// first batch of each shard that it takes over; while more than 1,000 aggregates are parked, before every batch. So it can be a second late,
-// and events that it has read before may still reach their handlers. While the table cannot be read, no batch with such an event is begun.
+// Another process may park an aggregate as well. So Invoke and Process read the table once a call if an event has an aggregate: strongly
+// consistent, and one read unit while few aggregates are parked. A Worker reads it at most once a second for all its shards, and before the
+// first batch of each shard that it takes over. While more than 1,000 aggregates are parked, a Worker reads before every batch. A Worker may
+// learn a second late that an aggregate is parked; events that it has read before may still reach their handlers. While the table cannot be
+// read, no batch with such an event begins.
 //
-// Default: no dead letters. In Lambda an event that cannot be handled is then delivered until the mapping's limits; a Worker's
-// Run ends.
+// Default: no dead letters. In Lambda an event that cannot be handled is then delivered until the mapping's limits; a Worker's Run ends.
 func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		switch {
@@ -51,8 +52,8 @@ func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOptio
 	})
 }
 
-// LetLaterEventsPass lets the later events of a dead letter's aggregate reach their handlers, which gives up their order.
-// Default: they are parked.
+// LetLaterEventsPass lets the later events of a dead letter's aggregate reach their handlers. This gives up their order. Default: they are
+// parked.
 func LetLaterEventsPass() DeadLetterOption {
 	return deadLetterOption(func(d *deadLetters) error {
 		d.pass = true
@@ -60,11 +61,12 @@ func LetLaterEventsPass() DeadLetterOption {
 	})
 }
 
-// WithInvokeAttempts sets how often an event is tried in Invoke and Process before it is a dead letter. The attempts are counted in
-// the dead letter table, one write for each failure, and forgotten after 14 days without another. They are those at one record of the
-// stream: a replay or a copy of the event has its own. An attempt that the invocation's deadline cuts off counts; one that kills the
-// process does not. Default 10; 1 to 1,000. Give the mapping of a Lambda function more attempts than that. A Worker counts by
-// WithHandlerRetry.
+// WithInvokeAttempts sets how often Invoke and Process try an event before it becomes a dead letter: 1 to 1,000, default 10. Give the mapping
+// of a Lambda function more attempts than that. A Worker has WithHandlerRetry instead.
+//
+// Attempts are counted in the dead letter table, one write for each failure. A count is forgotten after 14 days without another failure. It
+// belongs to one record of the stream: a replay or a copy of the event has a count of its own. An attempt that the invocation's deadline cuts
+// off counts. An attempt that ends the process does not.
 func WithInvokeAttempts(n int) DeadLetterOption {
 	return deadLetterOption(func(d *deadLetters) error {
 		if n < 1 || n > 1000 {
@@ -75,7 +77,7 @@ func WithInvokeAttempts(n int) DeadLetterOption {
 	})
 }
 
-// deadLetters is what a Consumer does with what it cannot handle.
+// deadLetters is a Consumer's dead letter table with its options, and the parked aggregates that the Consumer knows.
 type deadLetters struct {
 	table    *DeadLetterTable
 	store    *deadletter.Store
@@ -84,19 +86,19 @@ type deadLetters struct {
 	parked   *parked.Set
 }
 
-// notStored is an error of the dead letter table.
+// notStored wraps an error of the dead letter table.
 func notStored(err error) error {
 	return &tableError{fmt.Errorf("outbox: the dead letter table cannot be used: %w", err)}
 }
 
-// storeTimeout bounds what one dead letter may take, and one look at what is parked.
+// storeTimeout bounds how long it takes to store a small dead letter, to count an attempt, or to read what is parked.
 const storeTimeout = 5 * time.Second
 
-// storeTime is what a letter of some size takes longer: its parts are in one partition, which takes a MB a second.
+// storeTime is the time that a letter of some size gets in addition. Its parts are in one partition, which takes a MB a second.
 func storeTime(size int) time.Duration { return time.Duration(size) * 2 * time.Microsecond }
 
-// divert deals with a delivery that must not reach its handler, because it is doomed or its aggregate is parked, and reports
-// whether it was one.
+// divert stores a delivery that must not reach its handler, because it is doomed or its aggregate is parked. It returns false if the delivery
+// goes to its handler.
 func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *delivery) bool {
 	dead := c.dead
 	if dead == nil {
@@ -117,14 +119,14 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)))
 	defer cancel()
 	asOf := dead.parked.Now()
-	l := deadletter.Letter{Event: asEvent(r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
+	l := deadletter.Letter{Event: event.Event(*r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
 	stored, err := dead.store.PutBehind(ctx, &l)
 	switch {
 	case err != nil:
 		d.err = notStored(err)
 		c.logger.ErrorContext(ctx, "outbox: an event cannot be parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "error", err)
 		return true
-	case stored == deadletter.Refused: // somebody has redriven the aggregate
+	case stored == deadletter.Refused: // the aggregate was redriven and is not parked any more
 		dead.parked.Remove(r.AggregateID, asOf)
 		return false
 	}
@@ -136,8 +138,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	return true
 }
 
-// refreshParked brings what is known of parked aggregates up to date, unless it is younger than maxAge. asked is false if the deliveries have
-// no aggregate, and so nothing needs to be known.
+// notStored wraps an error of the dead letter table.
 func (c *Consumer) refreshParked(ctx context.Context, deliveries []delivery, maxAge time.Duration) (asked bool, err error) {
 	if c.dead == nil || c.dead.pass {
 		return false, nil
@@ -151,7 +152,7 @@ func (c *Consumer) refreshParked(ctx context.Context, deliveries []delivery, max
 	if len(ids) == 0 {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout) // others wait for the same answer
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout) // other calls wait for this answer
 	defer cancel()
 	if err := c.dead.parked.Refresh(ctx, c.dead.store, ids, maxAge); err != nil {
 		return false, notStored(err)

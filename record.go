@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
@@ -125,17 +126,12 @@ func layoutOf(opts []Option) (*changerec.Layout, error) {
 	return cfg.layout, nil
 }
 
-// decodeRecord fills in what a change record says. If a result is not zero, r holds nothing of use.
+// decodeRecord fills in what a change record says. Where r was delivered from stays as it is. All else is cleared if the change record is
+// malformed, and stays as well if it is not an event.
 func decodeRecord(r *Record, data []byte, layout *changerec.Layout, tables []string, s *slab.Slab) (notEventError, *DecodeError) {
-	var e changerec.Event
-	reason, malformed := changerec.Decode(&e, data, layout, tables, s)
+	reason, malformed := changerec.Decode((*event.Event)(r), data, layout, tables, s)
 	if malformed != nil {
 		return 0, &DecodeError{Where: malformed.Where, Reason: malformed.Reason}
 	}
-	if reason != 0 {
-		return notEventError(reason), nil
-	}
-	r.ID, r.Type, r.AggregateID, r.Sequence, r.Time, r.Headers = e.ID, e.Type, e.AggregateID, e.Sequence, e.Time, e.Headers
-	r.ContentType, r.Payload, r.Table, r.ChangedAt = e.ContentType, e.Payload, e.Table, e.ChangedAt
-	return 0, nil
+	return notEventError(reason), nil
 }

@@ -4,52 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
-	"slices"
-	"sync"
 	"time"
 
-	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/redrive"
 )
 
 // RedriveOptions say how dead letters are redriven.
 type RedriveOptions struct {
-	// PerSecond bounds how many are handled in a second. 0 means no bound.
+	// PerSecond bounds how many letters are begun in a second. 0 means no bound.
 	PerSecond float64
-	// DryRun makes Redrive only count what it would handle.
+	// DryRun makes Redrive count the letters that it would handle, and no more.
 	DryRun bool
-	// Progress is called after each dead letter, with what has been done so far. Calls do not overlap, and other letters wait for them: it must
-	// not block. nil is not called.
+	// Progress, unless nil, is called after each dead letter, with what has been done so far. Calls do not overlap. It must not block, because
+	// other letters wait for it.
 	Progress func(RedriveResult)
 }
 
 // RedriveResult counts dead letters.
 type RedriveResult struct {
-	Redriven int // handled and removed; in a dry run, those that would be tried
-	Failed   int // the handler failed again: they stay, with the new error, and those behind them stay too
+	Redriven int // letters that were handled and removed; in a dry run, letters that would be tried
+	Failed   int // letters whose handler failed again: they stay, with the new error, and so do the letters behind them
 	Busy     int // aggregates, or letters without one, that were left alone: another redrive has them, or they could not be tried
 }
 
-// claimTime is how long a claim on an aggregate or a letter lasts, and so how long a handler may take in a redrive. It is
-// renewed before each letter. claimMargin is how much earlier the handler's context ends.
-const (
-	claimTime   = time.Minute
-	claimMargin = 2 * time.Second
-)
-
-// Redrive hands the dead letters that the filter selects to the handlers of c, and removes those that are handled. Of an
-// aggregate, the letters are handled in their order, the first one first, until one fails: all of them, unless the filter names
-// an ID, which makes it the last. Different aggregates are redriven at the same time, WithConcurrency of c at once. When the
-// last letter is gone, the aggregate is not parked any more; events that arrive meanwhile are handled behind the others.
+// Redrive hands the dead letters that the filter selects to the handlers of c, and removes those that are handled. Of an aggregate, all letters
+// are handled, in their order, until one fails. If the filter names an ID, that letter is the last. Different aggregates are redriven at the
+// same time, as many as WithConcurrency of c says. When the last letter of an aggregate is gone, its parking ends. Events that arrive
+// meanwhile are handled behind the others.
 //
-// A letter whose handler fails stays, with the new error and one more attempt. So does one of which c has no handler, and a
-// record that still cannot be decoded. A handler has a minute for each letter. Letters are handled at least once: a crash
-// between the handler and the removal leads to one more time. Redrive may run several times at once, on different machines:
-// claims in the table keep two from handling the same aggregate.
+// A letter whose handler fails stays, with the new error and one more attempt. So does a letter that c has no handler for, and a record that
+// still cannot be decoded. A handler has a minute for each letter. Letters are handled at least once: after a crash between the handler and
+// the removal, a letter is handled again. Redrive may run several times at once, on different machines: locks in the table keep two redrives
+// from handling the same aggregate.
 //
-// The error is about the table, or that ctx has ended; what the result counts is done all the same. Handlers that fail are no
-// error of Redrive.
+// An error means that the table failed, or that ctx has ended. The result counts what was done, with an error too. A handler that fails is
+// not an error of Redrive.
 func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadLetterFilter, opts RedriveOptions) (RedriveResult, error) {
 	if err := t.runnable("Redrive", c); err != nil {
 		return RedriveResult{}, err
@@ -57,37 +49,13 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 	if !(opts.PerSecond >= 0) || math.IsInf(opts.PerSecond, 0) {
 		return RedriveResult{}, fmt.Errorf("outbox: Redrive: PerSecond: want 0 or more, have %v", opts.PerSecond)
 	}
-	r := t.newRedriver(ctx, ctx, c, opts)
-	seen := map[string]bool{}
-	for l, err := range t.letters(ctx, filter) {
-		if err != nil {
-			r.fail(err)
-			break
-		}
-		lane := deadletter.LaneOf(l.ID)
-		switch {
-		case lane == "" || filter.ID != "":
-			r.start(l.ID)
-		case !seen[lane]:
-			seen[lane] = true
-			r.start(lane + "#")
-		}
-		if r.over() {
-			break
-		}
-	}
-	if !r.over() {
-		lanes, err := t.lanesOf(ctx, filter)
-		if err != nil {
-			r.fail(err)
-		}
-		for _, lane := range lanes {
-			if !seen[lane] && !r.over() {
-				r.start(lane + "#")
+	return redriven(t.engine(c, opts).Redrive(ctx, ctx, func(yield func(deadletter.Target, error) bool) {
+		for s, err := range t.selected(ctx, filter) {
+			if !s.again && !yield(s.target, err) {
+				return
 			}
 		}
-	}
-	return r.wait()
+	}))
 }
 
 // runnable reports whether the table and the Consumer can redrive at all.
@@ -104,60 +72,90 @@ func (t *DeadLetterTable) runnable(call string, c *Consumer) error {
 	return nil
 }
 
-// lanesOf returns the parked lanes that a filter means as a whole. A crash between the removal of the last letter and the end of the parking
-// leaves one without letters, which no letter leads to.
-func (t *DeadLetterTable) lanesOf(ctx context.Context, filter DeadLetterFilter) (lanes []string, err error) {
-	switch filter {
-	case DeadLetterFilter{}:
-		lanes, err = t.store.Lanes(ctx)
-	case DeadLetterFilter{AggregateID: filter.AggregateID}:
-		var parked []string
-		if parked, err = t.store.AreParked(ctx, []string{filter.AggregateID}); len(parked) > 0 {
-			lanes = []string{deadletter.Lane(filter.AggregateID)}
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("outbox: %w", err)
-	}
-	return lanes, nil
+// selection is a target of a redrive, or a further letter in a target.
+type selection struct {
+	target  deadletter.Target
+	letters int  // of the target that the filter selects; 0 for a queue whose last letter is gone and that nobody has closed
+	again   bool // the target came before
 }
 
-// RequestRedrive asks whoever runs the consumer's handlers to redrive the dead letters that the filter selects, and returns how
-// many letters there are. A Worker whose Consumer has this table looks for requests every two seconds; elsewhere, call
-// AnswerRedriveRequests. A request is forgotten after 7 days.
+// selected runs through what a filter selects. It reads no payload, and no letter of a queue that is selected as a whole. A crash may leave a
+// queue without letters: a filter for all letters, or for its aggregate's, selects it.
+func (t *DeadLetterTable) selected(ctx context.Context, f DeadLetterFilter) iter.Seq2[selection, error] {
+	return func(yield func(selection, error) bool) {
+		switch f {
+		case DeadLetterFilter{}:
+			for q, err := range t.store.Queues(ctx) {
+				if !yield(selection{target: deadletter.Target{Queue: q.Key}, letters: q.Letters}, err) {
+					return
+				}
+			}
+			for l, err := range t.store.Heads(ctx, "") {
+				if !yield(selection{target: deadletter.Target{Letter: l.ID}, letters: 1}, err) {
+					return
+				}
+			}
+			return
+		case DeadLetterFilter{AggregateID: f.AggregateID}:
+			q, err := t.store.Queue(ctx, f.AggregateID)
+			if !errors.Is(err, deadletter.ErrMissing) {
+				yield(selection{target: deadletter.Target{Queue: q.Key}, letters: q.Letters}, err)
+			}
+			return
+		}
+		queues := map[string]bool{}
+		for l, err := range t.heads(ctx, f) {
+			if err == nil && !f.matches(&l) {
+				continue
+			}
+			s := selection{target: deadletter.Target{Queue: deadletter.QueueOf(l.ID), Letter: l.ID}, letters: 1}
+			if s.target.Queue != "" && f.ID == "" {
+				s.target.Letter, s.again = "", queues[s.target.Queue]
+				queues[s.target.Queue] = true
+			}
+			if !yield(s, err) {
+				return
+			}
+		}
+	}
+}
+
+// heads runs through the letters among which a filter selects, without their payloads.
+func (t *DeadLetterTable) heads(ctx context.Context, f DeadLetterFilter) iter.Seq2[deadletter.Letter, error] {
+	switch {
+	case f.ID != "":
+		return func(yield func(deadletter.Letter, error) bool) {
+			if l, err := t.store.Head(ctx, f.ID); !errors.Is(err, deadletter.ErrMissing) {
+				yield(l, err)
+			}
+		}
+	case f.AggregateID != "":
+		return t.store.Heads(ctx, deadletter.QueueKey(f.AggregateID))
+	}
+	return t.store.AllHeads(ctx)
+}
+
+// RequestRedrive asks whoever runs the consumer's handlers to redrive the dead letters that the filter selects. It returns how many letters
+// there are. A Worker whose Consumer has this table looks for requests every two seconds; elsewhere, call AnswerRedriveRequests. A request is
+// forgotten after 7 days.
 func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterFilter) (int, error) {
-	n, seen := 0, map[string]bool{}
-	for l, err := range t.letters(ctx, filter) {
+	if err := t.made(); err != nil {
+		return 0, err
+	}
+	n := 0
+	for s, err := range t.selected(ctx, filter) {
+		if err == nil && !s.again {
+			err = t.store.Ask(ctx, s.target)
+		}
 		if err != nil {
-			return n, err
+			return n, fmt.Errorf("outbox: %w", err)
 		}
-		id := l.ID
-		if lane := deadletter.LaneOf(id); lane != "" && filter.ID == "" {
-			id = lane + "#"
-		}
-		if !seen[id] {
-			seen[id] = true
-			if err := t.store.Ask(ctx, id); err != nil {
-				return n, fmt.Errorf("outbox: %w", err)
-			}
-		}
-		n++
-	}
-	lanes, err := t.lanesOf(ctx, filter)
-	if err != nil {
-		return n, err
-	}
-	for _, lane := range lanes {
-		if id := lane + "#"; !seen[id] {
-			if err := t.store.Ask(ctx, id); err != nil {
-				return n, fmt.Errorf("outbox: %w", err)
-			}
-		}
+		n += s.letters
 	}
 	return n, nil
 }
 
-// PendingRedrives returns how many requests are not answered yet, at most 1,000: each for one aggregate, or for one letter.
+// PendingRedrives returns how many requests are not answered yet, at most 1,000. A request is for one aggregate or for one letter.
 func (t *DeadLetterTable) PendingRedrives(ctx context.Context) (int, error) {
 	if err := t.made(); err != nil {
 		return 0, err
@@ -171,8 +169,8 @@ func (t *DeadLetterTable) PendingRedrives(ctx context.Context) (int, error) {
 
 const maxRequests = 1000
 
-// AnswerRedriveRequests redrives what was asked for by RequestRedrive, at most 1,000 requests, as Redrive does. Call it where the
-// handlers are and no Worker runs, for example in a Lambda function on a schedule. Without requests it costs one read unit.
+// AnswerRedriveRequests redrives what RequestRedrive asked for, at most 1,000 requests, as Redrive does. Call it where the handlers are and no
+// Worker runs, for example in a Lambda function on a schedule. Without requests it costs one read unit.
 func (t *DeadLetterTable) AnswerRedriveRequests(ctx context.Context, c *Consumer) (RedriveResult, error) {
 	if err := t.runnable("AnswerRedriveRequests", c); err != nil {
 		return RedriveResult{}, err
@@ -181,275 +179,55 @@ func (t *DeadLetterTable) AnswerRedriveRequests(ctx context.Context, c *Consumer
 }
 
 func (t *DeadLetterTable) redriveRequested(ctx, handlers context.Context, c *Consumer) (RedriveResult, error) {
-	requests, err := t.store.Requests(ctx, maxRequests)
+	return redriven(t.engine(c, RedriveOptions{}).Answer(ctx, handlers, maxRequests))
+}
+
+// engine returns what redrives the table's letters with the handlers of c.
+func (t *DeadLetterTable) engine(c *Consumer, opts RedriveOptions) redrive.Engine {
+	e := redrive.Engine{
+		Store: t.store, Handle: c.redrive, Logger: c.logger, Concurrency: c.concurrency, PerSecond: opts.PerSecond, DryRun: opts.DryRun,
+	}
+	if opts.Progress != nil {
+		e.Progress = func(r redrive.Result) { opts.Progress(RedriveResult(r)) }
+	}
+	return e
+}
+
+func redriven(r redrive.Result, err error) (RedriveResult, error) {
 	if err != nil {
-		return RedriveResult{}, fmt.Errorf("outbox: %w", err)
+		err = fmt.Errorf("outbox: %w", err)
 	}
-	r := t.newRedriver(ctx, handlers, c, RedriveOptions{})
-	for _, request := range requests {
-		if r.over() {
-			break
-		}
-		r.start(request.LetterID, func() {
-			if err := t.store.Answered(ctx, request); err != nil {
-				r.fail(fmt.Errorf("outbox: %w", err))
-			}
-		})
-	}
-	return r.wait()
+	return RedriveResult(r), err
 }
 
-// redriver is one redrive. When ctx ends, no other letter is begun; handlers is the context of those that run.
-type redriver struct {
-	t             *DeadLetterTable
-	c             *Consumer
-	ctx, handlers context.Context
-	opts          RedriveOptions
-	free          chan struct{} // a place for each aggregate at a time
-	running       sync.WaitGroup
-
-	mu     sync.Mutex
-	result RedriveResult
-	err    error
-	next   time.Time // when the next letter may begin
-}
-
-func (t *DeadLetterTable) newRedriver(ctx, handlers context.Context, c *Consumer, opts RedriveOptions) *redriver {
-	return &redriver{t: t, c: c, ctx: ctx, handlers: handlers, opts: opts, free: make(chan struct{}, c.concurrency)}
-}
-
-func (r *redriver) fail(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.err == nil {
-		r.err = err
-	}
-}
-
-func (r *redriver) over() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.err != nil || r.ctx.Err() != nil
-}
-
-func (r *redriver) wait() (RedriveResult, error) {
-	r.running.Wait()
-	if r.err == nil && r.ctx.Err() != nil {
-		r.err = fmt.Errorf("outbox: redrive stopped: %w", r.ctx.Err())
-	}
-	return r.result, r.err
-}
-
-func (r *redriver) count(add func(*RedriveResult)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	add(&r.result)
-	if r.opts.Progress != nil {
-		r.opts.Progress(r.result)
-	}
-}
-
-// start redrives a letter, or with "<lane>#" a whole lane, when there is a place. then are called if that is done, by whomever, or
-// ended with a handler that failed; not if it was cut short.
-func (r *redriver) start(id string, then ...func()) {
-	select {
-	case r.free <- struct{}{}:
-	case <-r.ctx.Done():
-		return
-	}
-	r.running.Go(func() {
-		defer func() { <-r.free }()
-		done, err := r.redriveLane(id)
-		if err != nil {
-			r.fail(err)
-			return
-		}
-		for _, f := range then {
-			if done {
-				f()
-			}
-		}
-	})
-}
-
-// outcome is what became of a letter.
-type outcome int
-
-const (
-	letterHandled  outcome = iota // or gone
-	letterFailed                  // the handler was called, and it stays
-	letterCutShort                // no handler was called, or it was cut off
-)
-
-// redriveLane redrives the letters of a lane up to the one with the id, or the only one of a letter without a lane. It reports
-// whether there is no need to do it again.
-func (r *redriver) redriveLane(id string) (answered bool, err error) {
-	store, lane := r.t.store, deadletter.LaneOf(id)
-	if r.opts.DryRun {
-		_, _, err := r.each(lane, id, func(string) (outcome, error) {
-			r.count(func(n *RedriveResult) { n.Redriven++ })
-			return letterHandled, nil
-		})
-		return true, err
-	}
-	claim, err := store.Claim(r.ctx, id, ids.New(), time.Now().Add(claimTime))
-	switch {
-	case errors.Is(err, deadletter.ErrMissing): // somebody has redriven it
-		return true, nil
-	case err != nil:
-		return false, fmt.Errorf("outbox: %w", err)
-	case claim == nil:
-		r.count(func(n *RedriveResult) { n.Busy++ })
-		return false, nil
-	}
-	defer func() {
-		ctx, cancel := detached(r.ctx)
-		defer cancel()
-		if err := claim.Release(ctx); err != nil {
-			r.c.logger.WarnContext(r.ctx, "outbox: a claim on dead letters is not released, it ends by itself", "deadLetter", id, "error", err)
-		}
-	}()
-	for {
-		letters, last, err := r.each(lane, id, func(id string) (outcome, error) { return r.redriveLetter(claim, id) })
-		if err != nil || last != letterHandled || lane == "" {
-			return last != letterCutShort, err
-		}
-		closed, err := r.close(lane)
-		if err != nil {
-			return false, err
-		}
-		if closed || letters == 0 {
-			return true, nil
-		}
-		// Letters have arrived meanwhile.
-	}
-}
-
-// close ends the parking of a lane without letters, also when the redrive is cancelled: without its last letter nobody would see that there is
-// still something to do.
-func (r *redriver) close(lane string) (bool, error) {
-	ctx, cancel := detached(r.ctx)
-	defer cancel()
-	closed, err := r.t.store.Close(ctx, lane)
-	if err != nil {
-		return false, fmt.Errorf("outbox: %w", err)
-	}
-	return closed, nil
-}
-
-// detached is for what has to be done even when ctx has ended.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-}
-
-// each calls do for the letters of a lane, in order, up to the one with the id, or for that one alone, until one is not handled. It
-// returns how many there were, and what became of the last one. If the letter with the id is gone, there are none.
-func (r *redriver) each(lane, id string, do func(id string) (outcome, error)) (n int, last outcome, err error) {
-	if lane == "" {
-		last, err := do(id)
-		return 1, last, err
-	}
-	letters, err := r.t.store.IDs(r.ctx, lane)
-	if err != nil {
-		return 0, letterCutShort, fmt.Errorf("outbox: %w", err)
-	}
-	if id != lane+"#" {
-		letters = letters[:slices.Index(letters, id)+1]
-	}
-	for _, id := range letters {
-		n++
-		if last, err := do(id); err != nil || last != letterHandled {
-			return n, last, err
-		}
-	}
-	return n, letterHandled, nil
-}
-
-// redriveLetter hands one letter to its handler and removes it, if it is still there.
-func (r *redriver) redriveLetter(claim *deadletter.Claim, id string) (outcome, error) {
-	if !r.pace() {
-		return letterCutShort, nil
-	}
-	kept, err := claim.Extend(r.ctx, time.Now().Add(claimTime))
-	switch {
-	case errors.Is(err, deadletter.ErrMissing): // the last letters were discarded
-		return letterHandled, nil
-	case err != nil:
-		return letterCutShort, fmt.Errorf("outbox: %w", err)
-	case !kept:
-		r.count(func(n *RedriveResult) { n.Busy++ })
-		return letterCutShort, nil
-	}
-	l, err := r.t.store.Get(r.ctx, id) // now that the claim is renewed
-	switch {
-	case errors.Is(err, deadletter.ErrMissing):
-		return letterHandled, nil
-	case err != nil:
-		return letterCutShort, fmt.Errorf("outbox: %w", err)
-	}
-	ctx, cancel := context.WithDeadline(r.handlers, claim.Until.Add(-claimMargin))
-	defer cancel()
-	d := r.c.handleLetter(ctx, &l)
-	cutOff := r.handlers.Err() != nil
-	after, cancelAfter := detached(r.handlers)
-	defer cancelAfter()
-	switch d.attempt(cutOff) {
-	case settled:
-		if _, err := r.t.store.Remove(after, &l); err != nil {
-			return letterCutShort, fmt.Errorf("outbox: %w", err)
-		}
-		r.count(func(n *RedriveResult) { n.Redriven++ })
-		return letterHandled, nil
-	case waits:
-		if !cutOff {
-			r.count(func(n *RedriveResult) { n.Busy++ })
-		}
-		return letterCutShort, nil
-	}
-	if err := r.t.store.Tried(after, &l, d.err.Error()); err != nil {
-		return letterCutShort, fmt.Errorf("outbox: %w", err)
-	}
-	r.count(func(n *RedriveResult) { n.Failed++ })
-	return letterFailed, nil
-}
-
-// pace waits until the next letter may begin. False means that ctx has ended.
-func (r *redriver) pace() bool {
-	if r.opts.PerSecond == 0 {
-		return r.ctx.Err() == nil
-	}
-	r.mu.Lock()
-	at := r.next
-	if now := time.Now(); at.Before(now) {
-		at = now
-	}
-	r.next = at.Add(time.Duration(min(float64(time.Second)/r.opts.PerSecond, float64(math.MaxInt64/2))))
-	r.mu.Unlock()
-	return backoff.Sleep(r.ctx, time.Until(at)) == nil
-}
-
-var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")
-
-// handleLetter hands a dead letter to its handler.
-func (c *Consumer) handleLetter(ctx context.Context, l *deadletter.Letter) *delivery {
+// redrive hands a dead letter to its handler, and says what becomes of the letter.
+func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Outcome {
 	b := c.newBatch(ctx, 1, false)
 	b.redrive = true
 	d := &b.deliveries[0]
 	if d.err = c.receiveLetter(b.handlers, d, l); d.err == nil {
 		b.start()
 	}
-	return d
+	switch d.attempt(false) { // the engine knows by itself whether the handler was cut off
+	case settled:
+		return redrive.Outcome{Verdict: redrive.Handled}
+	case waits:
+		return redrive.Outcome{Verdict: redrive.NotTried}
+	default:
+		return redrive.Outcome{Verdict: redrive.Failed, Reason: d.err.Error()}
+	}
 }
 
-// receiveLetter makes a delivery of a dead letter. What a delivery may skip, a redrive must not: it would be removed unhandled.
+var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")
+
+// receiveLetter makes a delivery of a dead letter. What a delivery may skip, a redrive must not: the letter would be removed unhandled.
 func (c *Consumer) receiveLetter(handlers map[string]Handler, d *delivery, l *deadletter.Letter) error {
 	if l.Incomplete {
 		return errIncomplete
 	}
-	stored := asRecord(&l.Event)
-	if d.record = stored; l.Raw != nil {
+	if d.record = Record(l.Event); l.Raw != nil {
 		from := func(r *Record) {
-			r.StreamARN, r.ShardID, r.SequenceNumber = stored.StreamARN, stored.ShardID, stored.SequenceNumber
+			r.StreamARN, r.ShardID, r.SequenceNumber = l.Event.StreamARN, l.Event.ShardID, l.Event.SequenceNumber
 		}
 		if _, err := c.receive(d, l.Raw, nil, from, nil); err != nil {
 			return err
@@ -464,11 +242,10 @@ func (c *Consumer) receiveLetter(handlers map[string]Handler, d *delivery, l *de
 	return nil
 }
 
-// redriveEvery is how often a Worker looks for requests.
+// redriveEvery is how often a Worker looks for requests to redrive.
 const redriveEvery = 2 * time.Second
 
-// redriveRequested does what is asked for in the dead letter table until ctx ends. Then handlers that run have the drain
-// timeout.
+// redriveRequested answers requests to redrive until ctx ends. Handlers that run then have the drain timeout.
 func (w *Worker) redriveRequested(ctx context.Context) {
 	dead := w.consumer.dead
 	if dead == nil {

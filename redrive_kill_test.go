@@ -87,7 +87,7 @@ func TestAKillAtEveryCallOfDeadLettersAndRedrive(t *testing.T) {
 					if during == "redrive" {
 						_, _ = o.table(t, k).Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 					}
-					time.Sleep(2 * time.Minute) // until claims have ended
+					time.Sleep(2 * time.Minute) // until locks have ended
 					_, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 					require.NoError(t, err)
 					require.NoError(t, o.consumer(t).Process(t.Context(), rec("p4", "p")))
@@ -118,7 +118,7 @@ func TestAKillAtEveryCallOfDeadLettersAndRedrive(t *testing.T) {
 	t.Logf("%d cases", cases)
 }
 
-// A redrive goes on although its writes meet those of the events that are parked meanwhile: each of them is a transaction at the lane's row.
+// A redrive goes on although its writes meet those of the events that are parked meanwhile: each of them is a transaction at the queue's row.
 func TestARedriveThatMeetsTransactions(t *testing.T) {
 	for _, operation := range []string{"UpdateItem", "DeleteItem"} {
 		t.Run(operation, func(t *testing.T) {

@@ -79,6 +79,26 @@ func TestWhatFailsAgainStays(t *testing.T) {
 	require.False(t, l.TriedAt.IsZero())
 }
 
+// An aggregate is redriven once, however many of its letters a filter selects, and asked for once.
+func TestAFilterSelectsAnAggregateOnce(t *testing.T) {
+	for name, filter := range map[string]outbox.DeadLetterFilter{
+		"all": {}, "by type": {Type: "T"}, "by aggregate": {AggregateID: "agg0"}, "by both": {Type: "T", AggregateID: "agg0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			o.bury(t, 1, 3)
+			n, err := o.letters.RequestRedrive(t.Context(), filter)
+			require.NoError(t, err)
+			require.Equal(t, 3, n)
+			require.Equal(t, 1, o.pending(t))
+			done, err := o.letters.Redrive(t.Context(), o.consumer(t), filter, outbox.RedriveOptions{})
+			require.NoError(t, err)
+			require.Equal(t, outbox.RedriveResult{Failed: 1}, done)
+			require.Equal(t, map[string]int{"poison0-0": 1}, o.calls)
+		})
+	}
+}
+
 func TestARedriveRemovesNothingUnhandled(t *testing.T) {
 	o := newOffice(t)
 	r := rec("poison", "")
@@ -180,7 +200,7 @@ func TestARedriveHasAPace(t *testing.T) {
 	})
 }
 
-// A redrive that is stopped leaves the rest, and nobody has to wait for its claim.
+// A redrive that is stopped leaves the rest, and nobody has to wait for its lock.
 func TestARedriveCanBeStopped(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
@@ -198,7 +218,7 @@ func TestARedriveCanBeStopped(t *testing.T) {
 	})
 }
 
-// A handler that outlives its claim in a redrive is told so in time.
+// A handler that outlives its lock in a redrive is told so in time.
 func TestAHandlerInARedriveHasAMinute(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
@@ -247,8 +267,8 @@ func TestARedriveOfALetterThatIsGone(t *testing.T) {
 	require.Equal(t, []string{"poison0-0", "0-3"}, o.handled)
 }
 
-// A redrive whose claim ran out while it waited for its pace, and that another one has overtaken, ends there.
-func TestAClaimThatRanOutIsNotTakenAgain(t *testing.T) {
+// A redrive whose lock ran out while it waited for its pace, and that another one has overtaken, ends there.
+func TestALockThatRanOutIsNotTakenAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
 		defer o.Close()
@@ -312,8 +332,8 @@ func TestTheSameIDOfAnotherEventIsAnotherDeadLetter(t *testing.T) {
 	require.Len(t, o.ids(t), 5)
 }
 
-// An aggregate may take longer than a claim lasts: it is renewed for each letter.
-func TestALongRedriveKeepsItsClaim(t *testing.T) {
+// An aggregate may take longer than a lock lasts: it is renewed for each letter.
+func TestALongRedriveKeepsItsLock(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := newOffice(t)
 		defer o.Close()
@@ -347,7 +367,7 @@ func TestARedriveTakesWhatArrivesMeanwhile(t *testing.T) {
 }
 
 // An aggregate whose last letters are discarded between two handlers is done.
-func TestARedriveOfALaneThatIsDiscarded(t *testing.T) {
+func TestARedriveOfAQueueThatIsDiscarded(t *testing.T) {
 	o := newOffice(t)
 	o.bury(t, 1, 3)
 	o.repair()

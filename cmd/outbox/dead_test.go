@@ -242,17 +242,17 @@ func TestADiscardIsRepeated(t *testing.T) {
 			d.refuse("DeleteItem")
 			require.NotEqual(t, exitOK, d.run(t, "dead", "discard", "--consumer", "mails", "--id", "b#b-000", "--yes").code)
 			d.refuse()
-			lane := func() bool {
+			queue := func() bool {
 				out, err := d.dynamodb.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: ptr("dead-letters"), ConsistentRead: ptr(true),
 					Key: map[string]types.AttributeValue{"group": &types.AttributeValueMemberS{Value: "mails#lane"}, "id": &types.AttributeValueMemberS{Value: "b"}}})
 				require.NoError(t, err)
 				return out.Item != nil
 			}
-			require.True(t, lane())
+			require.True(t, queue())
 			d.run(t, append(again, "--consumer", "mails")...)
 			stop := d.work(t)
 			defer stop()
-			for deadline := time.Now().Add(30 * time.Second); lane(); time.Sleep(20 * time.Millisecond) {
+			for deadline := time.Now().Add(30 * time.Second); queue(); time.Sleep(20 * time.Millisecond) {
 				require.True(t, time.Now().Before(deadline), "the aggregate is still parked")
 			}
 		})

@@ -242,8 +242,8 @@ func (s *stage) runAPI(t *testing.T, c service.Config) http.Handler {
 	return api
 }
 
-// lanes is more than the library reads at once of what is parked.
-const lanes = 1001
+// parkedAggregates is more than the library reads at once of what is parked.
+const parkedAggregates = 1001
 
 func (s *stage) runConsumer(t *testing.T, c service.Config, api http.Handler) {
 	consumer, err := service.Confirmations(s.sdk("consumer"), c, io.Discard)
@@ -256,8 +256,8 @@ func (s *stage) runConsumer(t *testing.T, c service.Config, api http.Handler) {
 	s.malformed(t, c)
 	m.drain(t, s.cloud)
 	s.cloud.StopFaults()
-	for i := range lanes {
-		require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("nobody@example.com"), fmt.Sprint("lane", i)).Code)
+	for i := range parkedAggregates {
+		require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("nobody@example.com"), fmt.Sprint("parked", i)).Code)
 	}
 	m.drain(t, s.cloud)
 	require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("c@example.com"), "c").Code)

@@ -14,8 +14,8 @@ package changerec
 
 import (
 	"fmt"
-	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
@@ -23,18 +23,6 @@ import (
 // Layout names the attributes of an event row. An empty name means that rows have no such attribute.
 type Layout struct {
 	ID, Type, Time, AggregateID, Sequence, Payload, ContentType, Headers string
-}
-
-// Event is what an inserted event row says.
-type Event struct {
-	ID, Type, AggregateID, ContentType string
-	Sequence                           int64
-	Time                               time.Time
-	Headers                            map[string]string
-	Payload                            []byte // nil if the layout has no payload
-
-	Table     string    // the table that the row was inserted into
-	ChangedAt time.Time // when DynamoDB inserted the row; zero if the record does not say
 }
 
 // NotEvent says why a record is not an event, which is no fault of the record. 0 means that the record is an event. As a small
@@ -107,12 +95,15 @@ type record struct {
 	slab                            *slab.Slab
 }
 
-// Decode reads one record into e. tables limits events to the named tables; empty means any table. If a result is not zero, e
-// holds nothing of use. The event shares no memory with data. Its strings and payload are from s, which may be nil.
+// Decode reads one record into e. tables limits events to the named tables; empty means any table. The event shares no memory with data. Its
+// strings and payload are from s, which may be nil.
+//
+// Where e was delivered from stays as it is. All else is replaced if both results are zero, cleared if the record is malformed, and stays as
+// well if the record is not an event.
 //
 // Of two members with the same name the later counts, as with encoding/json into a map. Decode stops reading a record that is
 // known not to be an event, so it does not check what follows.
-func Decode(e *Event, data []byte, layout *Layout, tables []string, s *slab.Slab) (NotEvent, *Error) {
+func Decode(e *event.Event, data []byte, layout *Layout, tables []string, s *slab.Slab) (NotEvent, *Error) {
 	r := record{slab: s}
 	c := jsonscan.New(data)
 	if !c.Enter('{') {
@@ -146,7 +137,11 @@ func Decode(e *Event, data []byte, layout *Layout, tables []string, s *slab.Slab
 	if c.End(); c.Err() != nil || !jsonscan.IsString(r.eventName) || !r.dynamodb {
 		return verdict(&c, NoChange)
 	}
-	return r.event(e, layout, tables)
+	reason, err := r.event(e, layout, tables)
+	if err != nil { // nobody should take a part of an event for one
+		*e = event.Event{StreamARN: e.StreamARN, ShardID: e.ShardID, SequenceNumber: e.SequenceNumber, Fence: e.Fence}
+	}
+	return reason, err
 }
 
 // verdict returns reason, or an error if the text is not JSON.
@@ -274,7 +269,7 @@ func (l *Layout) find(name []byte) attribute {
 }
 
 // event reads the values whose places are known.
-func (r *record) event(e *Event, layout *Layout, tables []string) (NotEvent, *Error) {
+func (r *record) event(e *event.Event, layout *Layout, tables []string) (NotEvent, *Error) {
 	table, err := r.table()
 	if err != nil {
 		return 0, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
@@ -25,8 +26,8 @@ func image(attributes string) string {
 		`"eventId":{"S":"e-1"},"type":{"S":"T"},"timestamp":{"N":"1719347890250"}` + attributes + `},"ApproximateCreationDateTimePrecision":"MICROSECOND"}}`
 }
 
-func decode(t testing.TB, text string) Event {
-	var e Event
+func decode(t testing.TB, text string) event.Event {
+	var e event.Event
 	reason, err := Decode(&e, []byte(text), layout, nil, nil)
 	require.Nil(t, err, text)
 	require.Zero(t, reason, text)
@@ -35,7 +36,7 @@ func decode(t testing.TB, text string) Event {
 
 // Attribute values in the shape that DynamoDB writes are read in one go, and all others by parse. Both must mean the same.
 func TestEveryShapeOfAnAttributeValueMeansTheSame(t *testing.T) {
-	want := Event{
+	want := event.Event{
 		ID: "e-1", Type: "T", AggregateID: "a", Sequence: 7, Time: time.UnixMilli(1719347890250).UTC(), Table: "events", ContentType: "x/y",
 		ChangedAt: time.UnixMicro(1719347890250647).UTC(), Headers: map[string]string{"h": "v", "é": "\n"}, Payload: []byte("\"\\\né€😀\uFFFD"),
 	}
@@ -64,6 +65,33 @@ func TestTheLastOfEqualMembersCounts(t *testing.T) {
 	require.Equal(t, "1", string(e.Payload))
 }
 
+// Events are decoded into memory that says where they were delivered from, and may say more of an earlier event.
+func TestDecodingReplacesAllButThePlace(t *testing.T) {
+	place := event.Event{StreamARN: "arn", ShardID: "shard", SequenceNumber: "1", Fence: 2}
+	earlier := place
+	earlier.ID, earlier.Type, earlier.AggregateID, earlier.Sequence, earlier.Time = "e-0", "U", "a", 7, time.Now()
+	earlier.Headers, earlier.ContentType, earlier.Payload = map[string]string{"h": "v"}, "x/y", []byte("0")
+	earlier.Table, earlier.ChangedAt = "other", time.Now()
+
+	e, want := earlier, place
+	want.ID, want.Type, want.Time, want.Payload = "e-1", "T", time.UnixMilli(1).UTC(), []byte("1")
+	one := `{"eventName":"INSERT","dynamodb":{"NewImage":{"eventId":{"S":"e-1"},"type":{"S":"T"},"timestamp":{"N":"1"},"payload":{"S":"1"}}}}`
+	reason, err := Decode(&e, []byte(one), layout, nil, nil)
+	require.Zero(t, reason)
+	require.Nil(t, err)
+	require.Equal(t, want, e)
+
+	e = earlier
+	_, err = Decode(&e, []byte(image(`,"aggregateId":{"S":"a"},"payload":{"N":"1"}`)), layout, nil, nil)
+	require.NotNil(t, err)
+	require.Equal(t, place, e, "a malformed record")
+	e = earlier
+	reason, err = Decode(&e, []byte(`{"eventName":"REMOVE"}`), layout, nil, nil)
+	require.Nil(t, err)
+	require.Equal(t, Removed, reason)
+	require.Equal(t, earlier, e, "a record that is no event")
+}
+
 func TestWhatIsNoEventStopsAtOnce(t *testing.T) {
 	for text, want := range map[string]NotEvent{
 		`{"eventName":"REMOVE" garbage`:                         Removed,
@@ -78,7 +106,7 @@ func TestWhatIsNoEventStopsAtOnce(t *testing.T) {
 		`{"eventName":"INSERT","dynamodb":{"NewImage":{"type":{"S":"T"}}}}`:                                 NoAttributes,
 		`{"eventSourceARN":"arn:aws:dynamodb:r:1:table/other/stream/x","eventName":"INSERT","dynamodb":{}}`: OtherTable,
 	} {
-		var e Event
+		var e event.Event
 		reason, err := Decode(&e, []byte(text), layout, []string{"events", "more"}, nil)
 		require.Nil(t, err, text)
 		require.Equal(t, want, reason, text)
@@ -110,7 +138,7 @@ func TestThePayloadKeepsNoMoreThanItNeeds(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	var e Event
+	var e event.Event
 	for text, want := range map[string]float64{
 		image(`,"aggregateId":{"S":"a"},"sequence":{"N":"7"},"payload":{"S":"{\"a\":1}"}`):                  2, // strings, payload
 		image(`,"payload":{"B":"MTMyMQ=="}`):                                                                2,
@@ -122,7 +150,7 @@ func TestAllocations(t *testing.T) {
 	} {
 		data := []byte(text)
 		require.Equal(t, want, testing.AllocsPerRun(100, func() {
-			e = Event{}
+			e = event.Event{}
 			_, _ = Decode(&e, data, layout, []string{"events"}, nil)
 		}), "%.100s", text)
 	}
@@ -141,12 +169,12 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(image(`,"payload":{"S":"\ud83d\ud83d\ude00\\\"]]"},"headers":{"M":{"a":{"S":"b"},"a":{"N":"1"}}}`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		before := bytes.Clone(data)
-		var got, want Event
+		var got, want event.Event
 		reason, bad := Decode(&got, data, layout, []string{"events"}, nil)
 		require.Equal(t, before, data, "the input was changed")
 		shared := slab.New(1 << 20)
 		for range 2 { // the second payload must not touch the first
-			var again Event
+			var again event.Event
 			againReason, againBad := Decode(&again, data, layout, []string{"events"}, shared)
 			require.Equal(t, reason, againReason)
 			require.Equal(t, bad, againBad)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/jsonscan"
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
@@ -81,7 +82,7 @@ func (r *record) table() (piece, *Error) {
 }
 
 // strings fills in all strings of the event, its headers included.
-func (r *record) strings(e *Event, table piece, layout *Layout) *Error {
+func (r *record) strings(e *event.Event, table piece, layout *Layout) *Error {
 	const fixed = 5
 	var space [fixed]piece
 	pieces := append(space[:0], table)
@@ -113,7 +114,7 @@ func (r *record) strings(e *Event, table piece, layout *Layout) *Error {
 	if e.Type == "" {
 		return errorf(layout.Type, "empty: an event needs a type")
 	}
-	if !withHeaders {
+	if e.Headers = nil; !withHeaders {
 		return nil
 	}
 	// Of two headers with the same name the later counts, and only the later must be valid.

@@ -1,20 +1,22 @@
-// Package deadletter keeps the dead letters of consumers in a DynamoDB table. It knows the table's form and makes each change
-// of it safe to repeat; when an event becomes a dead letter, and who handles it again, is for others to say.
+// Package deadletter keeps the dead letters of consumers in a DynamoDB table. It knows the table's form, and each of its writes may be
+// repeated. It must not know when an event becomes a dead letter, nor how letters are redriven.
 //
 // # The table
 //
 // Partition key group (S), sort key id (S). A consumer has these groups:
 //
-//	<consumer>           dead letters: id is <lane>#<event>, see Letter
-//	<consumer>#lane      parked aggregates: id is <lane>; letters (N), and claim (S), claimUntil (N) while somebody redrives it
-//	<consumer>#part      what did not fit into a letter: id is <letter>#<hash of event and all of it>#<number>; data (B)
-//	<consumer>#attempt   failed attempts at events that are no dead letters yet: id is <event>, or <event>#<shard and sequence number>;
+//	<consumer>           dead letters: id is <queue>#<event>, see Letter
+//	<consumer>#lane      queues: id is <queue>; letters (N), and claim (S), claimUntil (N) while a redrive holds the lock
+//	<consumer>#part      the pieces of a letter that is too large for a row: id is <letter>#<hash of its content>#<number>; data (B)
+//	<consumer>#attempt   failed attempts at events that are not dead letters yet: id is <event>, or <event>#<shard and sequence number>;
 //	                     n (N), last (S) for the request that counted last, expiresAt (N)
-//	<consumer>#request   redrives that were asked for: id is the letter's; requestedAt (N), expiresAt (N)
+//	<consumer>#request   redrives that were asked for: id is the letter's, or <queue>#; requestedAt (N), expiresAt (N)
 //
-// A lane is an aggregate id, or empty for an event without one and for a record that could not be decoded; in keys '#' and '%'
-// are written %23 and %25, and what is too long ends in a hash. The letter and the count of its lane change in one transaction,
-// so a lane exists exactly while it has letters, or until somebody who redrives it has seen that there are none.
+// The letters of an aggregate form a queue. A queue's key is the aggregate's id; '#' and '%' in it are written %23 and %25, and a long id
+// ends in a hash. A letter without an aggregate has no queue, its key is empty. So is that of a record that cannot be decoded.
+//
+// A letter and the count of its queue change in one transaction. So a queue with letters always has a row, and its aggregate is parked. After
+// the last letter has gone, the row stays until Close.
 package deadletter
 
 import (
@@ -30,51 +32,39 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
-
-// Event is what a consumer was to handle.
-type Event struct {
-	ID, Type, AggregateID string
-	Sequence              int64
-	Time                  time.Time
-	Headers               map[string]string
-	ContentType           string
-	Payload               []byte
-	Table                 string
-	ChangedAt             time.Time
-	// Where it was delivered from.
-	StreamARN, ShardID, SequenceNumber string
-}
 
 // Letter is a dead letter.
 type Letter struct {
 	ID       string // of the row; Put sets it
-	Event    Event
-	Raw      []byte // of a record that could not be decoded; the Event is then empty but for where it came from
-	Error    string // why; at most maxError bytes
+	Event    event.Event
+	Raw      []byte // the bytes of a record that cannot be decoded; its Event says only where it came from
+	Error    string // why the event is a dead letter; at most maxError bytes
 	Attempts int
-	Parked   bool // it was stored behind others without having been handled
+	Parked   bool // no handler was called: an earlier event of the aggregate is a dead letter
 	StoredAt time.Time
-	TriedAt  time.Time // the last redrive that failed
-	token    string    // of the Put that stored it
-	// Incomplete says that payload, headers and Raw are lost: a late copy of a request has brought the letter back after it was removed with
-	// its parts.
+	TriedAt  time.Time // when a redrive last failed
+	// Incomplete says that the payload, the headers and Raw are lost. Remove had taken the letter and its parts away, and then a late copy of
+	// a request brought the row back.
 	Incomplete bool
-	order      string // among those of its aggregate that a stream has numbered, or among the others
-	parts      int
-	partsHash  string // so that two events with one id that are stored at the same time do not replace each other's parts
+
+	token     string // new in each Put
+	order     string // its place among the letters that a stream numbered, or among the others
+	parts     int
+	partsHash string // keeps the parts of two events apart that have one id
 }
 
 const (
 	maxError = 2 << 10
-	maxKey   = 400 // bytes of an id in a key: two of them fit into the 1,024 of a sort key
+	maxKey   = 400 // bytes of an id in a key: two ids fit into the 1,024 bytes of a sort key
 	maxBody  = 350 << 10
 )
 
 var escape = strings.NewReplacer("%", "%25", "#", "%23")
 
-// keyPart returns an id as it stands in a key.
+// keyPart returns an id as it is written in a key.
 func keyPart(id string) string {
 	if part := escape.Replace(id); len(part) <= maxKey && utf8.ValidString(part) {
 		return part
@@ -88,13 +78,13 @@ func hash(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Lane returns the key of an aggregate's lane.
-func Lane(aggregateID string) string { return keyPart(aggregateID) }
+// QueueKey returns the key of an aggregate's queue.
+func QueueKey(aggregateID string) string { return keyPart(aggregateID) }
 
-// LaneOf returns the lane that a letter's id names; empty if it has none.
-func LaneOf(id string) string {
-	lane, _, _ := strings.Cut(id, "#")
-	return lane
+// QueueOf returns the key of the queue that a letter is in. It is empty if the letter has no queue.
+func QueueOf(id string) string {
+	queue, _, _ := strings.Cut(id, "#")
+	return queue
 }
 
 func (l *Letter) id() string {
@@ -104,7 +94,7 @@ func (l *Letter) id() string {
 	case l.Raw != nil:
 		return "##" + hash(string(l.Raw))
 	}
-	return Lane(l.Event.AggregateID) + "#" + keyPart(l.Event.ID)
+	return QueueKey(l.Event.AggregateID) + "#" + keyPart(l.Event.ID)
 }
 
 const orderDigits = 60
@@ -114,7 +104,7 @@ func numbered(sequence string) bool {
 	return sequence != "" && len(sequence) <= orderDigits && strings.Trim(sequence, "0123456789") == ""
 }
 
-// orderOf returns by what letters of an aggregate are sorted: their place in the stream, or the one they were stored in.
+// orderOf returns a letter's place in its queue: its sequence number in the stream, or, without a number, the time of storing it.
 func (s *Store) orderOf(l *Letter) string {
 	n := l.Event.SequenceNumber
 	if !numbered(n) {
@@ -126,8 +116,8 @@ func (s *Store) orderOf(l *Letter) string {
 	return strings.Repeat("0", orderDigits-len(n)) + n
 }
 
-// inOrder sorts the rows of a lane. Those that a stream has numbered keep its order; each of the others comes right behind those that were
-// stored before it.
+// inOrder sorts the rows of a queue. Letters that a stream numbered keep the stream's order. A letter without a number follows the letters
+// that were stored before it.
 func inOrder(letters []rows.Item) []rows.Item {
 	var stream, others []rows.Item
 	for _, row := range letters {
@@ -142,7 +132,7 @@ func inOrder(letters []rows.Item) []rows.Item {
 	}
 	slices.SortFunc(stream, byOrder)
 	slices.SortFunc(others, byOrder)
-	earliest := make([]int64, len(stream)+1) // when the first of those from there on was stored
+	earliest := make([]int64, len(stream)+1) // earliest[i] is the earliest storing time of stream[i:]
 	earliest[len(stream)] = math.MaxInt64
 	for i, row := range slices.Backward(stream) {
 		earliest[i] = min(earliest[i+1], rows.Int(row, "storedAt"))
@@ -157,7 +147,7 @@ func inOrder(letters []rows.Item) []rows.Item {
 	return append(sorted, stream[i:]...)
 }
 
-// body is what may be too large for one row.
+// body is the part of a letter that may be too large for a row.
 type body struct {
 	Headers map[string]string `json:"headers,omitempty"`
 	Payload []byte            `json:"payload"`
@@ -172,7 +162,7 @@ func (b *body) size() int {
 	return n
 }
 
-// row returns the letter's row, and what does not fit into it.
+// row returns the letter's row, and its body in parts if the body does not fit into the row.
 func (l *Letter) row(group string) (rows.Item, [][]byte, error) {
 	e := &l.Event
 	row := rows.Item{
@@ -238,13 +228,13 @@ func (b *body) store(row rows.Item, contentType string) {
 	}
 }
 
-// read reads a row, without its parts.
+// read returns the letter of a row. The parts of its body, if it has any, are not read.
 func read(row rows.Item) Letter {
 	l := Letter{
 		ID: rows.Text(row, "id"), Error: rows.Text(row, "error"), Attempts: int(rows.Int(row, "attempts")), Parked: rows.Flag(row, "parked"),
 		StoredAt: rows.Time(row, "storedAt"), TriedAt: rows.Time(row, "triedAt"),
 		order: rows.Text(row, "order"), parts: int(rows.Int(row, "parts")), partsHash: rows.Text(row, "partsHash"), token: rows.Text(row, "token"),
-		Event: Event{
+		Event: event.Event{
 			ID: rows.Text(row, "eventId"), Type: rows.Text(row, "type"), AggregateID: rows.Text(row, "aggregateId"),
 			Sequence: rows.Int(row, "sequence"), Time: rows.Time(row, "timestamp"), Headers: rows.ReadHeaders(row, "headers"),
 			ContentType: rows.Text(row, "contentType"), Payload: rows.Bytes(row, "payload"), Table: rows.Text(row, "table"),
@@ -261,7 +251,7 @@ func read(row rows.Item) Letter {
 	return l
 }
 
-// join puts the parts back.
+// join fills in the body from its parts.
 func (l *Letter) join(parts [][]byte) error {
 	var data []byte
 	for _, p := range parts {
@@ -275,7 +265,7 @@ func (l *Letter) join(parts [][]byte) error {
 	return nil
 }
 
-// cut shortens an error's text.
+// cut shortens an error's text to maxError bytes, and makes it valid UTF-8.
 func cut(text string) string {
 	if len(text) <= maxError {
 		return strings.ToValidUTF8(text, "?")

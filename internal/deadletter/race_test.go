@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/owntable"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
@@ -25,7 +26,7 @@ func (b *before) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInpu
 	return b.Client.BatchGetItem(ctx, in, opts...)
 }
 
-// A letter that is removed while its lane is read is not there, and its failure is not kept.
+// A letter that is removed while its queue is read is not there, and its failure is not kept.
 func TestLettersThatAreRemovedMeanwhile(t *testing.T) {
 	a := outboxtest.Start(t)
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
@@ -34,7 +35,7 @@ func TestLettersThatAreRemovedMeanwhile(t *testing.T) {
 	require.NoError(t, err)
 	var letters []deadletter.Letter
 	for _, n := range []string{"1", "2", "3"} {
-		l := deadletter.Letter{Event: deadletter.Event{ID: n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
+		l := deadletter.Letter{Event: event.Event{ID: n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
 		put(t, s, &l)
 		letters = append(letters, l)
 	}
@@ -43,7 +44,7 @@ func TestLettersThatAreRemovedMeanwhile(t *testing.T) {
 		require.NoError(t, err)
 	}
 	var got []string
-	for l, err := range s.Letters(t.Context(), "a") {
+	for l, err := range s.Letters(t.Context(), "a", all) {
 		require.NoError(t, err)
 		got = append(got, l.ID)
 	}
@@ -78,7 +79,7 @@ func TestPartsOfTwoEventsWithOneID(t *testing.T) {
 	require.NoError(t, err)
 	letter := func(typ string) *deadletter.Letter {
 		payload := bytes.Repeat([]byte(typ), 399<<10)
-		return &deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a", Type: typ, Payload: payload}, StoredAt: time.Now()}
+		return &deadletter.Letter{Event: event.Event{ID: "1", AggregateID: "a", Type: typ, Payload: payload}, StoredAt: time.Now()}
 	}
 	x, y := letter("X"), letter("Y")
 	client.do = func() { put(t, fast, y) } // while x believes that there is no letter with its id
@@ -102,7 +103,7 @@ func TestPartsOfTwoEventsWithOneID(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, removed)
 	}
-	require.Equal(t, 1, count(), "the lane's row; no part is left")
+	require.Equal(t, 1, count(), "the queue's row; no part is left")
 }
 
 // A transaction that meets others is made again, one that is throttled is not.
@@ -112,7 +113,7 @@ func TestTransactionsThatMeetOthersAreRepeated(t *testing.T) {
 	s, err := deadletter.New(a.DynamoDB, "letters", "c")
 	require.NoError(t, err)
 	letter := func(id string) *deadletter.Letter {
-		return &deadletter.Letter{Event: deadletter.Event{ID: id, AggregateID: "a"}, StoredAt: time.Now()}
+		return &deadletter.Letter{Event: event.Event{ID: id, AggregateID: "a"}, StoredAt: time.Now()}
 	}
 	require.NoError(t, a.SetFaults(outboxtest.Fault{Kind: outboxtest.TransactionConflict, Service: "DynamoDB", Operation: "TransactWriteItems", Calls: []int{1, 2, 3}}))
 	stored, err := s.Put(t.Context(), letter("1"))
@@ -129,8 +130,8 @@ func TestRequestsAreBoundedAndExpire(t *testing.T) {
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
 	s, err := deadletter.New(a.DynamoDB, "letters", "c")
 	require.NoError(t, err)
-	for _, id := range []string{"a#", "b#", "c#"} {
-		require.NoError(t, s.Ask(t.Context(), id))
+	for _, queue := range []string{"a", "b", "c"} {
+		require.NoError(t, s.Ask(t.Context(), deadletter.Target{Queue: queue}))
 	}
 	for limit, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3} {
 		requests, err := s.Requests(t.Context(), limit)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/owntable"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
@@ -25,6 +26,14 @@ func newStore(t *testing.T) *deadletter.Store {
 	return s
 }
 
+// all is a match that every letter passes.
+func all(*deadletter.Letter) bool { return true }
+
+// target is a letter, and those before it in its queue.
+func target(l *deadletter.Letter) deadletter.Target {
+	return deadletter.Target{Queue: deadletter.QueueOf(l.ID), Letter: l.ID}
+}
+
 func put(t *testing.T, s *deadletter.Store, l *deadletter.Letter) {
 	_, err := s.Put(t.Context(), l)
 	require.NoError(t, err)
@@ -35,22 +44,22 @@ func TestLettersComeBackWhole(t *testing.T) {
 	s := newStore(t)
 	at := time.UnixMilli(1719347890250).UTC()
 	for name, l := range map[string]deadletter.Letter{
-		"all": {Event: deadletter.Event{ID: "e", Type: "T", AggregateID: "a", Sequence: 7, Time: at, Headers: map[string]string{"h": "v"},
+		"all": {Event: event.Event{ID: "e", Type: "T", AggregateID: "a", Sequence: 7, Time: at, Headers: map[string]string{"h": "v"},
 			Payload: []byte(`{}`), Table: "events", ChangedAt: at.Add(time.Microsecond), StreamARN: "arn", ShardID: "shard", SequenceNumber: "12"},
 			Error: "why", Attempts: 3, StoredAt: at},
-		"binary":          {Event: deadletter.Event{ID: "b", ContentType: "application/x-protobuf", Payload: []byte{0, 0xff}}, StoredAt: at},
-		"no payload":      {Event: deadletter.Event{ID: "n"}, StoredAt: at},
-		"empty payload":   {Event: deadletter.Event{ID: "m", ContentType: "x", Payload: []byte{}}, StoredAt: at},
-		"parked":          {Event: deadletter.Event{ID: "p", AggregateID: "a"}, Parked: true, StoredAt: at},
-		"raw":             {Event: deadletter.Event{ShardID: "shard", SequenceNumber: "13"}, Raw: []byte{1, 2, 0xfe}, StoredAt: at},
+		"binary":          {Event: event.Event{ID: "b", ContentType: "application/x-protobuf", Payload: []byte{0, 0xff}}, StoredAt: at},
+		"no payload":      {Event: event.Event{ID: "n"}, StoredAt: at},
+		"empty payload":   {Event: event.Event{ID: "m", ContentType: "x", Payload: []byte{}}, StoredAt: at},
+		"parked":          {Event: event.Event{ID: "p", AggregateID: "a"}, Parked: true, StoredAt: at},
+		"raw":             {Event: event.Event{ShardID: "shard", SequenceNumber: "13"}, Raw: []byte{1, 2, 0xfe}, StoredAt: at},
 		"raw, from where": {Raw: []byte("x"), StoredAt: at},
-		"large":           {Event: deadletter.Event{ID: "l", Payload: bytes.Repeat([]byte("x"), 399<<10), Headers: map[string]string{"h": strings.Repeat("v", 900)}}, StoredAt: at},
-		"large headers":   {Event: deadletter.Event{ID: "g", Headers: map[string]string{"h": strings.Repeat("v", 399<<10)}, Payload: []byte("1")}, StoredAt: at},
-		"large raw":       {Event: deadletter.Event{ShardID: "s", SequenceNumber: "9"}, Raw: bytes.Repeat([]byte{0xff, 1}, 5<<20), StoredAt: at},
-		"long ids": {Event: deadletter.Event{ID: strings.Repeat("é#", 700), AggregateID: strings.Repeat("#", 2000), Payload: []byte("1")},
+		"large":           {Event: event.Event{ID: "l", Payload: bytes.Repeat([]byte("x"), 399<<10), Headers: map[string]string{"h": strings.Repeat("v", 900)}}, StoredAt: at},
+		"large headers":   {Event: event.Event{ID: "g", Headers: map[string]string{"h": strings.Repeat("v", 399<<10)}, Payload: []byte("1")}, StoredAt: at},
+		"large raw":       {Event: event.Event{ShardID: "s", SequenceNumber: "9"}, Raw: bytes.Repeat([]byte{0xff, 1}, 5<<20), StoredAt: at},
+		"long ids": {Event: event.Event{ID: strings.Repeat("é#", 700), AggregateID: strings.Repeat("#", 2000), Payload: []byte("1")},
 			StoredAt: at},
-		"no text":    {Event: deadletter.Event{ID: "t", Payload: []byte("\xff")}, StoredAt: at},
-		"long error": {Event: deadletter.Event{ID: "o"}, Error: strings.Repeat("é", 5000), StoredAt: at},
+		"no text":    {Event: event.Event{ID: "t", Payload: []byte("\xff")}, StoredAt: at},
+		"long error": {Event: event.Event{ID: "o"}, Error: strings.Repeat("é", 5000), StoredAt: at},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := l
@@ -74,7 +83,7 @@ func TestLettersComeBackWhole(t *testing.T) {
 	}
 }
 
-// Different ids never share a row or a lane.
+// Different ids never share a row or a queue.
 func TestKeysAreDifferent(t *testing.T) {
 	s := newStore(t)
 	ids := []string{"a", "a#", "a%23", "#a", "a#b", "%", "", strings.Repeat("x", 400), strings.Repeat("x", 401), strings.Repeat("x", 402), strings.Repeat("x", 400) + "#", "\xff", "\xfe"}
@@ -84,17 +93,17 @@ func TestKeysAreDifferent(t *testing.T) {
 			if id == "" {
 				continue
 			}
-			l := deadletter.Letter{Event: deadletter.Event{ID: id, AggregateID: aggregate}, StoredAt: time.Now()}
+			l := deadletter.Letter{Event: event.Event{ID: id, AggregateID: aggregate}, StoredAt: time.Now()}
 			put(t, s, &l)
 			require.Falsef(t, seen[l.ID], "%q of %q", id, aggregate)
 			seen[l.ID] = true
-			require.Equal(t, deadletter.Lane(aggregate), deadletter.LaneOf(l.ID))
+			require.Equal(t, deadletter.QueueKey(aggregate), deadletter.QueueOf(l.ID))
 			require.LessOrEqual(t, len(l.ID), 1000)
 		}
 	}
 	for _, aggregate := range ids[:6] {
 		n := 0
-		for l, err := range s.Letters(t.Context(), deadletter.Lane(aggregate)) {
+		for l, err := range s.Letters(t.Context(), deadletter.QueueKey(aggregate), all) {
 			require.NoError(t, err)
 			require.Equal(t, aggregate, l.Event.AggregateID)
 			n++
@@ -103,26 +112,26 @@ func TestKeysAreDifferent(t *testing.T) {
 	}
 }
 
-// The letters of a lane are in the order of the stream, however long its numbers are, and whenever they were stored.
+// The letters of a queue are in the order of the stream, however long its numbers are, and whenever they were stored.
 func TestLettersAreInTheOrderOfTheStream(t *testing.T) {
 	s := newStore(t)
 	for _, n := range []string{"100", "99", "49590338271490256608559692538361571095921575989136588898", "7"} {
-		l := deadletter.Letter{Event: deadletter.Event{ID: "e" + n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
+		l := deadletter.Letter{Event: event.Event{ID: "e" + n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
 		put(t, s, &l)
 	}
 	var order []string
-	for l, err := range s.Letters(t.Context(), "a") {
+	for l, err := range s.Letters(t.Context(), "a", all) {
 		require.NoError(t, err)
 		order = append(order, l.Event.SequenceNumber)
 	}
 	require.Equal(t, []string{"7", "99", "100", "49590338271490256608559692538361571095921575989136588898"}, order)
 }
 
-func TestALaneIsThereWhileItHasLetters(t *testing.T) {
+func TestAQueueIsThereWhileItHasLetters(t *testing.T) {
 	s := newStore(t)
 	var letters []deadletter.Letter
 	for i := range 3 {
-		l := deadletter.Letter{Event: deadletter.Event{ID: fmt.Sprint(i), AggregateID: "a#"}, StoredAt: time.Now()}
+		l := deadletter.Letter{Event: event.Event{ID: fmt.Sprint(i), AggregateID: "a#"}, StoredAt: time.Now()}
 		stored, err := s.PutBehind(t.Context(), &l)
 		require.NoError(t, err)
 		require.Equal(t, []deadletter.Stored{deadletter.Refused, deadletter.Added}[min(i, 1)], stored, "there must be a first one")
@@ -138,45 +147,45 @@ func TestALaneIsThereWhileItHasLetters(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"a#"}, parked)
 	for i := range letters {
-		closed, err := s.Close(t.Context(), deadletter.Lane("a#"))
+		closed, err := s.Close(t.Context(), deadletter.QueueKey("a#"))
 		require.NoError(t, err)
 		require.False(t, closed)
 		_, err = s.Remove(t.Context(), &letters[i])
 		require.NoError(t, err)
 	}
-	closed, err := s.Close(t.Context(), deadletter.Lane("a#"))
+	closed, err := s.Close(t.Context(), deadletter.QueueKey("a#"))
 	require.NoError(t, err)
 	require.True(t, closed)
-	_, err = s.Claim(t.Context(), letters[0].ID, "me", time.Now().Add(time.Minute))
+	_, err = s.Lock(t.Context(), target(&letters[0]), "me", time.Now().Add(time.Minute))
 	require.ErrorIs(t, err, deadletter.ErrMissing)
 }
 
-func TestAClaimHasOneHolder(t *testing.T) {
+func TestALockHasOneHolder(t *testing.T) {
 	for _, aggregate := range []string{"a", ""} {
 		s := newStore(t)
-		l := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()}
+		l := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()}
 		put(t, s, &l)
-		mine, err := s.Claim(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
+		mine, err := s.Lock(t.Context(), target(&l), "me", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.NotNil(t, mine)
-		yours, err := s.Claim(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
+		yours, err := s.Lock(t.Context(), target(&l), "you", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.Nil(t, yours)
 		kept, err := mine.Extend(t.Context(), time.Now().Add(-time.Second))
 		require.NoError(t, err)
 		require.True(t, kept)
-		yours, err = s.Claim(t.Context(), l.ID, "you", time.Now().Add(time.Minute))
+		yours, err = s.Lock(t.Context(), target(&l), "you", time.Now().Add(time.Minute))
 		require.NoError(t, err)
-		require.NotNil(t, yours, "the first claim has ended")
+		require.NotNil(t, yours, "the first lock has run out")
 		kept, err = mine.Extend(t.Context(), time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.False(t, kept)
-		require.NoError(t, mine.Release(t.Context()), "of somebody else's claim: nothing happens")
+		require.NoError(t, mine.Release(t.Context()), "of somebody else's lock: nothing happens")
 		kept, err = yours.Extend(t.Context(), time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.True(t, kept)
 		require.NoError(t, yours.Release(t.Context()))
-		mine, err = s.Claim(t.Context(), l.ID, "me", time.Now().Add(time.Minute))
+		mine, err = s.Lock(t.Context(), target(&l), "me", time.Now().Add(time.Minute))
 		require.NoError(t, err)
 		require.NotNil(t, mine)
 	}
@@ -185,12 +194,12 @@ func TestAClaimHasOneHolder(t *testing.T) {
 // A request that is made again while it is answered stays.
 func TestRequests(t *testing.T) {
 	s := newStore(t)
-	require.NoError(t, s.Ask(t.Context(), "a#"))
+	require.NoError(t, s.Ask(t.Context(), deadletter.Target{Queue: "a"}))
 	requests, err := s.Requests(t.Context(), 10)
 	require.NoError(t, err)
 	require.Len(t, requests, 1)
 	time.Sleep(2 * time.Millisecond)
-	require.NoError(t, s.Ask(t.Context(), "a#"))
+	require.NoError(t, s.Ask(t.Context(), deadletter.Target{Queue: "a"}))
 	require.NoError(t, s.Answered(t.Context(), requests[0]))
 	requests, err = s.Requests(t.Context(), 10)
 	require.NoError(t, err)
@@ -203,70 +212,22 @@ func TestRequests(t *testing.T) {
 
 func TestAttemptsAreCounted(t *testing.T) {
 	s := newStore(t)
-	replayed := &deadletter.Event{ID: "e#1"}
-	first := &deadletter.Event{ID: "e#1", ShardID: "s", SequenceNumber: "1"}
-	second := &deadletter.Event{ID: "e#1", ShardID: "s", SequenceNumber: "2"}
+	replayed := &event.Event{ID: "e#1"}
+	first := &event.Event{ID: "e#1", ShardID: "s", SequenceNumber: "1"}
+	second := &event.Event{ID: "e#1", ShardID: "s", SequenceNumber: "2"}
 	for want := 1; want <= 3; want++ {
-		for _, e := range []*deadletter.Event{replayed, first, second} { // each on its own
+		for _, e := range []*event.Event{replayed, first, second} { // each on its own
 			n, err := s.Attempt(t.Context(), e)
 			require.NoError(t, err)
 			require.Equal(t, want, n)
 		}
 	}
 	require.NoError(t, s.ForgetAttempts(t.Context(), first))
-	for e, want := range map[*deadletter.Event]int{replayed: 4, first: 1, second: 4} {
+	for e, want := range map[*event.Event]int{replayed: 4, first: 1, second: 4} {
 		n, err := s.Attempt(t.Context(), e)
 		require.NoError(t, err)
 		require.Equal(t, want, n)
 	}
-}
-
-// laneReader sees how the letters of a lane are read.
-type laneReader struct {
-	*dynamodb.Client
-	payloads, atOnce int
-}
-
-func (r *laneReader) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
-	out, err := r.Client.Query(ctx, in, opts...)
-	for _, row := range out.Items {
-		if row["payload"] != nil {
-			r.payloads++
-		}
-	}
-	return out, err
-}
-
-func (r *laneReader) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
-	r.atOnce = max(r.atOnce, len(in.RequestItems["letters"].Keys))
-	return r.Client.BatchGetItem(ctx, in, opts...)
-}
-
-// A lane may be longer than memory: only the places of its letters are read at once.
-func TestALongLaneIsReadInPages(t *testing.T) {
-	a := outboxtest.Start(t)
-	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
-	reader := &laneReader{Client: a.DynamoDB}
-	s, err := deadletter.New(reader, "letters", "c")
-	require.NoError(t, err)
-	var want []string
-	for i := range 60 {
-		l := deadletter.Letter{Event: deadletter.Event{ID: fmt.Sprint(i), AggregateID: "a", SequenceNumber: fmt.Sprint(i), Payload: bytes.Repeat([]byte("x"), 40_000)}}
-		put(t, s, &l)
-		want = append(want, l.ID)
-	}
-	ids, err := s.IDs(t.Context(), "a")
-	require.NoError(t, err)
-	require.Equal(t, want, ids)
-	var got []string
-	for l, err := range s.Letters(t.Context(), "a") {
-		require.NoError(t, err)
-		require.Len(t, l.Event.Payload, 40_000)
-		got = append(got, l.ID)
-	}
-	require.Equal(t, want, got)
-	require.Zero(t, reader.payloads)
-	require.Equal(t, 25, reader.atOnce)
 }
 
 // Letters that no stream has numbered come behind what was stored before them.
@@ -279,7 +240,7 @@ func TestLettersWithoutANumberComeWhereTheyWereStored(t *testing.T) {
 	}{
 		{"p0", "", 0}, {"s1", "10", 1}, {"p2", "", 2}, {"s4", "12", 4}, {"s3", "11", 3}, {"p4", "", 4}, {"p5", strings.Repeat("1", 61), 5}, {"p6", "no number", 5}, {"s7", "13", 7}, {"s8", "9", 8},
 	} {
-		put(t, s, &deadletter.Letter{Event: deadletter.Event{ID: l.id, AggregateID: "a", SequenceNumber: l.number}, StoredAt: at.Add(time.Duration(l.stored) * time.Second)})
+		put(t, s, &deadletter.Letter{Event: event.Event{ID: l.id, AggregateID: "a", SequenceNumber: l.number}, StoredAt: at.Add(time.Duration(l.stored) * time.Second)})
 	}
 	ids, err := s.IDs(t.Context(), "a")
 	require.NoError(t, err)
@@ -292,7 +253,7 @@ func TestLettersThatAreStoredAtOnceKeepTheirOrder(t *testing.T) {
 	s := newStore(t)
 	at := time.Now()
 	for _, id := range []string{"c", "a", "b"} {
-		put(t, s, &deadletter.Letter{Event: deadletter.Event{ID: id, AggregateID: "x"}, StoredAt: at})
+		put(t, s, &deadletter.Letter{Event: event.Event{ID: id, AggregateID: "x"}, StoredAt: at})
 	}
 	ids, err := s.IDs(t.Context(), "x")
 	require.NoError(t, err)
@@ -303,10 +264,10 @@ func TestLettersThatAreStoredAtOnceKeepTheirOrder(t *testing.T) {
 func TestRawLettersAreToldByTheirPlace(t *testing.T) {
 	s := newStore(t)
 	for _, sequence := range []string{"1", "1", "2", "", ""} {
-		put(t, s, &deadletter.Letter{Raw: []byte("garbage"), Event: deadletter.Event{ShardID: "s", SequenceNumber: sequence}, Error: "no \xff", StoredAt: time.Now()})
+		put(t, s, &deadletter.Letter{Raw: []byte("garbage"), Event: event.Event{ShardID: "s", SequenceNumber: sequence}, Error: "no \xff", StoredAt: time.Now()})
 	}
 	n := 0
-	for l, err := range s.Letters(t.Context(), "") {
+	for l, err := range s.Letters(t.Context(), "", all) {
 		require.NoError(t, err)
 		require.Equal(t, "no ?", l.Error)
 		n++
@@ -347,11 +308,11 @@ func TestALetterThatIsRemovedMeanwhileIsStored(t *testing.T) {
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
 	s, err := deadletter.New(a.DynamoDB, "letters", "c")
 	require.NoError(t, err)
-	first := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a"}, StoredAt: time.UnixMilli(1)}
+	first := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: "a"}, StoredAt: time.UnixMilli(1)}
 	put(t, s, &first)
 	racing, err := deadletter.New(&remover{Client: a.DynamoDB, s: s, l: &first}, "letters", "c")
 	require.NoError(t, err)
-	second := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a"}, StoredAt: time.UnixMilli(2)}
+	second := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: "a"}, StoredAt: time.UnixMilli(2)}
 	stored, err := racing.Put(t.Context(), &second)
 	require.NoError(t, err)
 	require.Equal(t, deadletter.Added, stored)
@@ -374,14 +335,14 @@ func (h halfway) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInpu
 	return out, err
 }
 
-// Keys that DynamoDB leaves unprocessed are asked for again; of more lanes than wanted, so many are returned.
-func TestLanesAreReadCompletely(t *testing.T) {
+// Keys that DynamoDB leaves unprocessed are asked for again; of more queues than wanted, so many are returned.
+func TestQueuesAreReadCompletely(t *testing.T) {
 	a := outboxtest.Start(t)
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
 	s, err := deadletter.New(halfway{a.DynamoDB}, "letters", "c")
 	require.NoError(t, err)
 	for _, aggregate := range []string{"a", "b", "c"} {
-		put(t, s, &deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()})
+		put(t, s, &deadletter.Letter{Event: event.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()})
 	}
 	parked, err := s.AreParked(t.Context(), []string{"a", "x", "c"})
 	require.NoError(t, err)
@@ -394,38 +355,38 @@ func TestLanesAreReadCompletely(t *testing.T) {
 	}
 }
 
-// A claim whose answer was lost can be made again, and given back when there is nothing left to claim.
-func TestAClaimIsMadeAndGivenBackTwice(t *testing.T) {
+// A lock whose answer was lost can be taken again, and released when there is nothing left to lock.
+func TestALockIsTakenAndReleasedTwice(t *testing.T) {
 	s := newStore(t)
-	l := deadletter.Letter{Event: deadletter.Event{ID: "1", AggregateID: "a"}, StoredAt: time.Now()}
+	l := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: "a"}, StoredAt: time.Now()}
 	put(t, s, &l)
 	until := time.Now().Add(time.Minute)
 	for range 2 {
-		claim, err := s.Claim(t.Context(), l.ID, "me", until)
+		lock, err := s.Lock(t.Context(), target(&l), "me", until)
 		require.NoError(t, err)
-		require.NotNil(t, claim)
-		require.Equal(t, until, claim.Until)
+		require.NotNil(t, lock)
+		require.Equal(t, until, lock.Until)
 	}
-	claim, err := s.Claim(t.Context(), l.ID, "me", until)
+	lock, err := s.Lock(t.Context(), target(&l), "me", until)
 	require.NoError(t, err)
-	kept, err := claim.Extend(t.Context(), until.Add(time.Minute))
+	kept, err := lock.Extend(t.Context(), until.Add(time.Minute))
 	require.NoError(t, err)
 	require.True(t, kept)
-	require.Equal(t, until.Add(time.Minute), claim.Until)
-	require.NoError(t, claim.Release(t.Context()))
-	require.NoError(t, claim.Release(t.Context()))
+	require.Equal(t, until.Add(time.Minute), lock.Until)
+	require.NoError(t, lock.Release(t.Context()))
+	require.NoError(t, lock.Release(t.Context()))
 	_, err = s.Remove(t.Context(), &l)
 	require.NoError(t, err)
 	closed, err := s.Close(t.Context(), "a")
 	require.NoError(t, err)
 	require.True(t, closed)
-	require.NoError(t, claim.Release(t.Context()))
+	require.NoError(t, lock.Release(t.Context()))
 }
 
 // A duplicate of a delivery, in the same millisecond, is not the letter's own request that lost its answer.
 func TestADuplicateAtTheSameTimeIsOneBefore(t *testing.T) {
 	s, at := newStore(t), time.Now()
-	for _, event := range []deadletter.Event{{ID: "1", AggregateID: "a"}, {ID: "1"}} {
+	for _, event := range []event.Event{{ID: "1", AggregateID: "a"}, {ID: "1"}} {
 		for i, want := range []deadletter.Stored{deadletter.Added, deadletter.Before} {
 			stored, err := s.Put(t.Context(), &deadletter.Letter{Event: event, StoredAt: at})
 			require.NoError(t, err)

@@ -1,4 +1,5 @@
-// Package parked is what a process knows of parked aggregates: those with dead letters. It must not know where they are kept.
+// Package parked holds which aggregates are parked, as far as a process knows: an aggregate is parked while it has dead letters. The package
+// must not know where dead letters are kept.
 package parked
 
 import (
@@ -9,22 +10,23 @@ import (
 	"time"
 )
 
-// maxRead is how many parked aggregates are read at once. If there are more, those of each batch are asked for.
+// maxRead is how many parked aggregates Refresh reads. If there are more, it asks about the aggregates of the batch.
 const maxRead = 1000
 
-// Set is what a process knows of parked aggregates. It may hold one that is not parked any more: storing behind it finds
-// out. It lacks none that this process has parked, nor one that was parked before the last refresh began.
+// Set holds the parked aggregates that a process knows. It contains all that this process parked and, after a Refresh, those of its ids that
+// were parked before it began. It may contain an aggregate that is not parked any more: storing an event behind its letters finds out. It is
+// safe for concurrent use.
 type Set struct {
 	turn chan struct{} // taken during a refresh
 
 	mu       sync.Mutex
-	ids      map[string]uint64 // in which generation it was found to be parked, or parked here
-	now      uint64            // the generation: a refresh begins one, and so does what is parked here
+	ids      map[string]uint64 // the generation in which an aggregate was parked here, or found to be parked
+	now      uint64            // the generation; each refresh begins a new one, and so does each Add
 	began    time.Time         // when the last refresh that succeeded began
-	complete bool              // it found all
+	complete bool              // whether that refresh read all parked aggregates
 }
 
-// New returns a set that knows of none.
+// New returns an empty set.
 func New() *Set { return &Set{turn: make(chan struct{}, 1), ids: make(map[string]uint64)} }
 
 // Has reports whether an aggregate is known to be parked.
@@ -35,7 +37,7 @@ func (p *Set) Has(id string) bool {
 	return parked
 }
 
-// Add says that this process has parked an aggregate: after it was stored.
+// Add adds an aggregate that this process has parked. Call it after the dead letter is stored.
 func (p *Set) Add(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,14 +51,15 @@ func (p *Set) add(ids []string) {
 	}
 }
 
-// Now returns the generation of what is known, for Remove.
+// Now returns the current generation, for Remove.
 func (p *Set) Now() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.now
 }
 
-// Remove says that an aggregate was found not to be parked, after asOf. What has been learned of it since stays.
+// Remove removes an aggregate that was found not to be parked. asOf is what Now returned before the look. An aggregate that was added since
+// stays.
 func (p *Set) Remove(id string, asOf uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,15 +68,15 @@ func (p *Set) Remove(id string, asOf uint64) {
 	}
 }
 
-// Store knows what is parked.
+// Store knows which aggregates are parked.
 type Store interface {
-	// Parked returns the parked aggregates, at most limit; complete says that these are all.
+	// Parked returns the parked aggregates, at most limit. complete is false if there are more.
 	Parked(ctx context.Context, limit int) (ids []string, complete bool, err error)
-	// AreParked returns which of the aggregates are parked.
+	// AreParked returns those of the aggregates that are parked.
 	AreParked(ctx context.Context, ids []string) ([]string, error)
 }
 
-// Refresh makes the set know which of the ids are parked, unless it knew all not longer than maxAge ago.
+// Refresh reads which of the ids are parked. It reads nothing if a complete refresh began less than maxAge ago.
 func (p *Set) Refresh(ctx context.Context, store Store, ids []string, maxAge time.Duration) error {
 	oldest := time.Now().Add(-maxAge)
 	select {
@@ -87,7 +90,7 @@ func (p *Set) Refresh(ctx context.Context, store Store, ids []string, maxAge tim
 	p.now++
 	generation, began := p.now, time.Now()
 	p.mu.Unlock()
-	if fresh { // perhaps by somebody who was waited for
+	if fresh { // another call may have read meanwhile
 		return nil
 	}
 	parked, complete, err := store.Parked(ctx, maxRead)
@@ -101,7 +104,7 @@ func (p *Set) Refresh(ctx context.Context, store Store, ids []string, maxAge tim
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if complete { // otherwise what was known stays
+	if complete { // a part of the aggregates says nothing about the others
 		maps.DeleteFunc(p.ids, func(_ string, since uint64) bool { return since < generation })
 	}
 	p.add(parked)

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
@@ -56,7 +57,7 @@ var layout = &changerec.Layout{ID: "eventId", Type: "type", Time: "timestamp", A
 func ids(t *testing.T, s *seen) (out []string) {
 	t.Helper()
 	for _, data := range s.data {
-		var e changerec.Event
+		var e event.Event
 		reason, malformed := changerec.Decode(&e, []byte(data), layout, []string{"events"}, nil)
 		require.Nil(t, malformed, data)
 		require.Zero(t, reason, data)
@@ -241,7 +242,7 @@ func TestStreamRecordsThatLackSomething(t *testing.T) {
 	// An event with a value of an unknown kind is malformed, never smaller or skipped.
 	r := streamtypes.Record{EventName: "INSERT", Dynamodb: &streamtypes.StreamRecord{NewImage: map[string]streamtypes.AttributeValue{
 		"eventId": &streamtypes.UnknownUnionMember{Tag: "X"}, "type": &streamtypes.AttributeValueMemberS{Value: "T"}}}}
-	_, malformed := changerec.Decode(new(changerec.Event), appendStreamRecord(nil, &r, "arn"), layout, nil, nil)
+	_, malformed := changerec.Decode(new(event.Event), appendStreamRecord(nil, &r, "arn"), layout, nil, nil)
 	require.NotNil(t, malformed)
 	require.Equal(t, "eventId", malformed.Where)
 }

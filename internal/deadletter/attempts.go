@@ -1,0 +1,63 @@
+package deadletter
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/event"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
+)
+
+// attemptsAt returns the key under which attempts at an event are counted. A record of a stream has a count of its own, and so has a replay.
+func (s *Store) attemptsAt(e *event.Event) rows.Item {
+	id := keyPart(e.ID)
+	if e.SequenceNumber != "" {
+		id += "#" + keyPart(e.ShardID+":"+e.SequenceNumber)
+	}
+	return key(s.attempts(), id)
+}
+
+// Attempt counts a failed attempt at an event, and returns the number of attempts so far. A request that the SDK repeats, because its answer
+// was lost, counts once.
+func (s *Store) Attempt(ctx context.Context, e *event.Event) (int, error) {
+	const expression, once = "SET #expiresAt = :expires, #last = :token ADD #n :one", "attribute_not_exists(#last) OR #last <> :token"
+	out, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: &s.table, Key: s.attemptsAt(e), UpdateExpression: aws.String(expression), ConditionExpression: aws.String(once),
+		ExpressionAttributeNames: rows.Names(expression, once),
+		ExpressionAttributeValues: rows.Item{":one": rows.N(1), ":expires": rows.N(time.Now().Add(attemptsTTL).Unix()),
+			":token": rows.S(rand.Text())},
+		ReturnValues:                        types.ReturnValueUpdatedNew,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	})
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+		return int(rows.Int(failed.Item, "n")), nil
+	}
+	if err != nil {
+		return 0, s.failed("count an attempt", err)
+	}
+	return int(rows.Int(out.Attributes, "n")), nil
+}
+
+// Attempts returns the number of failed attempts at an event.
+func (s *Store) Attempts(ctx context.Context, e *event.Event) (int, error) {
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.attemptsAt(e), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return 0, s.failed("read the attempts", err)
+	}
+	return int(rows.Int(out.Item, "n")), nil
+}
+
+// ForgetAttempts removes the count of an event's attempts.
+func (s *Store) ForgetAttempts(ctx context.Context, e *event.Event) error {
+	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: s.attemptsAt(e)})
+	if err != nil {
+		return s.failed("forget attempts", err)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package deadletter
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
+)
+
+// Parked returns the parked aggregates, at most limit. complete is false if there are more.
+func (s *Store) Parked(ctx context.Context, limit int) (aggregates []string, complete bool, err error) {
+	for row, err := range s.query(ctx, s.queues(), "", int32(limit)+1) {
+		if err != nil {
+			return nil, false, err
+		}
+		if len(aggregates) == limit {
+			return aggregates, false, nil
+		}
+		aggregates = append(aggregates, rows.Text(row, "aggregateId"))
+	}
+	return aggregates, true, nil
+}
+
+// Queue is the letters of an aggregate.
+type Queue struct {
+	Key     string
+	Letters int // how many; 0 until the queue is closed
+}
+
+// Queues runs through all queues.
+func (s *Store) Queues(ctx context.Context) iter.Seq2[Queue, error] {
+	return func(yield func(Queue, error) bool) {
+		for row, err := range s.query(ctx, s.queues(), "", 0) {
+			if !yield(queueIn(row), err) {
+				return
+			}
+		}
+	}
+}
+
+// Queue returns the queue of an aggregate. The error matches ErrMissing if the aggregate is not parked.
+func (s *Store) Queue(ctx context.Context, aggregateID string) (Queue, error) {
+	row, err := s.row(ctx, s.queues(), QueueKey(aggregateID))
+	return queueIn(row), err
+}
+
+func queueIn(row rows.Item) Queue {
+	return Queue{rows.Text(row, "id"), int(rows.Int(row, "letters"))}
+}
+
+// AreParked returns those of the aggregates that are parked.
+func (s *Store) AreParked(ctx context.Context, aggregates []string) ([]string, error) {
+	var parked []string
+	for some := range slices.Chunk(aggregates, 100) { // DynamoDB's limit
+		queues := make([]string, 0, len(some))
+		for _, id := range some {
+			queues = append(queues, QueueKey(id))
+		}
+		found, err := s.batch(ctx, s.queues(), queues)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range found {
+			parked = append(parked, rows.Text(row, "aggregateId"))
+		}
+	}
+	return parked, nil
+}
+
+// batch reads up to 100 rows of a group. It returns the rows that exist, by their ids.
+func (s *Store) batch(ctx context.Context, group string, ids []string) (map[string]rows.Item, error) {
+	retry := backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
+	found := make(map[string]rows.Item, len(ids))
+	ask := make([]rows.Item, 0, len(ids))
+	for _, id := range ids {
+		ask = append(ask, key(group, id))
+	}
+	for attempt := 1; len(ask) > 0; attempt++ {
+		out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+			s.table: {Keys: ask, ConsistentRead: aws.Bool(true)},
+		}})
+		if err != nil {
+			return nil, s.failed("read "+group, err)
+		}
+		for _, answered := range out.Responses { // one table, named as the caller named it or by its ARN
+			for _, row := range answered {
+				found[rows.Text(row, "id")] = row
+			}
+		}
+		ask = nil
+		for _, left := range out.UnprocessedKeys {
+			ask = left.Keys
+		}
+		if len(ask) > 0 {
+			if err := backoff.Wait(ctx, retry.Delay(attempt)); err != nil {
+				return nil, s.failed("read "+group, err)
+			}
+		}
+	}
+	return found, nil
+}
+
+// Close removes a queue without letters, and so ends the parking of its aggregate. It returns false if the queue has letters.
+func (s *Store) Close(ctx context.Context, queue string) (bool, error) {
+	const empty = "attribute_not_exists(#letters) OR #letters <= :zero"
+	err := repeat(ctx, func() error {
+		_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.queues(), queue),
+			ConditionExpression: aws.String(empty), ExpressionAttributeNames: rows.Names(empty), ExpressionAttributeValues: rows.Item{":zero": rows.N(0)}})
+		return err
+	})
+	if conditionFailed(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, s.failed("close "+queue, err)
+	}
+	return true, nil
+}
