@@ -60,9 +60,10 @@ func NewWriter(client DynamoDBClient, eventsTable string, opts ...WriterOption) 
 // idempotency token and at any later time by the stored event, so after an error a caller may simply call again with the
 // same Event values. The events decide: a repeat with the same events and another item writes nothing either.
 //
-// A transaction that meets a conflict or throttling is retried within the call (WithRetry). The call ends with ctx. Without a
-// deadline it may take some 10 seconds: give it one, of more than 5 seconds if transactions in progress are to be waited
-// for.
+// A transaction that meets a conflict or throttling is retried within the call (WithRetry). The call ends with ctx. Give ctx a
+// deadline, of more than 5 seconds if transactions in progress are to be waited for. Without a deadline the pauses between
+// requests may add up to 15 seconds, or more if DynamoDB asks the SDK for longer ones, and a request that is not answered
+// takes as long as the HTTP client lets it.
 //
 // The error is a *TransactionError, except when ctx had ended before anything was sent. With ErrUnknownOutcome the
 // transaction may have been committed; with every other error nothing was written. The sentinels of this package, such as
