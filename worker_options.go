@@ -52,9 +52,10 @@ func durationOption(option string, d, low, high time.Duration, set func(*workerC
 	})
 }
 
-// StartAt makes a group begin a stream with the first record that arrived at t or later. It counts once: what the first worker of the group
-// says is stored in the lease table. Shards with a checkpoint go on from it, and children that a known shard gets begin with their oldest
-// record, whatever t is. It must be after 1970. Default: the oldest record of the stream, so that nothing is skipped.
+// StartAt makes a group begin a stream with the first record that arrived at t or later, to the millisecond; on DynamoDB Streams to the
+// second, rounded down. It counts once: what the first worker of the group says is stored in the lease table. Shards with a checkpoint go
+// on from it, and children that a known shard gets begin with their oldest record, whatever t is. It must be after 1970. Default: the
+// oldest record of the stream, so that nothing is skipped.
 func StartAt(t time.Time) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if t.Unix() <= 0 {
