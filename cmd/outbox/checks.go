@@ -284,6 +284,11 @@ func (x *examination) checkMapping(function string, m lambdatypes.EventSourceMap
 		tell(gradeWarning, "it starts at LATEST: records that are written while Lambda sets it up or changes it can be missed",
 			"create it anew with StartingPosition TRIM_HORIZON, which delivers again what the stream still has: an inbox passes over what was handled")
 	}
+	if m.MetricsConfig != nil && slices.Contains(m.MetricsConfig.Metrics, lambdatypes.EventSourceMappingMetricEventCount) {
+		x.counted = append(x.counted, aws.ToString(m.UUID))
+	} else {
+		tell(gradeWarning, "it has no EventCount metrics: nobody can be told of records that Lambda drops", "set MetricsConfig to EventCount, and an alarm on DroppedEventCount")
+	}
 	if good {
 		x.add(gradeOK, check, function, "Enabled, with ReportBatchItemFailures and an on-failure destination", "")
 	}
@@ -329,6 +334,10 @@ func (x *examination) checkAlarms(ctx context.Context) {
 		wanted = append(wanted,
 			metric{"AWS/Lambda", "IteratorAge", "FunctionName", name, "a function that falls behind", false},
 			metric{"AWS/Lambda", "Errors", "FunctionName", name, "invocations that fail", false})
+	}
+	for _, id := range x.counted {
+		wanted = append(wanted, metric{"AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", id,
+			"records that Lambda gave up without telling the on-failure destination: lost events", false})
 	}
 	watched := map[metric]bool{}
 	in := &cloudwatch.DescribeAlarmsInput{AlarmTypes: []cloudwatchtypes.AlarmType{cloudwatchtypes.AlarmTypeMetricAlarm}}

@@ -91,6 +91,8 @@ type examination struct {
 	// retention is that of the stream, once it is known.
 	retention time.Duration
 	streamARN string
+	// counted are the mappings of the functions that count their events.
+	counted []string
 }
 
 func (a *app) doctor(ctx context.Context, c *clients, f doctorFlags) error {

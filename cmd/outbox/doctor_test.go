@@ -29,7 +29,8 @@ const eventsStream = "arn:aws:kinesis:us-east-1:000000000000:stream/events"
 
 const mapping = `{"EventSourceMappings":[{"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/else","State":"Disabled"},
  {"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/events","State":%q,"FunctionResponseTypes":[%s],"BisectBatchOnFunctionError":%t,
-  "MaximumRetryAttempts":%d,"MaximumRecordAgeInSeconds":-1,"DestinationConfig":{"OnFailure":{%s}}}]}`
+  "MaximumRetryAttempts":%d,"MaximumRecordAgeInSeconds":-1,"DestinationConfig":{"OnFailure":{%s}},
+  "UUID":"uuid-1","MetricsConfig":{"Metrics":["EventCount"]}}]}`
 
 func alarm(namespace, name, dimension, value string) cloudwatchtypes.MetricAlarm {
 	return cloudwatchtypes.MetricAlarm{Namespace: &namespace, MetricName: &name, Dimensions: []cloudwatchtypes.Dimension{{Name: &dimension, Value: &value}}}
@@ -51,7 +52,8 @@ func healthy(t *testing.T) *world {
 	query := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{Expression: ptr(`SELECT MAX(AgeOfOldestUnreplicatedRecord) FROM "AWS/DynamoDB" WHERE TableName = 'events'`)}}}
 	w.alarms = []*cloudwatch.DescribeAlarmsOutput{
 		{MetricAlarms: []cloudwatchtypes.MetricAlarm{failed, alarm("AWS/Lambda", "Errors", "FunctionName", "mailer")}},
-		{MetricAlarms: []cloudwatchtypes.MetricAlarm{inExpression, query, alarm("AWS/Lambda", "IteratorAge", "FunctionName", "mailer")}},
+		{MetricAlarms: []cloudwatchtypes.MetricAlarm{inExpression, query, alarm("AWS/Lambda", "IteratorAge", "FunctionName", "mailer"),
+			alarm("AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", "uuid-1")}},
 	}
 	return w
 }
@@ -66,7 +68,7 @@ func TestDoctorFindsNothingWhereNothingIsWrong(t *testing.T) {
 		require.Equal(t, gradeOK, f.Grade, "%+v", f)
 		require.Empty(t, f.Do)
 	}
-	require.Len(t, got.Findings, 23)
+	require.Len(t, got.Findings, 24)
 	text := w.ok(t, "doctor", "--no-alarms")
 	require.Contains(t, text, "ok       events table events: ACTIVE, with the right keys\n")
 	require.Contains(t, text, "\n11 ok, 0 warnings, 0 unknown, 0 problems\n")
@@ -141,6 +143,12 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"warning|event source mapping|it has no on-failure destination: a record that always fails": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, ``)),
 		"warning|event source mapping|it starts at LATEST": func(_ *testing.T, w *world) {
 			w.mappings = strings.Replace(w.mappings, `"State":"Enabled"`, `"StartingPosition":"LATEST","State":"Enabled"`, 1)
+		},
+		"warning|event source mapping|it has no EventCount metrics": func(_ *testing.T, w *world) {
+			w.mappings = strings.Replace(w.mappings, `"EventCount"`, ``, 1)
+		},
+		"warning|alarm|none on AWS/Lambda DroppedEventCount: records that Lambda gave up": func(_ *testing.T, w *world) {
+			w.mappings = strings.Replace(w.mappings, `uuid-1`, `uuid-2`, 1)
 		},
 		"warning|event source mapping|it does not bisect": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, false, -1, `"Destination":"arn"`)),
 		"warning|alarm|none on AWS/DynamoDB AgeOfOldestUnreplicatedRecord": func(t *testing.T, w *world) {
