@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
@@ -378,6 +380,23 @@ func TestTheContextEndsBetweenTheSDKsAttempts(t *testing.T) {
 			require.Equal(t, 2, s.sent, name)
 		})
 	}
+}
+
+// A server that takes requests and never answers: the connection's read timeout ends each of them, and the call.
+func TestASilentConnectionEndsWithTheReadTimeout(t *testing.T) {
+	silence := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-silence }))
+	defer server.Close()
+	defer close(silence)
+	options := sdkClient(nil, nil).Options()
+	options.Retryer = nil
+	options.BaseEndpoint = &server.URL
+	options.HTTPClient = awshttp.NewBuildableClient().WithReadTimeout(100 * time.Millisecond)
+	err := newWriter(t, dynamodb.New(options)).Put(context.Background(), "orders", order{"1"}, event("e"))
+	require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
+	var te *outbox.TransactionError
+	require.ErrorAs(t, err, &te)
+	require.Equal(t, 4, te.Attempts)
 }
 
 // errRefused stands for an error that is none of the sentinels.
