@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
@@ -19,8 +21,8 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// What can become of one request, between the SDK and DynamoDB. All of them, in all orders, for as many requests as the depth
-// says; after that everything works.
+// What can become of one request, between the SDK and DynamoDB. All of them, in all orders, for as many requests as a script is
+// long; after that everything works.
 type fate int
 
 const (
@@ -60,6 +62,21 @@ func everyScript(depth int) [][]fate {
 			continue
 		}
 		for _, rest := range everyScript(depth - 1) {
+			out = append(out, append([]fate{f}, rest...))
+		}
+	}
+	return out
+}
+
+// everySpentAttempt returns the sequences with which an attempt of the SDK ends at its last request: before that, everything that its
+// retryer repeats, once for each effect; then every fate.
+func everySpentAttempt(requests int) [][]fate {
+	if requests == 1 {
+		return everyScript(1)
+	}
+	var out [][]fate
+	for _, f := range []fate{fails, failsAfter, isThrottled, delayed, delayedLonger} {
+		for _, rest := range everySpentAttempt(requests - 1) {
 			out = append(out, append([]fate{f}, rest...))
 		}
 	}
@@ -169,6 +186,9 @@ func TestEveryFateOfEveryRequestEndsInOneRowAndOneEvent(t *testing.T) {
 		defer w.Close()
 		options := dynamodb.Options{Region: "us-east-1", BaseEndpoint: aws.String("http://dynamodb.invalid"),
 			HTTPClient: &http.Client{Transport: network{w.HTTPClient().Transport}}, Credentials: w.Config().Credentials}
+		attempts := dynamodb.New(options).Options().Retryer.MaxAttempts()
+		// A client's quota would be spent after some 35 failed calls, and the SDK would repeat nothing any more.
+		options.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.RateLimiter = attempts, ratelimit.None })
 		withoutRetries := options
 		withoutRetries.Retryer = aws.NopRetryer{}
 		put := func(id string) []types.TransactWriteItem {
@@ -180,22 +200,23 @@ func TestEveryFateOfEveryRequestEndsInOneRowAndOneEvent(t *testing.T) {
 		noRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1}),
 			outbox.WithWriterHooks(outbox.WriterHooks{Written: func(context.Context, outbox.WriteInfo) {}}))
 		ways := []struct {
-			name   string
-			writer *outbox.Writer
-			write  func(id string) []types.TransactWriteItem
-			depth  int // how many requests are struck, if the call makes that many
+			name    string
+			writer  *outbox.Writer
+			write   func(id string) []types.TransactWriteItem
+			scripts [][]fate // what becomes of the first requests
 		}{
-			{"put if absent", usual, putIfAbsent, 3},
-			{"put", usual, put, 2},
-			{"put if absent, no retries of the SDK", ownRetries, putIfAbsent, 2},
-			{"put if absent, no retries", noRetries, putIfAbsent, 1},
-			{"put, no retries", noRetries, put, 1},
+			{"put if absent", usual, putIfAbsent, everyScript(3)},
+			{"put if absent, the SDK's attempts are spent", usual, putIfAbsent, everySpentAttempt(attempts)},
+			{"put", usual, put, everyScript(2)},
+			{"put if absent, no retries of the SDK", ownRetries, putIfAbsent, everyScript(2)},
+			{"put if absent, no retries", noRetries, putIfAbsent, everyScript(1)},
+			{"put, no retries", noRetries, put, everyScript(1)},
 		}
 		var repeats []func()
 		cases, requests := 0, 0
 		outcomes := map[error]int{}
 		for _, way := range ways {
-			for _, script := range everyScript(way.depth) {
+			for _, script := range way.scripts {
 				cases++
 				id := fmt.Sprintf("%s, %v", way.name, script)
 				e := event(id)

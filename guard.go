@@ -16,9 +16,9 @@ import (
 
 // Times of a guarded handler.
 const (
-	longestDeadline = 15 * time.Minute // of Lambda: a context's deadline makes no longer claim, unless WithClaimDuration does
+	longestDeadline = 90 * time.Minute // of Lambda Managed Instances: a context's deadline makes no longer claim, unless WithClaimDuration does
 	releaseTimeout  = time.Second
-	completeTimeout = 10 * time.Second // two retries of the SDK, with its longest delays
+	completeTimeout = 10 * time.Second // three retries of the SDK, with the longest delays that throttling brings: 7 s
 )
 
 // guard wraps a plain handler as WithInbox says.

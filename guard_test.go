@@ -244,8 +244,9 @@ func TestTheHandlersContextEndsBeforeItsClaim(t *testing.T) {
 			{0, []outbox.InboxOption{outbox.WithClaimDuration(time.Second)}, time.Second, 900 * time.Millisecond},
 			{5 * time.Minute, nil, 5 * time.Minute, 5*time.Minute - time.Second},
 			{5 * time.Second, nil, 5 * time.Second, 4500 * time.Millisecond},
-			{24 * time.Hour, nil, 15 * time.Minute, 15*time.Minute - time.Second},
-			{24 * time.Hour, []outbox.InboxOption{outbox.WithClaimDuration(time.Hour)}, time.Hour, time.Hour - time.Second},
+			{24 * time.Hour, nil, 90 * time.Minute, 90*time.Minute - time.Second},
+			{89 * time.Minute, nil, 89 * time.Minute, 89*time.Minute - time.Second},
+			{24 * time.Hour, []outbox.InboxOption{outbox.WithClaimDuration(2 * time.Hour)}, 2 * time.Hour, 2*time.Hour - time.Second},
 			{5 * time.Minute, []outbox.InboxOption{outbox.WithClaimDuration(time.Hour)}, 5 * time.Minute, 5*time.Minute - time.Second},
 		} {
 			ctx, cancel := t.Context(), func() {}

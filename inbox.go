@@ -118,8 +118,8 @@ func WithInboxTTL(ttl time.Duration) InboxOption {
 // WithClaimDuration sets for how long a guarded handler may run (WithInbox) when its context has no deadline, as in a Worker. Default:
 // a minute; 1 second to 12 hours. The handler's context ends a second before that, or a tenth of the time if that is less. After a
 // crash the event waits for as long, unless a Worker of the same leases takes the shard over, so do not choose much more than the
-// slowest handler needs. When the handler's context has a deadline, as in Lambda, the claim lasts until then, but no longer than 15
-// minutes or this duration, whichever is more.
+// slowest handler needs. When the handler's context has a deadline, as in Lambda, the claim lasts until then, but no longer than 90
+// minutes, the longest invocation of Lambda, or this duration, whichever is more.
 func WithClaimDuration(d time.Duration) InboxOption {
 	return inboxOption(func(c *inboxConfig) error {
 		if d < time.Second || d > 12*time.Hour {

@@ -319,6 +319,99 @@ func TestInvokeMayRunConcurrently(t *testing.T) {
 	require.Len(t, seen, 8*50*2)
 }
 
+// As on Lambda Managed Instances: several invocations at once in one process, each with a deadline of its own.
+func TestConcurrentInvocationsShareLanes(t *testing.T) {
+	const concurrency = 3
+	type running struct {
+		now, most int
+		started   map[string]bool
+		overlaps  []string
+	}
+	newCase := func(t *testing.T) (c *outbox.Consumer, all *running) {
+		c, all = newConsumer(t, outbox.WithConcurrency(concurrency), quiet()), &running{started: map[string]bool{}}
+		var mu sync.Mutex
+		lanes := map[string]string{}
+		outbox.HandleType(c, "T", func(ctx context.Context, e outbox.Event[struct{}]) error {
+			mu.Lock()
+			if other := lanes[e.AggregateID]; other != "" {
+				all.overlaps = append(all.overlaps, e.ID+" began while "+other+" was handled")
+			}
+			lanes[e.AggregateID] = e.ID
+			all.started[e.ID] = true
+			all.now++
+			all.most = max(all.most, all.now)
+			mu.Unlock()
+			defer func() {
+				mu.Lock()
+				defer mu.Unlock()
+				lanes[e.AggregateID] = ""
+				all.now--
+			}()
+			switch e.Type, _, _ = strings.Cut(e.ID, " "); e.Type {
+			case "fail":
+				return errors.New("no")
+			case "slow":
+				time.Sleep(30 * time.Second)
+			default:
+				time.Sleep(100 * time.Millisecond)
+			}
+			return ctx.Err()
+		})
+		return c, all
+	}
+	invoke := func(t *testing.T, c *outbox.Consumer, timeout time.Duration, changes ...string) (answer string, took time.Duration) {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		start := time.Now()
+		got, err := c.Invoke(ctx, kinesisEvent(changes...))
+		require.NoError(t, err)
+		return string(got), time.Since(start)
+	}
+
+	synctest.Test(t, func(t *testing.T) { // many of them, over the same aggregates
+		c, all := newCase(t)
+		var wg sync.WaitGroup
+		for n := range 8 {
+			wg.Go(func() {
+				var changes []string
+				for i := range 20 {
+					changes = append(changes, change(fmt.Sprint("quick ", n, "-", i), fmt.Sprint("a", (n+i)%5)))
+				}
+				answer, _ := invoke(t, c, 15*time.Minute, changes...)
+				require.Equal(t, unfinished(""), answer)
+			})
+		}
+		wg.Wait()
+		require.Empty(t, all.overlaps)
+		require.Equal(t, concurrency, all.most, "handlers at once, over all invocations")
+	})
+
+	synctest.Test(t, func(t *testing.T) { // one ends while its event waits for another invocation's
+		c, all := newCase(t)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			answer, took := invoke(t, c, time.Minute, change("slow 1", "a"), change("quick 1", "a"))
+			require.Equal(t, unfinished(""), answer, "the end of another invocation is none of its business")
+			require.Equal(t, 30*time.Second+100*time.Millisecond, took)
+		})
+		wg.Go(func() {
+			time.Sleep(time.Second)
+			answer, took := invoke(t, c, 10*time.Second, change("quick 2", "b"), change("quick 3", "a"))
+			require.Equal(t, unfinished("s1"), answer)
+			require.Equal(t, 10*time.Second-500*time.Millisecond, took, "its own deadline, less the margin")
+		})
+		wg.Go(func() {
+			time.Sleep(2 * time.Second)
+			answer, _ := invoke(t, c, time.Minute, change("fail 1", "c"), change("quick 4", "a"))
+			require.Equal(t, unfinished("s0"), answer)
+		})
+		wg.Wait()
+		require.Empty(t, all.overlaps)
+		require.Equal(t, map[string]bool{"slow 1": true, "quick 1": true, "quick 2": true, "fail 1": true}, all.started,
+			"nothing else of an invocation that has failed or ended")
+	})
+}
+
 func FuzzInvoke(f *testing.F) {
 	f.Add(kinesisEvent(change("1", "a"), `{"eventName":"REMOVE"}`))
 	f.Add([]byte(`{"Records":[{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1"}}]}`))

@@ -192,7 +192,10 @@ func (r Retry) orDefaults(defaults Retry) (Retry, error) {
 //
 // Everything else (lost connections, 5xx, throttled requests) is left to the retryer that the client is configured with, and
 // what it gives up on, the Writer does not retry. Its requests count: once MaxAttempts were sent, by either, no new attempt
-// begins. So the two add up, to at most MaxAttempts - 1 requests and one last attempt of the SDK, and never multiply.
+// begins. So the two add up, to at most MaxAttempts - 1 requests and one last attempt of the SDK, and never multiply. An attempt of the
+// SDK is one request for a cancelled transaction, and by default up to 4 requests while they are lost, fail or are throttled. The
+// default of 5 leaves the Writer one attempt after the SDK has spent its 4 requests and the last of them met a conflict. A call then sends 8
+// requests at most. A client with more attempts needs more here as well, if conflicts are to be retried after them.
 func WithWriteRetry(r Retry) WriterOption {
 	return writerOption(func(c *writerConfig) (err error) {
 		if c.retry, err = r.orDefaults(defaultRetry); err != nil {

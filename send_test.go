@@ -6,12 +6,16 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
@@ -248,24 +252,25 @@ func TestAnswersThatTheSDKHidesAreSeen(t *testing.T) {
 		"refused after a lost answer":             {[]answer{lostAnswer, denied}, nil, outbox.ErrUnknownOutcome, 2},
 		"refused after a failure":                 {[]answer{failure, denied}, nil, outbox.ErrUnknownOutcome, 2},
 		"refused after throttling":                {[]answer{throttled, denied}, nil, errRefused, 2},
-		"throttled":                               {[]answer{throttled}, nil, outbox.ErrConflict, 3},
-		"throttled after a lost answer":           {[]answer{lostAnswer, throttled}, nil, outbox.ErrUnknownOutcome, 3},
-		"lost answers":                            {[]answer{lostAnswer}, nil, outbox.ErrUnknownOutcome, 3},
-		"failures":                                {[]answer{failure}, nil, outbox.ErrUnknownOutcome, 3},
+		"throttled":                               {[]answer{throttled}, nil, outbox.ErrConflict, 4},
+		"throttled after a lost answer":           {[]answer{lostAnswer, throttled}, nil, outbox.ErrUnknownOutcome, 4},
+		"lost answers":                            {[]answer{lostAnswer}, nil, outbox.ErrUnknownOutcome, 4},
+		"failures":                                {[]answer{failure}, nil, outbox.ErrUnknownOutcome, 4},
 		"conflicts":                               {[]answer{conflict}, nil, outbox.ErrConflict, 5},
 		"conflicts after a lost answer":           {[]answer{lostAnswer, conflict}, nil, outbox.ErrUnknownOutcome, 5},
 		"a lost answer between conflicts":         {[]answer{conflict, lostAnswer, conflict}, nil, outbox.ErrUnknownOutcome, 5},
 		"both retry, and do not multiply":         {[]answer{throttled, throttled, conflict, throttled, throttled, conflict, done}, nil, outbox.ErrConflict, 6},
+		"both have spent their attempts":          {[]answer{throttled, throttled, throttled, conflict}, nil, outbox.ErrConflict, 5},
 		"a condition after a lost answer":         {[]answer{lostAnswer, condition}, nil, outbox.ErrUnknownOutcome, 2},
 		"a condition":                             {[]answer{condition}, nil, outbox.ErrConditionFailed, 1},
 		"a limit after a lost answer":             {[]answer{lostAnswer, limit}, nil, outbox.ErrUnknownOutcome, 2},
 		"a limit":                                 {[]answer{limit}, nil, errRefused, 1},
 		"in progress, then refused":               {[]answer{goingOn, denied}, nil, outbox.ErrUnknownOutcome, 2},
 		"in progress, then conflicts":             {[]answer{goingOn, conflict}, nil, outbox.ErrUnknownOutcome, 5},
-		"in progress, then throttled":             {[]answer{goingOn, throttled}, nil, outbox.ErrUnknownOutcome, 4},
+		"in progress, then throttled":             {[]answer{goingOn, throttled}, nil, outbox.ErrUnknownOutcome, 5},
 		"in progress, then a condition":           {[]answer{goingOn, condition}, nil, outbox.ErrUnknownOutcome, 2},
 		"the token is taken":                      {[]answer{mismatch}, nil, outbox.ErrUnknownOutcome, 1},
-		"unavailable":                             {[]answer{unavailable}, nil, outbox.ErrUnknownOutcome, 3},
+		"unavailable":                             {[]answer{unavailable}, nil, outbox.ErrUnknownOutcome, 4},
 		"success after conflicts":                 {[]answer{conflict, throttled, conflict, done}, nil, nil, 4},
 		"in progress: the SDK does not ask again": {[]answer{goingOn, done}, nil, nil, 2},
 		"in progress for ever":                    {[]answer{goingOn}, nil, outbox.ErrUnknownOutcome, 5},
@@ -305,6 +310,51 @@ func TestAnswersThatTheSDKHidesAreSeen(t *testing.T) {
 	}
 }
 
+// The longest delays of the SDK's default retryer. The Writer's own are what they are.
+func longestDelay(attempt int, err error) (time.Duration, error) {
+	base := 25 * time.Millisecond
+	if retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err).Bool() {
+		base = time.Second
+	}
+	return base << (attempt - 1), nil
+}
+
+// Every sequence of answers after which a call sends another request.
+func TestRequestsAndPausesOfACallAreBounded(t *testing.T) {
+	usual := sdkClient(&server{}, nil).Options().Retryer
+	require.Equal(t, 4, usual.MaxAttempts(), "the doc comments of WithRetry and Put are about 4")
+	for _, err := range []error{&types.ProvisionedThroughputExceededException{}, &types.InternalServerError{}} {
+		for n := range 3 * 1000 {
+			delay, failed := usual.RetryDelay(1+n/1000, err)
+			require.NoError(t, failed)
+			longest, _ := longestDelay(1+n/1000, err)
+			require.LessOrEqualf(t, delay, longest, "after attempt %d, %v", 1+n/1000, err)
+		}
+	}
+	bubble(t, func(t *testing.T) {
+		s := &server{}
+		w := newWriter(t, sdkClient(s, retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts, o.Backoff, o.RateLimiter = usual.MaxAttempts(), retry.BackoffDelayerFunc(longestDelay), ratelimit.None
+		})))
+		calls, most, longest := 0, 0, time.Duration(0)
+		for scripts := [][]answer{nil}; len(scripts) > 0; scripts = scripts[1:] {
+			s.answers, s.sent = append(slices.Clone(scripts[0]), done), 0
+			start := time.Now()
+			_ = w.Put(t.Context(), "orders", order{"1"}, event("e")) // how it ends, the enumeration tells
+			calls, most, longest = calls+1, max(most, s.sent), max(longest, time.Since(start))
+			if s.sent == len(s.answers) {
+				for _, a := range []answer{throttled, conflict, goingOn} {
+					scripts = append(scripts, append(slices.Clone(scripts[0]), a))
+				}
+			}
+		}
+		t.Logf("%d calls; at most %d requests and %s", calls, most, longest)
+		require.Equal(t, 8, most)
+		require.Greater(t, longest, 15*time.Second)
+		require.Less(t, longest, 15500*time.Millisecond)
+	})
+}
+
 // The context ends while the SDK waits for its next attempt. If every request before was refused, nothing was written.
 func TestTheContextEndsBetweenTheSDKsAttempts(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -330,6 +380,23 @@ func TestTheContextEndsBetweenTheSDKsAttempts(t *testing.T) {
 			require.Equal(t, 2, s.sent, name)
 		})
 	}
+}
+
+// A server that takes requests and never answers: the connection's read timeout ends each of them, and the call.
+func TestASilentConnectionEndsWithTheReadTimeout(t *testing.T) {
+	silence := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-silence }))
+	defer server.Close()
+	defer close(silence)
+	options := sdkClient(nil, nil).Options()
+	options.Retryer = nil
+	options.BaseEndpoint = &server.URL
+	options.HTTPClient = awshttp.NewBuildableClient().WithReadTimeout(100 * time.Millisecond)
+	err := newWriter(t, dynamodb.New(options)).Put(context.Background(), "orders", order{"1"}, event("e"))
+	require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
+	var te *outbox.TransactionError
+	require.ErrorAs(t, err, &te)
+	require.Equal(t, 4, te.Attempts)
 }
 
 // errRefused stands for an error that is none of the sentinels.

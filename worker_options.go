@@ -51,8 +51,8 @@ func durationOption(option string, d, low, high time.Duration, set func(*workerC
 	})
 }
 
-// StartAt makes a group begin a stream with the first record that arrived at t or later. It counts once: the lease table stores
-// what the first worker of the group says. A shard with a checkpoint goes on from its checkpoint. A new child of a known shard
+// StartAt makes a group begin a stream with the first record that arrived at t or later, to the millisecond; on DynamoDB Streams to the
+// second, rounded down. It counts once: the lease table stores what the first worker of the group says. A shard with a checkpoint goes on from its checkpoint. A new child of a known shard
 // begins with its oldest record, whatever t is. t must be after 1970. Default: the oldest record of the stream, so that nothing
 // is skipped.
 func StartAt(t time.Time) WorkerOption {

@@ -60,9 +60,10 @@ func NewWriter(client WriterClient, eventsTable string, opts ...WriterOption) (*
 // by DynamoDB's idempotency token, and later by the stored event. The events alone decide what a repeat is: with the same events and
 // another item it writes nothing either.
 //
-// A transaction that meets a conflict or throttling is retried within the call (WithWriteRetry). The call ends with ctx. Without a
-// deadline it may take some 10 seconds: give it one, of more than 5 seconds if transactions in progress are to be waited
-// for.
+// A transaction that meets a conflict or throttling is retried within the call (WithWriteRetry). The call ends with ctx. Give ctx a
+// deadline, of more than 5 seconds if transactions in progress are to be waited for. Without a deadline the pauses between requests may
+// add up to 15 seconds, or more if DynamoDB asks the SDK for longer pauses, and a request that is not answered takes as long as the HTTP
+// client lets it.
 //
 // The error is a *TransactionError, or the error of ctx if ctx had ended before anything was sent. With ErrUnknownOutcome the
 // transaction may have been committed; with every other error nothing was written. The sentinels of this package, such as

@@ -76,6 +76,53 @@ func TestTags(t *testing.T) {
 	require.ErrorContains(t, err, "because a given stream cannot have more than 50 tags associated with it.")
 }
 
+// With AUTO the partition key says nothing: one key's records are spread over the shards.
+func TestRecordDistribution(t *testing.T) {
+	a := outboxtest.Start(t)
+	onDemand := &types.StreamModeDetails{StreamMode: types.StreamModeOnDemand}
+	_, err := a.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("changes"), StreamModeDetails: onDemand,
+		RecordDistributionStrategy: types.RecordDistributionStrategyAuto})
+	require.NoError(t, err)
+	summary := func() *types.StreamDescriptionSummary {
+		t.Helper()
+		out, err := a.Kinesis.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: aws.String("changes")})
+		require.NoError(t, err)
+		return out.StreamDescriptionSummary
+	}
+	shards := func() map[string]int {
+		t.Helper()
+		hit := map[string]int{}
+		for range 8 {
+			out, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String("changes"), PartitionKey: aws.String("k"), Data: []byte("x")})
+			require.NoError(t, err)
+			hit[*out.ShardId]++
+		}
+		return hit
+	}
+	require.Equal(t, types.RecordDistributionStrategyAuto, summary().RecordDistributionStrategy)
+	require.Equal(t, map[string]int{"shardId-000000000000": 2, "shardId-000000000001": 2, "shardId-000000000002": 2, "shardId-000000000003": 2}, shards())
+	arn := summary().StreamARN
+	change := func(to types.RecordDistributionStrategy) error {
+		_, err := a.Kinesis.UpdateStreamRecordDistributionStrategy(t.Context(), &kinesis.UpdateStreamRecordDistributionStrategyInput{StreamARN: arn,
+			RecordDistributionStrategy: to})
+		return err
+	}
+	require.NoError(t, change(types.RecordDistributionStrategyUserPartitionKey))
+	require.Equal(t, types.RecordDistributionStrategyUserPartitionKey, summary().RecordDistributionStrategy)
+	require.Len(t, shards(), 1)
+	require.ErrorContains(t, change("RANDOM"), "Member must satisfy enum value set")
+
+	require.NoError(t, change(types.RecordDistributionStrategyAuto))
+	_, err = a.Kinesis.UpdateStreamMode(t.Context(), &kinesis.UpdateStreamModeInput{StreamARN: arn,
+		StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeProvisioned}})
+	require.NoError(t, err)
+	require.Equal(t, types.RecordDistributionStrategyUserPartitionKey, summary().RecordDistributionStrategy)
+	require.ErrorContains(t, change(types.RecordDistributionStrategyAuto), "InvalidArgumentException")
+	_, err = a.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("other"), ShardCount: aws.Int32(1),
+		RecordDistributionStrategy: types.RecordDistributionStrategyAuto})
+	require.ErrorContains(t, err, "InvalidArgumentException")
+}
+
 func TestModesAndRecordSize(t *testing.T) {
 	a := outboxtest.Start(t)
 	_, err := a.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("changes"),
@@ -90,6 +137,7 @@ func TestModesAndRecordSize(t *testing.T) {
 	require.Equal(t, types.StreamModeOnDemand, summary().StreamModeDetails.StreamMode)
 	require.EqualValues(t, 4, *summary().OpenShardCount)
 	require.EqualValues(t, 1024, *summary().MaxRecordSizeInKiB)
+	require.Equal(t, types.RecordDistributionStrategyUserPartitionKey, summary().RecordDistributionStrategy)
 	arn := summary().StreamARN
 	_, err = a.Kinesis.UpdateStreamMode(t.Context(), &kinesis.UpdateStreamModeInput{StreamARN: arn,
 		StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeProvisioned}})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -45,6 +46,33 @@ func (x *examination) checkStream(ctx context.Context) {
 		encryption = "encrypted by " + aws.ToString(d.KeyId) + ": DynamoDB and the consumers need its permissions"
 	}
 	x.add(gradeOK, "encryption", x.stream, encryption, "")
+	if d.RecordDistributionStrategy == kinesistypes.RecordDistributionStrategyAuto {
+		x.add(gradeWarning, "distribution", x.stream, "AUTO: Kinesis ignores the partition keys, so changes of one row, and an event and its duplicate, may lie in different shards and arrive in any order",
+			"set USER_PARTITION_KEY (UpdateStreamRecordDistributionStrategy), or have handlers rely on neither: the sequence orders events, an inbox knows duplicates")
+	} else {
+		x.add(gradeOK, "distribution", x.stream, "by partition key", "")
+	}
+	x.checkRecordSize(int(aws.ToInt32(d.MaxRecordSizeInKiB)) << 10)
+}
+
+// kinesisRecordBytes is the largest record of a stream, and of a Writer, unless they are told otherwise.
+const kinesisRecordBytes = 1 << 20
+
+// checkRecordSize compares what the stream takes with what a Writer lets pass.
+func (x *examination) checkRecordSize(takes int) {
+	const check = "record size"
+	takes = cmp.Or(takes, kinesisRecordBytes) // 0 from a server that does not say
+	passes := cmp.Or(x.maxRecordBytes, kinesisRecordBytes)
+	switch {
+	case takes < passes:
+		x.add(gradeProblem, check, x.stream, fmt.Sprintf("the stream takes records of up to %d bytes, and a Writer lets pass %d: DynamoDB drops what is larger", takes, passes),
+			"raise the stream's limit (UpdateMaxRecordSize), or give WithMaxRecordBytes no more")
+	case takes > passes && x.maxRecordBytes == 0:
+		x.add(gradeWarning, check, x.stream, fmt.Sprintf("the stream takes records of up to %d bytes, and a Writer that is not told refuses more than %d", takes, passes),
+			"if events need to be so large, give WithMaxRecordBytes the stream's limit; tell doctor what it has (--max-record-bytes)")
+	default:
+		x.add(gradeOK, check, x.stream, fmt.Sprintf("the stream takes records of up to %d bytes, a Writer lets pass %d", takes, passes), "")
+	}
 }
 
 // checkTable looks at the status, the keys and the time to live of a table. It reports whether the table is there.
@@ -256,6 +284,11 @@ func (x *examination) checkMapping(function string, m lambdatypes.EventSourceMap
 		tell(gradeWarning, "it starts at LATEST: records that are written while Lambda sets it up or changes it can be missed",
 			"create it anew with StartingPosition TRIM_HORIZON, which delivers again what the stream still has: an inbox passes over what was handled")
 	}
+	if m.MetricsConfig != nil && slices.Contains(m.MetricsConfig.Metrics, lambdatypes.EventSourceMappingMetricEventCount) {
+		x.counted = append(x.counted, aws.ToString(m.UUID))
+	} else {
+		tell(gradeWarning, "it has no EventCount metrics: nobody can be told of records that Lambda drops", "set MetricsConfig to EventCount, and an alarm on DroppedEventCount")
+	}
 	if good {
 		x.add(gradeOK, check, function, "Enabled, with ReportBatchItemFailures and an on-failure destination", "")
 	}
@@ -301,6 +334,10 @@ func (x *examination) checkAlarms(ctx context.Context) {
 		wanted = append(wanted,
 			metric{"AWS/Lambda", "IteratorAge", "FunctionName", name, "a function that falls behind", false},
 			metric{"AWS/Lambda", "Errors", "FunctionName", name, "invocations that fail", false})
+	}
+	for _, id := range x.counted {
+		wanted = append(wanted, metric{"AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", id,
+			"records that Lambda gave up without telling the on-failure destination: lost events", false})
 	}
 	watched := map[metric]bool{}
 	in := &cloudwatch.DescribeAlarmsInput{AlarmTypes: []cloudwatchtypes.AlarmType{cloudwatchtypes.AlarmTypeMetricAlarm}}

@@ -16,6 +16,7 @@ type doctorFlags struct {
 	table, stream, leases, inbox, deadLetters string
 	functions                                 []string
 	ttl                                       time.Duration
+	maxRecordBytes                            int
 	noAlarms, strict                          bool
 }
 
@@ -25,6 +26,8 @@ func (f *doctorFlags) check() error {
 		return errors.New("--table and --stream must not be empty")
 	case f.ttl < 0:
 		return fmt.Errorf("--ttl: want 0 or more, have %s", f.ttl)
+	case f.maxRecordBytes != 0 && f.maxRecordBytes < 1<<10 || f.maxRecordBytes > 10<<20:
+		return fmt.Errorf("--max-record-bytes: want 1024 to 10485760, have %d", f.maxRecordBytes)
 	}
 	return nil
 }
@@ -55,6 +58,7 @@ warnings and unknowns.`,
 	flags.StringVar(&f.deadLetters, "dead-letters", "", "dead letter table, if there is one")
 	flags.StringSliceVar(&f.functions, "function", nil, "Lambda function that reads the stream; may be repeated")
 	flags.DurationVar(&f.ttl, "ttl", 0, "what the service gives WithTTL (default: measured at some rows)")
+	flags.IntVar(&f.maxRecordBytes, "max-record-bytes", 0, "what the service gives WithMaxRecordBytes (default: its default, 1 MiB)")
 	flags.BoolVar(&f.noAlarms, "no-alarms", false, "do not look for alarms in CloudWatch")
 	flags.BoolVar(&f.strict, "strict", false, "exit with 1 for warnings and unknowns, too")
 	return cmd
@@ -87,6 +91,8 @@ type examination struct {
 	// retention is that of the stream, once it is known.
 	retention time.Duration
 	streamARN string
+	// counted are the mappings of the functions that count their events.
+	counted []string
 }
 
 func (a *app) doctor(ctx context.Context, c *clients, f doctorFlags) error {

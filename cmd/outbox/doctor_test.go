@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -24,9 +25,12 @@ type doctorJSON struct {
 	Wrong    bool
 }
 
+const eventsStream = "arn:aws:kinesis:us-east-1:000000000000:stream/events"
+
 const mapping = `{"EventSourceMappings":[{"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/else","State":"Disabled"},
  {"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/events","State":%q,"FunctionResponseTypes":[%s],"BisectBatchOnFunctionError":%t,
-  "MaximumRetryAttempts":%d,"MaximumRecordAgeInSeconds":-1,"DestinationConfig":{"OnFailure":{%s}}}]}`
+  "MaximumRetryAttempts":%d,"MaximumRecordAgeInSeconds":-1,"DestinationConfig":{"OnFailure":{%s}},
+  "UUID":"uuid-1","MetricsConfig":{"Metrics":["EventCount"]}}]}`
 
 func alarm(namespace, name, dimension, value string) cloudwatchtypes.MetricAlarm {
 	return cloudwatchtypes.MetricAlarm{Namespace: &namespace, MetricName: &name, Dimensions: []cloudwatchtypes.Dimension{{Name: &dimension, Value: &value}}}
@@ -48,7 +52,8 @@ func healthy(t *testing.T) *world {
 	query := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{Expression: ptr(`SELECT MAX(AgeOfOldestUnreplicatedRecord) FROM "AWS/DynamoDB" WHERE TableName = 'events'`)}}}
 	w.alarms = []*cloudwatch.DescribeAlarmsOutput{
 		{MetricAlarms: []cloudwatchtypes.MetricAlarm{failed, alarm("AWS/Lambda", "Errors", "FunctionName", "mailer")}},
-		{MetricAlarms: []cloudwatchtypes.MetricAlarm{inExpression, query, alarm("AWS/Lambda", "IteratorAge", "FunctionName", "mailer")}},
+		{MetricAlarms: []cloudwatchtypes.MetricAlarm{inExpression, query, alarm("AWS/Lambda", "IteratorAge", "FunctionName", "mailer"),
+			alarm("AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", "uuid-1")}},
 	}
 	return w
 }
@@ -63,10 +68,10 @@ func TestDoctorFindsNothingWhereNothingIsWrong(t *testing.T) {
 		require.Equal(t, gradeOK, f.Grade, "%+v", f)
 		require.Empty(t, f.Do)
 	}
-	require.Len(t, got.Findings, 21)
+	require.Len(t, got.Findings, 24)
 	text := w.ok(t, "doctor", "--no-alarms")
 	require.Contains(t, text, "ok       events table events: ACTIVE, with the right keys\n")
-	require.Contains(t, text, "\n9 ok, 0 warnings, 0 unknown, 0 problems\n")
+	require.Contains(t, text, "\n11 ok, 0 warnings, 0 unknown, 0 problems\n")
 	require.NotContains(t, text, "alarm")
 }
 
@@ -110,6 +115,15 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			_, err := w.kinesis.DecreaseStreamRetentionPeriod(t.Context(), &kinesis.DecreaseStreamRetentionPeriodInput{StreamName: ptr("events"), RetentionPeriodHours: ptr(int32(24))})
 			require.NoError(t, err)
 		},
+		"warning|distribution|AUTO: Kinesis ignores the partition keys": func(t *testing.T, w *world) {
+			_, err := w.kinesis.UpdateStreamMode(t.Context(), &kinesis.UpdateStreamModeInput{StreamARN: ptr(eventsStream),
+				StreamModeDetails: &kinesistypes.StreamModeDetails{StreamMode: kinesistypes.StreamModeOnDemand}})
+			require.NoError(t, err)
+			_, err = w.kinesis.UpdateStreamRecordDistributionStrategy(t.Context(), &kinesis.UpdateStreamRecordDistributionStrategyInput{StreamARN: ptr(eventsStream),
+				RecordDistributionStrategy: kinesistypes.RecordDistributionStrategyAuto})
+			require.NoError(t, err)
+		},
+		"warning|record size|the stream takes records of up to 10485760 bytes, and a Writer that is not told refuses more than 1048576": func(t *testing.T, w *world) { w.takes(t, 10<<10) },
 		"problem|lifetime of rows|what was missed cannot be replayed": func(t *testing.T, w *world) {
 			writer, err := outbox.NewWriter(w.dynamodb, "events", outbox.WithTTL(48*time.Hour))
 			require.NoError(t, err)
@@ -129,6 +143,12 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"warning|event source mapping|it has no on-failure destination: a record that always fails": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, ``)),
 		"warning|event source mapping|it starts at LATEST": func(_ *testing.T, w *world) {
 			w.mappings = strings.Replace(w.mappings, `"State":"Enabled"`, `"StartingPosition":"LATEST","State":"Enabled"`, 1)
+		},
+		"warning|event source mapping|it has no EventCount metrics": func(_ *testing.T, w *world) {
+			w.mappings = strings.Replace(w.mappings, `"EventCount"`, ``, 1)
+		},
+		"warning|alarm|none on AWS/Lambda DroppedEventCount: records that Lambda gave up": func(_ *testing.T, w *world) {
+			w.mappings = strings.Replace(w.mappings, `uuid-1`, `uuid-2`, 1)
 		},
 		"warning|event source mapping|it does not bisect": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, false, -1, `"Destination":"arn"`)),
 		"warning|alarm|none on AWS/DynamoDB AgeOfOldestUnreplicatedRecord": func(t *testing.T, w *world) {
@@ -191,6 +211,31 @@ func TestDoctorComparesTheGivenTTL(t *testing.T) {
 	w.ok(t, "create", "--no-ttl")
 	require.Contains(t, w.run(t, "doctor", "--ttl", "720h").out, "problem  time to live events: it is off, although rows are written with one")
 	require.Contains(t, w.run(t, "doctor").out, "none of 0 rows expires")
+}
+
+// --max-record-bytes is what the service gives its Writer.
+func TestDoctorComparesTheGivenRecordSize(t *testing.T) {
+	w := healthy(t)
+	r := w.run(t, "doctor", "--max-record-bytes", "2097152")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "problem  record size events: the stream takes records of up to 1048576 bytes, and a Writer lets pass 2097152: DynamoDB drops what is larger\n")
+	require.Contains(t, r.out, "do: raise the stream's limit (UpdateMaxRecordSize), or give WithMaxRecordBytes no more\n")
+	w.takes(t, 2<<10)
+	for _, given := range []string{"2097152", "1048576"} {
+		require.Contains(t, w.ok(t, "doctor", "--strict", "--no-alarms", "--max-record-bytes", given),
+			"ok       record size events: the stream takes records of up to 2097152 bytes, a Writer lets pass "+given+"\n")
+	}
+	for _, wrong := range []string{"1023", "10485761"} {
+		r := w.run(t, "doctor", "--max-record-bytes", wrong)
+		require.Equal(t, exitUsage, r.code)
+		require.Contains(t, r.err, "--max-record-bytes: want 1024 to 10485760, have "+wrong)
+	}
+}
+
+// takes sets the largest record of the stream.
+func (w *world) takes(t *testing.T, kib int32) {
+	_, err := w.kinesis.UpdateMaxRecordSize(t.Context(), &kinesis.UpdateMaxRecordSizeInput{StreamARN: ptr(eventsStream), MaxRecordSizeInKiB: &kib})
+	require.NoError(t, err)
 }
 
 // What changes while doctor looks, and what is not ACTIVE yet.

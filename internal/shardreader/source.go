@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Source is a stream of shards: Kinesis or DynamoDB Streams. Each call is one request, or one listing. Errors are the SDK's.
+// Source is a stream of shards: Kinesis or DynamoDB Streams. Each call is one request or one listing,
+// unless the method says otherwise. Errors are the SDK's.
 // Implementations are safe for concurrent use.
 type Source interface {
 	// Shards lists all shards that are still readable, open and closed.

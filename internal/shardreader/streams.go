@@ -2,6 +2,7 @@ package shardreader
 
 import (
 	"context"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
@@ -50,13 +51,24 @@ func (s *Streams) Shards(ctx context.Context) ([]Shard, error) {
 	}
 }
 
-// Iterator implements [Source]. DynamoDB Streams cannot start at a time, so such a position starts at the oldest record, and
-// the Reader leaves out what is older.
+// Iterator implements [Source]. A server that refuses to start at a time, because it does not know how or because its clock is
+// behind, is asked for the oldest record in a second request: the Reader leaves out what is older.
 func (s *Streams) Iterator(ctx context.Context, shard string, from Position) (string, error) {
-	in := &dynamodbstreams.GetShardIteratorInput{StreamArn: &s.ARN, ShardId: &shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
-	if number, ok := from.sequence(); ok {
+	in := dynamodbstreams.GetShardIteratorInput{StreamArn: &s.ARN, ShardId: &shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
+	if t, ok := from.time(); ok {
+		at := in
+		// The times of the records are full seconds, rounded down. A time between them would leave out what arrived in its second.
+		at.ShardIteratorType, at.Timestamp = types.ShardIteratorTypeAtTimestamp, aws.Time(t.Truncate(time.Second))
+		if iterator, err := s.iterator(ctx, &at); err == nil || judge(err) != stop {
+			return iterator, err
+		}
+	} else if number, ok := from.sequence(); ok {
 		in.ShardIteratorType, in.SequenceNumber = types.ShardIteratorTypeAtSequenceNumber, &number
 	}
+	return s.iterator(ctx, &in)
+}
+
+func (s *Streams) iterator(ctx context.Context, in *dynamodbstreams.GetShardIteratorInput) (string, error) {
 	out, err := s.Client.GetShardIterator(ctx, in, streamsOnce)
 	if err != nil {
 		return "", err

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	dbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	streamtypes "github.com/aws/aws-sdk-go-v2/service/dynamodbstreams/types"
 	"github.com/stretchr/testify/require"
 
@@ -115,6 +116,78 @@ func TestStreamsFromBeginningToEnd(t *testing.T) {
 		_, err = during(t, r, children[0].ID, Oldest, s, time.Second)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, []string{"in the child"}, ids(t, s))
+	})
+}
+
+// startingClient notes how iterators start and how many records are read, and may refuse to start at a time.
+type startingClient struct {
+	StreamsClient
+	refusal error
+	starts  []streamtypes.ShardIteratorType
+	read    int
+}
+
+func (c *startingClient) GetShardIterator(ctx context.Context, in *dynamodbstreams.GetShardIteratorInput, opts ...func(*dynamodbstreams.Options)) (*dynamodbstreams.GetShardIteratorOutput, error) {
+	c.starts = append(c.starts, in.ShardIteratorType)
+	if in.Timestamp != nil && c.refusal != nil {
+		return nil, c.refusal
+	}
+	return c.StreamsClient.GetShardIterator(ctx, in, opts...)
+}
+
+func (c *startingClient) GetRecords(ctx context.Context, in *dynamodbstreams.GetRecordsInput, opts ...func(*dynamodbstreams.Options)) (*dynamodbstreams.GetRecordsOutput, error) {
+	out, err := c.StreamsClient.GetRecords(ctx, in, opts...)
+	if err == nil {
+		c.read += len(out.Records)
+	}
+	return out, err
+}
+
+// The server finds the time, or the Reader does where the server will not: what is delivered is the same.
+func TestStreamsStartAtATime(t *testing.T) {
+	const at, oldest = streamtypes.ShardIteratorTypeAtTimestamp, streamtypes.ShardIteratorTypeTrimHorizon
+	synctest.Test(t, func(t *testing.T) {
+		a, arn := table(t)
+		var all []string
+		begin := time.Now()
+		for i := range 30 {
+			all = append(all, fmt.Sprint("id", i))
+			insert(t, a, all[i])
+			time.Sleep(500 * time.Millisecond)
+		}
+		for _, c := range []struct {
+			name    string
+			since   time.Time
+			refusal error
+			starts  []streamtypes.ShardIteratorType
+			want    []string
+			read    int
+		}{
+			{"the server does", begin.Add(10 * time.Second), nil, []streamtypes.ShardIteratorType{at}, all[20:], 10},
+			{"the server does, within a second", begin.Add(10700 * time.Millisecond), nil, []streamtypes.ShardIteratorType{at}, all[20:], 10},
+			{"the server does not know how", begin.Add(10700 * time.Millisecond), code("ValidationException"), []streamtypes.ShardIteratorType{at, oldest}, all[20:], 30},
+			{"the server takes it for a mistake of another kind", begin.Add(10 * time.Second), code("InvalidParameterValueException"), []streamtypes.ShardIteratorType{at, oldest}, all[20:], 30},
+			{"before the oldest record", begin.Add(-time.Hour), nil, []streamtypes.ShardIteratorType{at}, all, 30},
+			{"the server's clock is behind", time.Now().Add(time.Minute), nil, []streamtypes.ShardIteratorType{at, oldest}, nil, 30},
+		} {
+			s := &seen{}
+			client := &startingClient{StreamsClient: a.Streams, refusal: c.refusal}
+			r := s.reader(&Streams{Client: client, ARN: arn})
+			shards, err := r.Source.Shards(t.Context())
+			require.NoError(t, err)
+			_, err = during(t, r, shards[0].ID, At(c.since), s, time.Second)
+			require.ErrorIs(t, err, context.DeadlineExceeded, c.name)
+			require.Equal(t, c.want, ids(t, s), c.name)
+			require.Equal(t, c.starts, client.starts, c.name)
+			require.Equal(t, c.read, client.read, c.name)
+			require.Empty(t, s.retries, c.name)
+		}
+		s := &seen{}
+		client := &startingClient{StreamsClient: a.Streams, refusal: code("ThrottlingException")}
+		_, err := during(t, s.reader(&Streams{Client: client, ARN: arn}), "shard", At(begin), s, time.Second)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotContains(t, client.starts, oldest, "it did not refuse, and is asked again")
+		require.NotEmpty(t, s.retries)
 	})
 }
 

@@ -86,6 +86,17 @@ locals {
       period      = 60
       periods     = 1
     }
+    # What is in the failure queue does not count here.
+    dropped = {
+      description = "Lambda gave records up, and could not tell the failure queue. Replay the events of that time from the events table."
+      namespace   = "AWS/Lambda"
+      metric      = "DroppedEventCount"
+      dimensions  = { EventSourceMappingUUID = aws_lambda_event_source_mapping.consumer.uuid }
+      statistic   = "Sum"
+      threshold   = 0
+      period      = 60
+      periods     = 1
+    }
   }
 }
 

@@ -145,6 +145,9 @@ resource "aws_lambda_event_source_mapping" "consumer" {
   maximum_retry_attempts         = -1
   maximum_record_age_in_seconds  = var.maximum_record_age_seconds
 
+  metrics_config {
+    metrics = ["EventCount"]
+  }
   destination_config {
     on_failure {
       destination_arn = aws_sqs_queue.failures.arn

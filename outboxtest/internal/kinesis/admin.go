@@ -22,7 +22,13 @@ func (e *Engine) createStream(in shape.Values) (any, error) {
 		mode = details.String("StreamMode")
 	}
 	count := in.Int("ShardCount", onDemandShards)
+	distribution := byPartitionKey
+	if in.Has("RecordDistributionStrategy") {
+		distribution = in.String("RecordDistributionStrategy")
+	}
 	switch {
+	case mode == "PROVISIONED" && distribution == byTurns:
+		return nil, notForProvisioned()
 	case mode == "PROVISIONED" && !in.Has("ShardCount"):
 		return nil, fail("ValidationException", "ShardCount is a required parameter for PROVISIONED stream mode.")
 	case mode == "ON_DEMAND" && in.Has("ShardCount"):
@@ -37,7 +43,7 @@ func (e *Engine) createStream(in shape.Values) (any, error) {
 	}
 	e.created++
 	s := &stream{
-		name: name, arn: e.arn(name), incarnation: e.created, createdAt: e.now(), mode: mode,
+		name: name, arn: e.arn(name), incarnation: e.created, createdAt: e.now(), mode: mode, distribution: distribution,
 		retentionHours: defaultRetentionHours, recordKiB: in.Int("MaxRecordSizeInKiB", defaultRecordKiB), tags: make(map[string]string),
 	}
 	for k, v := range tags {
@@ -118,7 +124,29 @@ func (e *Engine) updateMode(in shape.Values) (any, error) {
 		return nil, err
 	}
 	mode := in.Struct("StreamModeDetails").String("StreamMode")
-	e.begin(s, updating, func() { s.mode, s.status = mode, active })
+	e.begin(s, updating, func() {
+		s.mode, s.status = mode, active
+		if mode == "PROVISIONED" {
+			s.distribution = byPartitionKey
+		}
+	})
+	return nil, nil
+}
+
+func notForProvisioned() error {
+	return invalid("The record distribution strategy AUTO is only supported for streams in ON_DEMAND mode.")
+}
+
+func (e *Engine) updateDistribution(in shape.Values) (any, error) {
+	s, err := e.findActive(in)
+	if err != nil {
+		return nil, err
+	}
+	distribution := in.String("RecordDistributionStrategy")
+	if s.mode == "PROVISIONED" && distribution == byTurns {
+		return nil, notForProvisioned()
+	}
+	s.distribution = distribution
 	return nil, nil
 }
 

@@ -85,21 +85,22 @@ func (e *Engine) describeStreamSummary(in shape.Values) (any, error) {
 		return nil, err
 	}
 	type summary struct {
-		ConsumerCount           int
-		EncryptionType          string
-		EnhancedMonitoring      []monitoring
-		MaxRecordSizeInKiB      int
-		OpenShardCount          int
-		RetentionPeriodHours    int
-		StreamARN               string
-		StreamCreationTimestamp wire.Epoch
-		StreamModeDetails       modeDetails
-		StreamName              string
-		StreamStatus            status
+		ConsumerCount              int
+		EncryptionType             string
+		EnhancedMonitoring         []monitoring
+		MaxRecordSizeInKiB         int
+		OpenShardCount             int
+		RecordDistributionStrategy string
+		RetentionPeriodHours       int
+		StreamARN                  string
+		StreamCreationTimestamp    wire.Epoch
+		StreamModeDetails          modeDetails
+		StreamName                 string
+		StreamStatus               status
 	}
 	return struct{ StreamDescriptionSummary summary }{summary{
 		EncryptionType: "NONE", EnhancedMonitoring: noMonitoring(), MaxRecordSizeInKiB: s.recordKiB,
-		OpenShardCount: len(s.open()), RetentionPeriodHours: s.retentionHours, StreamARN: s.arn,
+		OpenShardCount: len(s.open()), RecordDistributionStrategy: s.distribution, RetentionPeriodHours: s.retentionHours, StreamARN: s.arn,
 		StreamCreationTimestamp: wire.Epoch(s.createdAt.Truncate(time.Second)),
 		StreamModeDetails:       modeDetails{s.mode}, StreamName: s.name, StreamStatus: s.status,
 	}}, nil

@@ -15,6 +15,7 @@ func operations() map[string]operation {
 	arn := shape.String("StreamARN").Match(arnPattern).Range(1, 2048)
 	streamName := name("StreamName")
 	mode := shape.Structure("StreamModeDetails", shape.String("StreamMode").Required().OneOf("PROVISIONED", "ON_DEMAND"))
+	distribution := shape.String("RecordDistributionStrategy").OneOf("AUTO", "USER_PARTITION_KEY")
 	recordSize := shape.Integer("MaxRecordSizeInKiB").Range(1024, 10240)
 	hours := shape.Integer("RetentionPeriodHours").Required()
 	// The order of the members is the order in which violations are reported.
@@ -25,7 +26,7 @@ func operations() map[string]operation {
 	}
 	ops := map[string]operation{
 		"CreateStream": {[]shape.Field{shape.Integer("ShardCount").Range(1, 100000), streamName.Required(), mode,
-			recordSize, shape.Map("Tags").Range(1, 200).EntryLengths(1, 128, 0, 256)}, (*Engine).createStream},
+			recordSize, distribution, shape.Map("Tags").Range(1, 200).EntryLengths(1, 128, 0, 256)}, (*Engine).createStream},
 		"DeleteStream":          {[]shape.Field{streamName, arn, shape.Boolean("EnforceConsumerDeletion")}, (*Engine).deleteStream},
 		"DescribeStreamSummary": {[]shape.Field{streamName, arn}, (*Engine).describeStreamSummary},
 		"DescribeLimits":        {nil, (*Engine).describeLimits},
@@ -55,7 +56,8 @@ func operations() map[string]operation {
 		"DecreaseStreamRetentionPeriod": {[]shape.Field{hours, streamName, arn}, (*Engine).decreaseRetention},
 		"UpdateStreamMode": {[]shape.Field{arn.Required(), shape.Structure("StreamModeDetails",
 			shape.String("StreamMode").Required().OneOf("PROVISIONED", "ON_DEMAND")).Required()}, (*Engine).updateMode},
-		"UpdateMaxRecordSize": {[]shape.Field{recordSize.Required(), arn.Required()}, (*Engine).updateRecordSize},
+		"UpdateMaxRecordSize":                    {[]shape.Field{recordSize.Required(), arn.Required()}, (*Engine).updateRecordSize},
+		"UpdateStreamRecordDistributionStrategy": {[]shape.Field{distribution.Required(), arn.Required()}, (*Engine).updateDistribution},
 		"AddTagsToStream": {[]shape.Field{shape.Map("Tags").Required().Range(1, 200).EntryLengths(1, 128, 0, 256),
 			streamName, arn}, (*Engine).addTags},
 		"RemoveTagsFromStream": {[]shape.Field{shape.List("TagKeys", shape.String("").Required().Range(1, 128), "").Required().Range(1, 50),

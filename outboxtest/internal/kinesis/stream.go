@@ -24,6 +24,12 @@ const (
 	deleting status = "DELETING"
 )
 
+// The record distribution strategies.
+const (
+	byPartitionKey = "USER_PARTITION_KEY"
+	byTurns        = "AUTO" // how the service spreads records it does not say; evenly
+)
+
 type stream struct {
 	name, arn      string
 	incarnation    int64 // tells apart streams that had the same name one after the other
@@ -33,6 +39,8 @@ type stream struct {
 	createdAt      time.Time
 	retentionHours int
 	mode           string
+	distribution   string // how records find their shard
+	turn           int    // of the shards, with byTurns
 	recordKiB      int
 	tags           map[string]string
 	shards         []*shard
@@ -129,6 +137,11 @@ func (s *stream) children(parent *shard) []*shard {
 
 // route returns the open shard that owns the hash key.
 func (s *stream) route(hash *big.Int) *shard {
+	if s.distribution == byTurns {
+		open := s.open()
+		s.turn++
+		return open[s.turn%len(open)]
+	}
 	for _, sh := range s.shards {
 		if sh.last == "" && hash.Cmp(sh.low) >= 0 && hash.Cmp(sh.high) <= 0 {
 			return sh

@@ -151,8 +151,9 @@ func (e *Engine) describeStream(in describeStreamIn) (any, error) {
 type getShardIteratorIn struct {
 	StreamArn         *string `wire:"required,min=37,max=1024"`
 	ShardId           *string `wire:"required,min=28,max=65"` //nolint:revive // the wire's name
-	ShardIteratorType *string `wire:"required,enum=TRIM_HORIZON|LATEST|AT_SEQUENCE_NUMBER|AFTER_SEQUENCE_NUMBER"`
+	ShardIteratorType *string `wire:"required,enum=TRIM_HORIZON|LATEST|AT_SEQUENCE_NUMBER|AFTER_SEQUENCE_NUMBER|AT_TIMESTAMP"`
 	SequenceNumber    *string `wire:"min=21,max=40"`
+	Timestamp         *float64
 }
 
 func (e *Engine) getShardIterator(in getShardIteratorIn) (any, error) {
@@ -164,7 +165,16 @@ func (e *Engine) getShardIterator(in getShardIteratorIn) (any, error) {
 	if sh == nil {
 		return nil, notFound("Shard: %s in Stream: %s not found", *in.ShardId, *in.StreamArn)
 	}
-	position, err := sh.position(*in.ShardIteratorType, in.SequenceNumber)
+	var position int64
+	var err error
+	switch {
+	case *in.ShardIteratorType == "AT_TIMESTAMP":
+		position, err = sh.positionAt(in.Timestamp, in.SequenceNumber, e.config.Now())
+	case in.Timestamp != nil:
+		err = wire.Validation("Timestamp must not be provided for ShardIteratorType " + *in.ShardIteratorType)
+	default:
+		position, err = sh.position(*in.ShardIteratorType, in.SequenceNumber)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -194,6 +204,24 @@ func (sh *shard) position(kind string, sequence *string) (int64, error) {
 	}
 	for i, r := range sh.records {
 		if less(at, r.sequence) || r.sequence == at && kind == "AT_SEQUENCE_NUMBER" {
+			return sh.trimmed + int64(i), nil
+		}
+	}
+	return sh.end(), nil
+}
+
+// positionAt finds the first record whose ApproximateCreationDateTime, which is a full second, is not before a time in seconds.
+func (sh *shard) positionAt(seconds *float64, sequence *string, now time.Time) (int64, error) {
+	switch {
+	case sequence != nil:
+		return 0, wire.Validation("SequenceNumber must not be provided for ShardIteratorType AT_TIMESTAMP")
+	case seconds == nil:
+		return 0, wire.Validation("Timestamp must be provided for ShardIteratorType AT_TIMESTAMP")
+	case *seconds > float64(now.UnixMilli())/1000:
+		return 0, wire.Validation("Timestamp must not be in the future")
+	}
+	for i, r := range sh.records {
+		if float64(r.change.At.Unix()) >= *seconds {
 			return sh.trimmed + int64(i), nil
 		}
 	}

@@ -177,7 +177,7 @@ func TestPositions(t *testing.T) {
 		`"ShardIteratorType":"LATEST","SequenceNumber":"100000000000000000000"`:                     "must not be provided",
 		`"ShardIteratorType":"AT_SEQUENCE_NUMBER"`:                                                  "must be provided",
 		`"ShardIteratorType":"AT_SEQUENCE_NUMBER","SequenceNumber":"000000000000000000000"`:         "Invalid SequenceNumber",
-		`"ShardIteratorType":"AT_TIMESTAMP"`:                                                        "Member must satisfy enum value set",
+		`"ShardIteratorType":"FROM_TIMESTAMP"`:                                                      "Member must satisfy enum value set",
 		`"ShardIteratorType":"LATEST","ShardId":"shardId-00000000000000000000-00000000"`:            "ResourceNotFoundException",
 		`"ShardIteratorType":"AT_SEQUENCE_NUMBER","SequenceNumber":"1"`:                             "Member must have length greater than or equal to 21",
 		`"ShardIteratorType":"AFTER_SEQUENCE_NUMBER","SequenceNumber":"10000000000000000000000000"`: "",
@@ -191,6 +191,48 @@ func TestPositions(t *testing.T) {
 	}
 	_, err := do(t, e, "GetRecords", `{"ShardIterator":"nonsense"}`)
 	require.ErrorContains(t, err, "Invalid ShardIterator")
+}
+
+// Times are full seconds, rounded down, and so is what they are compared with.
+func TestPositionsAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _ := start()
+		first := time.Now()
+		for i := range 6 {
+			add(t, e, fmt.Sprint(i))
+			time.Sleep(500 * time.Millisecond)
+		}
+		_, shards := describe(t, e)
+		id := shards[0]["ShardId"].(string)
+		for _, c := range []struct {
+			at   time.Time
+			want []string
+		}{
+			{time.Unix(0, 0), []string{"0", "1", "2", "3", "4", "5"}},
+			{first.Add(-time.Millisecond), []string{"0", "1", "2", "3", "4", "5"}},
+			{first, []string{"0", "1", "2", "3", "4", "5"}},
+			{first.Add(time.Millisecond), []string{"2", "3", "4", "5"}},
+			{first.Add(time.Second), []string{"2", "3", "4", "5"}},
+			{first.Add(2500 * time.Millisecond), []string{}},
+			{time.Now(), []string{}},
+		} {
+			body := fmt.Sprintf(`{"StreamArn":%q,"ShardId":%q,"ShardIteratorType":"AT_TIMESTAMP","Timestamp":%d.%03d}`, arn, id, c.at.Unix(), c.at.Nanosecond()/1e6)
+			ids, next := get(t, e, must(t, e, "GetShardIterator", body)["ShardIterator"].(string))
+			require.Equal(t, c.want, append([]string{}, ids...), "%s", c.at)
+			require.NotEmpty(t, next)
+		}
+		for body, want := range map[string]string{
+			`"ShardIteratorType":"AT_TIMESTAMP"`: "Timestamp must be provided",
+			`"ShardIteratorType":"AT_TIMESTAMP","Timestamp":1,"SequenceNumber":"100000000000000000000"`:            "SequenceNumber must not be provided",
+			`"ShardIteratorType":"LATEST","Timestamp":1`:                                                           "Timestamp must not be provided",
+			`"ShardIteratorType":"AT_TIMESTAMP","Timestamp":1e300`:                                                 "in the future",
+			fmt.Sprintf(`"ShardIteratorType":"AT_TIMESTAMP","Timestamp":%d`, time.Now().Add(2*time.Second).Unix()): "in the future",
+			`"ShardIteratorType":"AT_TIMESTAMP","Timestamp":"now"`:                                                 "SerializationException",
+		} {
+			_, err := do(t, e, "GetShardIterator", fmt.Sprintf(`{"StreamArn":%q,"ShardId":%q,%s}`, arn, id, body))
+			require.ErrorContains(t, err, want, body)
+		}
+	})
 }
 
 func TestViews(t *testing.T) {

@@ -182,6 +182,7 @@ func (c *check) stream() {
 	c.equal("FunctionResponseTypes", []string{"ReportBatchItemFailures"}, m.ResponseTypes)
 	c.equal("BisectBatchOnFunctionError", true, m.Bisect)
 	c.equal("MaximumRetryAttempts", -1, m.MaxAttempts)
+	c.equal("MetricsConfig", []string{"EventCount"}, m.Metrics)
 	if m.Parallelization < 1 || m.Parallelization > 10 {
 		c.fail("ParallelizationFactor is %d", m.Parallelization)
 	}
@@ -249,7 +250,8 @@ func (c *check) alarms() {
 		{"AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", c.d.Streams[table.Stream].Name, "Maximum"},
 	}, c.n.Alarms...)
 	for _, m := range c.d.Mappings {
-		wanted = append(wanted, Metric{"AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", c.d.Queues[m.OnFailure].Name, "Maximum"})
+		wanted = append(wanted, Metric{"AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", c.d.Queues[m.OnFailure].Name, "Maximum"},
+			Metric{"AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", m.ID, "Sum"})
 	}
 	for _, m := range wanted {
 		missing := "notBreaching"

@@ -262,7 +262,7 @@ func (s *stack) deployment() *Deployment {
 		p.only("Description", "PolicyDocument")
 		d.Worker = append(d.Worker, p.get("PolicyDocument").policy()...)
 	})
-	s.of("AWS::Lambda::EventSourceMapping", func(_ string, p tree) { d.Mappings = append(d.Mappings, mapping(p)) })
+	s.of("AWS::Lambda::EventSourceMapping", func(name string, p tree) { d.Mappings = append(d.Mappings, mapping(name, p)) })
 	s.routes(d)
 	s.of("AWS::Events::Rule", func(_ string, p tree) {
 		p.only("ScheduleExpression", "Targets")
@@ -366,14 +366,16 @@ func (s *stack) functions(d *Deployment) {
 	}
 }
 
-func mapping(p tree) Mapping {
+func mapping(name string, p tree) Mapping {
 	p.only("FunctionName", "EventSourceArn", "StartingPosition", "BatchSize", "ParallelizationFactor", "FunctionResponseTypes",
-		"BisectBatchOnFunctionError", "MaximumRetryAttempts", "MaximumRecordAgeInSeconds", "DestinationConfig", "FilterCriteria")
+		"BisectBatchOnFunctionError", "MaximumRetryAttempts", "MaximumRecordAgeInSeconds", "DestinationConfig", "FilterCriteria", "MetricsConfig")
 	m := Mapping{
+		ID:       name, // a UUID, which Ref returns
 		Function: p.get("FunctionName").text(), Stream: p.get("EventSourceArn").text(), StartingPosition: p.get("StartingPosition").text(),
 		ResponseTypes: p.get("FunctionResponseTypes").texts(), Bisect: p.get("BisectBatchOnFunctionError").bool(),
 		MaxAttempts: p.get("MaximumRetryAttempts").int(), MaxAgeSeconds: p.get("MaximumRecordAgeInSeconds").int(),
 		Parallelization: p.get("ParallelizationFactor").int(), OnFailure: p.get("DestinationConfig", "OnFailure", "Destination").text(),
+		Metrics: p.get("MetricsConfig", "Metrics").texts(),
 	}
 	for _, f := range p.get("FilterCriteria", "Filters").list() {
 		m.FilterPatterns = append(m.FilterPatterns, f.get("Pattern").text())

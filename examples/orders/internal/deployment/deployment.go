@@ -65,6 +65,7 @@ type Function struct {
 
 // Mapping is an event source mapping.
 type Mapping struct {
+	ID               string
 	Function, Stream string // the function's name, the stream's ARN
 	StartingPosition string
 	ResponseTypes    []string
@@ -73,6 +74,7 @@ type Mapping struct {
 	MaxAgeSeconds    int
 	Parallelization  int
 	OnFailure        string // an ARN
+	Metrics          []string
 	FilterPatterns   []string
 }
 

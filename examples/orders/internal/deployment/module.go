@@ -167,6 +167,8 @@ func madeUp(kind, name string) map[string]cty.Value {
 		attributes["function_name"] = cty.StringVal(name)
 	case "aws_apigatewayv2_api":
 		attributes["execution_arn"], attributes["api_endpoint"] = cty.StringVal(arn("execute-api", name)), cty.StringVal("https://"+name)
+	case "aws_lambda_event_source_mapping":
+		attributes["uuid"] = cty.StringVal("uuid-of-" + name)
 	case "aws_sqs_queue":
 		attributes["url"] = cty.StringVal("https://" + name)
 	}

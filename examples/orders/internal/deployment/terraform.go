@@ -65,7 +65,7 @@ func (m *module) deployment() *Deployment {
 		p.only("name", "policy")
 		d.Worker = append(d.Worker, p.get("policy").policy()...)
 	})
-	m.of("aws_lambda_event_source_mapping", func(_ instance, p tree) { d.Mappings = append(d.Mappings, moduleMapping(p)) })
+	m.of("aws_lambda_event_source_mapping", func(i instance, p tree) { d.Mappings = append(d.Mappings, moduleMapping(i, p)) })
 	m.routes(d)
 	m.of("aws_cloudwatch_event_target", func(_ instance, p tree) { d.Schedules = append(d.Schedules, p.get("arn").text()) })
 	m.of("aws_lambda_permission", func(_ instance, p tree) {
@@ -146,14 +146,17 @@ func (m *module) functions(d *Deployment) {
 	}
 }
 
-func moduleMapping(p tree) Mapping {
+func moduleMapping(i instance, p tree) Mapping {
 	p.only("function_name", "event_source_arn", "starting_position", "batch_size", "parallelization_factor", "function_response_types",
-		"bisect_batch_on_function_error", "maximum_retry_attempts", "maximum_record_age_in_seconds", "destination_config", "filter_criteria")
+		"bisect_batch_on_function_error", "maximum_retry_attempts", "maximum_record_age_in_seconds", "destination_config", "filter_criteria",
+		"metrics_config")
 	mapping := Mapping{
+		ID:       text(i, "uuid"),
 		Function: p.get("function_name").text(), Stream: p.get("event_source_arn").text(), StartingPosition: p.get("starting_position").text(),
 		ResponseTypes: p.get("function_response_types").texts(), Bisect: p.get("bisect_batch_on_function_error").bool(),
 		MaxAttempts: p.get("maximum_retry_attempts").int(), MaxAgeSeconds: p.get("maximum_record_age_in_seconds").int(),
 		Parallelization: p.get("parallelization_factor").int(), OnFailure: p.one("destination_config").one("on_failure").get("destination_arn").text(),
+		Metrics: p.one("metrics_config").get("metrics").texts(),
 	}
 	for _, f := range p.one("filter_criteria").get("filter").list() {
 		mapping.FilterPatterns = append(mapping.FilterPatterns, f.get("pattern").text())
