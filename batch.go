@@ -14,6 +14,7 @@ type batch struct {
 	ctx        context.Context
 	outer      context.Context // what ctx was made of, for bookkeeping after it has ended
 	failFast   bool            // after a failure start nothing new, of any aggregate
+	giveUp     func()          // with failFast: ends the wait for records that are not started
 	redrive    bool            // the records are dead letters: they are not parked, and not stored again
 	hasFailed  atomic.Bool
 	deliveries []delivery
@@ -58,8 +59,13 @@ func (b *batch) start() {
 		d.Context = b.ctx
 		b.keys[i] = b.c.lane(d.record.AggregateID)
 	}
+	waiting := b.ctx
+	if b.failFast { // records may wait for other calls, whose handlers take as long as they like
+		waiting, b.giveUp = context.WithCancel(b.ctx)
+		defer b.giveUp()
+	}
 	b.c.pool.Start(&b.lanes, b.keys, b)
-	b.lanes.Wait(b.ctx.Done())
+	b.lanes.Wait(waiting.Done())
 }
 
 // Do handles one record unless the batch has to stop, and reports whether the later ones of its aggregate may follow.
@@ -75,6 +81,9 @@ func (b *batch) Do(i int) (next lanes.Next) {
 		if next = lanes.GoOn; !d.finished {
 			next = lanes.GiveUp
 			b.hasFailed.Store(true)
+			if b.failFast {
+				b.giveUp()
+			}
 		}
 	}()
 	if b.redrive || !b.c.divert(b.ctx, b.handlers, d) {

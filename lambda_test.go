@@ -402,8 +402,9 @@ func TestConcurrentInvocationsShareLanes(t *testing.T) {
 		})
 		wg.Go(func() {
 			time.Sleep(2 * time.Second)
-			answer, _ := invoke(t, c, time.Minute, change("fail 1", "c"), change("quick 4", "a"))
+			answer, took := invoke(t, c, time.Minute, change("fail 1", "c"), change("quick 4", "a"))
 			require.Equal(t, unfinished("s0"), answer)
+			require.Zero(t, took, "it does not wait for a record that it will not start")
 		})
 		wg.Wait()
 		require.Empty(t, all.overlaps)

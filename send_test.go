@@ -322,7 +322,7 @@ func longestDelay(attempt int, err error) (time.Duration, error) {
 // Every sequence of answers after which a call sends another request.
 func TestRequestsAndPausesOfACallAreBounded(t *testing.T) {
 	usual := sdkClient(&server{}, nil).Options().Retryer
-	require.Equal(t, 4, usual.MaxAttempts(), "the doc comments of WithRetry and Put are about 4")
+	require.Equal(t, 4, usual.MaxAttempts(), "the doc comments of WithWriteRetry and Put are about 4")
 	for _, err := range []error{&types.ProvisionedThroughputExceededException{}, &types.InternalServerError{}} {
 		for n := range 3 * 1000 {
 			delay, failed := usual.RetryDelay(1+n/1000, err)
