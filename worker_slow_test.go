@@ -15,7 +15,7 @@ func TestOtherShardsGoOnBesideASlowHandler(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t)
 		defer f.Close()
-		const room = 20
+		const room, batch = 20, 10
 		release := make(chan struct{})
 		slow := "" // the shard of the slow handler
 		handled := map[string]int{}
@@ -47,11 +47,11 @@ func TestOtherShardsGoOnBesideASlowHandler(t *testing.T) {
 			defer f.mu.Unlock()
 			handled[r.ShardID]++
 			return nil
-		}, outbox.WithMaxUnfinished(room), outbox.WithBatchSize(10))
+		}, outbox.WithMaxUnfinished(room), outbox.WithBatchSize(batch))
 		ids := f.put(t, "a", 300, 1) // each of an aggregate of its own
 		time.Sleep(5 * time.Minute)
 		blocked, other := count()
-		require.Less(t, blocked, room)
+		require.Less(t, blocked, room+batch) // the slow one may have been overtaken by others of its batch
 		require.Greater(t, other, 2*room)
 		close(release)
 		f.await(t, "all handled", time.Minute, f.all(ids))
