@@ -19,30 +19,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-type orderCreated struct {
-	OrderID     string `json:"orderId"`
-	Description string `json:"description"`
-}
-
-func (orderCreated) EventType() string { return "ORDER_CREATED" }
-
-type orderPaid struct{ Cents int }
-
-func (*orderPaid) EventType() string { return "ORDER_PAID" }
-
-func quiet() outbox.ConsumerOption { return outbox.WithLogger(slog.New(slog.DiscardHandler)) }
-
-func newConsumer(t testing.TB, opts ...outbox.ConsumerOption) *outbox.Consumer {
-	c, err := outbox.NewConsumer(append([]outbox.ConsumerOption{quiet()}, opts...)...)
-	require.NoError(t, err)
-	return c
-}
-
-// rec is a record of type "T" with an empty object as payload.
-func rec(id, aggregate string) outbox.Record {
-	return outbox.Record{ID: id, Type: "T", AggregateID: aggregate, Payload: []byte(`{}`)}
-}
-
 func TestHandlersGetTypedEvents(t *testing.T) {
 	c := newConsumer(t, outbox.WithConcurrency(1))
 	var created []outbox.Event[orderCreated]

@@ -13,7 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -21,102 +20,6 @@ import (
 )
 
 // The tests of the contract, over the SDK's clients and outboxtest. README names them.
-
-const clockStart = 1_719_347_890_250
-
-// testClock is moved by hand.
-type testClock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *testClock) read() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *testClock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
-// world is an AWS with the two tables, a stream, and the destination between them.
-type world struct {
-	*outboxtest.AWS
-	*testClock
-	writer *outbox.Writer
-}
-
-func newWorld(t *testing.T, opts ...outboxtest.Option) *world {
-	clock := &testClock{now: time.UnixMilli(clockStart)}
-	w := newWorldWith(t, append(opts, outboxtest.WithClock(clock.read))...)
-	w.testClock = clock
-	return w
-}
-
-// newWorldWith is a world with exactly these options.
-func newWorldWith(t *testing.T, opts ...outboxtest.Option) *world {
-	w := &world{AWS: outboxtest.Start(t, opts...)}
-	for table, key := range map[string]string{"orders": "orderId", "events": "eventId"} {
-		_, err := w.DynamoDB.CreateTable(t.Context(), &dynamodb.CreateTableInput{
-			TableName:            &table,
-			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: &key, AttributeType: types.ScalarAttributeTypeS}},
-			KeySchema:            []types.KeySchemaElement{{AttributeName: &key, KeyType: types.KeyTypeHash}},
-			BillingMode:          types.BillingModePayPerRequest,
-		})
-		require.NoError(t, err)
-	}
-	_, err := w.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("events"), ShardCount: aws.Int32(2)})
-	require.NoError(t, err)
-	stream, err := w.Kinesis.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: aws.String("events")})
-	require.NoError(t, err)
-	_, err = w.DynamoDB.EnableKinesisStreamingDestination(t.Context(), &dynamodb.EnableKinesisStreamingDestinationInput{
-		TableName: aws.String("events"), StreamArn: stream.StreamDescriptionSummary.StreamARN,
-		EnableKinesisStreamingConfiguration: &types.EnableKinesisStreamingConfiguration{
-			ApproximateCreationDateTimePrecision: types.ApproximateCreationDateTimePrecisionMicrosecond}})
-	require.NoError(t, err)
-	w.writer = newWriter(t, w.DynamoDB)
-	return w
-}
-
-// enableTTL switches time to live on for the events.
-func (w *world) enableTTL(t *testing.T) {
-	_, err := w.DynamoDB.UpdateTimeToLive(t.Context(), &dynamodb.UpdateTimeToLiveInput{TableName: aws.String("events"),
-		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("expiresAt"), Enabled: aws.Bool(true)}})
-	require.NoError(t, err)
-}
-
-// row returns the item of a table with this key, or nil.
-func (w *world) row(t *testing.T, table, key, value string) values {
-	out, err := w.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &table, Key: values{key: str(value)}, ConsistentRead: aws.Bool(true)})
-	require.NoError(t, err)
-	return out.Item
-}
-
-// requireRows checks how many orders and events are stored.
-func (w *world) requireRows(t *testing.T, orders, events int64) {
-	t.Helper()
-	for table, want := range map[string]int64{"orders": orders, "events": events} {
-		out, err := w.DynamoDB.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: &table})
-		require.NoError(t, err)
-		require.Equalf(t, want, aws.ToInt64(out.Table.ItemCount), "rows in table %s", table)
-	}
-}
-
-// consume maps the stream to a consumer with this handler.
-func (w *world) consume(t *testing.T, h func(context.Context, outbox.Event[orderCreated]) error) {
-	c := newConsumer(t)
-	outbox.Handle(c, h)
-	_, err := w.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, c.Invoke)
-	require.NoError(t, err)
-}
-
-func putNew(id string) types.TransactWriteItem {
-	return types.TransactWriteItem{Put: &types.Put{
-		TableName: aws.String("orders"), Item: values{"orderId": str(id)}, ConditionExpression: aws.String("attribute_not_exists(orderId)")}}
-}
 
 func TestARowAndItsEventCommitTogether(t *testing.T) {
 	w := newWorld(t)

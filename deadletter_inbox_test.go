@@ -15,49 +15,6 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-// annex is an inboxWorld with a dead letter table. Its handlers refuse all events for good until it is repaired.
-type annex struct {
-	*inboxWorld
-	letters  *outbox.DeadLetterTable
-	repaired bool
-	runs     int // of handlers
-}
-
-var errNoStock = errors.New("out of stock")
-
-func newAnnex(t *testing.T) *annex {
-	a := &annex{inboxWorld: newInboxWorld(t)}
-	a.letters = a.lettersOf(t, a.DynamoDB)
-	require.NoError(t, a.letters.Create(t.Context()))
-	return a
-}
-
-func (a *annex) lettersOf(t *testing.T, client outbox.DeadLetterClient) *outbox.DeadLetterTable {
-	letters, err := outbox.NewDeadLetterTable(client, "letters", "mails")
-	require.NoError(t, err)
-	return letters
-}
-
-func (a *annex) run() error {
-	if a.runs++; a.repaired {
-		return nil
-	}
-	return outbox.Permanent(errNoStock)
-}
-
-// consumer is that of another process each time: its Inbox remembers nothing.
-func (a *annex) consumer(t *testing.T, tx bool, opts ...outbox.ConsumerOption) *outbox.Consumer {
-	c := newConsumer(t, append(opts, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters))...)
-	if tx {
-		outbox.HandleTx(c, a.writer, func(_ context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
-			return outbox.Effects{Writes: []types.TransactWriteItem{count(e.ID)}, Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{OrderID: e.ID})}}, a.run()
-		})
-	} else {
-		outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return a.run() })
-	}
-	return c
-}
-
 // eachKind runs a test for HandleTx and for a guarded handler.
 func eachKind(t *testing.T, f func(t *testing.T, a *annex, tx bool)) {
 	for _, tx := range []bool{true, false} {

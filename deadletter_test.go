@@ -10,90 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
-
-// office is a consumer's handlers with a dead letter table: events whose id begins with "poison" fail while broken.
-type office struct {
-	*outboxtest.AWS
-	letters *outbox.DeadLetterTable
-
-	mu      sync.Mutex
-	broken  bool
-	handled []string // in the order in which handlers ended
-	calls   map[string]int
-}
-
-func newOffice(t *testing.T) *office {
-	o := &office{AWS: outboxtest.Start(t), broken: true, calls: map[string]int{}}
-	o.letters = o.table(t, o.DynamoDB)
-	require.NoError(t, o.letters.Create(t.Context()))
-	require.NoError(t, o.letters.Create(t.Context()))
-	return o
-}
-
-func (o *office) table(t *testing.T, client outbox.DeadLetterClient) *outbox.DeadLetterTable {
-	table, err := outbox.NewDeadLetterTable(client, "letters", "mails")
-	require.NoError(t, err)
-	return table
-}
-
-func (o *office) handle(_ context.Context, e outbox.Event[struct{}]) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.calls[e.ID]++
-	if o.broken && strings.HasPrefix(e.ID, "poison") {
-		return errors.New("the printer is on fire")
-	}
-	o.handled = append(o.handled, e.ID)
-	return nil
-}
-
-// consumer is that of another process each time.
-func (o *office) consumer(t *testing.T, opts ...outbox.DeadLetterOption) *outbox.Consumer {
-	return o.consumerOf(t, o.letters, opts...)
-}
-
-func (o *office) consumerOf(t *testing.T, table *outbox.DeadLetterTable, opts ...outbox.DeadLetterOption) *outbox.Consumer {
-	c := newConsumer(t, outbox.WithDeadLetters(table, opts...))
-	outbox.HandleType(c, "T", o.handle)
-	return c
-}
-
-func (o *office) repair() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.broken = false
-}
-
-func (o *office) list(t *testing.T, filter outbox.DeadLetterFilter) []outbox.DeadLetter {
-	var all []outbox.DeadLetter
-	for l, err := range o.letters.List(t.Context(), filter) {
-		require.NoError(t, err)
-		all = append(all, l)
-	}
-	return all
-}
-
-func (o *office) ids(t *testing.T) []string {
-	var ids []string
-	for _, l := range o.list(t, outbox.DeadLetterFilter{}) {
-		ids = append(ids, l.ID)
-	}
-	return ids
-}
-
-func (o *office) invoke(t *testing.T, c *outbox.Consumer, records ...string) string {
-	got, err := c.Invoke(t.Context(), kinesisEvent(records...))
-	require.NoError(t, err)
-	return string(got)
-}
 
 func TestAPoisonIsKeptAndTheOthersGoOn(t *testing.T) {
 	for at := range 3 {
@@ -452,16 +373,4 @@ func largeDeadLetters(t *testing.T) {
 	require.NoError(t, o.letters.Discard(t.Context(), letters[0].ID))
 	require.NoError(t, o.letters.Discard(t.Context(), "l#large"))
 	require.Empty(t, rowsOf(t, o, "letters"), "no part stays behind")
-}
-
-func rowsOf(t *testing.T, o *office, table string) []string {
-	out, err := o.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)})
-	require.NoError(t, err)
-	var ids []string
-	for _, row := range out.Items {
-		var key struct{ Group, ID string }
-		require.NoError(t, attributevalue.UnmarshalMap(row, &key))
-		ids = append(ids, key.Group+"/"+key.ID)
-	}
-	return ids
 }

@@ -269,17 +269,3 @@ func (w *world) requireTruth(t *testing.T, id string, err error) error {
 	require.Falsef(t, stored, "%s: it says that nothing was written, and something was: %v", id, err)
 	return outbox.ErrConflict
 }
-
-// requireOneChangeRecordEach reads the whole stream.
-func (w *world) requireOneChangeRecordEach(t *testing.T, events int) {
-	seen := map[string]int{}
-	for _, data := range w.records(t) {
-		record, err := outbox.DecodeRecord(data)
-		require.NoErrorf(t, err, "%s", data)
-		seen[record.ID]++
-	}
-	require.Len(t, seen, events)
-	for id, n := range seen {
-		require.Equalf(t, 1, n, "change records of %s", id)
-	}
-}

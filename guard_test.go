@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -18,15 +19,6 @@ import (
 
 	"github.com/seed-1b628d3f/outbox"
 )
-
-// guard is a Consumer of one process whose guarded handler is h.
-func (w *inboxWorld) guard(t testing.TB, p *process, h func(context.Context, outbox.Event[orderCreated]) error, opts ...outbox.InboxOption) *outbox.Consumer {
-	c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.client(p, true), opts...)))
-	outbox.Handle(c, h)
-	return c
-}
-
-func nothing(context.Context, outbox.Event[orderCreated]) error { return nil }
 
 func TestAClaimBecomesTheMarkAfterTheHandler(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -449,4 +441,15 @@ func TestAClaimEndsThoughTheDeliveryWasCancelled(t *testing.T) {
 	require.Equal(t, []string{"PutItem", "DeleteItem"}, p.calls())
 	require.Nil(t, w.mark(t, "lost"))
 	require.NoError(t, c.Process(t.Context(), created("lost")))
+}
+
+// cancelling cancels a context while a request is under way.
+type cancelling struct {
+	next   http.RoundTripper
+	cancel func()
+}
+
+func (c cancelling) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.cancel()
+	return c.next.RoundTrip(r)
 }

@@ -3,12 +3,9 @@ package outbox_test
 import (
 	"context"
 	"errors"
-	"strconv"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
@@ -72,22 +69,6 @@ func TestWhenTheMarkIsLookedAt(t *testing.T) {
 			})
 		})
 	}
-}
-
-// inTheInbox writes a row for an event with the id 1.
-func (w *inboxWorld) inTheInbox(t *testing.T, aggregate string, row values) {
-	row["eventId"], row["consumer"], row["type"], row["aggregateId"] = str("1"), str("mails"), str("ORDER_CREATED"), str(aggregate)
-	_, err := w.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("inbox"), Item: row})
-	require.NoError(t, err)
-}
-
-func millis(at time.Time) types.AttributeValue {
-	return &types.AttributeValueMemberN{Value: strconv.FormatInt(at.UnixMilli(), 10)}
-}
-
-// claimedByOthers leaves a claim on event 1, as a process that died does.
-func (w *inboxWorld) claimedByOthers(t *testing.T) {
-	w.inTheInbox(t, "order-1", values{"owner": str("somebody"), "claimedUntil": millis(time.Now().Add(time.Minute))})
 }
 
 // takenByAnother marks another event with the id 1.

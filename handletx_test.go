@@ -18,18 +18,6 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-// tx is a Consumer of one process whose HandleTx handler is h.
-func (w *inboxWorld) tx(t testing.TB, p *process, h func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error), opts ...outbox.InboxOption) *outbox.Consumer {
-	client := w.client(p, true)
-	c := newConsumer(t, outbox.WithInbox(w.inbox(t, client, opts...)))
-	outbox.HandleTx(c, newWriter(t, client), h)
-	return c
-}
-
-func always(effects outbox.Effects) func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
-	return func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) { return effects, nil }
-}
-
 func TestHandleTxCommitsEffectsAndMarkTogether(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newInboxWorld(t)
@@ -202,8 +190,6 @@ type blind struct{ *dynamodb.Client }
 func (blind) GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
 	return nil, errBlind
 }
-
-var errBlind = errors.New("no permission to read")
 
 func TestALookThatFailsKeepsTheError(t *testing.T) {
 	w := newInboxWorld(t)

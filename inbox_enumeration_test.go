@@ -139,9 +139,6 @@ func TestHandleTxCommitsOnceWhereverProcessesDie(t *testing.T) {
 	})
 }
 
-// every request of a delivery meets each of these.
-var requestFates = []string{"broken", "answer lost", "twice", "late", "conflict", "throttled"}
-
 // everyTwoFates calls run with each fate of each point, alone and together with each fate of each later point. What is late arrives
 // before the event is delivered again in some cases, and after that in others.
 func everyTwoFates(run func(fates map[int]string, arrivesAfter bool) (points int)) {

@@ -19,31 +19,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// change is a change record of an inserted event of type "T".
-func change(id, aggregate string) string {
-	return fmt.Sprintf(`{"eventName":"INSERT","tableName":"events","dynamodb":{"ApproximateCreationDateTime":1719347890250,`+
-		`"NewImage":{"eventId":{"S":%q},"type":{"S":"T"},"timestamp":{"N":"1719347890250"},"aggregateId":{"S":%q},"payload":{"S":"{}"}}}}`, id, aggregate)
-}
-
-// kinesisEvent is an invocation whose records have the sequence numbers s0, s1, ...
-func kinesisEvent(data ...string) []byte {
-	var records []string
-	for i, d := range data {
-		records = append(records, fmt.Sprintf(`{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":"859F","sequenceNumber":"s%d","data":%q,`+
-			`"approximateArrivalTimestamp":1731924555.932},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-000000000007:s%d",`+
-			`"eventName":"aws:kinesis:record","invokeIdentityArn":"arn","awsRegion":"eu-west-1","eventSourceARN":"arn:aws:kinesis:eu-west-1:1:stream/events"}`,
-			i, base64.StdEncoding.EncodeToString([]byte(d)), i))
-	}
-	return []byte(`{"Records":[` + strings.Join(records, ",") + `]}`)
-}
-
-func unfinished(number string) string {
-	if number == "" {
-		return `{"batchItemFailures":[]}`
-	}
-	return `{"batchItemFailures":[{"itemIdentifier":"` + number + `"}]}`
-}
-
 func TestInvokeReportsTheFirstUnfinishedRecord(t *testing.T) {
 	fine := change("ok", "a")
 	for name, c := range map[string]struct {

@@ -84,13 +84,6 @@ func TestARequestOutlivesARedriveThatIsCutShort(t *testing.T) {
 	})
 }
 
-// pending returns how many requests wait.
-func (o *office) pending(t *testing.T) int {
-	n, err := o.letters.PendingRedrives(t.Context())
-	require.NoError(t, err)
-	return n
-}
-
 // A request is answered when its letters are handled or have failed again or are gone, and not while somebody else redrives them.
 func TestWhenARequestIsAnswered(t *testing.T) {
 	o := newOffice(t)

@@ -9,29 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
 )
-
-// bury makes dead letters: for each aggregate a poison and n - 1 events behind it.
-func (o *office) bury(t *testing.T, aggregates, n int) {
-	var records []outbox.Record
-	for i := range n {
-		for a := range aggregates {
-			id := fmt.Sprintf("%d-%d", a, i)
-			if i == 0 {
-				id = "poison" + id
-			}
-			records = append(records, rec(id, fmt.Sprintf("agg%d", a)))
-		}
-	}
-	require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), records...))
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.handled, o.calls = nil, map[string]int{}
-}
 
 func TestRedriveTakesAnAggregateUpToTheLetter(t *testing.T) {
 	o := newOffice(t)
@@ -237,8 +218,6 @@ func TestAHandlerInARedriveHasAMinute(t *testing.T) {
 	})
 }
 
-var errKilled = errors.New("killed")
-
 // A letter that is gone takes nobody along, whoever removed it and whenever.
 func TestARedriveOfALetterThatIsGone(t *testing.T) {
 	o := newOffice(t)
@@ -403,29 +382,6 @@ func TestARedriveThatEndsWithItsHandler(t *testing.T) {
 			require.Equal(t, "the printer is on fire", left[0].Error)
 		})
 	}
-}
-
-// brokenTable fails some calls for good.
-type brokenTable struct {
-	*dynamodb.Client
-	updates, deletes bool
-	calls            int
-}
-
-func (b *brokenTable) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
-	if b.updates {
-		b.calls++
-		return nil, errBlind
-	}
-	return b.Client.UpdateItem(ctx, in, opts...)
-}
-
-func (b *brokenTable) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
-	if b.deletes {
-		b.calls++
-		return nil, errBlind
-	}
-	return b.Client.DeleteItem(ctx, in, opts...)
 }
 
 // A redrive ends with the table: it does not try one aggregate after the other.

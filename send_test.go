@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,22 +21,6 @@ import (
 
 	"github.com/seed-1b628d3f/outbox"
 )
-
-// scripted answers one call after the other, and the last for ever.
-type scripted struct {
-	answers []error
-	sent    []*dynamodb.TransactWriteItemsInput
-	at      []time.Time
-}
-
-func (s *scripted) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
-	n := min(len(s.sent), len(s.answers)-1)
-	s.sent, s.at = append(s.sent, in), append(s.at, time.Now())
-	return &dynamodb.TransactWriteItemsOutput{}, s.answers[n]
-}
-
-// bubble runs a test with a clock of its own, in which waiting is free.
-func bubble(t *testing.T, f func(*testing.T)) { synctest.Test(t, f) }
 
 func TestConflictsAndThrottlingAreRetriedAsTheSameRequest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -179,29 +162,6 @@ func TestWithRetryRefusesNonsense(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
-
-// answer is what a scripted server says: a status and a body, or a broken connection.
-type answer struct {
-	status int
-	body   string
-}
-
-var (
-	lostAnswer = answer{}
-	denied     = answer{http.StatusBadRequest, `{"__type":"com.amazon.coral.service#AccessDeniedException","message":"no"}`}
-	throttled  = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}`}
-	failure    = answer{http.StatusInternalServerError, `{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"oops"}`}
-	conflict   = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"Transaction cancelled",` +
-		`"CancellationReasons":[{"Code":"TransactionConflict"},{"Code":"None"}]}`}
-	condition = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"Transaction cancelled",` +
-		`"CancellationReasons":[{"Code":"ConditionalCheckFailed"},{"Code":"None"}]}`}
-	limit = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"Transaction cancelled",` +
-		`"CancellationReasons":[{"Code":"ItemCollectionSizeLimitExceeded"},{"Code":"TransactionConflict"}]}`}
-	mismatch    = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#IdempotentParameterMismatchException","Message":"different"}`}
-	unavailable = answer{http.StatusServiceUnavailable, `<html>busy</html>`}
-	goingOn     = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionInProgressException","Message":"in progress"}`}
-	done        = answer{http.StatusOK, `{}`}
-)
 
 // server answers the SDK's requests.
 type server struct {

@@ -1,70 +1,17 @@
 package outbox_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
-
-// mourners is a fleet with a dead letter table. Events whose aggregate is "bad-0" fail while it is broken.
-type mourners struct {
-	*fleet
-	letters *outbox.DeadLetterTable
-	broken  bool
-	calls   map[string]int
-}
-
-func newMourners(t *testing.T) *mourners {
-	m := &mourners{fleet: newFleet(t), broken: true, calls: map[string]int{}}
-	var err error
-	m.letters, err = outbox.NewDeadLetterTable(m.DynamoDB, "letters", "mails")
-	require.NoError(t, err)
-	require.NoError(t, m.letters.Create(t.Context()))
-	return m
-}
-
-func (m *mourners) startWorker(t *testing.T, opts ...outbox.WorkerOption) running {
-	c := newConsumer(t, outbox.WithTables("events"), outbox.WithDeadLetters(m.letters))
-	outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error {
-		m.mu.Lock()
-		m.calls[e.ID]++
-		down := m.broken
-		m.mu.Unlock()
-		if down && e.ID == "bad-0-0" {
-			return errors.New("down")
-		}
-		m.note(t, e)
-		return nil
-	})
-	w, err := outbox.NewWorker(m.Kinesis, "events", c, m.leases, opts...)
-	require.NoError(t, err)
-	return run(t, w)
-}
-
-func (m *mourners) repair() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.broken = false
-}
-
-func (m *mourners) letterIDs(t *testing.T) (ids []string) {
-	for l, err := range m.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
-		require.NoError(t, err)
-		ids = append(ids, l.ID)
-	}
-	return ids
-}
 
 // The attempts of WithHandlerRetry end in a dead letter instead of the end of Run; the rest of the aggregate waits behind it,
 // also what another worker reads later, and is redriven in order.
@@ -155,8 +102,6 @@ func TestAWorkerKeepsMalformedRecords(t *testing.T) {
 	})
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // While the table cannot be used, nothing that fails is finished and no checkpoint passes it, stops and restarts included;
 // afterwards all is as it should be, without another attempt at the event.
 func TestAWorkerWaitsForTheDeadLetterTable(t *testing.T) {
@@ -225,32 +170,4 @@ func TestAWorkerParksThroughFaults(t *testing.T) {
 		require.Empty(t, m.letterIDs(t))
 		require.Len(t, m.order["bad-0"], 8)
 	})
-}
-
-// refusing is a client that answers one operation with an error for as long as it is told to.
-type refusing struct {
-	outbox.DeadLetterClient
-	operation string
-	refuse    atomic.Bool
-}
-
-func (r *refusing) check(operation string) error {
-	if r.refuse.Load() && operation == r.operation {
-		return errors.New("refused")
-	}
-	return nil
-}
-
-func (r *refusing) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
-	if err := r.check("Query"); err != nil {
-		return nil, err
-	}
-	return r.DeadLetterClient.Query(ctx, in, opts...)
-}
-
-func (r *refusing) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
-	if err := r.check("TransactWriteItems"); err != nil {
-		return nil, err
-	}
-	return r.DeadLetterClient.TransactWriteItems(ctx, in, opts...)
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -46,16 +45,6 @@ func TestWhatIsGivenUpIsNotOvertaken(t *testing.T) {
 		require.NoError(t, w.stop())
 		require.Equal(t, []string{"first", "later"}, f.order["order-1"])
 	})
-}
-
-// oneShard merges the world's two shards.
-func (f *fleet) oneShard(t *testing.T) {
-	stream := "events"
-	shards, err := f.Kinesis.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: &stream})
-	require.NoError(t, err)
-	_, err = f.Kinesis.MergeShards(t.Context(), &kinesis.MergeShardsInput{StreamName: &stream,
-		ShardToMerge: shards.Shards[0].ShardId, AdjacentShardToMerge: shards.Shards[1].ShardId})
-	require.NoError(t, err)
 }
 
 // A poison ends Run within the drain timeout, whatever the handlers of other events do, in every shard.

@@ -11,16 +11,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/itemsize"
 	"github.com/seed-1b628d3f/outbox/internal/recordsize"
 )
-
-type tenantKey struct{}
 
 func TestHeadersComeFromTheContextOncePerWrite(t *testing.T) {
 	called := 0
@@ -302,29 +298,4 @@ func TestHooksChangeTheToken(t *testing.T) {
 	require.Equal(t, types.ReturnConsumedCapacityTotal, with.sent[0].ReturnConsumedCapacity)
 	require.Empty(t, without.sent[0].ReturnConsumedCapacity)
 	require.NotEqual(t, with.sent[0].ClientRequestToken, without.sent[0].ClientRequestToken)
-}
-
-// records returns the data of everything in the stream.
-func (w *world) records(t *testing.T) [][]byte {
-	require.NoError(t, w.Drain(t.Context()))
-	shards, err := w.Kinesis.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: aws.String("events")})
-	require.NoError(t, err)
-	var all [][]byte
-	for _, shard := range shards.Shards {
-		it, err := w.Kinesis.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{StreamName: aws.String("events"),
-			ShardId: shard.ShardId, ShardIteratorType: kinesistypes.ShardIteratorTypeTrimHorizon})
-		require.NoError(t, err)
-		for next := it.ShardIterator; ; {
-			out, err := w.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: next})
-			require.NoError(t, err)
-			if len(out.Records) == 0 {
-				break
-			}
-			for _, r := range out.Records {
-				all = append(all, r.Data)
-			}
-			next = out.NextShardIterator
-		}
-	}
-	return all
 }

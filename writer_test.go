@@ -18,43 +18,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-type values = map[string]types.AttributeValue
-
-func str(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
-func num(s string) types.AttributeValue { return &types.AttributeValueMemberN{Value: s} }
-
-// client answers every transaction with err and keeps what it was sent.
-type client struct {
-	sent []*dynamodb.TransactWriteItemsInput
-	err  error
-}
-
-func (c *client) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
-	c.sent = append(c.sent, in)
-	return &dynamodb.TransactWriteItemsOutput{}, c.err
-}
-
-func newWriter(t testing.TB, c outbox.WriterClient, opts ...outbox.WriterOption) *outbox.Writer {
-	w, err := outbox.NewWriter(c, "events", opts...)
-	require.NoError(t, err)
-	return w
-}
-
-// canceled is DynamoDB's answer to a transaction that one of the codes stopped.
-func canceled(reasons ...types.CancellationReason) error {
-	return &types.TransactionCanceledException{Message: aws.String("Transaction cancelled"), CancellationReasons: reasons}
-}
-
-func reason(code string) types.CancellationReason { return types.CancellationReason{Code: &code} }
-
-type order struct {
-	ID string `dynamodbav:"orderId"`
-}
-
-func event(id string) outbox.Event[orderCreated] {
-	return outbox.Event[orderCreated]{ID: id, AggregateID: "order-1", Time: time.UnixMilli(1719347890250), Data: orderCreated{"order-1", "x"}}
-}
-
 func TestPutSendsTheItemAndTheDocumentedRow(t *testing.T) {
 	c := &client{}
 	e := event("e-1")
@@ -333,11 +296,6 @@ func TestRepeatOfACommittedTransaction(t *testing.T) {
 	err = newWriter(t, &client{err: canceled(stored(meant("e1")), stored(meant("e2")))}).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.NoError(t, err)
 }
-
-type apiError struct{ code string }
-
-func (e apiError) Error() string     { return e.code }
-func (e apiError) ErrorCode() string { return e.code }
 
 type responseError struct {
 	error
