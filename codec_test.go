@@ -101,7 +101,7 @@ func TestCodecsAreChecked(t *testing.T) {
 	} {
 		_, err := outbox.NewConsumer(option)
 		require.ErrorContains(t, err, want)
-		_, err = outbox.NewWriter(&client{}, "events", option)
+		_, err = outbox.NewWriter(&recordingClient{}, "events", option)
 		require.ErrorContains(t, err, want)
 	}
 	_, err := outbox.NewConsumer(outbox.WithCodec(gobCodec{"a/b"}), outbox.WithCodec(gobCodec{"a/b"}))

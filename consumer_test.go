@@ -325,7 +325,7 @@ func TestAHookThatPanicsChangesNothing(t *testing.T) {
 	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("hook=Skipped")), log.String())
 	require.Contains(t, log.String(), "metrics are down")
 
-	got, err := c.Invoke(t.Context(), kinesisEvent(`{"eventName":"REMOVE"}`, change("4", "a")))
+	got, err := c.Invoke(t.Context(), kinesisEvent(`{"eventName":"REMOVE"}`, changeRecord("4", "a")))
 	require.NoError(t, err)
 	require.Equal(t, unfinished(""), string(got))
 }
@@ -334,7 +334,7 @@ func TestAHookThatPanicsChangesNothing(t *testing.T) {
 func TestAllocationsOfARecord(t *testing.T) {
 	c := newConsumer(t)
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { return nil })
-	data := []byte(change("1", "a"))
+	data := []byte(changeRecord("1", "a"))
 	codec := testing.AllocsPerRun(100, func() {
 		var v struct{}
 		require.NoError(t, json.Unmarshal([]byte(`{}`), &v))

@@ -218,3 +218,11 @@ func (c *cutting) TransactWriteItems(ctx context.Context, in *dynamodb.TransactW
 	}
 	return out, err
 }
+
+// consume maps the stream to a consumer with this handler.
+func (w *world) consume(t *testing.T, h func(context.Context, outbox.Event[orderCreated]) error) {
+	c := newConsumer(t)
+	outbox.Handle(c, h)
+	_, err := w.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, c.Invoke)
+	require.NoError(t, err)
+}

@@ -16,24 +16,24 @@ import (
 )
 
 // eachKind runs a test for HandleTx and for a guarded handler.
-func eachKind(t *testing.T, f func(t *testing.T, a *annex, tx bool)) {
+func eachKind(t *testing.T, f func(t *testing.T, a *inboxWithLetters, tx bool)) {
 	for _, tx := range []bool{true, false} {
-		t.Run(map[bool]string{true: "HandleTx", false: "guarded"}[tx], func(t *testing.T) { f(t, newAnnex(t), tx) })
+		t.Run(map[bool]string{true: "HandleTx", false: "guarded"}[tx], func(t *testing.T) { f(t, newInboxWithLetters(t), tx) })
 	}
 }
 
 // requireEffects checks how often the effects of event "1" were committed.
-func (a *annex) requireEffects(t *testing.T, n int) {
+func (a *inboxWithLetters) requireEffects(t *testing.T, n int) {
 	t.Helper()
 	want := map[int]string{0: "", 1: "1"}[n]
-	require.Equal(t, want, text(a.row(t, "orders", "orderId", "1"), "commits"))
+	require.Equal(t, want, textOf(a.row(t, "orders", "orderId", "1"), "commits"))
 	require.Len(t, a.all(t, "events"), n)
 }
 
 // A delivery that meets the claim of another one is no attempt, in Process and in Invoke.
 func TestWaitingForAClaimIsNoAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a := newAnnex(t)
+		a := newInboxWithLetters(t)
 		defer a.Close()
 		started := make(chan struct{})
 		first := a.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error {
@@ -42,28 +42,28 @@ func TestWaitingForAClaimIsNoAttempt(t *testing.T) {
 			return errNoStock
 		})
 		done := make(chan error)
-		go func() { done <- first.Process(t.Context(), created("1")) }()
+		go func() { done <- first.Process(t.Context(), createdRecord("1")) }()
 		<-started
 		runs := 0
 		second := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(1)))
 		outbox.Handle(second, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil })
 		many := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(2)))
-		outbox.Handle(many, nothing)
+		outbox.Handle(many, ignoreOrder)
 		for range 3 {
-			require.ErrorIs(t, second.Process(t.Context(), created("1")), outbox.ErrClaimed)
-			require.ErrorIs(t, many.Process(t.Context(), created("1")), outbox.ErrClaimed)
+			require.ErrorIs(t, second.Process(t.Context(), createdRecord("1")), outbox.ErrClaimed)
+			require.ErrorIs(t, many.Process(t.Context(), createdRecord("1")), outbox.ErrClaimed)
 			got, err := second.Invoke(t.Context(), kinesisEvent(orderChange("1")))
 			require.NoError(t, err)
 			require.Equal(t, unfinished("s0"), string(got))
 		}
 		require.Empty(t, a.all(t, "letters"), "neither letters nor counted attempts")
 		require.ErrorIs(t, <-done, errNoStock)
-		require.NoError(t, second.Process(t.Context(), created("1")))
+		require.NoError(t, second.Process(t.Context(), createdRecord("1")))
 		require.Equal(t, 1, runs)
 	})
 }
 
-// orderChange is the change record of created(id).
+// orderChange is the change record of createdRecord(id).
 func orderChange(id string) string {
 	return fmt.Sprintf(`{"eventName":"INSERT","tableName":"events","dynamodb":{"NewImage":{"eventId":{"S":%q},"type":{"S":"ORDER_CREATED"},`+
 		`"aggregateId":{"S":%q},"timestamp":{"N":"1719347890250"},"payload":{"S":"{\"orderId\":\"x\"}"}}}}`, id, "order-"+id)
@@ -72,8 +72,8 @@ func orderChange(id string) string {
 // What a handler refuses for good is a dead letter after one attempt, and has neither effects nor a mark: nothing but a redrive gives
 // it them.
 func TestADeadLetterIsNotMarkedAsHandled(t *testing.T) {
-	eachKind(t, func(t *testing.T, a *annex, tx bool) {
-		require.NoError(t, a.consumer(t, tx).Process(t.Context(), created("1")))
+	eachKind(t, func(t *testing.T, a *inboxWithLetters, tx bool) {
+		require.NoError(t, a.consumer(t, tx).Process(t.Context(), createdRecord("1")))
 		l, err := a.letters.Get(t.Context(), "order-1#1")
 		require.NoError(t, err)
 		require.Equal(t, 1, l.Attempts)
@@ -83,15 +83,15 @@ func TestADeadLetterIsNotMarkedAsHandled(t *testing.T) {
 		a.requireEffects(t, 0)
 
 		// A second delivery waits behind it, and is the same letter.
-		require.NoError(t, a.consumer(t, tx).Process(t.Context(), created("1")))
+		require.NoError(t, a.consumer(t, tx).Process(t.Context(), createdRecord("1")))
 		require.Equal(t, 1, a.runs)
 		a.repaired = true
 		done, err := a.letters.Redrive(t.Context(), a.consumer(t, tx), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 		require.NoError(t, err)
 		require.Equal(t, outbox.RedriveResult{Redriven: 1}, done)
 		require.Equal(t, 2, a.runs)
-		require.NotEmpty(t, text(a.mark(t, "1"), "handledAt"))
-		require.NoError(t, a.consumer(t, tx).Process(t.Context(), created("1")))
+		require.NotEmpty(t, textOf(a.mark(t, "1"), "handledAt"))
+		require.NoError(t, a.consumer(t, tx).Process(t.Context(), createdRecord("1")))
 		if tx {
 			a.requireEffects(t, 1)
 		} else {
@@ -103,10 +103,10 @@ func TestADeadLetterIsNotMarkedAsHandled(t *testing.T) {
 
 // A redrive that crashes before it removes the letter, and is made again, has no second effect.
 func TestARepeatedRedriveHasNoSecondEffect(t *testing.T) {
-	eachKind(t, func(t *testing.T, a *annex, tx bool) {
-		require.NoError(t, a.consumer(t, tx).Process(t.Context(), created("1")))
+	eachKind(t, func(t *testing.T, a *inboxWithLetters, tx bool) {
+		require.NoError(t, a.consumer(t, tx).Process(t.Context(), createdRecord("1")))
 		a.repaired, a.runs = true, 0
-		client := &refusing{DeadLetterClient: a.DynamoDB, operation: "TransactWriteItems"} // which removes letters
+		client := &refusingClient{DeadLetterClient: a.DynamoDB, operation: "TransactWriteItems"} // which removes letters
 		client.refuse.Store(true)
 		for range 3 {
 			done, err := a.lettersOf(t, client).Redrive(t.Context(), a.consumer(t, tx), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
@@ -130,9 +130,9 @@ func TestARepeatedRedriveHasNoSecondEffect(t *testing.T) {
 // A redrive that meets a claim on the event leaves the letter as it is.
 func TestARedriveDoesNotCountWaitingForAClaim(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a := newAnnex(t)
+		a := newInboxWithLetters(t)
 		defer a.Close()
-		require.NoError(t, a.consumer(t, false).Process(t.Context(), created("1")))
+		require.NoError(t, a.consumer(t, false).Process(t.Context(), createdRecord("1")))
 		before, err := a.letters.Get(t.Context(), "order-1#1")
 		require.NoError(t, err)
 		a.repaired = true
@@ -143,7 +143,7 @@ func TestARedriveDoesNotCountWaitingForAClaim(t *testing.T) {
 			return nil
 		})
 		done := make(chan error)
-		go func() { done <- busy.Process(t.Context(), created("1")) }()
+		go func() { done <- busy.Process(t.Context(), createdRecord("1")) }()
 		<-started
 		result, err := a.letters.Redrive(t.Context(), a.consumer(t, false), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 		require.NoError(t, err)
@@ -161,12 +161,12 @@ func TestARedriveDoesNotCountWaitingForAClaim(t *testing.T) {
 
 // Effects that cannot be committed are failures like any other: counted, and then a dead letter.
 func TestEffectsThatCannotBeCommittedBecomeADeadLetter(t *testing.T) {
-	a := newAnnex(t)
+	a := newInboxWithLetters(t)
 	require.NoError(t, a.writer.Put(t.Context(), "orders", order{"taken"}, event("taken")))
 	for attempt := 1; attempt <= 3; attempt++ {
 		c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(3)))
-		outbox.HandleTx(c, a.writer, always(outbox.Effects{Writes: []types.TransactWriteItem{putNew("taken")}}))
-		err := c.Process(t.Context(), created("1"))
+		outbox.HandleTx(c, a.writer, returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{putNew("taken")}}))
+		err := c.Process(t.Context(), createdRecord("1"))
 		if attempt < 3 {
 			require.ErrorIs(t, err, outbox.ErrConditionFailed)
 			continue
@@ -182,7 +182,7 @@ func TestEffectsThatCannotBeCommittedBecomeADeadLetter(t *testing.T) {
 
 // Middleware sees redriven events like delivered ones, with their record in the context, and may refuse them.
 func TestMiddlewareSeesRedrivenEvents(t *testing.T) {
-	eachKind(t, func(t *testing.T, a *annex, tx bool) {
+	eachKind(t, func(t *testing.T, a *inboxWithLetters, tx bool) {
 		refuse := false
 		var seen []string
 		c := a.consumer(t, tx, outbox.WithMiddleware(func(next outbox.Handler) outbox.Handler {
@@ -198,7 +198,7 @@ func TestMiddlewareSeesRedrivenEvents(t *testing.T) {
 				return err
 			}
 		}))
-		r := created("1")
+		r := createdRecord("1")
 		r.ShardID, r.SequenceNumber = "shard", "7"
 		require.NoError(t, c.Process(t.Context(), r))
 		a.repaired, refuse = true, true

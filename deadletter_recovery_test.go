@@ -179,7 +179,7 @@ func TestRedriveRefusesARateThatIsNone(t *testing.T) {
 // earlier is too old.
 func TestAShardAsksForWhatIsParkedWhenItNeedsToKnow(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		m := newMourners(t)
+		m := newFleetWithLetters(t)
 		defer m.Close()
 		r := m.startWorker(t, outbox.WithPollInterval(200*time.Millisecond))
 		time.Sleep(5 * time.Second)
@@ -206,7 +206,7 @@ func TestAShardAsksForWhatIsParkedWhenItNeedsToKnow(t *testing.T) {
 
 // orderRecord is the change record of an orderCreated.
 func orderRecord(id, aggregate string) string {
-	return strings.Replace(change(id, aggregate), `{"S":"T"}`, `{"S":"ORDER_CREATED"}`, 1)
+	return strings.Replace(changeRecord(id, aggregate), `{"S":"T"}`, `{"S":"ORDER_CREATED"}`, 1)
 }
 
 // An attempt whose counting the SDK repeats, because the answer was lost, counts once.

@@ -21,12 +21,12 @@ func TestAPoisonIsKeptAndTheOthersGoOn(t *testing.T) {
 		for _, malformed := range []bool{false, true} {
 			t.Run(fmt.Sprintf("at %d, malformed %t", at, malformed), func(t *testing.T) {
 				o := newOffice(t)
-				records := []string{change("1", "a"), change("2", "b"), change("3", "c")}
+				records := []string{changeRecord("1", "a"), changeRecord("2", "b"), changeRecord("3", "c")}
 				id := "p#poison"
 				if malformed {
 					records[at], id = `{"eventName":"INSERT","dyn`, fmt.Sprintf("##shardId-000000000007:s%d", at)
 				} else {
-					records[at] = change("poison", "p")
+					records[at] = changeRecord("poison", "p")
 				}
 				require.Equal(t, unfinished(""), o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(1)), records...))
 				require.Equal(t, []string{id}, o.ids(t))
@@ -55,8 +55,8 @@ func TestAPoisonIsKeptAndTheOthersGoOn(t *testing.T) {
 // What is not even base64 is kept as it stands in the invocation.
 func TestARecordThatIsNotBase64IsKept(t *testing.T) {
 	o := newOffice(t)
-	text := base64.StdEncoding.EncodeToString([]byte(change("1", "a")))
-	payload := strings.Replace(string(kinesisEvent(change("1", "a"), change("2", "b"))), text, text[:9]+"!", 1)
+	text := base64.StdEncoding.EncodeToString([]byte(changeRecord("1", "a")))
+	payload := strings.Replace(string(kinesisEvent(changeRecord("1", "a"), changeRecord("2", "b"))), text, text[:9]+"!", 1)
 	got, err := o.consumer(t).Invoke(t.Context(), []byte(payload))
 	require.NoError(t, err)
 	require.Equal(t, unfinished(""), string(got))
@@ -75,7 +75,7 @@ func TestAttemptsAreCountedOverInvocations(t *testing.T) {
 		if attempt == 3 {
 			want = unfinished("")
 		}
-		require.Equal(t, want, o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(3)), change("poison", "p"), change("1", "a")), "attempt %d", attempt)
+		require.Equal(t, want, o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(3)), changeRecord("poison", "p"), changeRecord("1", "a")), "attempt %d", attempt)
 	}
 	require.Equal(t, 3, o.calls["poison"])
 	require.Equal(t, 3, o.list(t, outbox.DeadLetterFilter{})[0].Attempts)
@@ -135,7 +135,7 @@ func TestNothingIsAcknowledgedWithoutTheTable(t *testing.T) {
 	for _, operation := range []string{"Query", "TransactWriteItems", "UpdateItem"} {
 		t.Run(operation, func(t *testing.T) {
 			o := newOffice(t)
-			records := []string{change("poison", "p"), change("p1", "p"), change("1", "a")}
+			records := []string{changeRecord("poison", "p"), changeRecord("p1", "p"), changeRecord("1", "a")}
 			require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: operation, Probability: 1}))
 			require.Equal(t, unfinished("s0"), o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(2)), records...))
 			require.Equal(t, unfinished("s0"), o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(2)), records...))
@@ -278,14 +278,14 @@ func TestAReplayHasAttemptsOfItsOwn(t *testing.T) {
 	o := newOffice(t)
 	c := o.consumer(t, outbox.WithInvokeAttempts(3))
 	for range 2 {
-		require.Equal(t, unfinished("s0"), o.invoke(t, c, change("poison", "p")))
+		require.Equal(t, unfinished("s0"), o.invoke(t, c, changeRecord("poison", "p")))
 	}
 	o.repair()
-	require.Equal(t, unfinished(""), o.invoke(t, c, change("poison", "p")))
+	require.Equal(t, unfinished(""), o.invoke(t, c, changeRecord("poison", "p")))
 	o.broken = true
 	for range 2 {
 		require.Error(t, c.Process(t.Context(), rec("poison", "p")))
-		require.Equal(t, unfinished("s1"), o.invoke(t, c, change("1", "a"), change("poison", "p")))
+		require.Equal(t, unfinished("s1"), o.invoke(t, c, changeRecord("1", "a"), changeRecord("poison", "p")))
 	}
 	require.Empty(t, o.ids(t))
 	require.NoError(t, c.Process(t.Context(), rec("poison", "p")))
@@ -310,7 +310,7 @@ func TestWhichAttemptsCount(t *testing.T) {
 		require.Empty(t, o.ids(t))
 		for attempt := range 2 {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			got, err := c.Invoke(ctx, kinesisEvent(change("slow", "s")))
+			got, err := c.Invoke(ctx, kinesisEvent(changeRecord("slow", "s")))
 			cancel()
 			require.NoError(t, err)
 			require.Equal(t, unfinished([]string{"s0", ""}[attempt]), string(got))

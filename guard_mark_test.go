@@ -50,10 +50,10 @@ func TestWhichMarksAreWrittenAgain(t *testing.T) {
 				defer w.Close()
 				client := &marking{Client: w.DynamoDB, answers: c.answers}
 				consumer := newConsumer(t, outbox.WithInbox(w.inbox(t, client)))
-				outbox.Handle(consumer, nothing)
-				require.NoError(t, consumer.Process(t.Context(), created("1")), "its effect has happened")
+				outbox.Handle(consumer, ignoreOrder)
+				require.NoError(t, consumer.Process(t.Context(), createdRecord("1")), "its effect has happened")
 				require.Equal(t, c.updates, client.updates)
-				require.Equal(t, c.marked, text(w.mark(t, "1"), "handledAt") != "")
+				require.Equal(t, c.marked, textOf(w.mark(t, "1"), "handledAt") != "")
 			})
 		})
 	}
@@ -71,9 +71,9 @@ func TestALostClaimIsNotGivenBack(t *testing.T) {
 			w.claimedByOthers(t)
 			return errors.New("down")
 		})
-		require.ErrorContains(t, c.Process(t.Context(), created("1")), "down")
+		require.ErrorContains(t, c.Process(t.Context(), createdRecord("1")), "down")
 		require.NotContains(t, logs.String(), "level=WARN")
-		require.Equal(t, "somebody", text(w.mark(t, "1"), "owner"))
+		require.Equal(t, "somebody", textOf(w.mark(t, "1"), "owner"))
 	})
 }
 
@@ -89,17 +89,17 @@ func (s slowClaims) PutItem(ctx context.Context, in *dynamodb.PutItemInput, opts
 // An event whose claim took all the time was not tried, and is free for the next delivery.
 func TestAClaimThatTakesAllTheTimeIsNoAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a := newAnnex(t)
+		a := newInboxWithLetters(t)
 		defer a.Close()
 		a.repaired = true
 		c := newConsumer(t, outbox.WithInbox(a.inbox(t, slowClaims{a.DynamoDB})), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(1)))
 		outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return a.run() })
 		began := time.Now()
-		require.ErrorContains(t, c.Process(t.Context(), created("1")), "claiming the event took all the time that its handler had")
+		require.ErrorContains(t, c.Process(t.Context(), createdRecord("1")), "claiming the event took all the time that its handler had")
 		require.Equal(t, 59*time.Second, time.Since(began).Round(time.Second))
 		require.Zero(t, a.runs)
 		require.Empty(t, a.all(t, "letters"))
-		require.NoError(t, a.consumer(t, false).Process(t.Context(), created("1")))
+		require.NoError(t, a.consumer(t, false).Process(t.Context(), createdRecord("1")))
 		require.Equal(t, 1, a.runs)
 	})
 }

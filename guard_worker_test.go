@@ -48,7 +48,7 @@ func TestALaterFenceTakesAClaimOver(t *testing.T) {
 			}
 			worker, err := outbox.NewWorker(w.Kinesis, "events", c, leases, outbox.WithDrainTimeout(time.Second))
 			require.NoError(t, err)
-			return run(t, worker)
+			return runWorker(t, worker)
 		}
 		others := &outbox.MemoryLeases{}
 		for range 3 { // their fences get higher
@@ -79,11 +79,11 @@ func TestALaterFenceTakesAClaimOver(t *testing.T) {
 		require.False(t, ran("of other leases"), "fences of other leases are other numbers")
 		mu.Lock()
 		require.Less(t, runs["second"].Sub(died), 2*time.Minute)
-		require.Equal(t, text(claims["first"], "shard"), text(claims["second"], "shard"))
-		require.Contains(t, text(claims["second"], "shard"), "leases#mails#events#shardId-")
-		require.Less(t, text(claims["first"], "fence"), text(claims["second"], "fence"))
+		require.Equal(t, textOf(claims["first"], "shard"), textOf(claims["second"], "shard"))
+		require.Contains(t, textOf(claims["second"], "shard"), "leases#mails#events#shardId-")
+		require.Less(t, textOf(claims["first"], "fence"), textOf(claims["second"], "fence"))
 		mu.Unlock()
-		f.await(t, "marked", time.Minute, func() bool { return text(w.mark(t, ids[0]), "handledAt") != "" })
+		f.await(t, "marked", time.Minute, func() bool { return textOf(w.mark(t, ids[0]), "handledAt") != "" })
 		require.NoError(t, second.stop())
 		require.NoError(t, foreign.stop())
 		_ = first.stop()
@@ -118,7 +118,7 @@ func TestAWorkerWaitsForAClaim(t *testing.T) {
 		})
 		worker, err := outbox.NewWorker(f.Kinesis, "events", c, f.leases, outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 3, MaxDelay: time.Hour}))
 		require.NoError(t, err)
-		running := run(t, worker)
+		running := runWorker(t, worker)
 		ids := f.put(t, "e", 1, 1)
 		f.await(t, "an attempt", 2*time.Minute, func() bool { return attempts > 0 })
 		require.False(t, ran.Before(until), "it ran during the claim")
@@ -150,22 +150,22 @@ func TestAnEventThatCannotBeClaimedIsNoDeadLetter(t *testing.T) {
 			})
 			return c
 		}
-		_ = w.guard(t, &process{killAt: 2}, nothing).Process(t.Context(), created("1"))
+		_ = w.guard(t, &process{killAt: 2}, ignoreOrder).Process(t.Context(), createdRecord("1"))
 		for range 3 {
-			require.ErrorIs(t, consumer(w.DynamoDB).Process(t.Context(), created("1")), outbox.ErrClaimed)
-			require.ErrorContains(t, consumer(forbidden{w.DynamoDB}).Process(t.Context(), created("2")), "the event could not be claimed: inbox table inbox")
+			require.ErrorIs(t, consumer(w.DynamoDB).Process(t.Context(), createdRecord("1")), outbox.ErrClaimed)
+			require.ErrorContains(t, consumer(forbidden{w.DynamoDB}).Process(t.Context(), createdRecord("2")), "the event could not be claimed: inbox table inbox")
 		}
 		worker, err := outbox.NewWorker(f.Kinesis, "events", consumer(forbidden{w.DynamoDB}), f.leases, outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 1}))
 		require.NoError(t, err)
 		ids := f.put(t, "e", 1, 1)
-		running := run(t, worker)
+		running := runWorker(t, worker)
 		time.Sleep(time.Minute)
 		require.NoError(t, running.stop())
 		for l, err := range letters.List(t.Context(), outbox.DeadLetterFilter{}) {
 			t.Fatalf("a dead letter: %v, %v", l, err)
 		}
 		require.Empty(t, f.handled)
-		require.NoError(t, consumer(w.DynamoDB).Process(t.Context(), created("1"), created("2"), created(ids[0])))
+		require.NoError(t, consumer(w.DynamoDB).Process(t.Context(), createdRecord("1"), createdRecord("2"), createdRecord(ids[0])))
 		require.Len(t, f.handled, 3)
 	})
 }

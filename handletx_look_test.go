@@ -15,7 +15,7 @@ import (
 // The mark is looked at after failures that may come from what was done before, and only then.
 func TestWhenTheMarkIsLookedAt(t *testing.T) {
 	never := outbox.Permanent(errors.New("never"))
-	one := outbox.Effects{Writes: []types.TransactWriteItem{count("1")}}
+	one := outbox.Effects{Writes: []types.TransactWriteItem{countCommit("1")}}
 	for name, c := range map[string]struct {
 		before  func(w *inboxWorld, t *testing.T) // what is there already
 		effects outbox.Effects
@@ -48,11 +48,11 @@ func TestWhenTheMarkIsLookedAt(t *testing.T) {
 				p := &process{}
 				writer := newWriter(t, w.client(p, true))
 				if c.answers != nil {
-					writer = newWriter(t, &scripted{answers: c.answers})
+					writer = newWriter(t, &scriptedClient{answers: c.answers})
 				}
 				consumer := newConsumer(t, outbox.WithInbox(w.inbox(t, w.client(p, true))))
 				outbox.HandleTx(consumer, writer, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) { return c.effects, c.failure })
-				err := consumer.Process(t.Context(), created("1"))
+				err := consumer.Process(t.Context(), createdRecord("1"))
 				if c.want == nil {
 					require.NoError(t, err)
 				} else {
@@ -79,7 +79,7 @@ func (w *inboxWorld) takenByAnother(t *testing.T) {
 // A handler of HandleTx whose time is over was tried, with and without a look.
 func TestADeadlineOfHandleTxIsAnAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a := newAnnex(t)
+		a := newInboxWithLetters(t)
 		defer a.Close()
 		c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(2)))
 		outbox.HandleTx(c, a.writer, func(ctx context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
@@ -87,12 +87,12 @@ func TestADeadlineOfHandleTxIsAnAttempt(t *testing.T) {
 			if e.ID == "fails" {
 				return outbox.Effects{}, ctx.Err()
 			}
-			return outbox.Effects{Writes: []types.TransactWriteItem{count(e.ID)}}, nil // too late
+			return outbox.Effects{Writes: []types.TransactWriteItem{countCommit(e.ID)}}, nil // too late
 		})
 		for _, id := range []string{"fails", "late"} {
 			for n := range 2 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				err := c.Process(ctx, created(id))
+				err := c.Process(ctx, createdRecord(id))
 				cancel()
 				require.Equal(t, n == 0, err != nil, "%s: %v", id, err)
 			}

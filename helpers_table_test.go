@@ -36,6 +36,7 @@ type process struct {
 	arriving  []func()       // requests that are under way for long
 }
 
+// errDead is what a dead process gets for its requests.
 var errDead = errors.New("the process is dead")
 
 // point counts a point, and says whether what happens there happens, and whether the process lives on.
@@ -54,7 +55,7 @@ func (p *process) point(what string) (happens, lives bool, fate string) {
 	return true, true, p.fates[n]
 }
 
-// effect is one outside DynamoDB.
+// effect does something outside DynamoDB; it is a point as a request is.
 func (p *process) effect(do func()) error {
 	happens, lives, _ := p.point("effect")
 	if happens {
@@ -118,6 +119,7 @@ func (p *process) arrive() {
 	}
 }
 
+// calls returns the points until now, in order.
 func (p *process) calls() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,12 +129,14 @@ func (p *process) calls() []string {
 // inboxWorld is a world with an inbox table.
 type inboxWorld struct{ *world }
 
+// newInboxWorld makes a world with an empty inbox.
 func newInboxWorld(t *testing.T, opts ...outboxtest.Option) *inboxWorld {
 	w := &inboxWorld{newWorldWith(t, opts...)}
 	require.NoError(t, w.inbox(t, w.DynamoDB).Create(t.Context()))
 	return w
 }
 
+// inbox is an Inbox of the consumer "mails"; it remembers nothing yet.
 func (w *inboxWorld) inbox(t testing.TB, client outbox.InboxClient, opts ...outbox.InboxOption) *outbox.Inbox {
 	i, err := outbox.NewInbox(client, "inbox", "mails", opts...)
 	require.NoError(t, err)
@@ -168,18 +172,19 @@ func (w *inboxWorld) all(t testing.TB, table string) (rows []values) {
 	return rows
 }
 
-// created is the record of an event that is delivered.
-func created(id string) outbox.Record {
+// createdRecord is the record of an event that is delivered.
+func createdRecord(id string) outbox.Record {
 	return outbox.Record{ID: id, Type: "ORDER_CREATED", AggregateID: "order-" + id, Payload: []byte(`{"orderId":"x"}`)}
 }
 
-// count is the effect of a handler in DynamoDB: it counts in the row how often it was committed.
-func count(id string) types.TransactWriteItem {
+// countCommit is the effect of a handler in DynamoDB: it counts in the row how often it was committed.
+func countCommit(id string) types.TransactWriteItem {
 	return types.TransactWriteItem{Update: &types.Update{TableName: aws.String("orders"), Key: values{"orderId": str(id)},
 		UpdateExpression: aws.String("ADD commits :one"), ExpressionAttributeValues: values{":one": num("1")}}}
 }
 
-func text(row values, name string) string {
+// textOf returns a string or number attribute as text, or "".
+func textOf(row values, name string) string {
 	switch v := row[name].(type) {
 	case *types.AttributeValueMemberS:
 		return v.Value
@@ -202,7 +207,7 @@ func deliver(t testing.TB, c *outbox.Consumer, r outbox.Record) error {
 	return nil
 }
 
-// every request of a delivery meets each of these.
+// requestFates are what every request of a delivery meets in turn.
 var requestFates = []string{"broken", "answer lost", "twice", "late", "conflict", "throttled"}
 
 // guard is a Consumer of one process whose guarded handler is h.
@@ -212,7 +217,8 @@ func (w *inboxWorld) guard(t testing.TB, p *process, h func(context.Context, out
 	return c
 }
 
-func nothing(context.Context, outbox.Event[orderCreated]) error { return nil }
+// ignoreOrder is a handler that does nothing and succeeds.
+func ignoreOrder(context.Context, outbox.Event[orderCreated]) error { return nil }
 
 // tx is a Consumer of one process whose HandleTx handler is h.
 func (w *inboxWorld) tx(t testing.TB, p *process, h func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error), opts ...outbox.InboxOption) *outbox.Consumer {
@@ -222,7 +228,8 @@ func (w *inboxWorld) tx(t testing.TB, p *process, h func(context.Context, outbox
 	return c
 }
 
-func always(effects outbox.Effects) func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
+// returnEffects is a handler of HandleTx that always returns these effects.
+func returnEffects(effects outbox.Effects) func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
 	return func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) { return effects, nil }
 }
 
@@ -233,6 +240,7 @@ func (w *inboxWorld) inTheInbox(t *testing.T, aggregate string, row values) {
 	require.NoError(t, err)
 }
 
+// millis is a time as DynamoDB has it, in Unix milliseconds.
 func millis(at time.Time) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(at.UnixMilli(), 10)}
 }
@@ -242,28 +250,31 @@ func (w *inboxWorld) claimedByOthers(t *testing.T) {
 	w.inTheInbox(t, "order-1", values{"owner": str("somebody"), "claimedUntil": millis(time.Now().Add(time.Minute))})
 }
 
-// annex is an inboxWorld with a dead letter table. Its handlers refuse all events for good until it is repaired.
-type annex struct {
+// inboxWithLetters is an inboxWorld with a dead letter table. Its handlers refuse all events for good until it is repaired.
+type inboxWithLetters struct {
 	*inboxWorld
 	letters  *outbox.DeadLetterTable
 	repaired bool
 	runs     int // of handlers
 }
 
-func newAnnex(t *testing.T) *annex {
-	a := &annex{inboxWorld: newInboxWorld(t)}
+// newInboxWithLetters makes an empty inbox and an empty dead letter table.
+func newInboxWithLetters(t *testing.T) *inboxWithLetters {
+	a := &inboxWithLetters{inboxWorld: newInboxWorld(t)}
 	a.letters = a.lettersOf(t, a.DynamoDB)
 	require.NoError(t, a.letters.Create(t.Context()))
 	return a
 }
 
-func (a *annex) lettersOf(t *testing.T, client outbox.DeadLetterClient) *outbox.DeadLetterTable {
+// lettersOf is the dead letter table through another client.
+func (a *inboxWithLetters) lettersOf(t *testing.T, client outbox.DeadLetterClient) *outbox.DeadLetterTable {
 	letters, err := outbox.NewDeadLetterTable(client, "letters", "mails")
 	require.NoError(t, err)
 	return letters
 }
 
-func (a *annex) run() error {
+// run is what every handler does.
+func (a *inboxWithLetters) run() error {
 	if a.runs++; a.repaired {
 		return nil
 	}
@@ -271,11 +282,11 @@ func (a *annex) run() error {
 }
 
 // consumer is that of another process each time: its Inbox remembers nothing.
-func (a *annex) consumer(t *testing.T, tx bool, opts ...outbox.ConsumerOption) *outbox.Consumer {
+func (a *inboxWithLetters) consumer(t *testing.T, tx bool, opts ...outbox.ConsumerOption) *outbox.Consumer {
 	c := newConsumer(t, append(opts, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters))...)
 	if tx {
 		outbox.HandleTx(c, a.writer, func(_ context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
-			return outbox.Effects{Writes: []types.TransactWriteItem{count(e.ID)}, Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{OrderID: e.ID})}}, a.run()
+			return outbox.Effects{Writes: []types.TransactWriteItem{countCommit(e.ID)}, Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{OrderID: e.ID})}}, a.run()
 		})
 	} else {
 		outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { return a.run() })
@@ -283,6 +294,7 @@ func (a *annex) consumer(t *testing.T, tx bool, opts ...outbox.ConsumerOption) *
 	return c
 }
 
+// errNoStock is the permanent failure of the handlers.
 var errNoStock = errors.New("out of stock")
 
 // office is a consumer's handlers with a dead letter table: events whose id begins with "poison" fail while broken.
@@ -296,6 +308,7 @@ type office struct {
 	calls   map[string]int
 }
 
+// newOffice makes an office with an empty table, whose handlers are broken.
 func newOffice(t *testing.T) *office {
 	o := &office{AWS: outboxtest.Start(t), broken: true, calls: map[string]int{}}
 	o.letters = o.table(t, o.DynamoDB)
@@ -304,12 +317,14 @@ func newOffice(t *testing.T) *office {
 	return o
 }
 
+// table is the dead letter table through another client.
 func (o *office) table(t *testing.T, client outbox.DeadLetterClient) *outbox.DeadLetterTable {
 	table, err := outbox.NewDeadLetterTable(client, "letters", "mails")
 	require.NoError(t, err)
 	return table
 }
 
+// handle is the handler: it counts calls and keeps the order.
 func (o *office) handle(_ context.Context, e outbox.Event[struct{}]) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -326,18 +341,21 @@ func (o *office) consumer(t *testing.T, opts ...outbox.DeadLetterOption) *outbox
 	return o.consumerOf(t, o.letters, opts...)
 }
 
+// consumerOf is a consumer with this dead letter table.
 func (o *office) consumerOf(t *testing.T, table *outbox.DeadLetterTable, opts ...outbox.DeadLetterOption) *outbox.Consumer {
 	c := newConsumer(t, outbox.WithDeadLetters(table, opts...))
 	outbox.HandleType(c, "T", o.handle)
 	return c
 }
 
+// repair makes every event succeed from now on.
 func (o *office) repair() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.broken = false
 }
 
+// list reads the letters that a filter selects.
 func (o *office) list(t *testing.T, filter outbox.DeadLetterFilter) []outbox.DeadLetter {
 	var all []outbox.DeadLetter
 	for l, err := range o.letters.List(t.Context(), filter) {
@@ -347,6 +365,7 @@ func (o *office) list(t *testing.T, filter outbox.DeadLetterFilter) []outbox.Dea
 	return all
 }
 
+// ids returns the ids of all letters.
 func (o *office) ids(t *testing.T) []string {
 	var ids []string
 	for _, l := range o.list(t, outbox.DeadLetterFilter{}) {
@@ -362,6 +381,7 @@ func (o *office) pending(t *testing.T) int {
 	return n
 }
 
+// invoke delivers records in one invocation and returns the answer.
 func (o *office) invoke(t *testing.T, c *outbox.Consumer, records ...string) string {
 	got, err := c.Invoke(t.Context(), kinesisEvent(records...))
 	require.NoError(t, err)
@@ -386,6 +406,7 @@ func (o *office) bury(t *testing.T, aggregates, n int) {
 	o.handled, o.calls = nil, map[string]int{}
 }
 
+// rowsOf returns the keys of all rows of a table.
 func rowsOf(t *testing.T, o *office, table string) []string {
 	out, err := o.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)})
 	require.NoError(t, err)

@@ -32,8 +32,10 @@ import (
 // bubble runs a test with a clock of its own, in which waiting is free.
 func bubble(t *testing.T, f func(*testing.T)) { synctest.Test(t, f) }
 
+// ptr returns a pointer to a copy of v.
 func ptr[T any](v T) *T { return &v }
 
+// orderCreated is the event of most tests.
 type orderCreated struct {
 	OrderID     string `json:"orderId"`
 	Description string `json:"description"`
@@ -41,14 +43,17 @@ type orderCreated struct {
 
 func (orderCreated) EventType() string { return "ORDER_CREATED" }
 
+// orderPaid is an event whose pointer has the method.
 type orderPaid struct{ Cents int }
 
 func (*orderPaid) EventType() string { return "ORDER_PAID" }
 
+// order is the item that is written with an event.
 type order struct {
 	ID string `dynamodbav:"orderId"`
 }
 
+// event is an ORDER_CREATED of order-1.
 func event(id string) outbox.Event[orderCreated] {
 	return outbox.Event[orderCreated]{ID: id, AggregateID: "order-1", Time: time.UnixMilli(1719347890250), Data: orderCreated{"order-1", "x"}}
 }
@@ -58,29 +63,35 @@ func rec(id, aggregate string) outbox.Record {
 	return outbox.Record{ID: id, Type: "T", AggregateID: aggregate, Payload: []byte(`{}`)}
 }
 
-// change is a change record of an inserted event of type "T".
-func change(id, aggregate string) string {
+// changeRecord is a change record of an inserted event of type "T".
+func changeRecord(id, aggregate string) string {
 	return fmt.Sprintf(`{"eventName":"INSERT","tableName":"events","dynamodb":{"ApproximateCreationDateTime":1719347890250,`+
 		`"NewImage":{"eventId":{"S":%q},"type":{"S":"T"},"timestamp":{"N":"1719347890250"},"aggregateId":{"S":%q},"payload":{"S":"{}"}}}}`, id, aggregate)
 }
 
+// golden reads a stored change record.
 func golden(t testing.TB, name string) []byte {
 	data, err := os.ReadFile(filepath.Join("testdata", "records", name+".json"))
 	require.NoError(t, err)
 	return data
 }
 
+// values is an item, as the SDK has it.
 type values = map[string]types.AttributeValue
 
+// str is a string attribute.
 func str(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 
+// num is a number attribute.
 func num(s string) types.AttributeValue { return &types.AttributeValueMemberN{Value: s} }
 
+// putNew puts an order that must not exist.
 func putNew(id string) types.TransactWriteItem {
 	return types.TransactWriteItem{Put: &types.Put{
 		TableName: aws.String("orders"), Item: values{"orderId": str(id)}, ConditionExpression: aws.String("attribute_not_exists(orderId)")}}
 }
 
+// tenantKey is the key of a context's tenant, for headers.
 type tenantKey struct{}
 
 // gobCodec is a codec that is not JSON.
@@ -98,8 +109,10 @@ func (gobCodec) Unmarshal(data []byte, v any) error {
 	return gob.NewDecoder(bytes.NewReader(data)).Decode(v)
 }
 
+// quiet is a logger that drops everything.
 func quiet() outbox.ConsumerOption { return outbox.WithLogger(slog.New(slog.DiscardHandler)) }
 
+// newConsumer makes a Consumer that logs nothing unless the options say otherwise.
 func newConsumer(t testing.TB, opts ...outbox.ConsumerOption) *outbox.Consumer {
 	c, err := outbox.NewConsumer(append([]outbox.ConsumerOption{quiet()}, opts...)...)
 	require.NoError(t, err)
@@ -118,6 +131,7 @@ func kinesisEvent(data ...string) []byte {
 	return []byte(`{"Records":[` + strings.Join(records, ",") + `]}`)
 }
 
+// unfinished is the answer of Invoke that names this record as the first unfinished one; "" is none.
 func unfinished(number string) string {
 	if number == "" {
 		return `{"batchItemFailures":[]}`
@@ -125,12 +139,14 @@ func unfinished(number string) string {
 	return `{"batchItemFailures":[{"itemIdentifier":"` + number + `"}]}`
 }
 
+// newWriter makes a Writer of the table "events".
 func newWriter(t testing.TB, c outbox.WriterClient, opts ...outbox.WriterOption) *outbox.Writer {
 	w, err := outbox.NewWriter(c, "events", opts...)
 	require.NoError(t, err)
 	return w
 }
 
+// clockStart is the time of a new testClock, in Unix milliseconds.
 const clockStart = 1_719_347_890_250
 
 // testClock is moved by hand.
@@ -158,6 +174,7 @@ type world struct {
 	writer *outbox.Writer
 }
 
+// newWorld is a world whose clock is moved by hand.
 func newWorld(t *testing.T, opts ...outboxtest.Option) *world {
 	clock := &testClock{now: time.UnixMilli(clockStart)}
 	w := newWorldWith(t, append(opts, outboxtest.WithClock(clock.read))...)
@@ -190,13 +207,6 @@ func newWorldWith(t *testing.T, opts ...outboxtest.Option) *world {
 	return w
 }
 
-// enableTTL switches time to live on for the events.
-func (w *world) enableTTL(t *testing.T) {
-	_, err := w.DynamoDB.UpdateTimeToLive(t.Context(), &dynamodb.UpdateTimeToLiveInput{TableName: aws.String("events"),
-		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("expiresAt"), Enabled: aws.Bool(true)}})
-	require.NoError(t, err)
-}
-
 // row returns the item of a table with this key, or nil.
 func (w *world) row(t *testing.T, table, key, value string) values {
 	out, err := w.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &table, Key: values{key: str(value)}, ConsistentRead: aws.Bool(true)})
@@ -212,14 +222,6 @@ func (w *world) requireRows(t *testing.T, orders, events int64) {
 		require.NoError(t, err)
 		require.Equalf(t, want, aws.ToInt64(out.Table.ItemCount), "rows in table %s", table)
 	}
-}
-
-// consume maps the stream to a consumer with this handler.
-func (w *world) consume(t *testing.T, h func(context.Context, outbox.Event[orderCreated]) error) {
-	c := newConsumer(t)
-	outbox.Handle(c, h)
-	_, err := w.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, c.Invoke)
-	require.NoError(t, err)
 }
 
 // records returns the data of everything in the stream.
@@ -247,7 +249,7 @@ func (w *world) records(t *testing.T) [][]byte {
 	return all
 }
 
-// requireOneChangeRecordEach reads the whole stream.
+// requireOneChangeRecordEach checks that the whole stream has one change record of each event.
 func (w *world) requireOneChangeRecordEach(t *testing.T, events int) {
 	seen := map[string]int{}
 	for _, data := range w.records(t) {
@@ -261,25 +263,25 @@ func (w *world) requireOneChangeRecordEach(t *testing.T, events int) {
 	}
 }
 
-// client answers every transaction with err and keeps what it was sent.
-type client struct {
+// recordingClient answers every transaction with err and keeps what it was sent.
+type recordingClient struct {
 	sent []*dynamodb.TransactWriteItemsInput
 	err  error
 }
 
-func (c *client) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+func (c *recordingClient) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
 	c.sent = append(c.sent, in)
 	return &dynamodb.TransactWriteItemsOutput{}, c.err
 }
 
-// scripted answers one call after the other, and the last for ever.
-type scripted struct {
+// scriptedClient answers one call after the other, and the last for ever.
+type scriptedClient struct {
 	answers []error
 	sent    []*dynamodb.TransactWriteItemsInput
 	at      []time.Time
 }
 
-func (s *scripted) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+func (s *scriptedClient) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
 	n := min(len(s.sent), len(s.answers)-1)
 	s.sent, s.at = append(s.sent, in), append(s.at, time.Now())
 	return &dynamodb.TransactWriteItemsOutput{}, s.answers[n]
@@ -290,8 +292,10 @@ func canceled(reasons ...types.CancellationReason) error {
 	return &types.TransactionCanceledException{Message: aws.String("Transaction cancelled"), CancellationReasons: reasons}
 }
 
+// reason is a reason of a cancelled transaction.
 func reason(code string) types.CancellationReason { return types.CancellationReason{Code: &code} }
 
+// apiError is an error of the API with this code.
 type apiError struct{ code string }
 
 func (e apiError) Error() string { return e.code }
@@ -304,6 +308,7 @@ type answer struct {
 	body   string
 }
 
+// The answers that tests script.
 var (
 	lostAnswer = answer{}
 	denied     = answer{http.StatusBadRequest, `{"__type":"com.amazon.coral.service#AccessDeniedException","message":"no"}`}
@@ -331,7 +336,7 @@ type brokenTable struct {
 func (b *brokenTable) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
 	if b.updates {
 		b.calls++
-		return nil, errBlind
+		return nil, errNoPermission
 	}
 	return b.Client.UpdateItem(ctx, in, opts...)
 }
@@ -339,41 +344,39 @@ func (b *brokenTable) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInp
 func (b *brokenTable) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
 	if b.deletes {
 		b.calls++
-		return nil, errBlind
+		return nil, errNoPermission
 	}
 	return b.Client.DeleteItem(ctx, in, opts...)
 }
 
-var errBlind = errors.New("no permission to read")
+// errNoPermission is what clients that may not do something return.
+var errNoPermission = errors.New("no permission to read")
 
-// refusing is a client that answers one operation with an error for as long as it is told to.
-type refusing struct {
+// refusingClient is a client that answers one operation with an error for as long as it is told to.
+type refusingClient struct {
 	outbox.DeadLetterClient
 	operation string
 	refuse    atomic.Bool
 }
 
-func (r *refusing) check(operation string) error {
+// check says whether this operation is refused now.
+func (r *refusingClient) check(operation string) error {
 	if r.refuse.Load() && operation == r.operation {
 		return errors.New("refused")
 	}
 	return nil
 }
 
-func (r *refusing) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+func (r *refusingClient) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	if err := r.check("Query"); err != nil {
 		return nil, err
 	}
 	return r.DeadLetterClient.Query(ctx, in, opts...)
 }
 
-func (r *refusing) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+func (r *refusingClient) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
 	if err := r.check("TransactWriteItems"); err != nil {
 		return nil, err
 	}
 	return r.DeadLetterClient.TransactWriteItems(ctx, in, opts...)
 }
-
-var errKilled = errors.New("killed")
-
-var errCut = errors.New("no route to host")

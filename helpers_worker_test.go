@@ -27,6 +27,7 @@ type fleet struct {
 	busy    map[string]bool     // aggregates that have a handler running
 }
 
+// newFleet makes a fleet without workers, with an empty lease table.
 func newFleet(t *testing.T, opts ...outboxtest.Option) *fleet {
 	f := &fleet{world: newWorldWith(t, opts...), handled: map[string]int{}, order: map[string][]string{}, busy: map[string]bool{}}
 	table, err := outbox.NewLeaseTable(f.DynamoDB, "leases", "mails")
@@ -36,7 +37,7 @@ func newFleet(t *testing.T, opts ...outboxtest.Option) *fleet {
 	return f
 }
 
-// note is a handler that only keeps what it saw, and that no two of an aggregate overlap.
+// note keeps that an event was handled, and in which order its aggregate was.
 func (f *fleet) note(t *testing.T, e outbox.Event[orderCreated]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -44,16 +45,18 @@ func (f *fleet) note(t *testing.T, e outbox.Event[orderCreated]) {
 	f.order[e.AggregateID] = append(f.order[e.AggregateID], e.ID)
 }
 
+// start runs a worker with this handler.
 func (f *fleet) start(t *testing.T, handle func(context.Context, outbox.Event[orderCreated]) error, opts ...outbox.WorkerOption) running {
 	return f.startWith(t, f.Kinesis, f.leases, handle, opts...)
 }
 
+// startWith runs a worker with clients of its own.
 func (f *fleet) startWith(t *testing.T, client outbox.KinesisClient, leases outbox.Leases, handle func(context.Context, outbox.Event[orderCreated]) error, opts ...outbox.WorkerOption) running {
 	c := newConsumer(t, quiet(), outbox.WithTables("events"))
 	outbox.Handle(c, handle)
 	w, err := outbox.NewWorker(client, "events", c, leases, opts...)
 	require.NoError(t, err)
-	return run(t, w)
+	return runWorker(t, w)
 }
 
 // put writes events, n for each of the aggregates, in turn.
@@ -83,6 +86,7 @@ func (f *fleet) await(t *testing.T, what string, patience time.Duration, ok func
 	}
 }
 
+// all says whether each event was handled at least once.
 func (f *fleet) all(ids []string) func() bool {
 	return func() bool {
 		return !slices.ContainsFunc(ids, func(id string) bool { return f.handled[id] == 0 })
@@ -116,7 +120,8 @@ type running struct {
 	err  *error
 }
 
-func run(t *testing.T, w *outbox.Worker) running {
+// runWorker starts Run on a goroutine of its own.
+func runWorker(t *testing.T, w *outbox.Worker) running {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	var result error
@@ -131,16 +136,17 @@ func run(t *testing.T, w *outbox.Worker) running {
 	}}
 }
 
-// mourners is a fleet with a dead letter table. Events whose aggregate is "bad-0" fail while it is broken.
-type mourners struct {
+// fleetWithLetters is a fleet with a dead letter table. Events whose aggregate is "bad-0" fail while it is broken.
+type fleetWithLetters struct {
 	*fleet
 	letters *outbox.DeadLetterTable
 	broken  bool
 	calls   map[string]int
 }
 
-func newMourners(t *testing.T) *mourners {
-	m := &mourners{fleet: newFleet(t), broken: true, calls: map[string]int{}}
+// newFleetWithLetters makes a fleet with an empty dead letter table.
+func newFleetWithLetters(t *testing.T) *fleetWithLetters {
+	m := &fleetWithLetters{fleet: newFleet(t), broken: true, calls: map[string]int{}}
 	var err error
 	m.letters, err = outbox.NewDeadLetterTable(m.DynamoDB, "letters", "mails")
 	require.NoError(t, err)
@@ -148,7 +154,8 @@ func newMourners(t *testing.T) *mourners {
 	return m
 }
 
-func (m *mourners) startWorker(t *testing.T, opts ...outbox.WorkerOption) running {
+// startWorker runs a worker whose handler fails for event "bad-0-0" while broken.
+func (m *fleetWithLetters) startWorker(t *testing.T, opts ...outbox.WorkerOption) running {
 	c := newConsumer(t, outbox.WithTables("events"), outbox.WithDeadLetters(m.letters))
 	outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error {
 		m.mu.Lock()
@@ -163,16 +170,18 @@ func (m *mourners) startWorker(t *testing.T, opts ...outbox.WorkerOption) runnin
 	})
 	w, err := outbox.NewWorker(m.Kinesis, "events", c, m.leases, opts...)
 	require.NoError(t, err)
-	return run(t, w)
+	return runWorker(t, w)
 }
 
-func (m *mourners) repair() {
+// repair makes every event succeed from now on.
+func (m *fleetWithLetters) repair() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.broken = false
 }
 
-func (m *mourners) letterIDs(t *testing.T) (ids []string) {
+// letterIDs returns the ids of all letters.
+func (m *fleetWithLetters) letterIDs(t *testing.T) (ids []string) {
 	for l, err := range m.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
 		require.NoError(t, err)
 		ids = append(ids, l.ID)

@@ -144,7 +144,7 @@ func TestHostileInvocations(t *testing.T) {
 // What is wrong with the envelope, not with a record.
 func TestHostileEnvelopes(t *testing.T) {
 	big := func(piece string) string { return strings.Repeat(piece, 1<<20/len(piece)) }
-	good := string(kinesisEvent(change("1", "a")))
+	good := string(kinesisEvent(changeRecord("1", "a")))
 	for name, text := range map[string]string{
 		"deep":                     `{"a":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + "," + good[1:],
 		"backslashes":              `{"a":"` + big(`\`) + `",` + good[1:],

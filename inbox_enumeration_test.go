@@ -26,13 +26,13 @@ type effectful struct {
 func effectfuls(t *testing.T) []effectful {
 	announce := func(id string) outbox.AnyEvent { return outbox.NewEvent(id, orderCreated{id, "announced"}) }
 	once := func(id string) types.TransactWriteItem {
-		op := count(id)
+		op := countCommit(id)
 		op.Update.ConditionExpression = aws.String("attribute_not_exists(commits)")
 		return op
 	}
 	return []effectful{
 		{"writes and events", func(_ *inboxWorld, id string) (outbox.Effects, error) {
-			return outbox.Effects{Writes: []types.TransactWriteItem{count(id)}, Events: []outbox.AnyEvent{announce(id)}}, nil
+			return outbox.Effects{Writes: []types.TransactWriteItem{countCommit(id)}, Events: []outbox.AnyEvent{announce(id)}}, nil
 		}, "1", 1},
 		{"a write with a condition that holds once", func(_ *inboxWorld, id string) (outbox.Effects, error) {
 			return outbox.Effects{Writes: []types.TransactWriteItem{once(id)}}, nil
@@ -41,13 +41,13 @@ func effectfuls(t *testing.T) []effectful {
 			if w.row(t, "orders", "orderId", id) != nil {
 				return outbox.Effects{}, outbox.Permanent(errors.New("the order is there"))
 			}
-			return outbox.Effects{Writes: []types.TransactWriteItem{count(id)}, Events: []outbox.AnyEvent{announce(id)}}, nil
+			return outbox.Effects{Writes: []types.TransactWriteItem{countCommit(id)}, Events: []outbox.AnyEvent{announce(id)}}, nil
 		}, "1", 1},
 		{"a handler that panics when it has run", func(w *inboxWorld, id string) (outbox.Effects, error) {
 			if w.row(t, "orders", "orderId", id) != nil {
 				panic("the order is there")
 			}
-			return outbox.Effects{Writes: []types.TransactWriteItem{count(id)}}, nil
+			return outbox.Effects{Writes: []types.TransactWriteItem{countCommit(id)}}, nil
 		}, "1", 0},
 		{"an event with a derived id and a content of this run", func(_ *inboxWorld, id string) (outbox.Effects, error) {
 			e := outbox.NewEvent(id, orderCreated{id, time.Now().String()})
@@ -71,15 +71,15 @@ func (w *inboxWorld) txConsumer(t *testing.T, p *process, sdkRetries bool, e eff
 func (w *inboxWorld) requireCommits(t *testing.T, want map[string]effectful) {
 	commits, events := map[string]string{}, map[string]int{}
 	for _, row := range w.all(t, "orders") {
-		commits[text(row, "orderId")] = text(row, "commits")
+		commits[textOf(row, "orderId")] = textOf(row, "commits")
 	}
 	for _, row := range w.all(t, "events") {
-		events[text(row, "aggregateId")]++
+		events[textOf(row, "aggregateId")]++
 	}
 	for id, e := range want {
 		require.Equalf(t, e.commits, commits[id], "%s: commits", id)
 		require.Equalf(t, e.events, events[id], "%s: events", id)
-		require.NotEmptyf(t, text(w.mark(t, id), "handledAt"), "%s: not marked", id)
+		require.NotEmptyf(t, textOf(w.mark(t, id), "handledAt"), "%s: not marked", id)
 	}
 	require.Len(t, w.all(t, "inbox"), len(want))
 }
@@ -115,17 +115,17 @@ func TestHandleTxCommitsOnceWhereverProcessesDie(t *testing.T) {
 						id := fmt.Sprintf("%s, retries %t, %v, %v", e.name, sdkRetries, first, second)
 						want[id] = e
 						one := &process{killAt: first.at, killAfter: first.after}
-						err := deliver(t, w.txConsumer(t, one, sdkRetries, e), created(id))
+						err := deliver(t, w.txConsumer(t, one, sdkRetries, e), createdRecord(id))
 						firstDied = one.dead
 						require.Truef(t, firstDied || err == nil, "%s: the first: %v", id, err)
 
 						two := &process{killAt: second.at, killAfter: second.after}
-						err = deliver(t, w.txConsumer(t, two, sdkRetries, e), created(id))
+						err = deliver(t, w.txConsumer(t, two, sdkRetries, e), createdRecord(id))
 						secondDied = two.dead
 						require.Truef(t, secondDied || err == nil, "%s: the second: %v", id, err)
 
 						for range 2 {
-							require.NoErrorf(t, deliver(t, w.txConsumer(t, &process{}, sdkRetries, e), created(id)), "%s", id)
+							require.NoErrorf(t, deliver(t, w.txConsumer(t, &process{}, sdkRetries, e), createdRecord(id)), "%s", id)
 						}
 						return secondDied
 					})
@@ -172,15 +172,15 @@ func TestHandleTxCommitsOnceWhateverBecomesOfRequests(t *testing.T) {
 					want[id] = e
 					p := &process{fates: fates}
 					c := w.txConsumer(t, p, sdkRetries, e)
-					_ = deliver(t, c, created(id))
+					_ = deliver(t, c, createdRecord(id))
 					points := len(p.calls())
 					if !arrivesAfter {
 						p.arrive()
 					}
 					p.fates = nil
-					require.NoErrorf(t, deliver(t, c, created(id)), "%s: the same process", id)
+					require.NoErrorf(t, deliver(t, c, createdRecord(id)), "%s: the same process", id)
 					p.arrive()
-					require.NoErrorf(t, deliver(t, w.txConsumer(t, &process{}, sdkRetries, e), created(id)), "%s: another process", id)
+					require.NoErrorf(t, deliver(t, w.txConsumer(t, &process{}, sdkRetries, e), createdRecord(id)), "%s: another process", id)
 					return points
 				})
 			}
@@ -218,20 +218,20 @@ func TestAGuardedHandlerRunsOnceMoreForACrashAtMost(t *testing.T) {
 					id := fmt.Sprintf("retries %t, %v, %v", sdkRetries, first, second)
 					g := &guarded{}
 					check := func(p *process, err error) bool {
-						if text(w.mark(t, id), "handledAt") != "" {
+						if textOf(w.mark(t, id), "handledAt") != "" {
 							require.Positivef(t, g.completed, "%s: marked, and not handled", id)
 						}
 						require.Truef(t, p.dead || err == nil, "%s: %v", id, err)
 						return p.dead
 					}
 					one := &process{killAt: first.at, killAfter: first.after}
-					firstDied = check(one, deliver(t, w.guardConsumer(t, one, sdkRetries, g), created(id)))
+					firstDied = check(one, deliver(t, w.guardConsumer(t, one, sdkRetries, g), createdRecord(id)))
 					two := &process{killAt: second.at, killAfter: second.after}
-					secondDied = check(two, deliver(t, w.guardConsumer(t, two, sdkRetries, g), created(id)))
+					secondDied = check(two, deliver(t, w.guardConsumer(t, two, sdkRetries, g), createdRecord(id)))
 					runs := g.completed
 					for range 2 {
 						p := &process{}
-						check(p, deliver(t, w.guardConsumer(t, p, sdkRetries, g), created(id)))
+						check(p, deliver(t, w.guardConsumer(t, p, sdkRetries, g), createdRecord(id)))
 					}
 					crashes := 0
 					for _, died := range []bool{firstDied, secondDied} {
@@ -241,7 +241,7 @@ func TestAGuardedHandlerRunsOnceMoreForACrashAtMost(t *testing.T) {
 					}
 					require.LessOrEqualf(t, g.completed, 1+crashes, "%s", id)
 					require.Positivef(t, g.completed, "%s: never handled", id)
-					require.NotEmptyf(t, text(w.mark(t, id), "handledAt"), "%s: not marked", id)
+					require.NotEmptyf(t, textOf(w.mark(t, id), "handledAt"), "%s: not marked", id)
 					if !secondDied {
 						require.Equalf(t, runs, g.completed, "%s: handled before, and once more", id)
 					}
@@ -283,19 +283,19 @@ func TestAGuardedHandlerRunsOnceWhateverBecomesOfRequests(t *testing.T) {
 					}
 					p := &process{fates: fates}
 					c := consumer(p)
-					_ = deliver(t, c, created(id))
+					_ = deliver(t, c, createdRecord(id))
 					points := len(p.calls())
 					if !arrivesAfter {
 						p.arrive()
 					}
 					p.fates = nil
 					for range 2 {
-						_ = deliver(t, c, created(id))
+						_ = deliver(t, c, createdRecord(id))
 					}
 					p.arrive()
-					require.NoErrorf(t, deliver(t, consumer(&process{}), created(id)), "%s: another process", id)
+					require.NoErrorf(t, deliver(t, consumer(&process{}), createdRecord(id)), "%s: another process", id)
 					require.Equalf(t, 1, completed, "%s", id)
-					require.NotEmptyf(t, text(w.mark(t, id), "handledAt"), "%s", id)
+					require.NotEmptyf(t, textOf(w.mark(t, id), "handledAt"), "%s", id)
 					return points
 				})
 			}

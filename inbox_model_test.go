@@ -45,7 +45,7 @@ func TestInboxSequences(t *testing.T) {
 					case rng.IntN(10) == 0:
 						panic("down")
 					}
-					return outbox.Effects{Writes: []types.TransactWriteItem{count(e.ID)}, Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{})}}, nil
+					return outbox.Effects{Writes: []types.TransactWriteItem{countCommit(e.ID)}, Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{})}}, nil
 				})
 				outbox.HandleType(c, "PLAIN", func(_ context.Context, e outbox.Event[struct{}]) error {
 					if fails() {
@@ -58,13 +58,13 @@ func TestInboxSequences(t *testing.T) {
 			check := func(what string, id string) {
 				row, plain := w.row(t, "orders", "orderId", "TX"+id), w.mark(t, "PLAIN"+id)
 				mark := w.mark(t, "TX"+id)
-				commits := text(row, "commits")
+				commits := textOf(row, "commits")
 				require.Containsf(t, []string{"", "1"}, commits, "seed %d: %s: commits of %s", seed, what, id)
-				require.Equalf(t, commits == "1", text(mark, "handledAt") != "", "seed %d: %s: %s is committed without its mark, or marked without its effects", seed, what, id)
+				require.Equalf(t, commits == "1", textOf(mark, "handledAt") != "", "seed %d: %s: %s is committed without its mark, or marked without its effects", seed, what, id)
 				require.Truef(t, !m.succeeded["TX"+id] || commits == "1", "seed %d: %s: %s succeeded, and nothing is committed", seed, what, id)
 				done := m.completed["PLAIN"+id]
 				require.LessOrEqualf(t, done, 1+m.crashes["PLAIN"+id], "seed %d: %s: runs of %s", seed, what, id)
-				require.Truef(t, done > 0 || text(plain, "handledAt") == "" && !m.succeeded["PLAIN"+id], "seed %d: %s: %s is handled, and never was", seed, what, id)
+				require.Truef(t, done > 0 || textOf(plain, "handledAt") == "" && !m.succeeded["PLAIN"+id], "seed %d: %s: %s is handled, and never was", seed, what, id)
 			}
 			processes := make([]*process, 3)
 			consumers := make([]*outbox.Consumer, 3)
@@ -124,7 +124,7 @@ func TestInboxSequences(t *testing.T) {
 				check("the end", fmt.Sprint(id))
 			}
 			for _, row := range w.all(t, "events") {
-				require.Contains(t, text(row, "aggregateId"), "TX")
+				require.Contains(t, textOf(row, "aggregateId"), "TX")
 			}
 			require.Lenf(t, w.all(t, "events"), events, "events that go out, seed %d", seed)
 		})

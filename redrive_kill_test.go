@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -134,3 +135,6 @@ func TestARedriveThatMeetsTransactions(t *testing.T) {
 		})
 	}
 }
+
+// errKilled is what a process sees that is dead.
+var errKilled = errors.New("killed")

@@ -17,7 +17,7 @@ import (
 // also what another worker reads later, and is redriven in order.
 func TestAWorkerParksWhatItCannotHandle(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		m := newMourners(t)
+		m := newFleetWithLetters(t)
 		defer m.Close()
 		m.oneShard(t)
 		r := m.startWorker(t, outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 4, BaseDelay: 100 * time.Millisecond}))
@@ -73,7 +73,7 @@ func withPrefix(calls map[string]int, prefix string) map[string]int {
 // A record that cannot be decoded is kept, wherever it is in its batch, and does not end Run.
 func TestAWorkerKeepsMalformedRecords(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		m := newMourners(t)
+		m := newFleetWithLetters(t)
 		defer m.Close()
 		ids := m.put(t, "a", 2, 1)
 		for _, data := range []string{`{"eventName":"INSERT"`, "\xff", ""} {
@@ -108,12 +108,12 @@ func TestAWorkerWaitsForTheDeadLetterTable(t *testing.T) {
 	for _, operation := range []string{"TransactWriteItems", "Query"} {
 		t.Run(operation, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				m := newMourners(t)
+				m := newFleetWithLetters(t)
 				defer m.Close()
 				m.oneShard(t)
 				ids := m.put(t, "bad", 1, 3)
 				letters := m.letters
-				client := &refusing{DeadLetterClient: m.DynamoDB, operation: operation}
+				client := &refusingClient{DeadLetterClient: m.DynamoDB, operation: operation}
 				var err error
 				m.letters, err = outbox.NewDeadLetterTable(client, "letters", "mails")
 				require.NoError(t, err)
@@ -148,7 +148,7 @@ func TestAWorkerWaitsForTheDeadLetterTable(t *testing.T) {
 // Lost answers and throttling of the table change nothing.
 func TestAWorkerParksThroughFaults(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		m := newMourners(t)
+		m := newFleetWithLetters(t)
 		defer m.Close()
 		ids := m.put(t, "bad", 1, 8)
 		good := m.put(t, "good", 4, 5)

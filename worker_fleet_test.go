@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -173,3 +174,6 @@ func TestAWorkerThatIsCutOffIsReplaced(t *testing.T) {
 		t.Logf("%d of %d events were handled twice", duplicates, len(ids)+len(more))
 	})
 }
+
+// errCut is what a client without a network returns.
+var errCut = errors.New("no route to host")

@@ -100,7 +100,7 @@ func TestAWorkersHookThatPanics(t *testing.T) {
 			Retried: func(string, bool, error) { panic("retry") },
 		}))
 		require.NoError(t, err)
-		w := run(t, worker)
+		w := runWorker(t, worker)
 		ids := f.put(t, "a", 30, 10)
 		f.await(t, "all handled", time.Minute, f.all(ids))
 		require.NoError(t, w.stop())
@@ -158,7 +158,7 @@ func TestHooksAddUp(t *testing.T) {
 
 		worker, err := outbox.NewWorker(f.Kinesis, "events", c, f.leases, workerHooks(1), workerHooks(2))
 		require.NoError(t, err)
-		w := run(t, worker)
+		w := runWorker(t, worker)
 		time.Sleep(5 * time.Second)
 		require.NoError(t, w.stop())
 

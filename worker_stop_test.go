@@ -143,7 +143,7 @@ func TestLatestIsDecidedOnce(t *testing.T) {
 			outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
 			w, err := outbox.NewStreamsWorker(f.Streams, *table.Table.LatestStreamArn, c, f.leases, outbox.StartAtLatest())
 			require.NoError(t, err)
-			return run(t, w)
+			return runWorker(t, w)
 		}
 		old := f.put(t, "old", 2, 5)
 		time.Sleep(time.Minute)

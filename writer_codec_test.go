@@ -53,19 +53,19 @@ func TestAWritersCodecArrivesAtTheHandler(t *testing.T) {
 
 func TestACodecNeedsItsAttribute(t *testing.T) {
 	none := outbox.WithAttributes(outbox.Attributes{ContentType: outbox.NoAttribute})
-	_, err := outbox.NewWriter(&client{}, "events", outbox.WithCodec(reversing{}), none)
+	_, err := outbox.NewWriter(&recordingClient{}, "events", outbox.WithCodec(reversing{}), none)
 	require.ErrorContains(t, err, `WithCodec: content type "text/reversed" needs the attribute ContentType`)
-	_, err = outbox.NewWriter(&client{}, "events", none)
+	_, err = outbox.NewWriter(&recordingClient{}, "events", none)
 	require.NoError(t, err)
 }
 
 // An error of Marshal may quote the payload.
 func TestErrorsOfEncodingAreDiscreet(t *testing.T) {
-	err := newWriter(t, &client{}).Put(t.Context(), "orders", order{"1"}, outbox.Event[indiscreet]{ID: "e", Type: "T"})
+	err := newWriter(t, &recordingClient{}).Put(t.Context(), "orders", order{"1"}, outbox.Event[indiscreet]{ID: "e", Type: "T"})
 	require.ErrorIs(t, err, outbox.ErrInvalidEvent)
 	require.ErrorContains(t, err, "its data cannot be encoded: *json.MarshalerError")
 	require.NotContains(t, err.Error(), "4111")
-	require.ErrorContains(t, newWriter(t, &client{}).Put(t.Context(), "orders", order{"1"}, outbox.Event[chan int]{ID: "e", Type: "T"}), "unsupported type: chan int")
+	require.ErrorContains(t, newWriter(t, &recordingClient{}).Put(t.Context(), "orders", order{"1"}, outbox.Event[chan int]{ID: "e", Type: "T"}), "unsupported type: chan int")
 }
 
 type indiscreet struct{}
