@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -408,4 +409,12 @@ func TestARedriveEndsWithItsTable(t *testing.T) {
 		require.LessOrEqual(t, client.calls, 2, "%s: one that fails, and one that waited for its place", name)
 	}
 	require.Empty(t, o.handled)
+}
+
+func TestRedriveRefusesARateThatIsNone(t *testing.T) {
+	o := newOffice(t)
+	for _, rate := range []float64{-1, math.NaN(), math.Inf(1), math.Inf(-1)} {
+		_, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{PerSecond: rate})
+		require.ErrorContains(t, err, "PerSecond")
+	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -111,25 +110,6 @@ func TestStartPositions(t *testing.T) {
 			f.requireTimes(t, 1, fresh)
 		}
 	})
-}
-
-func TestNewWorkerNamesEveryProblem(t *testing.T) {
-	c := newConsumer(t)
-	var unset *kinesis.Client
-	_, err := outbox.NewWorker(unset, "", nil, nil, nil, outbox.WithBatchSize(0), outbox.WithMaxUnfinished(0), outbox.WithPollInterval(0),
-		outbox.WithLeaseDuration(0), outbox.WithDrainTimeout(-1), outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 101}),
-		outbox.StartAt(time.Time{}), outbox.StartAtLatest(), outbox.StartAt(time.Now()))
-	for _, want := range []string{"outbox: NewWorker: ", "the client is nil", "the stream's name is empty", "the Consumer is nil", "the leases are nil", "option 0 is nil",
-		"WithBatchSize: want 1 to 10,000, have 0", "WithMaxUnfinished", "WithPollInterval: want 200ms to 1m0s, have 0s", "WithLeaseDuration", "WithDrainTimeout", "WithHandlerRetry: want 1 to 100",
-		"StartAt: want a time after 1970, have 0001-01-01T00:00:00Z", "StartAt: another StartAt or StartAtLatest has been given"} {
-		require.ErrorContains(t, err, want)
-	}
-	_, err = outbox.NewStreamsWorker(nil, "arn", c, &outbox.MemoryLeases{})
-	require.ErrorContains(t, err, "outbox: NewStreamsWorker: the client is nil")
-	_, err = outbox.NewLeaseTable(nil, "t", "g")
-	require.ErrorContains(t, err, "the DynamoDB client is nil")
-	_, err = outbox.NewLeaseTable(&dynamodb.Client{}, "", "a#b")
-	require.ErrorContains(t, err, "outbox: NewLeaseTable: ")
 }
 
 func TestRunRunsOnce(t *testing.T) {

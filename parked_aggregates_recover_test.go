@@ -3,7 +3,6 @@ package outbox_test
 import (
 	"context"
 	"errors"
-	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -165,14 +164,6 @@ func TestAHandlerThatEndsItsGoroutineBecomesADeadLetter(t *testing.T) {
 	require.Len(t, letters, 1)
 	require.Equal(t, 2, letters[0].Attempts)
 	require.Contains(t, letters[0].Error, "ended its goroutine")
-}
-
-func TestRedriveRefusesARateThatIsNone(t *testing.T) {
-	o := newOffice(t)
-	for _, rate := range []float64{-1, math.NaN(), math.Inf(1), math.Inf(-1)} {
-		_, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{PerSecond: rate})
-		require.ErrorContains(t, err, "PerSecond")
-	}
 }
 
 // A shard whose first records have no aggregate has not asked yet what its owner before has parked: what another shard of the process learned
