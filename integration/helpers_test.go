@@ -3,10 +3,14 @@ package integration
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -267,3 +271,190 @@ func puts(table string, count int) []types.TransactWriteItem {
 
 // filler is a text of so many bytes.
 func filler(bytes int) string { return strings.Repeat("x", bytes) }
+
+// errorCode returns the type of an AWS error without its namespace, or "".
+func errorCode(err error) string {
+	var api interface{ ErrorCode() string }
+	if !errors.As(err, &api) {
+		return ""
+	}
+	code := api.ErrorCode()
+	return code[strings.LastIndex(code, "#")+1:]
+}
+
+// requireCode fails the case unless err is an AWS error of one of these types.
+func requireCode(t *trial, err error, codes ...string) {
+	if !slices.Contains(codes, errorCode(err)) {
+		t.Errorf("want an error %s, have %s", strings.Join(codes, " or "), describe(err))
+		t.FailNow()
+	}
+}
+
+// refused notes a failure unless err is an AWS error of one of these types. The case goes on, so that its failure tells all that
+// a server does not refuse, and not only what happened to be asked first.
+func refused(t *trial, what string, err error, codes ...string) {
+	if !slices.Contains(codes, errorCode(err)) {
+		t.Errorf("%s: want an error %s, have %s", what, strings.Join(codes, " or "), describe(err))
+	}
+}
+
+func describe(err error) string {
+	if err == nil {
+		return "success"
+	}
+	return fmt.Sprintf("%s: %v", errorCode(err), err)
+}
+
+// missing is the name of a table and a stream that do not exist.
+const missing = "outbox-cases-missing"
+
+var onTables = []service{tables}
+
+var onStreams = []service{streams}
+
+var onHop = []service{tables, transactions, streams, hop}
+
+var onTransactions = []service{tables, transactions}
+
+func batchPuts(from, to int) []types.WriteRequest {
+	var out []types.WriteRequest
+	for i := from; i < to; i++ {
+		out = append(out, types.WriteRequest{PutRequest: &types.PutRequest{Item: item{"pk": s(strconv.Itoa(i)), "v": n(i)}}})
+	}
+	return out
+}
+
+func (c clients) batchWrite(t *trial, table string, requests []types.WriteRequest) error {
+	out, err := c.DynamoDB.BatchWriteItem(t.Context(), &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{table: requests}})
+	if err == nil {
+		require.Empty(t, out.UnprocessedItems)
+	}
+	return err
+}
+
+// update changes the item with pk 1 and returns what is asked for.
+func (c clients) update(t *trial, table, expression string, values item, change ...func(*dynamodb.UpdateItemInput)) (item, error) {
+	in := &dynamodb.UpdateItemInput{TableName: &table, Key: item{"pk": s("1")}, UpdateExpression: &expression, ReturnValues: types.ReturnValueAllNew}
+	if len(values) > 0 {
+		in.ExpressionAttributeValues = values
+	}
+	for _, f := range change {
+		f(in)
+	}
+	out, err := c.DynamoDB.UpdateItem(t.Context(), in)
+	if err != nil {
+		return nil, err
+	}
+	return out.Attributes, nil
+}
+
+func (c clients) transact(t *trial, writes []types.TransactWriteItem, change ...func(*dynamodb.TransactWriteItemsInput)) error {
+	in := &dynamodb.TransactWriteItemsInput{TransactItems: writes}
+	for _, f := range change {
+		f(in)
+	}
+	_, err := c.DynamoDB.TransactWriteItems(t.Context(), in)
+	return err
+}
+
+// four is one operation of each kind, on keys put, update, delete and check, with the same condition.
+func four(table, condition string, old types.ReturnValuesOnConditionCheckFailure) []types.TransactWriteItem {
+	return []types.TransactWriteItem{
+		{Put: &types.Put{TableName: &table, Item: item{"pk": s("put"), "v": n(2)}, ConditionExpression: &condition, ReturnValuesOnConditionCheckFailure: old}},
+		{Update: &types.Update{TableName: &table, Key: item{"pk": s("update")}, UpdateExpression: aws.String("SET v = :v"), ExpressionAttributeValues: item{":v": n(2)},
+			ConditionExpression: &condition, ReturnValuesOnConditionCheckFailure: old}},
+		{Delete: &types.Delete{TableName: &table, Key: item{"pk": s("delete")}, ConditionExpression: &condition, ReturnValuesOnConditionCheckFailure: old}},
+		{ConditionCheck: &types.ConditionCheck{TableName: &table, Key: item{"pk": s("check")}, ConditionExpression: &condition, ReturnValuesOnConditionCheckFailure: old}},
+	}
+}
+
+func (c clients) putFour(t *trial, table string) {
+	for _, key := range []string{"put", "update", "delete", "check"} {
+		c.put(t, table, item{"pk": s(key), "v": n(1)})
+	}
+}
+
+// canceled returns the reasons of a cancelled transaction.
+func canceled(t *trial, err error) []types.CancellationReason {
+	var canceled *types.TransactionCanceledException
+	require.ErrorAsf(t, err, &canceled, "want a TransactionCanceledException, have %s", describe(err))
+	return canceled.CancellationReasons
+}
+
+func codes(reasons []types.CancellationReason) []string {
+	var out []string
+	for _, r := range reasons {
+		out = append(out, aws.ToString(r.Code))
+	}
+	return out
+}
+
+const noneReturned = types.ReturnValuesOnConditionCheckFailureNone
+
+// connected is a table whose changes go to a stream with one shard.
+func (c clients) connected(t *trial, key string, precision types.ApproximateCreationDateTimePrecision) (table, stream string) {
+	t.Helper()
+	table, stream = c.table(t, key), c.stream(t, 1)
+	c.connect(t, table, stream, precision)
+	return table, stream
+}
+
+func (c clients) connect(t *trial, table, stream string, precision types.ApproximateCreationDateTimePrecision) {
+	t.Helper()
+	in := &dynamodb.EnableKinesisStreamingDestinationInput{TableName: &table, StreamArn: c.summary(t, stream).StreamARN}
+	if precision != "" {
+		in.EnableKinesisStreamingConfiguration = &types.EnableKinesisStreamingConfiguration{ApproximateCreationDateTimePrecision: precision}
+	}
+	_, err := c.DynamoDB.EnableKinesisStreamingDestination(t.Context(), in)
+	require.NoError(t, err)
+	c.destinationBecomes(t, table, types.DestinationStatusActive)
+}
+
+// settled reads the records of a stream and makes sure that no more than want come.
+func (c clients) settled(t *trial, stream string, want int) []string {
+	t.Helper()
+	c.readAll(t, stream, want)
+	t.pause(300 * time.Millisecond)
+	return data(c.readAll(t, stream, want))
+}
+
+func (c clients) record(t *trial, stream, key, data string, change ...func(*kinesis.PutRecordInput)) *kinesis.PutRecordOutput {
+	t.Helper()
+	in := &kinesis.PutRecordInput{StreamName: &stream, PartitionKey: &key, Data: []byte(data)}
+	for _, f := range change {
+		f(in)
+	}
+	out, err := c.Kinesis.PutRecord(t.Context(), in)
+	require.NoError(t, err)
+	return out
+}
+
+// number reads a decimal that is too long for an int64.
+func number(t *trial, text *string) *big.Int {
+	t.Helper()
+	v, ok := new(big.Int).SetString(aws.ToString(text), 10)
+	require.Truef(t, ok, "%q is no number", aws.ToString(text))
+	return v
+}
+
+func requireIncreasing(t *trial, records []kinesistypes.Record) {
+	t.Helper()
+	for i := 1; i < len(records); i++ {
+		require.Positivef(t, number(t, records[i].SequenceNumber).Cmp(number(t, records[i-1].SequenceNumber)), "sequence number %d is not above its predecessor", i)
+	}
+}
+
+// from changes the kind of an iterator.
+func from(kind kinesistypes.ShardIteratorType, sequenceNumber *string) func(*kinesis.GetShardIteratorInput) {
+	return func(in *kinesis.GetShardIteratorInput) {
+		in.ShardIteratorType, in.StartingSequenceNumber = kind, sequenceNumber
+	}
+}
+
+func (c clients) destinationBecomes(t *trial, table string, status types.DestinationStatus) {
+	t.eventually("the destination is not "+string(status), func() bool {
+		out, err := c.DynamoDB.DescribeKinesisStreamingDestination(t.Context(), &dynamodb.DescribeKinesisStreamingDestinationInput{TableName: &table})
+		require.NoError(t, err)
+		return len(out.KinesisDataStreamDestinations) == 1 && out.KinesisDataStreamDestinations[0].DestinationStatus == status
+	})
+}

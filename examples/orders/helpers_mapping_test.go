@@ -23,15 +23,6 @@ type mapping struct {
 	waiting  []events.KinesisEventRecord
 }
 
-// record is how Lambda shows a record of Kinesis.
-func record(sequence string, data []byte) events.KinesisEventRecord {
-	return events.KinesisEventRecord{
-		AwsRegion: "us-east-1", EventID: "shardId-000000000000:" + sequence, EventName: "aws:kinesis:record", EventSource: "aws:kinesis",
-		EventSourceArn: "arn:aws:kinesis:us-east-1:123456789012:stream/events", EventVersion: "1.0",
-		Kinesis: events.KinesisRecord{Data: data, PartitionKey: "p", SequenceNumber: sequence, KinesisSchemaVersion: "1.0"},
-	}
-}
-
 // read takes in what is in the stream.
 func (m *mapping) read(t *testing.T) {
 	if m.iterator == nil {

@@ -361,3 +361,15 @@ func end(t *testing.T, p *process) {
 	<-p.gone
 	require.NoErrorf(t, p.failed, "the service did not end well:\n%s", p.log())
 }
+
+// arrived reports whether an event has passed all stations.
+func (e shownEvent) arrived() bool {
+	for _, s := range stations {
+		if e.Is[s] != "done" {
+			return false
+		}
+	}
+	return e.State == "mail sent"
+}
+
+var stations = []string{"order", "event", "record", "handler", "mail"}

@@ -189,3 +189,16 @@ func (w *world) addIndex(t testing.TB, index types.CreateGlobalSecondaryIndexAct
 		GlobalSecondaryIndexUpdates: []types.GlobalSecondaryIndexUpdate{{Create: &index}}})
 	require.NoError(t, err)
 }
+
+// many puts n events for each of the aggregates, in turn, and returns their ids by aggregate.
+func (w *world) many(t testing.TB, n int, aggregates ...string) map[string][]string {
+	ids := map[string][]string{}
+	for i := range n {
+		for _, a := range aggregates {
+			r := event(fmt.Sprintf("%s-%03d", a, i), a, i)
+			w.put(t, r)
+			ids[a] = append(ids[a], r.ID)
+		}
+	}
+	return ids
+}

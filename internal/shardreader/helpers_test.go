@@ -7,8 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	dbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
 // script is a source that answers what a test tells it to, and notes when it was asked for what. One goroutine uses it.
@@ -143,4 +148,46 @@ func play(t *testing.T, from Position, answers ...any) *reading {
 	r := newReading(&script{get: in(answers...)}).read(t, from)
 	require.NoError(t, r.err)
 	return r
+}
+
+// seen is what a reader delivered and told. It may be looked at while the reader is blocked.
+type seen struct {
+	data, numbers []string
+	polls         []time.Time
+	trimmed       []Trimmed
+	retries       []Retry
+}
+
+func (s *seen) reader(source Source) *Reader {
+	return &Reader{Source: source, OnRetry: func(r Retry) { s.retries = append(s.retries, r) }, OnTrimmed: func(t Trimmed) { s.trimmed = append(s.trimmed, t) }}
+}
+
+func (s *seen) deliver(b Batch) error {
+	s.polls = append(s.polls, time.Now())
+	for _, r := range b.Records {
+		s.data, s.numbers = append(s.data, string(r.Data)), append(s.numbers, r.SequenceNumber)
+	}
+	return nil
+}
+
+// during reads from a position for some time and returns what was seen.
+func during(t *testing.T, r *Reader, shard string, from Position, s *seen, d time.Duration) ([]Shard, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	return r.Read(ctx, shard, from, s.deliver)
+}
+
+// table is a table with a DynamoDB stream.
+func table(t *testing.T, opts ...outboxtest.Option) (a *outboxtest.AWS, arn string) {
+	t.Helper()
+	a = outboxtest.Start(t, opts...)
+	out, err := a.DynamoDB.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName: aws.String("events"), BillingMode: dbtypes.BillingModePayPerRequest,
+		AttributeDefinitions: []dbtypes.AttributeDefinition{{AttributeName: aws.String("eventId"), AttributeType: dbtypes.ScalarAttributeTypeS}},
+		KeySchema:            []dbtypes.KeySchemaElement{{AttributeName: aws.String("eventId"), KeyType: dbtypes.KeyTypeHash}},
+		StreamSpecification:  &dbtypes.StreamSpecification{StreamEnabled: aws.Bool(true), StreamViewType: dbtypes.StreamViewTypeNewAndOldImages},
+	})
+	require.NoError(t, err)
+	return a, *out.TableDescription.LatestStreamArn
 }

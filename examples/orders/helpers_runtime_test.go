@@ -33,11 +33,6 @@ type invocation struct {
 	deadline time.Time
 }
 
-// answer is what a function reports: "response" or "error" to an invocation, or "init/error".
-type answer struct {
-	kind, id, body string
-}
-
 func (a *runtimeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

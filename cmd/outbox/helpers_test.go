@@ -253,3 +253,61 @@ func waitFor(ok func() bool, ms int) {
 	for deadline := time.Now().Add(time.Duration(ms) * time.Millisecond); !ok() && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 	}
 }
+
+const docs = "../../docs/cli.md"
+
+type orderCreated struct{}
+
+func (orderCreated) EventType() string { return "ORDER_CREATED" }
+
+type statusJSON struct {
+	Stream, Group, OldestShard string
+	Owners                     map[string]int
+	LagSeconds                 float64
+	Late                       bool
+	Reasons                    []string
+	Shards                     []shardJSON
+	DeadLetters                *deadStatus
+}
+
+// note keeps which actions of IAM the requests of the commands need.
+func (w *world) note(operation string, in *http.Request) {
+	actions := []string{operation}
+	if operation == "TransactWriteItems" { // needs those of its operations
+		body, _ := io.ReadAll(in.Body)
+		in.Body = io.NopCloser(bytes.NewReader(body))
+		var request struct{ TransactItems []map[string]json.RawMessage }
+		_ = json.Unmarshal(body, &request)
+		actions = nil
+		for _, item := range request.TransactItems {
+			for kind := range item {
+				actions = append(actions, map[string]string{
+					"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem",
+				}[kind])
+			}
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, action := range actions {
+		if action != "" && w.command != "" {
+			if w.calls == nil {
+				w.calls = map[string]map[string]bool{}
+			}
+			if w.calls[w.command] == nil {
+				w.calls[w.command] = map[string]bool{}
+			}
+			w.calls[w.command][action] = true
+		}
+	}
+}
+
+// shardJSON is what status prints of a shard.
+type shardJSON struct {
+	Shard, State, Owner, OwnerState, WantedBy, Checkpoint string
+	Fence, MillisBehindLatest                             int64
+	LagSeconds                                            float64
+	LagKnown                                              bool
+	Next                                                  *eventJSON
+	Attempts                                              map[string]int
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -296,4 +297,14 @@ func (f *fleet) rows() map[string]Lease {
 		rows[l.ID] = l
 	}
 	return rows
+}
+
+// bubble runs a test with a fleet that is gone when the test ends.
+func bubble(t *testing.T, shards int, test func(*testing.T, *fleet)) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, shards)
+		test(t, f)
+		f.stop()
+		f.members = nil
+	})
 }
