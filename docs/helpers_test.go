@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// root is the way to the root of the repository.
 const root = "../"
 
 // pages returns the pages of the documentation, by their path from the root: those in docs, and those that lie elsewhere.

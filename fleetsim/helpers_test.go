@@ -32,6 +32,7 @@ func simSleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// simNumber reads a number from the environment.
 func simNumber(name string, otherwise int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n
@@ -46,6 +47,7 @@ type simRow struct {
 	isDead, drains, was bool
 }
 
+// readRow reads a row of a worker or a lease.
 func readRow(row values) (r simRow) {
 	text := func(name string) string {
 		if s, ok := row[name].(*types.AttributeValueMemberS); ok {
@@ -67,6 +69,7 @@ func readRow(row values) (r simRow) {
 	return simRow{text("owner"), text("checkpoint"), number("fence"), number("beat"), flag("dead"), flag("draining"), row != nil}
 }
 
+// shardOf returns the shard of a lease's row, or "".
 func shardOf(id string) string {
 	_, shard, _ := strings.Cut(id, "#L#")
 	return shard

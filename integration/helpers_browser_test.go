@@ -37,6 +37,7 @@ type browser struct {
 	version string
 }
 
+// startBrowser starts a Chromium that ends with the test.
 func startBrowser(t *testing.T, path string) browser {
 	t.Helper()
 	version, err := exec.CommandContext(t.Context(), path, "--version").Output()
@@ -85,6 +86,7 @@ type look struct {
 	scriptOff bool
 }
 
+// open opens a page in a tab of its own.
 func (b browser) open(t *testing.T, url string, l look) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
@@ -113,6 +115,7 @@ func (b browser) open(t *testing.T, url string, l look) *tab {
 	return p
 }
 
+// heard notes what the browser tells about the page.
 func (p *tab) heard(event any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,6 +131,7 @@ func (p *tab) heard(event any) {
 	}
 }
 
+// look changes what the page is looked at with.
 func (p *tab) look(l look) {
 	p.t.Helper()
 	if l.width == 0 {
@@ -145,6 +149,7 @@ func (p *tab) look(l look) {
 		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: motion}}})
 }
 
+// do does steps, which must succeed.
 func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
 	require.NoErrorf(p.t, chromedp.Do(p.ctx, steps...), "the page:\n%s", p.text())
@@ -159,6 +164,7 @@ func (p *tab) text() string {
 	return text
 }
 
+// evaluate returns the value of an expression in the page.
 func evaluate[T any](p *tab, expression string) T {
 	p.t.Helper()
 	v, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
@@ -175,6 +181,7 @@ func (p *tab) await(what, expression string) {
 	})
 }
 
+// until waits until something holds.
 func (p *tab) until(what string, holds func() bool) {
 	p.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(20 * time.Millisecond) {
@@ -189,6 +196,7 @@ func (p *tab) click(selector string) {
 	p.do(chromedp.ScrollIntoView(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector)))
 }
 
+// press presses keys, one after the other.
 func (p *tab) press(keys ...string) {
 	p.t.Helper()
 	for _, key := range keys {
@@ -203,12 +211,14 @@ type shown struct {
 	Orders []shownOrder
 }
 
+// shownOrder is an order that a page shows.
 type shownOrder struct {
 	Title   string
 	Problem string
 	Events  []shownEvent
 }
 
+// shownEvent is an event of an order, with its stages.
 type shownEvent struct {
 	Name, About, State string
 	Is                 map[string]string // "done", say, by stage
@@ -217,6 +227,10 @@ type shownEvent struct {
 	Notes              []string
 }
 
+// stations are the stages that every event passes.
+var stations = []string{"order", "event", "record", "handler", "mail"}
+
+// readPage is the expression that reads what the page shows.
 const readPage = `({
 	counts: Object.fromEntries(["orders", "mails", "duplicates", "waiting"].map((k) => [k, document.getElementById("count-" + k).textContent])),
 	none: document.getElementById("none").checkVisibility(),
@@ -237,6 +251,7 @@ const readPage = `({
 	})),
 })`
 
+// shows reads what the page shows now.
 func (p *tab) shows() shown {
 	p.t.Helper()
 	var s shown
@@ -278,6 +293,7 @@ type wire struct {
 	held   map[net.Conn]bool
 }
 
+// newWire is a wire to a service that ends with the test.
 func newWire(t *testing.T, url string) *wire {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -302,6 +318,7 @@ func newWire(t *testing.T, url string) *wire {
 	return w
 }
 
+// url is the address of the wire's own end.
 func (w *wire) url() string { return "http://" + w.listener.Addr().String() }
 
 // cut breaks all connections, and refuses others.
@@ -314,6 +331,7 @@ func (w *wire) cut() {
 	}
 }
 
+// mend lets connections through, to this service.
 func (w *wire) mend(url string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -330,6 +348,7 @@ func (w *wire) hold(conn net.Conn) (target string) {
 	return w.target
 }
 
+// pass passes a connection on until one end closes it.
 func (w *wire) pass(from net.Conn) {
 	defer from.Close()
 	target := w.hold(from)
@@ -371,5 +390,3 @@ func (e shownEvent) arrived() bool {
 	}
 	return e.State == "mail sent"
 }
-
-var stations = []string{"order", "event", "record", "handler", "mail"}

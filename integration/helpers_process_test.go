@@ -86,6 +86,7 @@ func launch(t *testing.T, name string, env []string, binary string, args ...stri
 	return p
 }
 
+// line takes in a line that the process prints: an entry of its journal, or what it says.
 func (p *process) line(text string) {
 	if text == "" || text[0] != '{' {
 		select {
@@ -105,6 +106,7 @@ func (p *process) line(text string) {
 	p.entries = append(p.entries, e)
 }
 
+// journal returns the entries until now.
 func (p *process) journal() []entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,6 +139,7 @@ func (p *process) log() string {
 	return string(text[max(0, len(text)-4000):])
 }
 
+// signal sends a signal to the process.
 func (p *process) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	require.NoErrorf(t, p.cmd.Process.Signal(s), "%s: %v\n%s", p.name, s, p.log())
@@ -153,6 +156,7 @@ func (p *process) requireGoodEnd(t *testing.T) {
 	}
 }
 
+// placeOrder places an order with a service and returns its id.
 func placeOrder(t *testing.T, url, description string) (id string) {
 	t.Helper()
 	body, err := json.Marshal(map[string]string{"description": description})
@@ -166,6 +170,7 @@ func placeOrder(t *testing.T, url, description string) (id string) {
 	return answer.OrderID
 }
 
+// getJSON reads a JSON document of a service.
 func getJSON(t *testing.T, url string, into any) {
 	t.Helper()
 	res, err := http.Get(url)

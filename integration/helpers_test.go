@@ -22,6 +22,7 @@ import (
 
 // The words in which cases are written.
 
+// item is a row, as the SDK has it. The functions below make its attributes.
 type item = map[string]types.AttributeValue
 
 func s(v string) types.AttributeValue                  { return &types.AttributeValueMemberS{Value: v} }
@@ -66,6 +67,7 @@ var (
 	sequence atomic.Int64
 )
 
+// unique is a name that neither another case nor another run uses.
 func unique(what string) string {
 	return fmt.Sprintf("outbox-cases-%s-%d-%s", runID, sequence.Add(1), what)
 }
@@ -79,6 +81,7 @@ func attribute(text string) (name string, kind types.ScalarAttributeType) {
 // tableOption changes the request that creates a table.
 type tableOption func(*dynamodb.CreateTableInput)
 
+// define adds an attribute's definition to a table, once, and returns the attribute's name.
 func define(in *dynamodb.CreateTableInput, text string) *string {
 	name, kind := attribute(text)
 	for _, d := range in.AttributeDefinitions {
@@ -90,6 +93,7 @@ func define(in *dynamodb.CreateTableInput, text string) *string {
 	return &name
 }
 
+// keySchema makes a key of attributes like "pk:S"; sort may be empty.
 func keySchema(in *dynamodb.CreateTableInput, hash, sort string) []types.KeySchemaElement {
 	out := []types.KeySchemaElement{{AttributeName: define(in, hash), KeyType: types.KeyTypeHash}}
 	if sort != "" {
@@ -118,6 +122,7 @@ func (c clients) table(t *trial, key string, opts ...tableOption) string {
 	return c.tableNamed(t, unique("table"), key, opts...)
 }
 
+// tableNamed is table with a name.
 func (c clients) tableNamed(t *trial, name, key string, opts ...tableOption) string {
 	hash, sort, _ := strings.Cut(key, " ")
 	in := &dynamodb.CreateTableInput{TableName: &name, BillingMode: types.BillingModePayPerRequest}
@@ -178,6 +183,7 @@ func (c clients) stream(t *trial, shards int32) string {
 	return c.streamNamed(t, unique("stream"), shards)
 }
 
+// streamNamed is stream with a name.
 func (c clients) streamNamed(t *trial, name string, shards int32) string {
 	_, err := c.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: &name, ShardCount: &shards})
 	require.NoError(t, err)
@@ -188,12 +194,14 @@ func (c clients) streamNamed(t *trial, name string, shards int32) string {
 	return name
 }
 
+// streamActive waits until a stream is ACTIVE.
 func (c clients) streamActive(t *trial, name string) {
 	t.eventually("the stream is not ACTIVE", func() bool {
 		return c.summary(t, name).StreamStatus == kinesistypes.StreamStatusActive
 	})
 }
 
+// summary describes a stream.
 func (c clients) summary(t *trial, name string) *kinesistypes.StreamDescriptionSummary {
 	t.Helper()
 	out, err := c.Kinesis.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: &name})
@@ -252,6 +260,7 @@ func (c clients) readAll(t *trial, stream string, want int) []kinesistypes.Recor
 	return records
 }
 
+// data returns the records' data as text.
 func data(records []kinesistypes.Record) []string {
 	out := []string{}
 	for _, r := range records {
@@ -298,6 +307,7 @@ func refused(t *trial, what string, err error, codes ...string) {
 	}
 }
 
+// describe says what a call returned, for a test that fails.
 func describe(err error) string {
 	if err == nil {
 		return "success"
@@ -308,14 +318,19 @@ func describe(err error) string {
 // missing is the name of a table and a stream that do not exist.
 const missing = "outbox-cases-missing"
 
+// onTables are the services of the cases about tables.
 var onTables = []service{tables}
 
+// onStreams are the services of the cases about Kinesis.
 var onStreams = []service{streams}
 
+// onHop are the services of the cases about the way from a table into a stream.
 var onHop = []service{tables, transactions, streams, hop}
 
+// onTransactions are the services of the cases about transactions.
 var onTransactions = []service{tables, transactions}
 
+// batchPuts puts items with the keys from, from+1, ... below to.
 func batchPuts(from, to int) []types.WriteRequest {
 	var out []types.WriteRequest
 	for i := from; i < to; i++ {
@@ -324,6 +339,7 @@ func batchPuts(from, to int) []types.WriteRequest {
 	return out
 }
 
+// batchWrite sends a batch, of which nothing may be left unprocessed.
 func (c clients) batchWrite(t *trial, table string, requests []types.WriteRequest) error {
 	out, err := c.DynamoDB.BatchWriteItem(t.Context(), &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{table: requests}})
 	if err == nil {
@@ -348,6 +364,7 @@ func (c clients) update(t *trial, table, expression string, values item, change 
 	return out.Attributes, nil
 }
 
+// transact sends a transaction.
 func (c clients) transact(t *trial, writes []types.TransactWriteItem, change ...func(*dynamodb.TransactWriteItemsInput)) error {
 	in := &dynamodb.TransactWriteItemsInput{TransactItems: writes}
 	for _, f := range change {
@@ -368,6 +385,7 @@ func four(table, condition string, old types.ReturnValuesOnConditionCheckFailure
 	}
 }
 
+// putFour stores the items that four is about.
 func (c clients) putFour(t *trial, table string) {
 	for _, key := range []string{"put", "update", "delete", "check"} {
 		c.put(t, table, item{"pk": s(key), "v": n(1)})
@@ -381,6 +399,7 @@ func canceled(t *trial, err error) []types.CancellationReason {
 	return canceled.CancellationReasons
 }
 
+// codes are the codes of the reasons, in order.
 func codes(reasons []types.CancellationReason) []string {
 	var out []string
 	for _, r := range reasons {
@@ -389,6 +408,7 @@ func codes(reasons []types.CancellationReason) []string {
 	return out
 }
 
+// noneReturned asks for no row when a condition fails.
 const noneReturned = types.ReturnValuesOnConditionCheckFailureNone
 
 // connected is a table whose changes go to a stream with one shard.
@@ -399,6 +419,7 @@ func (c clients) connected(t *trial, key string, precision types.ApproximateCrea
 	return table, stream
 }
 
+// connect sends a table's changes to a stream, and waits until they are sent.
 func (c clients) connect(t *trial, table, stream string, precision types.ApproximateCreationDateTimePrecision) {
 	t.Helper()
 	in := &dynamodb.EnableKinesisStreamingDestinationInput{TableName: &table, StreamArn: c.summary(t, stream).StreamARN}
@@ -410,6 +431,15 @@ func (c clients) connect(t *trial, table, stream string, precision types.Approxi
 	c.destinationBecomes(t, table, types.DestinationStatusActive)
 }
 
+// destinationBecomes waits until a table's destination has a status.
+func (c clients) destinationBecomes(t *trial, table string, status types.DestinationStatus) {
+	t.eventually("the destination is not "+string(status), func() bool {
+		out, err := c.DynamoDB.DescribeKinesisStreamingDestination(t.Context(), &dynamodb.DescribeKinesisStreamingDestinationInput{TableName: &table})
+		require.NoError(t, err)
+		return len(out.KinesisDataStreamDestinations) == 1 && out.KinesisDataStreamDestinations[0].DestinationStatus == status
+	})
+}
+
 // settled reads the records of a stream and makes sure that no more than want come.
 func (c clients) settled(t *trial, stream string, want int) []string {
 	t.Helper()
@@ -418,6 +448,7 @@ func (c clients) settled(t *trial, stream string, want int) []string {
 	return data(c.readAll(t, stream, want))
 }
 
+// record puts a record into a stream.
 func (c clients) record(t *trial, stream, key, data string, change ...func(*kinesis.PutRecordInput)) *kinesis.PutRecordOutput {
 	t.Helper()
 	in := &kinesis.PutRecordInput{StreamName: &stream, PartitionKey: &key, Data: []byte(data)}
@@ -437,6 +468,7 @@ func number(t *trial, text *string) *big.Int {
 	return v
 }
 
+// requireIncreasing checks that sequence numbers increase.
 func requireIncreasing(t *trial, records []kinesistypes.Record) {
 	t.Helper()
 	for i := 1; i < len(records); i++ {
@@ -449,12 +481,4 @@ func from(kind kinesistypes.ShardIteratorType, sequenceNumber *string) func(*kin
 	return func(in *kinesis.GetShardIteratorInput) {
 		in.ShardIteratorType, in.StartingSequenceNumber = kind, sequenceNumber
 	}
-}
-
-func (c clients) destinationBecomes(t *trial, table string, status types.DestinationStatus) {
-	t.eventually("the destination is not "+string(status), func() bool {
-		out, err := c.DynamoDB.DescribeKinesisStreamingDestination(t.Context(), &dynamodb.DescribeKinesisStreamingDestinationInput{TableName: &table})
-		require.NoError(t, err)
-		return len(out.KinesisDataStreamDestinations) == 1 && out.KinesisDataStreamDestinations[0].DestinationStatus == status
-	})
 }

@@ -33,6 +33,15 @@ type event struct {
 	}
 }
 
+// data returns the data of the records.
+func (e event) data() []string {
+	var out []string
+	for _, r := range e.Records {
+		out = append(out, string(r.Kinesis.Data))
+	}
+	return out
+}
+
 // eventsTable creates the table "events" with a DynamoDB stream, and with the
 // Kinesis stream "changes" of four shards as its destination.
 func eventsTable(t *testing.T, a *outboxtest.AWS) {
@@ -51,8 +60,10 @@ func eventsTable(t *testing.T, a *outboxtest.AWS) {
 	require.NoError(t, err)
 }
 
+// text is a string attribute.
 func text(s string) ddbtypes.AttributeValue { return &ddbtypes.AttributeValueMemberS{Value: s} }
 
+// putEvent puts an event into the table of eventsTable.
 func putEvent(ctx context.Context, a *outboxtest.AWS, id, payload string) error {
 	_, err := a.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String("events"), Item: map[string]ddbtypes.AttributeValue{
 		"eventId": text(id), "type": text("ORDER_CREATED"), "payload": text(payload),
@@ -60,6 +71,7 @@ func putEvent(ctx context.Context, a *outboxtest.AWS, id, payload string) error 
 	return err
 }
 
+// putOnce puts a record without any retry.
 func putOnce(t *testing.T, a *outboxtest.AWS, stream *string) error {
 	t.Helper()
 	_, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: stream, PartitionKey: aws.String("k"), Data: []byte("x")}, once)
@@ -74,6 +86,7 @@ func stream(t *testing.T, a *outboxtest.AWS, name string, shards int32) *string 
 	return &name
 }
 
+// put puts a record into a stream.
 func put(t *testing.T, a *outboxtest.AWS, stream *string, key, data string) *kinesis.PutRecordOutput {
 	t.Helper()
 	out, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: stream, PartitionKey: &key, Data: []byte(data)})
@@ -81,6 +94,7 @@ func put(t *testing.T, a *outboxtest.AWS, stream *string, key, data string) *kin
 	return out
 }
 
+// shards lists all shards of a stream.
 func shards(t *testing.T, a *outboxtest.AWS, stream *string) []types.Shard {
 	t.Helper()
 	out, err := a.Kinesis.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: stream})
@@ -88,8 +102,10 @@ func shards(t *testing.T, a *outboxtest.AWS, stream *string) []types.Shard {
 	return out.Shards
 }
 
+// first is the id of a stream's first shard.
 const first = "shardId-000000000000"
 
+// iterator returns a shard iterator.
 func iterator(t *testing.T, a *outboxtest.AWS, in *kinesis.GetShardIteratorInput) *string {
 	t.Helper()
 	out, err := a.Kinesis.GetShardIterator(t.Context(), in)
@@ -97,6 +113,7 @@ func iterator(t *testing.T, a *outboxtest.AWS, in *kinesis.GetShardIteratorInput
 	return out.ShardIterator
 }
 
+// horizon is an iterator at the oldest record of a shard.
 func horizon(t *testing.T, a *outboxtest.AWS, stream, shard *string) *string {
 	t.Helper()
 	return iterator(t, a, &kinesis.GetShardIteratorInput{StreamName: stream, ShardId: shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
@@ -121,10 +138,18 @@ func readAll(t *testing.T, a *outboxtest.AWS, it *string) (data []string, ended 
 	}
 }
 
+// split splits a shard in the middle.
 func split(t *testing.T, a *outboxtest.AWS, stream *string, sh types.Shard) {
 	t.Helper()
 	_, err := a.Kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: stream, ShardToSplit: sh.ShardId, NewStartingHashKey: middle(sh)})
 	require.NoError(t, err)
+}
+
+// middle is the hash key in the middle of a shard.
+func middle(sh types.Shard) *string {
+	low, _ := new(big.Int).SetString(*sh.HashKeyRange.StartingHashKey, 10)
+	high, _ := new(big.Int).SetString(*sh.HashKeyRange.EndingHashKey, 10)
+	return aws.String(low.Add(low, high).Rsh(low, 1).String())
 }
 
 // covers checks that the open shards divide all hash keys among them.
@@ -142,6 +167,7 @@ func covers(t *testing.T, all []types.Shard) {
 	require.Equal(t, new(big.Int).Lsh(big.NewInt(1), 128).String(), next.String(), "the open shards cover every hash key")
 }
 
+// mergeInput is the request that merges two neighbours.
 func mergeInput(stream *string, left, right types.Shard) *kinesis.MergeShardsInput {
 	return &kinesis.MergeShardsInput{StreamName: stream, ShardToMerge: left.ShardId, AdjacentShardToMerge: right.ShardId}
 }
@@ -183,6 +209,7 @@ func (c *changes) Invoke(_ context.Context, payload []byte) ([]byte, error) {
 	return nil, nil
 }
 
+// sorted returns what was seen, sorted.
 func (c *changes) sorted() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,12 +240,14 @@ func (f *function) Invoke(_ context.Context, payload []byte) ([]byte, error) {
 	return []byte(body), err
 }
 
+// seen returns the data of each invocation.
 func (f *function) seen() [][]string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.invocations)
 }
 
+// batches are the data of invocations, each written like "0 1 2".
 func batches(texts ...string) (out [][]string) {
 	for _, text := range texts {
 		out = append(out, strings.Fields(text))
@@ -226,6 +255,7 @@ func batches(texts ...string) (out [][]string) {
 	return out
 }
 
+// parse reads a payload.
 func parse(t *testing.T, payload []byte) event {
 	t.Helper()
 	var e event
@@ -263,8 +293,10 @@ func run(t *testing.T, src outboxtest.EventSource, n int, answer func(int, event
 	return seen, failed
 }
 
+// once switches retries off.
 func once(o *kinesis.Options) { o.RetryMaxAttempts = 1 }
 
+// count returns how many records the first shard has.
 func count(t *testing.T, a *outboxtest.AWS, stream *string) int {
 	t.Helper()
 	data, _ := readAll(t, a, horizon(t, a, stream, aws.String(first)))
@@ -278,17 +310,3 @@ type brokenTest struct {
 }
 
 func (b *brokenTest) Fatalf(format string, args ...any) { b.failure = fmt.Sprintf(format, args...) }
-
-func (e event) data() []string {
-	var out []string
-	for _, r := range e.Records {
-		out = append(out, string(r.Kinesis.Data))
-	}
-	return out
-}
-
-func middle(sh types.Shard) *string {
-	low, _ := new(big.Int).SetString(*sh.HashKeyRange.StartingHashKey, 10)
-	high, _ := new(big.Int).SetString(*sh.HashKeyRange.EndingHashKey, 10)
-	return aws.String(low.Add(low, high).Rsh(low, 1).String())
-}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// root is the path of the root module.
 const root = "github.com/seed-1b628d3f/outbox"
 
 // repository is one of a test's own, with the environment that its commands see.
@@ -34,6 +35,7 @@ func newRepository(t *testing.T, files map[string]string) *repository {
 	return r
 }
 
+// write writes files, by path, and makes scripts executable.
 func (r *repository) write(t *testing.T, files map[string]string) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -47,6 +49,7 @@ func (r *repository) write(t *testing.T, files map[string]string) {
 	}
 }
 
+// commit writes files and commits everything.
 func (r *repository) commit(t *testing.T, files map[string]string) {
 	t.Helper()
 	r.write(t, files)

@@ -20,8 +20,10 @@ import (
 	"github.com/seed-1b628d3f/outbox/replay"
 )
 
+// item is a row, as the SDK has it.
 type item = map[string]types.AttributeValue
 
+// attrS is a string attribute, and attrN a number.
 func attrS(v string) types.AttributeValue { return &types.AttributeValueMemberS{Value: v} }
 func attrN(v string) types.AttributeValue { return &types.AttributeValueMemberN{Value: v} }
 
@@ -75,6 +77,7 @@ type world struct {
 	events *replay.Events
 }
 
+// newWorld makes a world with an empty table.
 func newWorld(t testing.TB, opts ...replay.Option) *world {
 	cloud := outboxtest.Start(t)
 	cloud.CreateOutbox(t, "events", "events", 2)
@@ -100,6 +103,7 @@ func (w *world) row(t testing.TB, i item) {
 	require.NoError(t, err)
 }
 
+// remove deletes an event.
 func (w *world) remove(t testing.TB, id string) {
 	_, err := w.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: aws.String("events"), Key: item{"eventId": attrS(id)}})
 	require.NoError(t, err)
@@ -130,6 +134,7 @@ func ids(t testing.TB, e *replay.Events, q replay.Query) ([]string, error) {
 	return found, nil
 }
 
+// epoch is the time of the first events.
 var epoch = time.UnixMilli(1_700_000_000_000).UTC()
 
 // at is a time so many milliseconds after the beginning.
@@ -154,12 +159,14 @@ func random(rng *rand.Rand, n int) []outbox.Record {
 	return events
 }
 
+// noted is the event that consumers handle.
 type noted struct {
 	N int `json:"n"`
 }
 
 func (noted) EventType() string { return "NOTED" }
 
+// newConsumer makes a Consumer of the table with this handler.
 func newConsumer(t testing.TB, handle func(context.Context, outbox.Event[noted]) error, opts ...outbox.ConsumerOption) *outbox.Consumer {
 	c, err := outbox.NewConsumer(append([]outbox.ConsumerOption{outbox.WithTables("events"), outbox.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
 	require.NoError(t, err)
@@ -170,12 +177,15 @@ func newConsumer(t testing.TB, handle func(context.Context, outbox.Event[noted])
 // unreached is a handler that must not be reached.
 func unreached(context.Context, outbox.Event[noted]) error { panic("nothing should have been handled") }
 
+// dynamodbTable is the answer of DescribeTable.
 type dynamodbTable = dynamodb.DescribeTableOutput
 
+// describe asks for a table's description.
 func describe(table string) *dynamodb.DescribeTableInput {
 	return &dynamodb.DescribeTableInput{TableName: &table}
 }
 
+// addIndex adds a global secondary index to the table.
 func (w *world) addIndex(t testing.TB, index types.CreateGlobalSecondaryIndexAction) {
 	var attributes []types.AttributeDefinition
 	for _, k := range index.KeySchema {

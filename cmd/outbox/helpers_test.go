@@ -40,6 +40,7 @@ type world struct {
 	calls    map[string]map[string]bool // the actions that each command has needed
 }
 
+// newWorld makes a world without tables, and leads the environment to it.
 func newWorld(t testing.TB, opts ...outboxtest.Option) *world {
 	w := &world{Server: outboxtest.New(opts...), refused: map[string]bool{}, mappings: `{"EventSourceMappings":[]}`}
 	t.Cleanup(w.Close)
@@ -140,6 +141,7 @@ func (w *world) run(t testing.TB, args ...string) result {
 	return w.runWith(t.Context(), args...)
 }
 
+// runWith runs a command until it ends or the context does.
 func (w *world) runWith(ctx context.Context, args ...string) result {
 	var out, err bytes.Buffer
 	w.mu.Lock()
@@ -190,6 +192,7 @@ func lines[T any](t testing.TB, text string) []T {
 	return values
 }
 
+// epoch is the time of the first events.
 var epoch = time.UnixMilli(1_790_000_000_000).UTC()
 
 // put writes events of an aggregate, a second apart.
@@ -219,6 +222,9 @@ func (*refusal) ErrorCode() string    { return "AccessDenied" }
 func (*refusal) ErrorMessage() string { return "User is not authorized" }
 func (*refusal) Error() string        { return "AccessDenied: User is not authorized" }
 
+func (*refusal) ErrorFault() smithy.ErrorFault { return smithy.FaultClient }
+
+// ptr returns a pointer to a copy of v.
 func ptr[T any](v T) *T { return &v }
 
 // syncBuffer is written by a command while a test reads it.
@@ -246,20 +252,21 @@ func (s *syncBuffer) await(t testing.TB, text string) {
 	}
 }
 
-func (*refusal) ErrorFault() smithy.ErrorFault { return smithy.FaultClient }
-
 // waitFor waits until ok, for at most so many milliseconds.
 func waitFor(ok func() bool, ms int) {
 	for deadline := time.Now().Add(time.Duration(ms) * time.Millisecond); !ok() && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 	}
 }
 
+// docs is the page of the commands.
 const docs = "../../docs/cli.md"
 
+// orderCreated is the event of the tests.
 type orderCreated struct{}
 
 func (orderCreated) EventType() string { return "ORDER_CREATED" }
 
+// statusJSON is what status prints as JSON.
 type statusJSON struct {
 	Stream, Group, OldestShard string
 	Owners                     map[string]int

@@ -27,6 +27,7 @@ type runtimeAPI struct {
 	n       int
 }
 
+// invocation is what the Runtime API hands to a function.
 type invocation struct {
 	id       string
 	payload  []byte
@@ -180,6 +181,7 @@ func (f *function) invoke(t *testing.T, payload []byte, timeout time.Duration) a
 	return a
 }
 
+// answer waits for the function's next report.
 func (f *function) answer(t *testing.T) answer {
 	select {
 	case a := <-f.api.answers:

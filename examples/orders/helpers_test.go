@@ -25,6 +25,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
+// createOwn creates the tables of the library.
 func createOwn(t *testing.T, client *dynamodb.Client, inboxTable, lettersTable, leasesTable string) {
 	inbox, err := outbox.NewInbox(client, inboxTable, service.Group)
 	require.NoError(t, err)
@@ -60,6 +61,7 @@ func names(t *testing.T, d *deployment.Deployment) service.Config {
 	return c
 }
 
+// send sends a request to the API and returns its answer.
 func send(t *testing.T, api http.Handler, method, path, body, key string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
@@ -68,6 +70,7 @@ func send(t *testing.T, api http.Handler, method, path, body, key string) *httpt
 	return w
 }
 
+// to is an order whose confirmation goes to this address.
 func to(address string) string {
 	return fmt.Sprintf(`{"description":"two coffees","email":%q}`, address)
 }
@@ -108,6 +111,7 @@ func startWorker(t *testing.T, local *outboxtest.AWS, mails *mailbox) (stop func
 	}
 }
 
+// place places an order and returns its id.
 func place(t *testing.T, url, body string) string {
 	res, err := http.Post(url+"/", "application/json", bytes.NewReader([]byte(body)))
 	require.NoError(t, err)
@@ -119,6 +123,7 @@ func place(t *testing.T, url, body string) string {
 	return answer["orderId"]
 }
 
+// post sends an empty JSON object, and checks the status.
 func post(t *testing.T, url string, want int) {
 	answer, err := http.Post(url, "application/json", strings.NewReader("{}"))
 	require.NoError(t, err)
@@ -127,6 +132,7 @@ func post(t *testing.T, url string, want int) {
 	require.Equal(t, want, answer.StatusCode, url)
 }
 
+// get reads JSON, and checks the status.
 func get(t *testing.T, url string, status int, into any) {
 	res, err := http.Get(url)
 	require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
+// newStore is a Store over an empty table.
 func newStore(t *testing.T) *deadletter.Store {
 	a := outboxtest.Start(t)
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
@@ -18,6 +19,7 @@ func newStore(t *testing.T) *deadletter.Store {
 	return s
 }
 
+// put stores a letter.
 func put(t *testing.T, s *deadletter.Store, l *deadletter.Letter) {
 	_, err := s.Put(t.Context(), l)
 	require.NoError(t, err)

@@ -10,10 +10,13 @@ import (
 	"github.com/aws/smithy-go/transport/http/protocol/awsjson"
 )
 
+// stock is the SDK's own protocol.
 var stock = awsjson.New11(schemas.Kinesis_20131202)
 
+// operation is GetRecords.
 var operation = smithy.NewOperationSchema(schemas.GetRecords, schemas.GetRecordsInput, schemas.GetRecordsOutput)
 
+// response is an answer over HTTP.
 func response(status int, body io.Reader, length int64) *smithyhttp.Response {
 	return &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(body), ContentLength: length}}
 }

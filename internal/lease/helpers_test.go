@@ -23,8 +23,10 @@ type wire struct {
 	good     time.Time // when the last confirmed beat was sent
 }
 
+// latency is how long one way takes.
 const latency = 5 * time.Millisecond // there, and as much back
 
+// pass is a request's way; it ends with the context while the wire is cut.
 func (w *wire) pass(ctx context.Context, op string) error {
 	w.mu.Lock()
 	w.calls[op]++
@@ -40,12 +42,14 @@ func (w *wire) pass(ctx context.Context, op string) error {
 	return nil
 }
 
+// setCut cuts or mends the wire.
 func (w *wire) setCut(cut bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cut = cut
 }
 
+// count returns how many requests were made.
 func (w *wire) count() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -154,6 +158,7 @@ type fleet struct {
 	members []*member
 }
 
+// member is a worker of a fleet.
 type member struct {
 	wire   *wire
 	cancel context.CancelFunc
@@ -161,6 +166,7 @@ type member struct {
 	dead   chan struct{} // closed when the process is gone
 }
 
+// newFleet makes a fleet without workers that reads so many shards.
 func newFleet(t *testing.T, shards int) *fleet {
 	f := &fleet{t: t, reader: map[string]*member{}, stopped: map[string]time.Time{}}
 	for i := range shards {
@@ -170,12 +176,14 @@ func newFleet(t *testing.T, shards int) *fleet {
 	return f
 }
 
+// list lists the shards.
 func (f *fleet) list(context.Context) ([]Shard, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.shards, nil
 }
 
+// set replaces the shards.
 func (f *fleet) set(shards []Shard) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -195,6 +203,7 @@ func (f *fleet) start(change func(*Config)) *member {
 	return m
 }
 
+// consume holds a shard until it should stop, and notes how long nobody read it.
 func (f *fleet) consume(ctx context.Context, m *member, h *Held) error {
 	id := h.Shard().ID
 	f.mu.Lock()
@@ -261,6 +270,7 @@ func (f *fleet) balance(limit time.Duration, members ...*member) time.Duration {
 	}
 }
 
+// takeGaps returns how long shards were without a reader, since the last call.
 func (f *fleet) takeGaps() []time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -269,6 +279,7 @@ func (f *fleet) takeGaps() []time.Duration {
 	return gaps
 }
 
+// stop stops all members and waits for them.
 func (f *fleet) stop() {
 	for _, m := range f.members {
 		m.cancel()
@@ -289,6 +300,7 @@ func (f *fleet) stopOne(m *member) (time.Duration, error) {
 	return time.Since(began), err
 }
 
+// rows returns the leases by shard.
 func (f *fleet) rows() map[string]Lease {
 	v, err := f.table.View(context.Background())
 	require.NoError(f.t, err)

@@ -26,6 +26,7 @@ type script struct {
 	wait     time.Duration
 }
 
+// note keeps what was asked for, and when.
 func (s *script) note(format string, args ...any) {
 	s.log = append(s.log, fmt.Sprintf("%d ", time.Since(s.begin).Milliseconds())+fmt.Sprintf(format, args...))
 }
@@ -92,6 +93,7 @@ func in(answers ...any) func(string) (Batch, error) {
 	}
 }
 
+// records are records with these sequence numbers.
 func records(numbers ...string) []Record {
 	out := make([]Record, len(numbers))
 	for i, n := range numbers {
@@ -100,6 +102,7 @@ func records(numbers ...string) []Record {
 	return out
 }
 
+// code is an error of the API with this code, as the SDK wraps it.
 func code(code string) error {
 	return fmt.Errorf("operation error: %w", &smithy.GenericAPIError{Code: code, Message: "says the script"})
 }
@@ -116,6 +119,7 @@ type reading struct {
 	err      error
 }
 
+// newReading is a Reader at a script that begins now.
 func newReading(s *script) *reading {
 	r := &reading{script: s}
 	s.begin = time.Now()
@@ -125,6 +129,7 @@ func newReading(s *script) *reading {
 	return r
 }
 
+// deliver keeps the sequence numbers of a batch.
 func (r *reading) deliver(b Batch) error {
 	r.batches++
 	for _, record := range b.Records {
@@ -133,6 +138,7 @@ func (r *reading) deliver(b Batch) error {
 	return nil
 }
 
+// read reads from a position until the shard ends or reading fails.
 func (r *reading) read(t *testing.T, from Position) *reading {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour) // of the bubble's time: a test that hangs says where
@@ -158,10 +164,12 @@ type seen struct {
 	retries       []Retry
 }
 
+// reader is a Reader that tells what it sees.
 func (s *seen) reader(source Source) *Reader {
 	return &Reader{Source: source, OnRetry: func(r Retry) { s.retries = append(s.retries, r) }, OnTrimmed: func(t Trimmed) { s.trimmed = append(s.trimmed, t) }}
 }
 
+// deliver keeps a batch, and when it came.
 func (s *seen) deliver(b Batch) error {
 	s.polls = append(s.polls, time.Now())
 	for _, r := range b.Records {

@@ -22,8 +22,10 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
 
+// av is an attribute value. The functions below make them.
 type av = types.AttributeValue
 
+// item is a row, as the SDK has it.
 type item = map[string]av
 
 func s(v string) av { return &types.AttributeValueMemberS{Value: v} }
@@ -66,6 +68,7 @@ type world struct {
 	changes []dynamo.Change
 }
 
+// newWorld makes a world without tables.
 func newWorld(t *testing.T, options ...func(*dynamo.Config)) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
@@ -94,12 +97,14 @@ func newWorld(t *testing.T, options ...func(*dynamo.Config)) *world {
 	return w
 }
 
+// clock is the DB's clock.
 func (w *world) clock() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.now
 }
 
+// advance moves the clock on.
 func (w *world) advance(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -172,6 +177,7 @@ func (w *world) text(operation, body string) (int, string) {
 	return resp.StatusCode, string(data)
 }
 
+// transact writes items in one transaction; the token may be "".
 func (w *world) transact(token string, items ...types.TransactWriteItem) error {
 	in := &dynamodb.TransactWriteItemsInput{TransactItems: items}
 	if token != "" {
@@ -191,14 +197,17 @@ func (w *world) refused(operation, body string) string {
 	return message
 }
 
+// putRequest is a put in a batch.
 func putRequest(it item) types.WriteRequest {
 	return types.WriteRequest{PutRequest: &types.PutRequest{Item: it}}
 }
 
+// deleteRequest is a delete in a batch.
 func deleteRequest(key item) types.WriteRequest {
 	return types.WriteRequest{DeleteRequest: &types.DeleteRequest{Key: key}}
 }
 
+// keysOf is a key schema; rng may be "".
 func keysOf(hash, rng string) []types.KeySchemaElement {
 	out := []types.KeySchemaElement{{AttributeName: &hash, KeyType: types.KeyTypeHash}}
 	if rng != "" {
@@ -207,6 +216,7 @@ func keysOf(hash, rng string) []types.KeySchemaElement {
 	return out
 }
 
+// defsOf defines attributes written like "pk:S".
 func defsOf(defs ...string) []types.AttributeDefinition {
 	var out []types.AttributeDefinition
 	for _, d := range defs {
@@ -216,6 +226,7 @@ func defsOf(defs ...string) []types.AttributeDefinition {
 	return out
 }
 
+// projectionOf is an index's projection.
 func projectionOf(kind types.ProjectionType, attributes ...string) *types.Projection {
 	return &types.Projection{ProjectionType: kind, NonKeyAttributes: attributes}
 }
@@ -240,10 +251,12 @@ func indexed(t *testing.T) *world {
 	return w
 }
 
+// conditionOf is a condition of the legacy parameters.
 func conditionOf(operator types.ComparisonOperator, values ...av) types.Condition {
 	return types.Condition{ComparisonOperator: operator, AttributeValueList: values}
 }
 
+// putOf is a put in a transaction; with a condition it asks for the old row.
 func putOf(table string, it item, condition ...string) types.TransactWriteItem {
 	p := &types.Put{TableName: &table, Item: it}
 	if len(condition) > 0 {
@@ -253,6 +266,7 @@ func putOf(table string, it item, condition ...string) types.TransactWriteItem {
 	return types.TransactWriteItem{Put: p}
 }
 
+// checkOf is a condition check in a transaction that asks for the old row.
 func checkOf(table string, key item, condition string) types.TransactWriteItem {
 	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
 		TableName: &table, Key: key, ConditionExpression: &condition,
@@ -270,11 +284,14 @@ func requireError(t *testing.T, err error, code, message string) {
 	require.Equal(t, message, api.ErrorMessage())
 }
 
+// requireInvalid checks for a ValidationException with this message.
 func requireInvalid(t *testing.T, err error, message string) {
 	t.Helper()
 	requireError(t, err, "ValidationException", message)
 }
 
+// enveloped begins the message about a parameter out of its constraints.
 const enveloped = "1 validation error detected: "
 
+// invalid begins the message about parameter values.
 const invalid = "One or more parameter values were invalid: "
