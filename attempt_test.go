@@ -81,7 +81,7 @@ func TestAnAttemptIsJudgedAlikeEverywhere(t *testing.T) {
 		})
 		t.Run(name+", in a Worker", func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				m := newMourners(t)
+				m := newFleetWithLetters(t)
 				defer m.Close()
 				m.oneShard(t)
 				c := newConsumer(t, outbox.WithTables("events"), outbox.WithDeadLetters(m.letters))
@@ -94,7 +94,7 @@ func TestAnAttemptIsJudgedAlikeEverywhere(t *testing.T) {
 				w, err := outbox.NewWorker(m.Kinesis, "events", c, m.leases,
 					outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 2, BaseDelay: 10 * time.Millisecond, MaxDelay: 100 * time.Millisecond}))
 				require.NoError(t, err)
-				r := run(t, w)
+				r := runWorker(t, w)
 				m.put(t, "bad", 1, 1)
 				time.Sleep(10 * time.Second)
 				require.NoError(t, r.stop())

@@ -3,7 +3,6 @@ package outbox_test
 import (
 	"bytes"
 	"context"
-	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,21 +15,6 @@ import (
 
 	"github.com/seed-1b628d3f/outbox"
 )
-
-// gobCodec is a codec that is not JSON.
-type gobCodec struct{ contentType string }
-
-func (c gobCodec) ContentType() string { return c.contentType }
-
-func (gobCodec) Marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	err := gob.NewEncoder(&b).Encode(v)
-	return b.Bytes(), err
-}
-
-func (gobCodec) Unmarshal(data []byte, v any) error {
-	return gob.NewDecoder(bytes.NewReader(data)).Decode(v)
-}
 
 // brokenCodec fails with an error that quotes what it was given.
 type brokenCodec struct{ contentType string }
@@ -117,7 +101,7 @@ func TestCodecsAreChecked(t *testing.T) {
 	} {
 		_, err := outbox.NewConsumer(option)
 		require.ErrorContains(t, err, want)
-		_, err = outbox.NewWriter(&client{}, "events", option)
+		_, err = outbox.NewWriter(&recordingClient{}, "events", option)
 		require.ErrorContains(t, err, want)
 	}
 	_, err := outbox.NewConsumer(outbox.WithCodec(gobCodec{"a/b"}), outbox.WithCodec(gobCodec{"a/b"}))

@@ -19,30 +19,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-type orderCreated struct {
-	OrderID     string `json:"orderId"`
-	Description string `json:"description"`
-}
-
-func (orderCreated) EventType() string { return "ORDER_CREATED" }
-
-type orderPaid struct{ Cents int }
-
-func (*orderPaid) EventType() string { return "ORDER_PAID" }
-
-func quiet() outbox.ConsumerOption { return outbox.WithLogger(slog.New(slog.DiscardHandler)) }
-
-func newConsumer(t testing.TB, opts ...outbox.ConsumerOption) *outbox.Consumer {
-	c, err := outbox.NewConsumer(append([]outbox.ConsumerOption{quiet()}, opts...)...)
-	require.NoError(t, err)
-	return c
-}
-
-// rec is a record of type "T" with an empty object as payload.
-func rec(id, aggregate string) outbox.Record {
-	return outbox.Record{ID: id, Type: "T", AggregateID: aggregate, Payload: []byte(`{}`)}
-}
-
 func TestHandlersGetTypedEvents(t *testing.T) {
 	c := newConsumer(t, outbox.WithConcurrency(1))
 	var created []outbox.Event[orderCreated]
@@ -349,7 +325,7 @@ func TestAHookThatPanicsChangesNothing(t *testing.T) {
 	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("hook=Skipped")), log.String())
 	require.Contains(t, log.String(), "metrics are down")
 
-	got, err := c.Invoke(t.Context(), kinesisEvent(`{"eventName":"REMOVE"}`, change("4", "a")))
+	got, err := c.Invoke(t.Context(), kinesisEvent(`{"eventName":"REMOVE"}`, changeRecord("4", "a")))
 	require.NoError(t, err)
 	require.Equal(t, unfinished(""), string(got))
 }
@@ -358,7 +334,7 @@ func TestAHookThatPanicsChangesNothing(t *testing.T) {
 func TestAllocationsOfARecord(t *testing.T) {
 	c := newConsumer(t)
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { return nil })
-	data := []byte(change("1", "a"))
+	data := []byte(changeRecord("1", "a"))
 	codec := testing.AllocsPerRun(100, func() {
 		var v struct{}
 		require.NoError(t, json.Unmarshal([]byte(`{}`), &v))

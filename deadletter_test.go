@@ -10,102 +10,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-// office is a consumer's handlers with a dead letter table: events whose id begins with "poison" fail while broken.
-type office struct {
-	*outboxtest.AWS
-	letters *outbox.DeadLetterTable
-
-	mu      sync.Mutex
-	broken  bool
-	handled []string // in the order in which handlers ended
-	calls   map[string]int
-}
-
-func newOffice(t *testing.T) *office {
-	o := &office{AWS: outboxtest.Start(t), broken: true, calls: map[string]int{}}
-	o.letters = o.table(t, o.DynamoDB)
-	require.NoError(t, o.letters.Create(t.Context()))
-	require.NoError(t, o.letters.Create(t.Context()))
-	return o
-}
-
-func (o *office) table(t *testing.T, client outbox.DeadLetterClient) *outbox.DeadLetterTable {
-	table, err := outbox.NewDeadLetterTable(client, "letters", "mails")
-	require.NoError(t, err)
-	return table
-}
-
-func (o *office) handle(_ context.Context, e outbox.Event[struct{}]) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.calls[e.ID]++
-	if o.broken && strings.HasPrefix(e.ID, "poison") {
-		return errors.New("the printer is on fire")
-	}
-	o.handled = append(o.handled, e.ID)
-	return nil
-}
-
-// consumer is that of another process each time.
-func (o *office) consumer(t *testing.T, opts ...outbox.DeadLetterOption) *outbox.Consumer {
-	return o.consumerOf(t, o.letters, opts...)
-}
-
-func (o *office) consumerOf(t *testing.T, table *outbox.DeadLetterTable, opts ...outbox.DeadLetterOption) *outbox.Consumer {
-	c := newConsumer(t, outbox.WithDeadLetters(table, opts...))
-	outbox.HandleType(c, "T", o.handle)
-	return c
-}
-
-func (o *office) repair() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.broken = false
-}
-
-func (o *office) list(t *testing.T, filter outbox.DeadLetterFilter) []outbox.DeadLetter {
-	var all []outbox.DeadLetter
-	for l, err := range o.letters.List(t.Context(), filter) {
-		require.NoError(t, err)
-		all = append(all, l)
-	}
-	return all
-}
-
-func (o *office) ids(t *testing.T) []string {
-	var ids []string
-	for _, l := range o.list(t, outbox.DeadLetterFilter{}) {
-		ids = append(ids, l.ID)
-	}
-	return ids
-}
-
-func (o *office) invoke(t *testing.T, c *outbox.Consumer, records ...string) string {
-	got, err := c.Invoke(t.Context(), kinesisEvent(records...))
-	require.NoError(t, err)
-	return string(got)
-}
-
 func TestAPoisonIsKeptAndTheOthersGoOn(t *testing.T) {
 	for at := range 3 {
 		for _, malformed := range []bool{false, true} {
 			t.Run(fmt.Sprintf("at %d, malformed %t", at, malformed), func(t *testing.T) {
 				o := newOffice(t)
-				records := []string{change("1", "a"), change("2", "b"), change("3", "c")}
+				records := []string{changeRecord("1", "a"), changeRecord("2", "b"), changeRecord("3", "c")}
 				id := "p#poison"
 				if malformed {
 					records[at], id = `{"eventName":"INSERT","dyn`, fmt.Sprintf("##shardId-000000000007:s%d", at)
 				} else {
-					records[at] = change("poison", "p")
+					records[at] = changeRecord("poison", "p")
 				}
 				require.Equal(t, unfinished(""), o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(1)), records...))
 				require.Equal(t, []string{id}, o.ids(t))
@@ -134,8 +55,8 @@ func TestAPoisonIsKeptAndTheOthersGoOn(t *testing.T) {
 // What is not even base64 is kept as it stands in the invocation.
 func TestARecordThatIsNotBase64IsKept(t *testing.T) {
 	o := newOffice(t)
-	text := base64.StdEncoding.EncodeToString([]byte(change("1", "a")))
-	payload := strings.Replace(string(kinesisEvent(change("1", "a"), change("2", "b"))), text, text[:9]+"!", 1)
+	text := base64.StdEncoding.EncodeToString([]byte(changeRecord("1", "a")))
+	payload := strings.Replace(string(kinesisEvent(changeRecord("1", "a"), changeRecord("2", "b"))), text, text[:9]+"!", 1)
 	got, err := o.consumer(t).Invoke(t.Context(), []byte(payload))
 	require.NoError(t, err)
 	require.Equal(t, unfinished(""), string(got))
@@ -154,7 +75,7 @@ func TestAttemptsAreCountedOverInvocations(t *testing.T) {
 		if attempt == 3 {
 			want = unfinished("")
 		}
-		require.Equal(t, want, o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(3)), change("poison", "p"), change("1", "a")), "attempt %d", attempt)
+		require.Equal(t, want, o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(3)), changeRecord("poison", "p"), changeRecord("1", "a")), "attempt %d", attempt)
 	}
 	require.Equal(t, 3, o.calls["poison"])
 	require.Equal(t, 3, o.list(t, outbox.DeadLetterFilter{})[0].Attempts)
@@ -214,7 +135,7 @@ func TestNothingIsAcknowledgedWithoutTheTable(t *testing.T) {
 	for _, operation := range []string{"Query", "TransactWriteItems", "UpdateItem"} {
 		t.Run(operation, func(t *testing.T) {
 			o := newOffice(t)
-			records := []string{change("poison", "p"), change("p1", "p"), change("1", "a")}
+			records := []string{changeRecord("poison", "p"), changeRecord("p1", "p"), changeRecord("1", "a")}
 			require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: operation, Probability: 1}))
 			require.Equal(t, unfinished("s0"), o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(2)), records...))
 			require.Equal(t, unfinished("s0"), o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(2)), records...))
@@ -357,14 +278,14 @@ func TestAReplayHasAttemptsOfItsOwn(t *testing.T) {
 	o := newOffice(t)
 	c := o.consumer(t, outbox.WithInvokeAttempts(3))
 	for range 2 {
-		require.Equal(t, unfinished("s0"), o.invoke(t, c, change("poison", "p")))
+		require.Equal(t, unfinished("s0"), o.invoke(t, c, changeRecord("poison", "p")))
 	}
 	o.repair()
-	require.Equal(t, unfinished(""), o.invoke(t, c, change("poison", "p")))
+	require.Equal(t, unfinished(""), o.invoke(t, c, changeRecord("poison", "p")))
 	o.broken = true
 	for range 2 {
 		require.Error(t, c.Process(t.Context(), rec("poison", "p")))
-		require.Equal(t, unfinished("s1"), o.invoke(t, c, change("1", "a"), change("poison", "p")))
+		require.Equal(t, unfinished("s1"), o.invoke(t, c, changeRecord("1", "a"), changeRecord("poison", "p")))
 	}
 	require.Empty(t, o.ids(t))
 	require.NoError(t, c.Process(t.Context(), rec("poison", "p")))
@@ -389,7 +310,7 @@ func TestWhichAttemptsCount(t *testing.T) {
 		require.Empty(t, o.ids(t))
 		for attempt := range 2 {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			got, err := c.Invoke(ctx, kinesisEvent(change("slow", "s")))
+			got, err := c.Invoke(ctx, kinesisEvent(changeRecord("slow", "s")))
 			cancel()
 			require.NoError(t, err)
 			require.Equal(t, unfinished([]string{"s0", ""}[attempt]), string(got))
@@ -452,16 +373,4 @@ func largeDeadLetters(t *testing.T) {
 	require.NoError(t, o.letters.Discard(t.Context(), letters[0].ID))
 	require.NoError(t, o.letters.Discard(t.Context(), "l#large"))
 	require.Empty(t, rowsOf(t, o, "letters"), "no part stays behind")
-}
-
-func rowsOf(t *testing.T, o *office, table string) []string {
-	out, err := o.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)})
-	require.NoError(t, err)
-	var ids []string
-	for _, row := range out.Items {
-		var key struct{ Group, ID string }
-		require.NoError(t, attributevalue.UnmarshalMap(row, &key))
-		ids = append(ids, key.Group+"/"+key.ID)
-	}
-	return ids
 }

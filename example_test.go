@@ -22,7 +22,7 @@ func ExampleNewEvent() {
 
 // The row of an event, as Put and Transact store it.
 func ExampleWriter_Items() {
-	w, err := outbox.NewWriter(&client{}, "events")
+	w, err := outbox.NewWriter(&recordingClient{}, "events")
 	if err != nil {
 		panic(err)
 	}
@@ -147,7 +147,7 @@ func ExampleWithInbox() {
 func ExampleTransactionError() {
 	failed := reason("ConditionalCheckFailed")
 	failed.Item = map[string]types.AttributeValue{"orderId": str("order-1"), "status": str("PAID")} // the write asked for ALL_OLD
-	w, err := outbox.NewWriter(&client{err: canceled(failed, reason("None"))}, "events")
+	w, err := outbox.NewWriter(&recordingClient{err: canceled(failed, reason("None"))}, "events")
 	if err != nil {
 		panic(err)
 	}
@@ -161,7 +161,7 @@ func ExampleTransactionError() {
 
 // Trace context and tenant travel with every event.
 func ExampleWithHeaders() {
-	w, err := outbox.NewWriter(&client{}, "events", outbox.WithHeaders(func(ctx context.Context) map[string]string {
+	w, err := outbox.NewWriter(&recordingClient{}, "events", outbox.WithHeaders(func(ctx context.Context) map[string]string {
 		return map[string]string{"tenant": fmt.Sprint(ctx.Value(tenantKey{}))}
 	}))
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,15 +20,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// guard is a Consumer of one process whose guarded handler is h.
-func (w *inboxWorld) guard(t testing.TB, p *process, h func(context.Context, outbox.Event[orderCreated]) error, opts ...outbox.InboxOption) *outbox.Consumer {
-	c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.client(p, true), opts...)))
-	outbox.Handle(c, h)
-	return c
-}
-
-func nothing(context.Context, outbox.Event[orderCreated]) error { return nil }
-
 func TestAClaimBecomesTheMarkAfterTheHandler(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newInboxWorld(t)
@@ -35,7 +27,7 @@ func TestAClaimBecomesTheMarkAfterTheHandler(t *testing.T) {
 		p := &process{}
 		c := w.guard(t, p, func(ctx context.Context, e outbox.Event[orderCreated]) error {
 			claim := w.mark(t, e.ID)
-			require.NotEmpty(t, text(claim, "owner"))
+			require.NotEmpty(t, textOf(claim, "owner"))
 			delete(claim, "owner")
 			require.Equal(t, values{"eventId": str("1"), "consumer": str("mails"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
 				"claimedUntil": num("946684860000"), "expiresAt": num("949276800")}, claim, "for a minute")
@@ -48,7 +40,7 @@ func TestAClaimBecomesTheMarkAfterTheHandler(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			return nil
 		})
-		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 		require.Equal(t, []string{"PutItem", "UpdateItem"}, p.calls())
 		mark := w.mark(t, "1")
 		delete(mark, "owner")
@@ -65,7 +57,7 @@ func TestADuplicateOfAGuardedEventCostsNoCallOrOne(t *testing.T) {
 		p := &process{}
 		c := w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil }, outbox.WithInboxCache(cache))
 		for range 3 {
-			require.NoError(t, c.Process(t.Context(), created(id)))
+			require.NoError(t, c.Process(t.Context(), createdRecord(id)))
 		}
 		require.Equal(t, 1, runs)
 		if cache > 0 {
@@ -76,7 +68,7 @@ func TestADuplicateOfAGuardedEventCostsNoCallOrOne(t *testing.T) {
 		p = &process{}
 		c = w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil }, outbox.WithInboxCache(cache))
 		for range 3 {
-			require.NoError(t, c.Process(t.Context(), created(id)))
+			require.NoError(t, c.Process(t.Context(), createdRecord(id)))
 		}
 		require.Equal(t, 1, runs)
 		require.Len(t, p.calls(), map[int]int{10: 1, 0: 3}[cache], "another process")
@@ -96,7 +88,7 @@ func TestAFailedGuardedHandlerGivesItsClaimBack(t *testing.T) {
 	} {
 		p := &process{}
 		c := w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { return h() })
-		err := c.Process(t.Context(), created("1"))
+		err := c.Process(t.Context(), createdRecord("1"))
 		failures := (*outbox.ProcessError)(nil)
 		require.ErrorAsf(t, err, &failures, name)
 		switch got := failures.Failures[0].Err; name {
@@ -115,12 +107,12 @@ func TestAFailedGuardedHandlerGivesItsClaimBack(t *testing.T) {
 		require.Nilf(t, w.mark(t, "1"), name)
 	}
 	p := &process{}
-	c := w.guard(t, p, nothing)
-	undecodable := created("1")
+	c := w.guard(t, p, ignoreOrder)
+	undecodable := createdRecord("1")
 	undecodable.Payload = []byte(`{`)
 	require.ErrorIs(t, c.Process(t.Context(), undecodable), outbox.ErrPermanent)
 	require.Nil(t, w.mark(t, "1"))
-	require.NoError(t, c.Process(t.Context(), created("1")))
+	require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 	require.NoError(t, c.Process(t.Context(), undecodable), "it was handled")
 }
 
@@ -138,29 +130,29 @@ func TestAClaimedEventWaits(t *testing.T) {
 			return nil
 		})
 		done := make(chan error, 1)
-		go func() { done <- slow.Process(t.Context(), created("1")) }()
+		go func() { done <- slow.Process(t.Context(), createdRecord("1")) }()
 		<-started
 		time.Sleep(10 * time.Second)
 		var logs bytes.Buffer
 		other, err := outbox.NewConsumer(outbox.WithInbox(w.inbox(t, w.DynamoDB)), outbox.WithLogger(slog.New(slog.NewTextHandler(&logs, nil))))
 		require.NoError(t, err)
 		outbox.Handle(other, func(context.Context, outbox.Event[orderCreated]) error { return errors.New("it ran") })
-		err = other.Process(t.Context(), created("1"))
+		err = other.Process(t.Context(), createdRecord("1"))
 		require.ErrorIs(t, err, outbox.ErrClaimed)
 		require.NotErrorIs(t, err, outbox.ErrPermanent)
 		require.ErrorContains(t, err, `another delivery of the event is being handled: event "1" is claimed until 2000-01-01T00:01:00Z`)
 		require.Contains(t, logs.String(), "level=INFO")
 		require.NotContains(t, logs.String(), "level=ERROR")
-		for _, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{count("1")}}} {
-			require.ErrorIs(t, w.tx(t, &process{}, always(effects)).Process(t.Context(), created("1")), outbox.ErrClaimed, "HandleTx heeds a claim")
+		for _, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{countCommit("1")}}} {
+			require.ErrorIs(t, w.tx(t, &process{}, returnEffects(effects)).Process(t.Context(), createdRecord("1")), outbox.ErrClaimed, "HandleTx heeds a claim")
 		}
 		failing := w.tx(t, &process{}, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
 			return outbox.Effects{}, errors.New("down")
 		})
-		require.ErrorContains(t, failing.Process(t.Context(), created("1")), "down", "a claim is no mark")
+		require.ErrorContains(t, failing.Process(t.Context(), createdRecord("1")), "down", "a claim is no mark")
 		end()
 		require.NoError(t, <-done)
-		require.NoError(t, other.Process(t.Context(), created("1")))
+		require.NoError(t, other.Process(t.Context(), createdRecord("1")))
 		w.requireRows(t, 0, 0)
 	})
 }
@@ -183,18 +175,18 @@ func TestASlowOwnerNeverCompletesAnothersClaim(t *testing.T) {
 				<-ctx.Done() // and goes on
 				return <-hold[name]
 			})
-			go func() { done[name] <- c.Process(t.Context(), created("1")) }()
+			go func() { done[name] <- c.Process(t.Context(), createdRecord("1")) }()
 		}
 		start("first")
 		time.Sleep(61 * time.Second)
 		start("second")
 		time.Sleep(time.Second)
-		second := text(w.mark(t, "1"), "owner")
+		second := textOf(w.mark(t, "1"), "owner")
 		hold["first"] <- nil
 		require.NoError(t, <-done["first"], "its effect has happened")
 		require.Contains(t, logs.String(), "an event was handled, and is not marked as handled")
-		require.Equal(t, second, text(w.mark(t, "1"), "owner"), "the second's claim is as it was")
-		require.Empty(t, text(w.mark(t, "1"), "handledAt"))
+		require.Equal(t, second, textOf(w.mark(t, "1"), "owner"), "the second's claim is as it was")
+		require.Empty(t, textOf(w.mark(t, "1"), "handledAt"))
 		time.Sleep(65 * time.Second)
 		hold["second"] <- errors.New("down")
 		require.Error(t, <-done["second"])
@@ -210,22 +202,22 @@ func TestAClaimIsItsOwnersEvenLate(t *testing.T) {
 		release := make(chan error)
 		c := w.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error { return <-release })
 		done := make(chan error)
-		go func() { done <- c.Process(t.Context(), created("1")) }()
+		go func() { done <- c.Process(t.Context(), createdRecord("1")) }()
 		time.Sleep(2 * time.Minute)
 		release <- nil
 		require.NoError(t, <-done)
-		require.NotEmpty(t, text(w.mark(t, "1"), "handledAt"))
+		require.NotEmpty(t, textOf(w.mark(t, "1"), "handledAt"))
 
-		go func() { done <- c.Process(t.Context(), created("2")) }()
+		go func() { done <- c.Process(t.Context(), createdRecord("2")) }()
 		time.Sleep(2 * time.Minute)
 		other := w.guard(t, &process{}, func(context.Context, outbox.Event[orderCreated]) error {
 			release <- errors.New("down")
 			require.Error(t, <-done)
-			require.NotEmpty(t, text(w.mark(t, "2"), "owner"), "still claimed")
+			require.NotEmpty(t, textOf(w.mark(t, "2"), "owner"), "still claimed")
 			return nil
 		})
-		require.NoError(t, other.Process(t.Context(), created("2")))
-		require.NotEmpty(t, text(w.mark(t, "2"), "handledAt"))
+		require.NoError(t, other.Process(t.Context(), createdRecord("2")))
+		require.NotEmpty(t, textOf(w.mark(t, "2"), "handledAt"))
 	})
 }
 
@@ -257,10 +249,10 @@ func TestTheHandlersContextEndsBeforeItsClaim(t *testing.T) {
 			consumer := w.guard(t, &process{}, func(ctx context.Context, e outbox.Event[orderCreated]) error {
 				deadline, _ := ctx.Deadline()
 				require.Equal(t, c.wantHandle, deadline.Sub(now))
-				require.Equal(t, fmt.Sprint(now.Add(c.wantClaim).UnixMilli()), text(w.mark(t, e.ID), "claimedUntil"))
+				require.Equal(t, fmt.Sprint(now.Add(c.wantClaim).UnixMilli()), textOf(w.mark(t, e.ID), "claimedUntil"))
 				return nil
 			}, c.options...)
-			require.NoError(t, consumer.Process(ctx, created(fmt.Sprint(n))))
+			require.NoError(t, consumer.Process(ctx, createdRecord(fmt.Sprint(n))))
 			cancel()
 		}
 		// A context that has ended, and one that ends while the claim is made.
@@ -268,7 +260,7 @@ func TestTheHandlersContextEndsBeforeItsClaim(t *testing.T) {
 		p := &process{}
 		c := w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { return errors.New("it ran") })
 		p.next = cancelling{p.next, cancel}
-		err := c.Process(ctx, created("x"))
+		err := c.Process(ctx, createdRecord("x"))
 		require.ErrorIs(t, err, context.Canceled)
 		require.NotContains(t, err.Error(), "it ran")
 		require.Nil(t, w.mark(t, "x"), "given back")
@@ -293,11 +285,11 @@ func TestAnEffectThatCannotBeMarkedIsASuccess(t *testing.T) {
 			return nil
 		})
 		began := time.Now()
-		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 		require.LessOrEqual(t, time.Since(began), 10*time.Second)
 		require.Equal(t, 1, strings.Count(logs.String(), "level=WARN"))
 		require.Contains(t, logs.String(), "not marked as handled")
-		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 		require.Equal(t, 1, runs)
 	})
 }
@@ -341,9 +333,9 @@ func TestAGuardedTypeWithoutAHandlerIsTold(t *testing.T) {
 	require.NoError(t, err)
 	outbox.HandleType(c, "A", func(context.Context, outbox.Event[struct{}]) error { return nil })
 	outbox.HandleTxType(c, w.writer, "TX", func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) { return outbox.Effects{}, nil })
-	outbox.Handle(c, nothing)
+	outbox.Handle(c, ignoreOrder)
 	for range 2 {
-		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 	}
 	require.Equal(t, 1, strings.Count(logs.String(), "level=ERROR"), logs.String())
 	require.Contains(t, logs.String(), "WithInbox names an event type that has no handler")
@@ -363,7 +355,7 @@ func TestMiddlewareSeesDeliveriesThatTheGuardFinishes(t *testing.T) {
 	}))
 	outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil })
 	for range 3 {
-		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 	}
 	require.Equal(t, 3, seen)
 	require.Equal(t, 1, runs)
@@ -384,7 +376,7 @@ func TestTwoGuardsAtOnceRunOnce(t *testing.T) {
 		wg.Go(func() {
 			for i := range events {
 				for {
-					err := c.Process(t.Context(), created(fmt.Sprint(i)))
+					err := c.Process(t.Context(), createdRecord(fmt.Sprint(i)))
 					if errors.Is(err, outbox.ErrClaimed) {
 						time.Sleep(100 * time.Microsecond)
 						continue
@@ -404,7 +396,7 @@ func TestTwoGuardsAtOnceRunOnce(t *testing.T) {
 	rows := w.all(t, "inbox")
 	require.Len(t, rows, events)
 	for _, row := range rows {
-		require.NotEmpty(t, text(row, "handledAt"))
+		require.NotEmpty(t, textOf(row, "handledAt"))
 	}
 }
 
@@ -413,16 +405,16 @@ func TestAnAbandonedClaimGivesWay(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newInboxWorld(t)
 		defer w.Close()
-		for i, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{count("1")}}} {
+		for i, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{countCommit("1")}}} {
 			id := fmt.Sprint(i)
 			p := &process{killAt: 2}
-			_ = w.guard(t, p, nothing).Process(t.Context(), created(id))
-			require.NotEmpty(t, text(w.mark(t, id), "claimedUntil"))
-			c := w.tx(t, &process{}, always(effects))
-			require.ErrorIs(t, c.Process(t.Context(), created(id)), outbox.ErrClaimed)
+			_ = w.guard(t, p, ignoreOrder).Process(t.Context(), createdRecord(id))
+			require.NotEmpty(t, textOf(w.mark(t, id), "claimedUntil"))
+			c := w.tx(t, &process{}, returnEffects(effects))
+			require.ErrorIs(t, c.Process(t.Context(), createdRecord(id)), outbox.ErrClaimed)
 			time.Sleep(time.Minute)
-			require.NoError(t, c.Process(t.Context(), created(id)))
-			require.NotEmpty(t, text(w.mark(t, id), "handledAt"))
+			require.NoError(t, c.Process(t.Context(), createdRecord(id)))
+			require.NotEmpty(t, textOf(w.mark(t, id), "handledAt"))
 		}
 	})
 }
@@ -433,10 +425,10 @@ func TestAClaimEndsThoughTheDeliveryWasCancelled(t *testing.T) {
 	for id, result := range map[string]error{"good": nil, "bad": errors.New("down")} {
 		ctx, cancel := context.WithCancel(t.Context())
 		p := &process{}
-		err := w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { cancel(); return result }).Process(ctx, created(id))
+		err := w.guard(t, p, func(context.Context, outbox.Event[orderCreated]) error { cancel(); return result }).Process(ctx, createdRecord(id))
 		if result == nil {
 			require.NoError(t, err)
-			require.NotEmpty(t, text(w.mark(t, id), "handledAt"))
+			require.NotEmpty(t, textOf(w.mark(t, id), "handledAt"))
 		} else {
 			require.ErrorIs(t, err, result)
 			require.Nil(t, w.mark(t, id))
@@ -444,9 +436,20 @@ func TestAClaimEndsThoughTheDeliveryWasCancelled(t *testing.T) {
 	}
 	p := &process{fates: map[int]string{1: "answer lost"}}
 	c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.client(p, false))))
-	outbox.Handle(c, nothing)
-	require.ErrorContains(t, c.Process(t.Context(), created("lost")), "the event could not be claimed")
+	outbox.Handle(c, ignoreOrder)
+	require.ErrorContains(t, c.Process(t.Context(), createdRecord("lost")), "the event could not be claimed")
 	require.Equal(t, []string{"PutItem", "DeleteItem"}, p.calls())
 	require.Nil(t, w.mark(t, "lost"))
-	require.NoError(t, c.Process(t.Context(), created("lost")))
+	require.NoError(t, c.Process(t.Context(), createdRecord("lost")))
+}
+
+// cancelling cancels a context while a request is under way.
+type cancelling struct {
+	next   http.RoundTripper
+	cancel func()
+}
+
+func (c cancelling) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.cancel()
+	return c.next.RoundTrip(r)
 }

@@ -18,18 +18,6 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-// tx is a Consumer of one process whose HandleTx handler is h.
-func (w *inboxWorld) tx(t testing.TB, p *process, h func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error), opts ...outbox.InboxOption) *outbox.Consumer {
-	client := w.client(p, true)
-	c := newConsumer(t, outbox.WithInbox(w.inbox(t, client, opts...)))
-	outbox.HandleTx(c, newWriter(t, client), h)
-	return c
-}
-
-func always(effects outbox.Effects) func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
-	return func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) { return effects, nil }
-}
-
 func TestHandleTxCommitsEffectsAndMarkTogether(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newInboxWorld(t)
@@ -39,11 +27,11 @@ func TestHandleTxCommitsEffectsAndMarkTogether(t *testing.T) {
 			r, ok := outbox.RecordFromContext(ctx)
 			require.True(t, ok)
 			require.Equal(t, e.ID, r.ID)
-			return outbox.Effects{Writes: []types.TransactWriteItem{count(e.ID)}, Events: []outbox.AnyEvent{event("next")}}, nil
+			return outbox.Effects{Writes: []types.TransactWriteItem{countCommit(e.ID)}, Events: []outbox.AnyEvent{event("next")}}, nil
 		})
-		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 		require.Equal(t, []string{"TransactWriteItems"}, p.calls())
-		require.Equal(t, "1", text(w.row(t, "orders", "orderId", "1"), "commits"))
+		require.Equal(t, "1", textOf(w.row(t, "orders", "orderId", "1"), "commits"))
 		require.NotNil(t, w.row(t, "events", "eventId", "next"))
 		require.Equal(t, values{"eventId": str("1"), "consumer": str("mails"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
 			"handledAt": num("946684800000"), "expiresAt": num("949276800")}, w.mark(t, "1"), "now, and 30 days later")
@@ -54,24 +42,24 @@ func TestHandleTxCommitsEffectsAndMarkTogether(t *testing.T) {
 func TestAHandlerWithoutEffectsCostsOneWrite(t *testing.T) {
 	w := newInboxWorld(t)
 	p := &process{}
-	require.NoError(t, w.tx(t, p, always(outbox.Effects{})).Process(t.Context(), created("1")))
+	require.NoError(t, w.tx(t, p, returnEffects(outbox.Effects{})).Process(t.Context(), createdRecord("1")))
 	require.Equal(t, []string{"PutItem"}, p.calls())
-	require.NotEmpty(t, text(w.mark(t, "1"), "handledAt"))
+	require.NotEmpty(t, textOf(w.mark(t, "1"), "handledAt"))
 	p = &process{}
-	require.NoError(t, w.tx(t, p, always(outbox.Effects{})).Process(t.Context(), created("1")))
+	require.NoError(t, w.tx(t, p, returnEffects(outbox.Effects{})).Process(t.Context(), createdRecord("1")))
 	require.Equal(t, []string{"PutItem"}, p.calls(), "another process asks the table")
 }
 
 func TestADuplicateInOneProcessCostsNothing(t *testing.T) {
 	w := newInboxWorld(t)
-	for _, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{count("x")}}} {
+	for _, effects := range []outbox.Effects{{}, {Writes: []types.TransactWriteItem{countCommit("x")}}} {
 		for _, cache := range []int{10, 0} {
 			id := fmt.Sprint(len(effects.Writes), cache)
 			runs := 0
 			p := &process{}
 			c := w.tx(t, p, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) { runs++; return effects, nil }, outbox.WithInboxCache(cache))
 			for range 3 {
-				require.NoError(t, c.Process(t.Context(), created(id)))
+				require.NoError(t, c.Process(t.Context(), createdRecord(id)))
 			}
 			if cache > 0 {
 				require.Len(t, p.calls(), 1)
@@ -82,18 +70,18 @@ func TestADuplicateInOneProcessCostsNothing(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, "2", text(w.row(t, "orders", "orderId", "x"), "commits"))
+	require.Equal(t, "2", textOf(w.row(t, "orders", "orderId", "x"), "commits"))
 }
 
 // A duplicate that the table knows is remembered as well.
 func TestADuplicateOfAnotherProcessIsRemembered(t *testing.T) {
 	w := newInboxWorld(t)
-	h := always(outbox.Effects{Writes: []types.TransactWriteItem{count("x")}})
-	require.NoError(t, w.tx(t, &process{}, h).Process(t.Context(), created("1")))
+	h := returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{countCommit("x")}})
+	require.NoError(t, w.tx(t, &process{}, h).Process(t.Context(), createdRecord("1")))
 	p := &process{}
 	c := w.tx(t, p, h)
 	for range 3 {
-		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 	}
 	require.Len(t, p.calls(), 1)
 }
@@ -115,7 +103,7 @@ func TestAFailedHandlerOrCommitLeavesNoMark(t *testing.T) {
 		"another's event": {effects: outbox.Effects{Events: []outbox.AnyEvent{outbox.Event[int]{ID: "taken", Type: "T"}}}, want: outbox.ErrEventConflict},
 	} {
 		p := &process{}
-		err := w.tx(t, p, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) { return c.effects, c.err }).Process(t.Context(), created("1"))
+		err := w.tx(t, p, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) { return c.effects, c.err }).Process(t.Context(), createdRecord("1"))
 		if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(c.want, &failed) {
 			require.ErrorAsf(t, err, &failed, name)
 		} else {
@@ -125,15 +113,15 @@ func TestAFailedHandlerOrCommitLeavesNoMark(t *testing.T) {
 		require.Nilf(t, w.mark(t, "1"), name)
 		require.Containsf(t, p.calls(), "GetItem", "%s: whether it was handled before", name)
 	}
-	require.NoError(t, w.tx(t, &process{}, always(outbox.Effects{})).Process(t.Context(), created("1")), "it can still be handled")
+	require.NoError(t, w.tx(t, &process{}, returnEffects(outbox.Effects{})).Process(t.Context(), createdRecord("1")), "it can still be handled")
 }
 
 // What only fails because the event was handled is no failure: the handler's error and its panic, its conditions, events with other
 // content.
 func TestFailuresOfADuplicateAreSuccesses(t *testing.T) {
 	w := newInboxWorld(t)
-	require.NoError(t, w.tx(t, &process{}, always(outbox.Effects{Writes: []types.TransactWriteItem{putNew("1")}, Events: []outbox.AnyEvent{event("e")}})).
-		Process(t.Context(), created("1")))
+	require.NoError(t, w.tx(t, &process{}, returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{putNew("1")}, Events: []outbox.AnyEvent{event("e")}})).
+		Process(t.Context(), createdRecord("1")))
 	changed := event("e")
 	changed.Data.Description = "another"
 	for name, h := range map[string]func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error){
@@ -144,20 +132,20 @@ func TestFailuresOfADuplicateAreSuccesses(t *testing.T) {
 			return outbox.Effects{}, outbox.Permanent(errors.New("no"))
 		},
 		"panic":          func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) { panic("no") },
-		"condition":      always(outbox.Effects{Writes: []types.TransactWriteItem{putNew("1")}}),
-		"other content":  always(outbox.Effects{Events: []outbox.AnyEvent{changed}}),
-		"the same again": always(outbox.Effects{Writes: []types.TransactWriteItem{putNew("1")}, Events: []outbox.AnyEvent{event("e")}}),
-		"too much":       always(outbox.Effects{Writes: make([]types.TransactWriteItem, 200)}),
-		"nothing":        always(outbox.Effects{}),
+		"condition":      returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{putNew("1")}}),
+		"other content":  returnEffects(outbox.Effects{Events: []outbox.AnyEvent{changed}}),
+		"the same again": returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{putNew("1")}, Events: []outbox.AnyEvent{event("e")}}),
+		"too much":       returnEffects(outbox.Effects{Writes: make([]types.TransactWriteItem, 200)}),
+		"nothing":        returnEffects(outbox.Effects{}),
 	} {
 		c := w.tx(t, &process{}, h)
 		for range 2 {
-			require.NoErrorf(t, c.Process(t.Context(), created("1")), "%s", name)
+			require.NoErrorf(t, c.Process(t.Context(), createdRecord("1")), "%s", name)
 		}
 	}
-	undecodable := created("1")
+	undecodable := createdRecord("1")
 	undecodable.Payload = []byte(`{`)
-	require.NoError(t, w.tx(t, &process{}, always(outbox.Effects{})).Process(t.Context(), undecodable))
+	require.NoError(t, w.tx(t, &process{}, returnEffects(outbox.Effects{})).Process(t.Context(), undecodable))
 	w.requireRows(t, 1, 1)
 }
 
@@ -189,8 +177,8 @@ func TestNotEveryFailedConditionNeedsToBeNamed(t *testing.T) {
 		id := fmt.Sprint(len(effects.Writes))
 		for range 2 {
 			c := newConsumer(t, outbox.WithInbox(w.inbox(t, client)))
-			outbox.HandleTx(c, newWriter(t, client), always(effects))
-			require.NoError(t, c.Process(t.Context(), created(id)))
+			outbox.HandleTx(c, newWriter(t, client), returnEffects(effects))
+			require.NoError(t, c.Process(t.Context(), createdRecord(id)))
 		}
 	}
 	require.ErrorIs(t, newWriter(t, client).Transact(t.Context(), []types.TransactWriteItem{putNew("1")}, event("e")), outbox.ErrConditionFailed)
@@ -200,10 +188,8 @@ func TestNotEveryFailedConditionNeedsToBeNamed(t *testing.T) {
 type blind struct{ *dynamodb.Client }
 
 func (blind) GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
-	return nil, errBlind
+	return nil, errNoPermission
 }
-
-var errBlind = errors.New("no permission to read")
 
 func TestALookThatFailsKeepsTheError(t *testing.T) {
 	w := newInboxWorld(t)
@@ -213,12 +199,12 @@ func TestALookThatFailsKeepsTheError(t *testing.T) {
 	outbox.HandleTx(c, newWriter(t, client), func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
 		return outbox.Effects{}, outbox.Permanent(own)
 	})
-	err := c.Process(t.Context(), created("1"))
+	err := c.Process(t.Context(), createdRecord("1"))
 	require.ErrorIs(t, err, own)
 	missing := (*types.ResourceNotFoundException)(nil)
 	require.ErrorAs(t, err, &missing)
 	require.Same(t, own, missing)
-	require.ErrorIs(t, err, errBlind)
+	require.ErrorIs(t, err, errNoPermission)
 	require.NotErrorIs(t, err, outbox.ErrPermanent, "it may have been handled")
 	require.ErrorContains(t, err, "whether the event was handled before is not known: inbox table inbox, consumer mails, event \"1\": no permission to read")
 }
@@ -227,7 +213,7 @@ func TestEffectsThatCannotBeCommittedAreRefused(t *testing.T) {
 	w := newInboxWorld(t)
 	many := func(n int) (ops []types.TransactWriteItem) {
 		for i := range n {
-			ops = append(ops, count(fmt.Sprint(i)))
+			ops = append(ops, countCommit(fmt.Sprint(i)))
 		}
 		return ops
 	}
@@ -252,7 +238,7 @@ func TestEffectsThatCannotBeCommittedAreRefused(t *testing.T) {
 		"an item too large":    {outbox.Effects{Writes: []types.TransactWriteItem{large}}, outbox.ErrTooLarge, "at most 409600"},
 		"no such table":        {outbox.Effects{Writes: []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String("none"), Item: values{"a": str("b")}}}}}, nil, "ResourceNotFound"},
 	} {
-		err := w.tx(t, &process{}, always(c.effects)).Process(t.Context(), created("1"))
+		err := w.tx(t, &process{}, returnEffects(c.effects)).Process(t.Context(), createdRecord("1"))
 		require.ErrorContainsf(t, err, c.text, name)
 		if c.want != nil {
 			require.ErrorIsf(t, err, c.want, name)
@@ -261,13 +247,13 @@ func TestEffectsThatCannotBeCommittedAreRefused(t *testing.T) {
 		require.Nilf(t, w.mark(t, "1"), name)
 	}
 	w.requireRows(t, 0, 0)
-	require.NoError(t, w.tx(t, &process{}, always(outbox.Effects{Writes: append(many(98), otherRow)})).Process(t.Context(), created("1")), "99, and another row of the inbox")
+	require.NoError(t, w.tx(t, &process{}, returnEffects(outbox.Effects{Writes: append(many(98), otherRow)})).Process(t.Context(), createdRecord("1")), "99, and another row of the inbox")
 }
 
 func TestEventsThatAnInboxCannotKeepArePermanentFailures(t *testing.T) {
 	w := newInboxWorld(t)
 	p := &process{}
-	c := w.tx(t, p, always(outbox.Effects{}))
+	c := w.tx(t, p, returnEffects(outbox.Effects{}))
 	outbox.HandleType(c, "PLAIN", func(context.Context, outbox.Event[struct{}]) error { return nil })
 	for want, r := range map[string]outbox.Record{
 		"the event's id has 2049 bytes":   {ID: strings.Repeat("x", 2049)},
@@ -292,8 +278,8 @@ func TestEventsThatAnInboxCannotKeepArePermanentFailures(t *testing.T) {
 func TestEventsThatAnotherTransactionStoredAreAConflict(t *testing.T) {
 	w := newInboxWorld(t)
 	require.NoError(t, w.writer.Put(t.Context(), "orders", order{"a"}, event("e")))
-	c := w.tx(t, &process{}, always(outbox.Effects{Writes: []types.TransactWriteItem{putNew("b")}, Events: []outbox.AnyEvent{event("e")}}))
-	require.ErrorIs(t, c.Process(t.Context(), created("1")), outbox.ErrEventConflict)
+	c := w.tx(t, &process{}, returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{putNew("b")}, Events: []outbox.AnyEvent{event("e")}}))
+	require.ErrorIs(t, c.Process(t.Context(), createdRecord("1")), outbox.ErrEventConflict)
 	require.Nil(t, w.mark(t, "1"))
 	w.requireRows(t, 1, 1)
 }
@@ -315,10 +301,10 @@ func TestConflictsOnTheMarkAreRetried(t *testing.T) {
 			{[]error{canceled(reason("ConditionalCheckFailed"), reason("None"))}, outbox.ErrConditionFailed, 1},
 			{[]error{canceled(reason("None"), reason("ValidationError"))}, errors.New("the inbox table needs"), 1},
 		} {
-			client := &scripted{answers: c.answers}
+			client := &scriptedClient{answers: c.answers}
 			consumer := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)))
-			outbox.HandleTx(consumer, newWriter(t, client), always(outbox.Effects{Writes: []types.TransactWriteItem{count("1")}}))
-			err := consumer.Process(t.Context(), created("1"))
+			outbox.HandleTx(consumer, newWriter(t, client), returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{countCommit("1")}}))
+			err := consumer.Process(t.Context(), createdRecord("1"))
 			require.Len(t, client.sent, c.sent)
 			switch {
 			case c.want == nil:
@@ -343,11 +329,11 @@ func TestTheWritersHooksSeeCommitsWithMarks(t *testing.T) {
 	})
 	handle := func(effects outbox.Effects) error {
 		c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)))
-		outbox.HandleTx(c, newWriter(t, w.DynamoDB, hooks), always(effects))
-		return c.Process(t.Context(), created("1"))
+		outbox.HandleTx(c, newWriter(t, w.DynamoDB, hooks), returnEffects(effects))
+		return c.Process(t.Context(), createdRecord("1"))
 	}
 	require.Error(t, handle(outbox.Effects{Writes: make([]types.TransactWriteItem, 1)}))
-	require.NoError(t, handle(outbox.Effects{Writes: []types.TransactWriteItem{count("1")}}))
+	require.NoError(t, handle(outbox.Effects{Writes: []types.TransactWriteItem{countCommit("1")}}))
 	require.NoError(t, handle(outbox.Effects{Events: []outbox.AnyEvent{event("e")}}))
 	require.NoError(t, handle(outbox.Effects{Writes: make([]types.TransactWriteItem, 1)}), "it was handled")
 	require.Equal(t, []string{"failed", "written 0 false", "written 1 true", "written 0 true"}, told)
@@ -356,7 +342,7 @@ func TestTheWritersHooksSeeCommitsWithMarks(t *testing.T) {
 func TestHandleTxRegistrationMistakesPanicAtStart(t *testing.T) {
 	w := newInboxWorld(t)
 	c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)))
-	h := always(outbox.Effects{})
+	h := returnEffects(outbox.Effects{})
 	require.PanicsWithValue(t, "outbox: HandleTxType: the Consumer is nil", func() { outbox.HandleTx(nil, w.writer, h) })
 	require.PanicsWithValue(t, `outbox: HandleTxType: the Consumer of "ORDER_CREATED" has no Inbox (WithInbox)`, func() { outbox.HandleTx(newConsumer(t), w.writer, h) })
 	require.PanicsWithValue(t, `outbox: HandleTxType: the Writer of "ORDER_CREATED" is nil`, func() { outbox.HandleTx(c, nil, h) })
@@ -381,11 +367,11 @@ func TestTwoConsumersAtOnceCommitOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 2 {
 		c := w.tx(t, &process{}, func(_ context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
-			return outbox.Effects{Writes: []types.TransactWriteItem{count(e.ID)}, Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{})}}, nil
+			return outbox.Effects{Writes: []types.TransactWriteItem{countCommit(e.ID)}, Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{})}}, nil
 		})
 		wg.Go(func() {
 			for i := range events {
-				if err := c.Process(t.Context(), created(fmt.Sprint(i))); err != nil {
+				if err := c.Process(t.Context(), createdRecord(fmt.Sprint(i))); err != nil {
 					t.Errorf("event %d: %v", i, err)
 				}
 			}
@@ -394,7 +380,7 @@ func TestTwoConsumersAtOnceCommitOnce(t *testing.T) {
 	wg.Wait()
 	w.requireRows(t, events, events)
 	for _, row := range w.all(t, "orders") {
-		require.Equal(t, "1", text(row, "commits"))
+		require.Equal(t, "1", textOf(row, "commits"))
 	}
 	require.Len(t, w.all(t, "inbox"), events)
 }
@@ -427,11 +413,11 @@ func TestHandleTxInAStorm(t *testing.T) {
 					}
 				}}))
 			outbox.HandleTx(c, newWriter(t, w.DynamoDB), func(_ context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
-				return outbox.Effects{Writes: []types.TransactWriteItem{count("of " + e.ID)}}, nil
+				return outbox.Effects{Writes: []types.TransactWriteItem{countCommit("of " + e.ID)}}, nil
 			})
 			worker, err := outbox.NewWorker(f.Kinesis, "events", c, f.leases)
 			require.NoError(t, err)
-			stops = append(stops, run(t, worker).stop)
+			stops = append(stops, runWorker(t, worker).stop)
 		}
 		f.await(t, "all handled", 10*time.Minute, f.all(ids))
 		f.StopFaults()
@@ -439,7 +425,7 @@ func TestHandleTxInAStorm(t *testing.T) {
 			require.NoError(t, stop())
 		}
 		for _, id := range ids {
-			require.Equalf(t, "1", text(w.row(t, "orders", "orderId", "of "+id), "commits"), "%s", id)
+			require.Equalf(t, "1", textOf(w.row(t, "orders", "orderId", "of "+id), "commits"), "%s", id)
 		}
 		again := 0
 		for _, n := range f.handled {

@@ -78,7 +78,7 @@ func TestAnotherEventWithTheSameIDIsNeverSkipped(t *testing.T) {
 	kinds := map[string]func(c *outbox.Consumer, eventType string){
 		"transaction": func(c *outbox.Consumer, eventType string) {
 			outbox.HandleTxType(c, w.writer, eventType, func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) {
-				return outbox.Effects{Writes: []types.TransactWriteItem{count("x")}}, nil
+				return outbox.Effects{Writes: []types.TransactWriteItem{countCommit("x")}}, nil
 			})
 		},
 		"mark alone": func(c *outbox.Consumer, eventType string) {
@@ -128,7 +128,7 @@ func TestConsumersOfOtherNamesAreSeparate(t *testing.T) {
 		require.NoError(t, err)
 		c := newConsumer(t, outbox.WithInbox(i))
 		outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { handled[name]++; return nil })
-		require.NoError(t, c.Process(t.Context(), created("1")))
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 	}
 	require.Equal(t, map[string]int{"mails": 1, "mail": 1, "audit": 1}, handled)
 }
@@ -145,24 +145,24 @@ func TestAnInboxForgetsAfterItsTimeToLive(t *testing.T) {
 			outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { runs["plain"]++; return nil })
 			outbox.HandleTxType(c, w.writer, "T", func(context.Context, outbox.Event[struct{}]) (outbox.Effects, error) {
 				runs["tx"]++
-				return outbox.Effects{Writes: []types.TransactWriteItem{count("x")}}, nil
+				return outbox.Effects{Writes: []types.TransactWriteItem{countCommit("x")}}, nil
 			})
 			return c
 		}
 		deliverBoth := func() {
-			require.NoError(t, consumer().Process(t.Context(), created("1"), rec("2", "a")))
+			require.NoError(t, consumer().Process(t.Context(), createdRecord("1"), rec("2", "a")))
 		}
 		deliverBoth()
 		time.Sleep(48*time.Hour - time.Second)
 		w.ExpireTTL()
 		deliverBoth()
 		require.Equal(t, 1, runs["plain"])
-		require.Equal(t, "1", text(w.row(t, "orders", "orderId", "x"), "commits"))
+		require.Equal(t, "1", textOf(w.row(t, "orders", "orderId", "x"), "commits"))
 		time.Sleep(2 * time.Second)
 		w.ExpireTTL()
 		require.Empty(t, w.all(t, "inbox"))
 		deliverBoth()
 		require.Equal(t, 2, runs["plain"])
-		require.Equal(t, "2", text(w.row(t, "orders", "orderId", "x"), "commits"))
+		require.Equal(t, "2", textOf(w.row(t, "orders", "orderId", "x"), "commits"))
 	})
 }

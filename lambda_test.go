@@ -19,47 +19,22 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// change is a change record of an inserted event of type "T".
-func change(id, aggregate string) string {
-	return fmt.Sprintf(`{"eventName":"INSERT","tableName":"events","dynamodb":{"ApproximateCreationDateTime":1719347890250,`+
-		`"NewImage":{"eventId":{"S":%q},"type":{"S":"T"},"timestamp":{"N":"1719347890250"},"aggregateId":{"S":%q},"payload":{"S":"{}"}}}}`, id, aggregate)
-}
-
-// kinesisEvent is an invocation whose records have the sequence numbers s0, s1, ...
-func kinesisEvent(data ...string) []byte {
-	var records []string
-	for i, d := range data {
-		records = append(records, fmt.Sprintf(`{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":"859F","sequenceNumber":"s%d","data":%q,`+
-			`"approximateArrivalTimestamp":1731924555.932},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-000000000007:s%d",`+
-			`"eventName":"aws:kinesis:record","invokeIdentityArn":"arn","awsRegion":"eu-west-1","eventSourceARN":"arn:aws:kinesis:eu-west-1:1:stream/events"}`,
-			i, base64.StdEncoding.EncodeToString([]byte(d)), i))
-	}
-	return []byte(`{"Records":[` + strings.Join(records, ",") + `]}`)
-}
-
-func unfinished(number string) string {
-	if number == "" {
-		return `{"batchItemFailures":[]}`
-	}
-	return `{"batchItemFailures":[{"itemIdentifier":"` + number + `"}]}`
-}
-
 func TestInvokeReportsTheFirstUnfinishedRecord(t *testing.T) {
-	fine := change("ok", "a")
+	fine := changeRecord("ok", "a")
 	for name, c := range map[string]struct {
 		records []string
 		want    string
 	}{
 		"no records":            {nil, ""},
 		"all done":              {[]string{fine, fine}, ""},
-		"first fails":           {[]string{change("fail", "a"), fine}, "s0"},
-		"middle fails":          {[]string{fine, change("fail", "b"), fine}, "s1"},
-		"last fails":            {[]string{fine, fine, change("fail", "b")}, "s2"},
-		"panic":                 {[]string{fine, change("panic", "b")}, "s1"},
+		"first fails":           {[]string{changeRecord("fail", "a"), fine}, "s0"},
+		"middle fails":          {[]string{fine, changeRecord("fail", "b"), fine}, "s1"},
+		"last fails":            {[]string{fine, fine, changeRecord("fail", "b")}, "s2"},
+		"panic":                 {[]string{fine, changeRecord("panic", "b")}, "s1"},
 		"malformed":             {[]string{fine, `{"eventName":"INSERT","dyn`, fine}, "s1"},
 		"not events":            {[]string{`{"eventName":"REMOVE"}`, `{"a":1}`, fine}, ""},
-		"failure after skipped": {[]string{`{"eventName":"MODIFY"}`, fine, `{"eventName":"REMOVE"}`, change("fail", "x")}, "s3"},
-		"failure before broken": {[]string{change("fail", "x"), `{`}, "s0"},
+		"failure after skipped": {[]string{`{"eventName":"MODIFY"}`, fine, `{"eventName":"REMOVE"}`, changeRecord("fail", "x")}, "s3"},
+		"failure before broken": {[]string{changeRecord("fail", "x"), `{`}, "s0"},
 		"empty data":            {[]string{""}, "s0"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +56,7 @@ func TestInvokeReportsTheFirstUnfinishedRecord(t *testing.T) {
 }
 
 func TestInvokeStartsNothingAfterAFailure(t *testing.T) {
-	for _, poison := range []string{change("fail", "b"), `{"cut`} {
+	for _, poison := range []string{changeRecord("fail", "b"), `{"cut`} {
 		var handled []string
 		c := newConsumer(t, outbox.WithConcurrency(1))
 		outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
@@ -91,7 +66,7 @@ func TestInvokeStartsNothingAfterAFailure(t *testing.T) {
 			handled = append(handled, e.ID)
 			return nil
 		})
-		_, err := c.Invoke(t.Context(), kinesisEvent(change("1", "a"), poison, change("2", "c"), change("3", "d")))
+		_, err := c.Invoke(t.Context(), kinesisEvent(changeRecord("1", "a"), poison, changeRecord("2", "c"), changeRecord("3", "d")))
 		require.NoError(t, err)
 		require.Equal(t, []string{"1"}, handled)
 	}
@@ -112,7 +87,7 @@ func TestInvokeWaitsForRunningHandlers(t *testing.T) {
 			}
 			return nil
 		})
-		got, err := c.Invoke(context.Background(), kinesisEvent(change("slow", "a"), change("fail", "b"), change("3", "a")))
+		got, err := c.Invoke(context.Background(), kinesisEvent(changeRecord("slow", "a"), changeRecord("fail", "b"), changeRecord("3", "a")))
 		require.NoError(t, err)
 		require.True(t, slowDone, "Invoke returned while a handler ran")
 		require.Equal(t, unfinished("s1"), string(got))
@@ -148,7 +123,7 @@ func TestInvokeStopsBeforeTheDeadline(t *testing.T) {
 				defer cancel()
 				records := make([]string, 5)
 				for i := range records {
-					records[i] = change(fmt.Sprint(i), fmt.Sprint("agg", i))
+					records[i] = changeRecord(fmt.Sprint(i), fmt.Sprint("agg", i))
 				}
 				got, err := consumer.Invoke(ctx, kinesisEvent(records...))
 				require.NoError(t, err)
@@ -198,7 +173,7 @@ func TestInvokeTellsHandlersWhereARecordCameFrom(t *testing.T) {
 		require.Equal(t, "s0", r.SequenceNumber)
 		return nil
 	})
-	got, err := c.Invoke(t.Context(), kinesisEvent(change("1", "a")))
+	got, err := c.Invoke(t.Context(), kinesisEvent(changeRecord("1", "a")))
 	require.NoError(t, err)
 	require.Equal(t, unfinished(""), string(got))
 }
@@ -215,7 +190,7 @@ func TestTablesLimitAConsumer(t *testing.T) {
 		},
 	}))
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { handled++; return nil })
-	got, err := c.Invoke(t.Context(), kinesisEvent(foreign, late, change("1", "a")))
+	got, err := c.Invoke(t.Context(), kinesisEvent(foreign, late, changeRecord("1", "a")))
 	require.NoError(t, err)
 	require.Equal(t, unfinished(""), string(got))
 	require.Equal(t, []string{"s0 outbox: not an event: the record is of another table", "s1 outbox: not an event: the record is of another table"}, reasons)
@@ -224,7 +199,7 @@ func TestTablesLimitAConsumer(t *testing.T) {
 
 // A name in WithTables that is misspelt leaves out every event. The log says once that something is left out, wherever records come from.
 func TestSkippedTablesAreLoggedOnce(t *testing.T) {
-	foreign := strings.Replace(change("1", "a"), `"events"`, `"orders"`, 1)
+	foreign := strings.Replace(changeRecord("1", "a"), `"events"`, `"orders"`, 1)
 	record, err := outbox.DecodeRecord([]byte(foreign))
 	require.NoError(t, err)
 	for name, deliver := range map[string]func(*outbox.Consumer) error{
@@ -286,7 +261,7 @@ func TestItemsWithoutEventAttributesAreWarnedAboutOnce(t *testing.T) {
 	var log bytes.Buffer
 	c := newConsumer(t, outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))), outbox.WithAttributes(outbox.Attributes{ID: "eventID"}))
 	for range 2 {
-		got, err := c.Invoke(t.Context(), kinesisEvent(change("1", "a"), `{"eventName":"REMOVE"}`, change("2", "a")))
+		got, err := c.Invoke(t.Context(), kinesisEvent(changeRecord("1", "a"), `{"eventName":"REMOVE"}`, changeRecord("2", "a")))
 		require.NoError(t, err)
 		require.Equal(t, unfinished(""), string(got))
 	}
@@ -309,7 +284,7 @@ func TestInvokeMayRunConcurrently(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range 50 {
-				got, err := c.Invoke(context.Background(), kinesisEvent(change(fmt.Sprint(g, "-", i), "a"), change(fmt.Sprint(g, "+", i), "b")))
+				got, err := c.Invoke(context.Background(), kinesisEvent(changeRecord(fmt.Sprint(g, "-", i), "a"), changeRecord(fmt.Sprint(g, "+", i), "b")))
 				require.NoError(t, err)
 				require.Equal(t, unfinished(""), string(got))
 			}
@@ -375,7 +350,7 @@ func TestConcurrentInvocationsShareLanes(t *testing.T) {
 			wg.Go(func() {
 				var changes []string
 				for i := range 20 {
-					changes = append(changes, change(fmt.Sprint("quick ", n, "-", i), fmt.Sprint("a", (n+i)%5)))
+					changes = append(changes, changeRecord(fmt.Sprint("quick ", n, "-", i), fmt.Sprint("a", (n+i)%5)))
 				}
 				answer, _ := invoke(t, c, 15*time.Minute, changes...)
 				require.Equal(t, unfinished(""), answer)
@@ -390,19 +365,19 @@ func TestConcurrentInvocationsShareLanes(t *testing.T) {
 		c, all := newCase(t)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			answer, took := invoke(t, c, time.Minute, change("slow 1", "a"), change("quick 1", "a"))
+			answer, took := invoke(t, c, time.Minute, changeRecord("slow 1", "a"), changeRecord("quick 1", "a"))
 			require.Equal(t, unfinished(""), answer, "the end of another invocation is none of its business")
 			require.Equal(t, 30*time.Second+100*time.Millisecond, took)
 		})
 		wg.Go(func() {
 			time.Sleep(time.Second)
-			answer, took := invoke(t, c, 10*time.Second, change("quick 2", "b"), change("quick 3", "a"))
+			answer, took := invoke(t, c, 10*time.Second, changeRecord("quick 2", "b"), changeRecord("quick 3", "a"))
 			require.Equal(t, unfinished("s1"), answer)
 			require.Equal(t, 10*time.Second-500*time.Millisecond, took, "its own deadline, less the margin")
 		})
 		wg.Go(func() {
 			time.Sleep(2 * time.Second)
-			answer, took := invoke(t, c, time.Minute, change("fail 1", "c"), change("quick 4", "a"))
+			answer, took := invoke(t, c, time.Minute, changeRecord("fail 1", "c"), changeRecord("quick 4", "a"))
 			require.Equal(t, unfinished("s0"), answer)
 			require.Zero(t, took, "it does not wait for a record that it will not start")
 		})
@@ -414,7 +389,7 @@ func TestConcurrentInvocationsShareLanes(t *testing.T) {
 }
 
 func FuzzInvoke(f *testing.F) {
-	f.Add(kinesisEvent(change("1", "a"), `{"eventName":"REMOVE"}`))
+	f.Add(kinesisEvent(changeRecord("1", "a"), `{"eventName":"REMOVE"}`))
 	f.Add([]byte(`{"Records":[{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1"}}]}`))
 	c, err := outbox.NewConsumer(quiet())
 	require.NoError(f, err)

@@ -58,10 +58,10 @@ func TestAMalformedRecordWaitsForTheTable(t *testing.T) {
 	c := o.consumer(t)
 	require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: "PutItem", Probability: 1}))
 	for range 2 {
-		require.Equal(t, unfinished("s1"), o.invoke(t, c, change("1", "a"), `{"broken`, change("2", "b")))
+		require.Equal(t, unfinished("s1"), o.invoke(t, c, changeRecord("1", "a"), `{"broken`, changeRecord("2", "b")))
 	}
 	o.StopFaults()
-	require.Equal(t, unfinished(""), o.invoke(t, c, change("1", "a"), `{"broken`, change("2", "b")))
+	require.Equal(t, unfinished(""), o.invoke(t, c, changeRecord("1", "a"), `{"broken`, changeRecord("2", "b")))
 	require.Len(t, o.ids(t), 1)
 }
 

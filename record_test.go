@@ -14,12 +14,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-func golden(t testing.TB, name string) []byte {
-	data, err := os.ReadFile(filepath.Join("testdata", "records", name+".json"))
-	require.NoError(t, err)
-	return data
-}
-
 func TestDecodeRecordReadsBothCarriers(t *testing.T) {
 	happened := time.UnixMilli(1719347890250).UTC()
 	full := outbox.Record{

@@ -4,34 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
 )
-
-// bury makes dead letters: for each aggregate a poison and n - 1 events behind it.
-func (o *office) bury(t *testing.T, aggregates, n int) {
-	var records []outbox.Record
-	for i := range n {
-		for a := range aggregates {
-			id := fmt.Sprintf("%d-%d", a, i)
-			if i == 0 {
-				id = "poison" + id
-			}
-			records = append(records, rec(id, fmt.Sprintf("agg%d", a)))
-		}
-	}
-	require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), records...))
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.handled, o.calls = nil, map[string]int{}
-}
 
 func TestRedriveTakesAnAggregateUpToTheLetter(t *testing.T) {
 	o := newOffice(t)
@@ -121,7 +103,7 @@ func TestARedriveRemovesNothingUnhandled(t *testing.T) {
 // A record that could not be decoded is decoded again: with the right names it is an event after all.
 func TestARedriveDecodesAgain(t *testing.T) {
 	o := newOffice(t)
-	record := strings.Replace(change("1", "a"), `"timestamp":{"N":"1719347890250"}`, `"timestamp":{"S":"soon"}`, 1)
+	record := strings.Replace(changeRecord("1", "a"), `"timestamp":{"N":"1719347890250"}`, `"timestamp":{"S":"soon"}`, 1)
 	require.Equal(t, unfinished(""), o.invoke(t, o.consumer(t), record))
 	done, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 	require.NoError(t, err)
@@ -137,7 +119,7 @@ func TestARedriveDecodesAgain(t *testing.T) {
 // An event that is decoded again comes from where its record came from.
 func TestAnEventThatIsDecodedAgainKeepsItsPlace(t *testing.T) {
 	o := newOffice(t)
-	record := strings.Replace(change("1", "a"), `"timestamp":{"N":"1719347890250"}`, `"timestamp":{"S":"soon"}`, 1)
+	record := strings.Replace(changeRecord("1", "a"), `"timestamp":{"N":"1719347890250"}`, `"timestamp":{"S":"soon"}`, 1)
 	require.Equal(t, unfinished(""), o.invoke(t, o.consumer(t), record))
 	stored := o.list(t, outbox.DeadLetterFilter{})[0].Record
 	require.Equal(t, "s0", stored.SequenceNumber)
@@ -236,8 +218,6 @@ func TestAHandlerInARedriveHasAMinute(t *testing.T) {
 		require.Less(t, time.Since(began), time.Minute)
 	})
 }
-
-var errKilled = errors.New("killed")
 
 // A letter that is gone takes nobody along, whoever removed it and whenever.
 func TestARedriveOfALetterThatIsGone(t *testing.T) {
@@ -405,29 +385,6 @@ func TestARedriveThatEndsWithItsHandler(t *testing.T) {
 	}
 }
 
-// brokenTable fails some calls for good.
-type brokenTable struct {
-	*dynamodb.Client
-	updates, deletes bool
-	calls            int
-}
-
-func (b *brokenTable) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
-	if b.updates {
-		b.calls++
-		return nil, errBlind
-	}
-	return b.Client.UpdateItem(ctx, in, opts...)
-}
-
-func (b *brokenTable) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
-	if b.deletes {
-		b.calls++
-		return nil, errBlind
-	}
-	return b.Client.DeleteItem(ctx, in, opts...)
-}
-
 // A redrive ends with the table: it does not try one aggregate after the other.
 func TestARedriveEndsWithItsTable(t *testing.T) {
 	o := newOffice(t)
@@ -447,9 +404,17 @@ func TestARedriveEndsWithItsTable(t *testing.T) {
 	} {
 		client := &brokenTable{Client: o.DynamoDB, updates: true}
 		done, err := redrive(o.table(t, client))
-		require.ErrorIs(t, err, errBlind, name)
+		require.ErrorIs(t, err, errNoPermission, name)
 		require.Zero(t, done)
 		require.LessOrEqual(t, client.calls, 2, "%s: one that fails, and one that waited for its place", name)
 	}
 	require.Empty(t, o.handled)
+}
+
+func TestRedriveRefusesARateThatIsNone(t *testing.T) {
+	o := newOffice(t)
+	for _, rate := range []float64{-1, math.NaN(), math.Inf(1), math.Inf(-1)} {
+		_, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{PerSecond: rate})
+		require.ErrorContains(t, err, "PerSecond")
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -23,25 +22,9 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// scripted answers one call after the other, and the last for ever.
-type scripted struct {
-	answers []error
-	sent    []*dynamodb.TransactWriteItemsInput
-	at      []time.Time
-}
-
-func (s *scripted) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
-	n := min(len(s.sent), len(s.answers)-1)
-	s.sent, s.at = append(s.sent, in), append(s.at, time.Now())
-	return &dynamodb.TransactWriteItemsOutput{}, s.answers[n]
-}
-
-// bubble runs a test with a clock of its own, in which waiting is free.
-func bubble(t *testing.T, f func(*testing.T)) { synctest.Test(t, f) }
-
 func TestConflictsAndThrottlingAreRetriedAsTheSameRequest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		c := &scripted{answers: []error{
+		c := &scriptedClient{answers: []error{
 			canceled(reason("TransactionConflict"), reason("None")),
 			canceled(reason("ThrottlingError"), reason("TransactionConflict")),
 			canceled(reason("None"), reason("ProvisionedThroughputExceeded")),
@@ -64,7 +47,7 @@ func TestConflictsAndThrottlingAreRetriedAsTheSameRequest(t *testing.T) {
 
 func TestSpentAttemptsAreAConflict(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		c := &scripted{answers: []error{canceled(reason("TransactionConflict"), reason("ThrottlingError"))}}
+		c := &scriptedClient{answers: []error{canceled(reason("TransactionConflict"), reason("ThrottlingError"))}}
 		err := newWriter(t, c).Put(t.Context(), "orders", order{"1"}, event("e"))
 		require.ErrorIs(t, err, outbox.ErrConflict)
 		require.NotErrorIs(t, err, outbox.ErrConditionFailed)
@@ -72,7 +55,7 @@ func TestSpentAttemptsAreAConflict(t *testing.T) {
 			`operation 0 (Put in table "orders"): TransactionConflict: operation 1 (Put of event "e" in table "events"): ThrottlingError`)
 		require.Len(t, c.sent, 5)
 
-		c = &scripted{answers: c.answers}
+		c = &scriptedClient{answers: c.answers}
 		err = newWriter(t, c, outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 2})).Put(t.Context(), "orders", order{"1"}, event("e"))
 		require.ErrorIs(t, err, outbox.ErrConflict)
 		require.Len(t, c.sent, 2)
@@ -92,7 +75,7 @@ func TestOnePermanentReasonStopsTheRetries(t *testing.T) {
 		"the event's id is taken":  {[]types.CancellationReason{reason("TransactionConflict"), reason("None"), reason("ConditionalCheckFailed")}, outbox.ErrEventConflict},
 		"no reason, and no detail": {nil, nil},
 	} {
-		client := &scripted{answers: []error{canceled(c.reasons...)}}
+		client := &scriptedClient{answers: []error{canceled(c.reasons...)}}
 		writes := []types.TransactWriteItem{putNew("1"), putNew("2")}
 		writes[1].Put.TableName = aws.String("customers")
 		err := newWriter(t, client).Transact(t.Context(), writes, event("e"))
@@ -107,7 +90,7 @@ func TestOnePermanentReasonStopsTheRetries(t *testing.T) {
 // The condition fails and a conflict hides the event's row: only another answer tells whether the condition fails because an
 // earlier attempt was committed.
 func TestAHiddenEventRowIsLookedAtAgain(t *testing.T) {
-	items, err := newWriter(t, &client{}).Items(t.Context(), event("e"))
+	items, err := newWriter(t, &recordingClient{}).Items(t.Context(), event("e"))
 	require.NoError(t, err)
 	stored := reason("ConditionalCheckFailed")
 	stored.Item = items[0].Put.Item
@@ -122,7 +105,7 @@ func TestAHiddenEventRowIsLookedAtAgain(t *testing.T) {
 		"hidden for ever":      {[]error{hidden}, outbox.ErrUnknownOutcome, 5},
 	} {
 		bubble(t, func(t *testing.T) {
-			client := &scripted{answers: c.answers}
+			client := &scriptedClient{answers: c.answers}
 			err := newWriter(t, client).Transact(t.Context(), []types.TransactWriteItem{putNew("1")}, event("e"))
 			require.ErrorIsf(t, err, c.want, "%s", name)
 			require.Lenf(t, client.sent, c.sent, "%s", name)
@@ -133,7 +116,7 @@ func TestAHiddenEventRowIsLookedAtAgain(t *testing.T) {
 func TestATransactionInProgressIsAskedAgainAfterFiveSeconds(t *testing.T) {
 	inProgress := &types.TransactionInProgressException{}
 	bubble(t, func(t *testing.T) {
-		c := &scripted{answers: []error{inProgress, inProgress, nil}}
+		c := &scriptedClient{answers: []error{inProgress, inProgress, nil}}
 		require.NoError(t, newWriter(t, c).Put(t.Context(), "orders", order{"1"}, event("e")))
 		require.GreaterOrEqual(t, c.at[1].Sub(c.at[0]), 5*time.Second)
 		require.Less(t, c.at[2].Sub(c.at[0]), 6*time.Second)
@@ -142,7 +125,7 @@ func TestATransactionInProgressIsAskedAgainAfterFiveSeconds(t *testing.T) {
 	bubble(t, func(t *testing.T) { // no time for that
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 		defer cancel()
-		c := &scripted{answers: []error{inProgress}}
+		c := &scriptedClient{answers: []error{inProgress}}
 		start := time.Now()
 		err := newWriter(t, c).Put(ctx, "orders", order{"1"}, event("e"))
 		require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
@@ -156,7 +139,7 @@ func TestATransactionInProgressIsAskedAgainAfterFiveSeconds(t *testing.T) {
 func TestTheContextEndsThePauses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		c := &scripted{answers: []error{canceled(reason("TransactionConflict"), reason("None"))}}
+		c := &scriptedClient{answers: []error{canceled(reason("TransactionConflict"), reason("None"))}}
 		time.AfterFunc(time.Minute, cancel)
 		err := newWriter(t, c, outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 100, BaseDelay: time.Hour, MaxDelay: time.Hour})).
 			Put(ctx, "orders", order{"1"}, event("e"))
@@ -175,33 +158,10 @@ func TestWithRetryRefusesNonsense(t *testing.T) {
 		"have 50ms and -1ns":               {MaxDelay: -1},
 		"have 50ms and 1h0m0.000000001s":   {MaxDelay: time.Hour + 1},
 	} {
-		_, err := outbox.NewWriter(&client{}, "events", outbox.WithWriteRetry(r))
+		_, err := outbox.NewWriter(&recordingClient{}, "events", outbox.WithWriteRetry(r))
 		require.ErrorContains(t, err, want)
 	}
 }
-
-// answer is what a scripted server says: a status and a body, or a broken connection.
-type answer struct {
-	status int
-	body   string
-}
-
-var (
-	lostAnswer = answer{}
-	denied     = answer{http.StatusBadRequest, `{"__type":"com.amazon.coral.service#AccessDeniedException","message":"no"}`}
-	throttled  = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}`}
-	failure    = answer{http.StatusInternalServerError, `{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"oops"}`}
-	conflict   = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"Transaction cancelled",` +
-		`"CancellationReasons":[{"Code":"TransactionConflict"},{"Code":"None"}]}`}
-	condition = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"Transaction cancelled",` +
-		`"CancellationReasons":[{"Code":"ConditionalCheckFailed"},{"Code":"None"}]}`}
-	limit = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"Transaction cancelled",` +
-		`"CancellationReasons":[{"Code":"ItemCollectionSizeLimitExceeded"},{"Code":"TransactionConflict"}]}`}
-	mismatch    = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#IdempotentParameterMismatchException","Message":"different"}`}
-	unavailable = answer{http.StatusServiceUnavailable, `<html>busy</html>`}
-	goingOn     = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionInProgressException","Message":"in progress"}`}
-	done        = answer{http.StatusOK, `{}`}
-)
 
 // server answers the SDK's requests.
 type server struct {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,113 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
-	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
-
-// fleet is a world whose events workers read. It must be used in a bubble.
-type fleet struct {
-	*world
-	leases outbox.Leases
-
-	mu      sync.Mutex
-	handled map[string]int
-	order   map[string][]string // events by aggregate, as their handlers ended
-	busy    map[string]bool     // aggregates that have a handler running
-}
-
-func newFleet(t *testing.T, opts ...outboxtest.Option) *fleet {
-	f := &fleet{world: newWorldWith(t, opts...), handled: map[string]int{}, order: map[string][]string{}, busy: map[string]bool{}}
-	table, err := outbox.NewLeaseTable(f.DynamoDB, "leases", "mails")
-	require.NoError(t, err)
-	require.NoError(t, table.Create(t.Context()))
-	f.leases = table
-	return f
-}
-
-// note is a handler that only keeps what it saw, and that no two of an aggregate overlap.
-func (f *fleet) note(t *testing.T, e outbox.Event[orderCreated]) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.handled[e.ID]++
-	f.order[e.AggregateID] = append(f.order[e.AggregateID], e.ID)
-}
-
-// running is a worker that runs until stop is called, which returns what Run returned.
-type running struct {
-	stop func() error
-	done <-chan struct{}
-	err  *error
-}
-
-func (f *fleet) start(t *testing.T, handle func(context.Context, outbox.Event[orderCreated]) error, opts ...outbox.WorkerOption) running {
-	return f.startWith(t, f.Kinesis, f.leases, handle, opts...)
-}
-
-func (f *fleet) startWith(t *testing.T, client outbox.KinesisClient, leases outbox.Leases, handle func(context.Context, outbox.Event[orderCreated]) error, opts ...outbox.WorkerOption) running {
-	c := newConsumer(t, quiet(), outbox.WithTables("events"))
-	outbox.Handle(c, handle)
-	w, err := outbox.NewWorker(client, "events", c, leases, opts...)
-	require.NoError(t, err)
-	return run(t, w)
-}
-
-func run(t *testing.T, w *outbox.Worker) running {
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	var result error
-	go func() {
-		defer close(done)
-		result = w.Run(ctx)
-	}()
-	return running{done: done, err: &result, stop: func() error {
-		cancel()
-		<-done
-		return result
-	}}
-}
-
-// put writes events, n for each of the aggregates, in turn.
-func (f *fleet) put(t *testing.T, prefix string, aggregates, n int) (ids []string) {
-	for i := range n {
-		for a := range aggregates {
-			e := event(fmt.Sprintf("%s-%d-%d", prefix, a, i))
-			e.AggregateID = fmt.Sprintf("%s-%d", prefix, a)
-			require.NoError(t, f.writer.Put(t.Context(), "orders", order{e.AggregateID}, e))
-			ids = append(ids, e.ID)
-		}
-	}
-	return ids
-}
-
-// await waits until a condition holds; in a bubble that costs nothing.
-func (f *fleet) await(t *testing.T, what string, patience time.Duration, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		f.mu.Lock()
-		done := ok()
-		f.mu.Unlock()
-		if done {
-			return
-		}
-		require.Truef(t, time.Now().Before(deadline), "after %s: not %s", patience, what)
-	}
-}
-
-func (f *fleet) all(ids []string) func() bool {
-	return func() bool {
-		return !slices.ContainsFunc(ids, func(id string) bool { return f.handled[id] == 0 })
-	}
-}
-
-// requireTimes checks that each event was handled exactly n times.
-func (f *fleet) requireTimes(t *testing.T, n int, ids []string) {
-	t.Helper()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, id := range ids {
-		require.Equalf(t, n, f.handled[id], "event %s", id)
-	}
-}
 
 func TestAWorkerHandlesEveryEventOnceAndGoesOnWhereItStopped(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -289,8 +182,6 @@ func TestAMalformedRecordIsNeverSkipped(t *testing.T) {
 	})
 }
 
-var errCut = errors.New("no route to host")
-
 func TestASlowHandlerStopsItsShardsFetching(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t)
@@ -362,4 +253,23 @@ func TestTheBoundHoldsForWhatIsStored(t *testing.T) {
 		require.Greater(t, worst, 1)
 		f.requireTimes(t, 1, ids)
 	})
+}
+
+func TestNewWorkerNamesEveryProblem(t *testing.T) {
+	c := newConsumer(t)
+	var unset *kinesis.Client
+	_, err := outbox.NewWorker(unset, "", nil, nil, nil, outbox.WithBatchSize(0), outbox.WithMaxUnfinished(0), outbox.WithPollInterval(0),
+		outbox.WithLeaseDuration(0), outbox.WithDrainTimeout(-1), outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 101}),
+		outbox.StartAt(time.Time{}), outbox.StartAtLatest(), outbox.StartAt(time.Now()))
+	for _, want := range []string{"outbox: NewWorker: ", "the client is nil", "the stream's name is empty", "the Consumer is nil", "the leases are nil", "option 0 is nil",
+		"WithBatchSize: want 1 to 10,000, have 0", "WithMaxUnfinished", "WithPollInterval: want 200ms to 1m0s, have 0s", "WithLeaseDuration", "WithDrainTimeout", "WithHandlerRetry: want 1 to 100",
+		"StartAt: want a time after 1970, have 0001-01-01T00:00:00Z", "StartAt: another StartAt or StartAtLatest has been given"} {
+		require.ErrorContains(t, err, want)
+	}
+	_, err = outbox.NewStreamsWorker(nil, "arn", c, &outbox.MemoryLeases{})
+	require.ErrorContains(t, err, "outbox: NewStreamsWorker: the client is nil")
+	_, err = outbox.NewLeaseTable(nil, "t", "g")
+	require.ErrorContains(t, err, "the DynamoDB client is nil")
+	_, err = outbox.NewLeaseTable(&dynamodb.Client{}, "", "a#b")
+	require.ErrorContains(t, err, "outbox: NewLeaseTable: ")
 }

@@ -10,9 +10,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -20,11 +19,9 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/recordsize"
 )
 
-type tenantKey struct{}
-
 func TestHeadersComeFromTheContextOncePerWrite(t *testing.T) {
 	called := 0
-	w := newWriter(t, &client{},
+	w := newWriter(t, &recordingClient{},
 		outbox.WithHeaders(func(ctx context.Context) map[string]string {
 			called++
 			return map[string]string{"tenant": fmt.Sprint(ctx.Value(tenantKey{})), "source": "first", "own": "no"}
@@ -41,7 +38,7 @@ func TestHeadersComeFromTheContextOncePerWrite(t *testing.T) {
 	require.Equal(t, values{"tenant": str("acme"), "source": str("second"), "own": str("no")}, items[1].Put.Item["headers"].(*types.AttributeValueMemberM).Value)
 	require.Equal(t, map[string]string{"own": "yes"}, a.Headers, "the caller's map was changed")
 
-	_, err = outbox.NewWriter(&client{}, "events", outbox.WithHeaders(nil))
+	_, err = outbox.NewWriter(&recordingClient{}, "events", outbox.WithHeaders(nil))
 	require.ErrorContains(t, err, "WithHeaders: the function is nil")
 }
 
@@ -81,7 +78,7 @@ func TestAnEventConflictNamesBothEvents(t *testing.T) {
 
 func TestTTLIsCountedFromTheWriting(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		c := &client{}
+		c := &recordingClient{}
 		w := newWriter(t, c, outbox.WithTTL(7*24*time.Hour), outbox.WithAttributes(outbox.Attributes{ExpiresAt: "ttl"}))
 		time.Sleep(20 * time.Minute)
 		e := event("e") // long ago: its time does not matter
@@ -107,7 +104,7 @@ func TestShortTTLsAreRefused(t *testing.T) {
 		"WithTTL needs the attribute ExpiresAt":          {outbox.WithTTL(48 * time.Hour), outbox.WithAttributes(outbox.Attributes{ExpiresAt: outbox.NoAttribute})},
 		`Payload and ExpiresAt are both named "payload"`: {outbox.WithAttributes(outbox.Attributes{ExpiresAt: "payload"})},
 	} {
-		_, err := outbox.NewWriter(&client{}, "events", opts...)
+		_, err := outbox.NewWriter(&recordingClient{}, "events", opts...)
 		require.ErrorContains(t, err, want)
 	}
 	for _, opts := range [][]outbox.WriterOption{
@@ -116,7 +113,7 @@ func TestShortTTLsAreRefused(t *testing.T) {
 		{outbox.AllowShortTTL(), outbox.WithTTL(time.Minute)},
 		{outbox.WithAttributes(outbox.Attributes{ExpiresAt: outbox.NoAttribute})},
 	} {
-		_, err := outbox.NewWriter(&client{}, "events", opts...)
+		_, err := outbox.NewWriter(&recordingClient{}, "events", opts...)
 		require.NoError(t, err)
 	}
 }
@@ -145,7 +142,7 @@ func TestRecordsThatTheStreamWouldSkipAreRefused(t *testing.T) {
 	control := func(n int) outbox.Event[int] { // a control character takes six bytes in JSON, and one in the row
 		return outbox.Event[int]{ID: "e", Type: "T", Time: time.UnixMilli(clockStart), Headers: map[string]string{"h": strings.Repeat("\x01", n)}}
 	}
-	c := &client{}
+	c := &recordingClient{}
 	err := newWriter(t, c).Put(t.Context(), "orders", order{"1"}, control(180_000))
 	require.ErrorIs(t, err, outbox.ErrTooLarge)
 	require.ErrorContains(t, err, `operation 1 (Put of event "e" in table "events"): the item has 180050 bytes: DynamoDB takes at most 409600; its change record will have 1080533 bytes with the partition key: the stream takes at most 1048576 (WithMaxRecordBytes)`)
@@ -160,7 +157,7 @@ func TestRecordsThatTheStreamWouldSkipAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, "its change record will have 410")
 
 	for _, n := range []int{-1, 0, 1023, 10<<20 + 1} {
-		_, err := outbox.NewWriter(&client{}, "events", outbox.WithMaxRecordBytes(n))
+		_, err := outbox.NewWriter(&recordingClient{}, "events", outbox.WithMaxRecordBytes(n))
 		require.ErrorContains(t, err, "WithMaxRecordBytes: want 1024 to 10485760")
 	}
 }
@@ -295,7 +292,7 @@ func TestHooks(t *testing.T) {
 
 // Asking for the capacity is another parameter of the request: a deployment that adds a hook must not meet its own token.
 func TestHooksChangeTheToken(t *testing.T) {
-	with, without := &client{}, &client{}
+	with, without := &recordingClient{}, &recordingClient{}
 	require.NoError(t, newWriter(t, with, outbox.WithWriterHooks(outbox.WriterHooks{Written: func(context.Context, outbox.WriteInfo) {}})).
 		Put(t.Context(), "orders", order{"1"}, event("e")))
 	require.NoError(t, newWriter(t, without).Put(t.Context(), "orders", order{"1"}, event("e")))
@@ -304,27 +301,9 @@ func TestHooksChangeTheToken(t *testing.T) {
 	require.NotEqual(t, with.sent[0].ClientRequestToken, without.sent[0].ClientRequestToken)
 }
 
-// records returns the data of everything in the stream.
-func (w *world) records(t *testing.T) [][]byte {
-	require.NoError(t, w.Drain(t.Context()))
-	shards, err := w.Kinesis.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: aws.String("events")})
+// enableTTL switches time to live on for the events.
+func (w *world) enableTTL(t *testing.T) {
+	_, err := w.DynamoDB.UpdateTimeToLive(t.Context(), &dynamodb.UpdateTimeToLiveInput{TableName: aws.String("events"),
+		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("expiresAt"), Enabled: aws.Bool(true)}})
 	require.NoError(t, err)
-	var all [][]byte
-	for _, shard := range shards.Shards {
-		it, err := w.Kinesis.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{StreamName: aws.String("events"),
-			ShardId: shard.ShardId, ShardIteratorType: kinesistypes.ShardIteratorTypeTrimHorizon})
-		require.NoError(t, err)
-		for next := it.ShardIterator; ; {
-			out, err := w.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: next})
-			require.NoError(t, err)
-			if len(out.Records) == 0 {
-				break
-			}
-			for _, r := range out.Records {
-				all = append(all, r.Data)
-			}
-			next = out.NextShardIterator
-		}
-	}
-	return all
 }

@@ -18,45 +18,8 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-type values = map[string]types.AttributeValue
-
-func str(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
-func num(s string) types.AttributeValue { return &types.AttributeValueMemberN{Value: s} }
-
-// client answers every transaction with err and keeps what it was sent.
-type client struct {
-	sent []*dynamodb.TransactWriteItemsInput
-	err  error
-}
-
-func (c *client) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
-	c.sent = append(c.sent, in)
-	return &dynamodb.TransactWriteItemsOutput{}, c.err
-}
-
-func newWriter(t testing.TB, c outbox.WriterClient, opts ...outbox.WriterOption) *outbox.Writer {
-	w, err := outbox.NewWriter(c, "events", opts...)
-	require.NoError(t, err)
-	return w
-}
-
-// canceled is DynamoDB's answer to a transaction that one of the codes stopped.
-func canceled(reasons ...types.CancellationReason) error {
-	return &types.TransactionCanceledException{Message: aws.String("Transaction cancelled"), CancellationReasons: reasons}
-}
-
-func reason(code string) types.CancellationReason { return types.CancellationReason{Code: &code} }
-
-type order struct {
-	ID string `dynamodbav:"orderId"`
-}
-
-func event(id string) outbox.Event[orderCreated] {
-	return outbox.Event[orderCreated]{ID: id, AggregateID: "order-1", Time: time.UnixMilli(1719347890250), Data: orderCreated{"order-1", "x"}}
-}
-
 func TestPutSendsTheItemAndTheDocumentedRow(t *testing.T) {
-	c := &client{}
+	c := &recordingClient{}
 	e := event("e-1")
 	e.Sequence, e.Headers = 3, map[string]string{"tenant": "acme"}
 	require.NoError(t, newWriter(t, c).Put(t.Context(), "orders", order{"order-1"}, e))
@@ -78,7 +41,7 @@ func TestPutSendsTheItemAndTheDocumentedRow(t *testing.T) {
 }
 
 func TestOptionalAttributesAreLeftOut(t *testing.T) {
-	items, err := newWriter(t, &client{}).Items(t.Context(), outbox.Event[int]{ID: "e-1", Type: "T"})
+	items, err := newWriter(t, &recordingClient{}).Items(t.Context(), outbox.Event[int]{ID: "e-1", Type: "T"})
 	require.NoError(t, err)
 	require.Contains(t, items[0].Put.Item, "timestamp", "an event without a time gets one")
 	delete(items[0].Put.Item, "timestamp")
@@ -86,7 +49,7 @@ func TestOptionalAttributesAreLeftOut(t *testing.T) {
 }
 
 func TestAttributeNamesOfAnExistingTable(t *testing.T) {
-	w := newWriter(t, &client{}, outbox.WithAttributes(outbox.Attributes{ID: "pk", AggregateID: "relatedOrderId", Sequence: outbox.NoAttribute}))
+	w := newWriter(t, &recordingClient{}, outbox.WithAttributes(outbox.Attributes{ID: "pk", AggregateID: "relatedOrderId", Sequence: outbox.NoAttribute}))
 	items, err := w.Items(t.Context(), event("e-1"))
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"#id": "pk"}, items[0].Put.ExpressionAttributeNames)
@@ -96,7 +59,7 @@ func TestAttributeNamesOfAnExistingTable(t *testing.T) {
 
 // Nothing of an event is dropped because an existing table has no place for it.
 func TestWhatTheTableCannotHoldIsRefused(t *testing.T) {
-	w := newWriter(t, &client{}, outbox.WithAttributes(outbox.Attributes{
+	w := newWriter(t, &recordingClient{}, outbox.WithAttributes(outbox.Attributes{
 		AggregateID: outbox.NoAttribute, Sequence: outbox.NoAttribute, Headers: outbox.NoAttribute}))
 	for want, e := range map[string]outbox.Event[int]{
 		"its aggregate id cannot be stored": {ID: "e", Type: "T", AggregateID: "a"},
@@ -113,7 +76,7 @@ func TestWhatTheTableCannotHoldIsRefused(t *testing.T) {
 
 // Equal calls are one request to DynamoDB, whenever they are made; any difference makes another.
 func TestRepeatIsTheSameRequest(t *testing.T) {
-	c := &client{}
+	c := &recordingClient{}
 	w := newWriter(t, c)
 	for range 2 {
 		require.NoError(t, w.Put(t.Context(), "orders", order{"order-1"}, event("e-1")))
@@ -128,7 +91,7 @@ func TestRepeatIsTheSameRequest(t *testing.T) {
 // A map type of one's own that holds attribute values is the item, not something to marshal.
 func TestAttributeValuesAreNotMarshalledAgain(t *testing.T) {
 	type row map[string]types.AttributeValue
-	c := &client{}
+	c := &recordingClient{}
 	r := row{"orderId": str("1"), "none": &types.AttributeValueMemberNULL{Value: true}}
 	for _, item := range []any{r, &r, values(r), &types.AttributeValueMemberM{Value: r}} {
 		require.NoError(t, newWriter(t, c).Put(t.Context(), "orders", item, event("e")))
@@ -137,7 +100,7 @@ func TestAttributeValuesAreNotMarshalledAgain(t *testing.T) {
 }
 
 func TestPutTakesWhatAttributevalueTakes(t *testing.T) {
-	w := newWriter(t, &client{})
+	w := newWriter(t, &recordingClient{})
 	for _, item := range []any{order{"1"}, &order{"1"}, map[string]string{"orderId": "1"}, values{"orderId": str("1")}} {
 		require.NoErrorf(t, w.Put(t.Context(), "orders", item, event("e")), "%T", item)
 	}
@@ -163,14 +126,14 @@ func TestInvalidEventsAreRefusedBeforeSending(t *testing.T) {
 		"its data cannot be encoded":            outbox.Event[func()]{ID: "e", Type: "T"},
 		"its id has 3000 bytes":                 outbox.Event[int]{ID: strings.Repeat("x", 3000), Type: "T"},
 	} {
-		c := &client{}
+		c := &recordingClient{}
 		err := newWriter(t, c).Put(t.Context(), "orders", order{"1"}, e)
 		require.ErrorIs(t, err, outbox.ErrInvalidEvent)
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, err, "outbox: transaction refused before sending: invalid event: operation 1 (Put")
 		require.Empty(t, c.sent)
 	}
-	err := newWriter(t, &client{}).Put(t.Context(), "orders", order{"1"})
+	err := newWriter(t, &recordingClient{}).Put(t.Context(), "orders", order{"1"})
 	require.ErrorIs(t, err, outbox.ErrInvalidEvent)
 	require.ErrorContains(t, err, "no event")
 }
@@ -223,7 +186,7 @@ func TestInvalidWritesAreRefusedBeforeSending(t *testing.T) {
 		`operation 0 (Put of event "big" in table "events"): the item has`: {outbox.ErrTooLarge, nil, []outbox.AnyEvent{
 			outbox.Event[string]{ID: "big", Type: "T", Data: strings.Repeat("x", 500<<10)}}},
 	} {
-		client := &client{}
+		client := &recordingClient{}
 		events := c.events
 		if events == nil {
 			events = []outbox.AnyEvent{event("e")}
@@ -244,7 +207,7 @@ func TestCallersDataIsNotChanged(t *testing.T) {
 	writes[0] = types.TransactWriteItem{Put: &types.Put{TableName: aws.String("orders"), Item: item}}
 	e := event("e")
 	e.Headers = map[string]string{"a": "b"}
-	require.NoError(t, newWriter(t, &client{}).Transact(t.Context(), writes, e))
+	require.NoError(t, newWriter(t, &recordingClient{}).Transact(t.Context(), writes, e))
 	require.Equal(t, values{"orderId": str("1")}, item)
 	require.Equal(t, types.TransactWriteItem{}, writes[:2][1], "the event was appended into the caller's slice")
 	require.Equal(t, map[string]string{"a": "b"}, e.Headers)
@@ -253,7 +216,7 @@ func TestCallersDataIsNotChanged(t *testing.T) {
 func TestCanceledTransactionSaysWhichOperationAndWhy(t *testing.T) {
 	failed := reason("ConditionalCheckFailed")
 	failed.Message, failed.Item = aws.String("The conditional request failed"), values{"orderId": str("1")}
-	c := &client{err: canceled(reason("None"), failed, reason("None"))}
+	c := &recordingClient{err: canceled(reason("None"), failed, reason("None"))}
 	writes := []types.TransactWriteItem{
 		{Put: &types.Put{TableName: aws.String("customers"), Item: values{"id": str("1")}}},
 		{Update: &types.Update{TableName: aws.String("orders"), Key: values{"orderId": str("1")}}},
@@ -275,7 +238,7 @@ func TestCanceledTransactionSaysWhichOperationAndWhy(t *testing.T) {
 // The event's own condition failed: the answer depends on what is stored.
 func TestRepeatOfACommittedTransaction(t *testing.T) {
 	meant := func(id string) values {
-		items, err := newWriter(t, &client{}).Items(t.Context(), event(id))
+		items, err := newWriter(t, &recordingClient{}).Items(t.Context(), event(id))
 		require.NoError(t, err)
 		return maps.Clone(items[0].Put.Item)
 	}
@@ -312,7 +275,7 @@ func TestRepeatOfACommittedTransaction(t *testing.T) {
 		"another sequence":            {[]types.CancellationReason{reason("None"), stored(with("sequence", num("9")))}, outbox.ErrEventConflict, "a difference in sequence"},
 		"not returned":                {[]types.CancellationReason{reason("None"), stored(nil)}, outbox.ErrEventConflict, "did not return it"},
 	} {
-		err := newWriter(t, &client{err: canceled(c.reasons...)}).Put(t.Context(), "orders", order{"1"}, event("e"))
+		err := newWriter(t, &recordingClient{err: canceled(c.reasons...)}).Put(t.Context(), "orders", order{"1"}, event("e"))
 		if c.want == nil {
 			require.NoError(t, err, name)
 			continue
@@ -323,21 +286,16 @@ func TestRepeatOfACommittedTransaction(t *testing.T) {
 	}
 
 	// One of two events is stored: this transaction was never committed as it stands.
-	err := newWriter(t, &client{err: canceled(stored(meant("e1")), reason("None"))}).Transact(t.Context(), nil, event("e1"), event("e2"))
+	err := newWriter(t, &recordingClient{err: canceled(stored(meant("e1")), reason("None"))}).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.ErrorIs(t, err, outbox.ErrEventConflict)
 	// One is stored, and a conflict hides whether the other is.
 	once := outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1})
-	err = newWriter(t, &client{err: canceled(stored(meant("e1")), reason("TransactionConflict"))}, once).Transact(t.Context(), nil, event("e1"), event("e2"))
+	err = newWriter(t, &recordingClient{err: canceled(stored(meant("e1")), reason("TransactionConflict"))}, once).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.NotErrorIs(t, err, outbox.ErrEventConflict)
 	require.ErrorIs(t, err, outbox.ErrUnknownOutcome)
-	err = newWriter(t, &client{err: canceled(stored(meant("e1")), stored(meant("e2")))}).Transact(t.Context(), nil, event("e1"), event("e2"))
+	err = newWriter(t, &recordingClient{err: canceled(stored(meant("e1")), stored(meant("e2")))}).Transact(t.Context(), nil, event("e1"), event("e2"))
 	require.NoError(t, err)
 }
-
-type apiError struct{ code string }
-
-func (e apiError) Error() string     { return e.code }
-func (e apiError) ErrorCode() string { return e.code }
 
 type responseError struct {
 	error
@@ -353,7 +311,7 @@ func TestLostAnswersAreUnknownOutcomes(t *testing.T) {
 		&types.TransactionInProgressException{}, responseError{apiError{"InternalFailure"}, http.StatusInternalServerError},
 		fmt.Errorf("operation error: %w", context.Canceled), fmt.Errorf("%w: %w", apiError{"ValidationException"}, context.DeadlineExceeded),
 	} {
-		err := newWriter(t, &client{err: unknown}, outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1})).Put(t.Context(), "orders", order{"1"}, event("e"))
+		err := newWriter(t, &recordingClient{err: unknown}, outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1})).Put(t.Context(), "orders", order{"1"}, event("e"))
 		require.ErrorIsf(t, err, outbox.ErrUnknownOutcome, "%v", unknown)
 		require.ErrorIs(t, err, unknown)
 		require.ErrorContains(t, err, "repeat with the same events")
@@ -362,7 +320,7 @@ func TestLostAnswersAreUnknownOutcomes(t *testing.T) {
 		apiError{"ValidationException"}, &types.ResourceNotFoundException{Message: aws.String("Requested resource not found")},
 		responseError{apiError{"AccessDeniedException"}, http.StatusBadRequest},
 	} {
-		err := newWriter(t, &client{err: known}).Put(t.Context(), "orders", order{"1"}, event("e"))
+		err := newWriter(t, &recordingClient{err: known}).Put(t.Context(), "orders", order{"1"}, event("e"))
 		require.NotErrorIsf(t, err, outbox.ErrUnknownOutcome, "%v", known)
 		require.ErrorIs(t, err, known)
 		require.ErrorContains(t, err, `outbox: transaction of event "e" not committed: `+known.Error())
@@ -372,7 +330,7 @@ func TestLostAnswersAreUnknownOutcomes(t *testing.T) {
 func TestNothingIsSentWhenTheContextHasEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c := &client{}
+	c := &recordingClient{}
 	err := newWriter(t, c).Put(ctx, "orders", order{"1"}, event("e"))
 	require.ErrorIs(t, err, context.Canceled)
 	require.NotErrorIs(t, err, outbox.ErrUnknownOutcome)
@@ -401,7 +359,7 @@ func TestNewEvent(t *testing.T) {
 }
 
 func TestItemsRefusesWhatPutRefuses(t *testing.T) {
-	w := newWriter(t, &client{})
+	w := newWriter(t, &recordingClient{})
 	_, err := w.Items(t.Context(), outbox.Event[int]{})
 	require.ErrorIs(t, err, outbox.ErrInvalidEvent)
 	_, err = w.Items(t.Context(), event("e"), event("e"))

@@ -190,7 +190,7 @@ func TestThePageIsTrue(t *testing.T) {
 	for _, block := range blocks {
 		require.Contains(t, string(code), block[1])
 	}
-	tests, err := os.ReadFile("../hostile_test.go")
+	tests, err := os.ReadFile("../hostile_input_is_bounded_test.go")
 	require.NoError(t, err)
 	for _, name := range regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(page, -1) {
 		require.Contains(t, string(tests), "func "+name[1]+"(")

@@ -15,23 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const root = "../"
-
-// pages returns the pages of the documentation, by their path from the root: those in docs, and those that lie elsewhere.
-func pages(t *testing.T) map[string]string {
-	t.Helper()
-	names, err := filepath.Glob(root + "docs/*.md")
-	require.NoError(t, err)
-	require.NotEmpty(t, names)
-	texts := map[string]string{}
-	for _, name := range append(names, root+"README.md", root+"DESIGN.md", root+"CHANGELOG.md", root+"examples/orders/DEPLOY.md", root+"integration/README.md") {
-		text, err := os.ReadFile(name)
-		require.NoError(t, err)
-		texts[strings.TrimPrefix(filepath.ToSlash(name), root)] = string(text)
-	}
-	return texts
-}
-
 // sources returns the files of the repository whose names end in suffix.
 func sources(t *testing.T, suffix string) (texts []string) {
 	t.Helper()

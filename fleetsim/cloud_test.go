@@ -62,34 +62,6 @@ func (c *cheapCloud) expire(rng *rand.Rand) {
 	}
 }
 
-// simRow is the part of a row that the checks need.
-type simRow struct {
-	owner, checkpoint   string
-	fence, beat         int64
-	isDead, drains, was bool
-}
-
-func readRow(row values) (r simRow) {
-	text := func(name string) string {
-		if s, ok := row[name].(*types.AttributeValueMemberS); ok {
-			return s.Value
-		}
-		return ""
-	}
-	number := func(name string) int64 {
-		if n, ok := row[name].(*types.AttributeValueMemberN); ok {
-			v, _ := strconv.ParseInt(n.Value, 10, 64)
-			return v
-		}
-		return 0
-	}
-	flag := func(name string) bool {
-		b, ok := row[name].(*types.AttributeValueMemberBOOL)
-		return ok && b.Value
-	}
-	return simRow{text("owner"), text("checkpoint"), number("fence"), number("beat"), flag("dead"), flag("draining"), row != nil}
-}
-
 // wrote checks one write. The caller holds the table's lock.
 func (c *cheapCloud) wrote(actor *simLink, operation, id string, before, after values) {
 	was, now := readRow(before), readRow(after)

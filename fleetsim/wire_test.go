@@ -228,8 +228,3 @@ func (c *wireCloud) audit(operation string, request, answer []byte) {
 		c.sim.stored(shard, get("checkpoint").S, get("owner").S, fence)
 	}
 }
-
-func shardOf(id string) string {
-	_, shard, _ := strings.Cut(id, "#L#")
-	return shard
-}

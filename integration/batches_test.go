@@ -13,24 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func batchPuts(from, to int) []types.WriteRequest {
-	var out []types.WriteRequest
-	for i := from; i < to; i++ {
-		out = append(out, types.WriteRequest{PutRequest: &types.PutRequest{Item: item{"pk": s(strconv.Itoa(i)), "v": n(i)}}})
-	}
-	return out
-}
-
 func batchDelete(key string) types.WriteRequest {
 	return types.WriteRequest{DeleteRequest: &types.DeleteRequest{Key: item{"pk": s(key)}}}
-}
-
-func (c clients) batchWrite(t *trial, table string, requests []types.WriteRequest) error {
-	out, err := c.DynamoDB.BatchWriteItem(t.Context(), &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{table: requests}})
-	if err == nil {
-		require.Empty(t, out.UnprocessedItems)
-	}
-	return err
 }
 
 func batchKeys(count int) []item {

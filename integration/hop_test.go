@@ -14,43 +14,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-var onHop = []service{tables, transactions, streams, hop}
-
-// connected is a table whose changes go to a stream with one shard.
-func (c clients) connected(t *trial, key string, precision types.ApproximateCreationDateTimePrecision) (table, stream string) {
-	t.Helper()
-	table, stream = c.table(t, key), c.stream(t, 1)
-	c.connect(t, table, stream, precision)
-	return table, stream
-}
-
-func (c clients) connect(t *trial, table, stream string, precision types.ApproximateCreationDateTimePrecision) {
-	t.Helper()
-	in := &dynamodb.EnableKinesisStreamingDestinationInput{TableName: &table, StreamArn: c.summary(t, stream).StreamARN}
-	if precision != "" {
-		in.EnableKinesisStreamingConfiguration = &types.EnableKinesisStreamingConfiguration{ApproximateCreationDateTimePrecision: precision}
-	}
-	_, err := c.DynamoDB.EnableKinesisStreamingDestination(t.Context(), in)
-	require.NoError(t, err)
-	c.destinationBecomes(t, table, types.DestinationStatusActive)
-}
-
-func (c clients) destinationBecomes(t *trial, table string, status types.DestinationStatus) {
-	t.eventually("the destination is not "+string(status), func() bool {
-		out, err := c.DynamoDB.DescribeKinesisStreamingDestination(t.Context(), &dynamodb.DescribeKinesisStreamingDestinationInput{TableName: &table})
-		require.NoError(t, err)
-		return len(out.KinesisDataStreamDestinations) == 1 && out.KinesisDataStreamDestinations[0].DestinationStatus == status
-	})
-}
-
-// settled reads the records of a stream and makes sure that no more than want come.
-func (c clients) settled(t *trial, stream string, want int) []string {
-	t.Helper()
-	c.readAll(t, stream, want)
-	t.pause(300 * time.Millisecond)
-	return data(c.readAll(t, stream, want))
-}
-
 // change is a change record as far as the cases look at it.
 type change struct {
 	AWSRegion    string          `json:"awsRegion"`

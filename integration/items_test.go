@@ -10,8 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var onTables = []service{tables}
-
 // Single items: what can be stored, and what comes back.
 var itemCases = []testCase{
 	{"items: every type of attribute comes back as it was", onTables, func(t *trial, c clients) {

@@ -13,40 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var onStreams = []service{streams}
-
-func (c clients) record(t *trial, stream, key, data string, change ...func(*kinesis.PutRecordInput)) *kinesis.PutRecordOutput {
-	t.Helper()
-	in := &kinesis.PutRecordInput{StreamName: &stream, PartitionKey: &key, Data: []byte(data)}
-	for _, f := range change {
-		f(in)
-	}
-	out, err := c.Kinesis.PutRecord(t.Context(), in)
-	require.NoError(t, err)
-	return out
-}
-
 func entries(from, to int) []types.PutRecordsRequestEntry {
 	var out []types.PutRecordsRequestEntry
 	for i := from; i < to; i++ {
 		out = append(out, types.PutRecordsRequestEntry{PartitionKey: aws.String(fmt.Sprint("k", i)), Data: fmt.Appendf(nil, "%03d", i)})
 	}
 	return out
-}
-
-// number reads a decimal that is too long for an int64.
-func number(t *trial, text *string) *big.Int {
-	t.Helper()
-	v, ok := new(big.Int).SetString(aws.ToString(text), 10)
-	require.Truef(t, ok, "%q is no number", aws.ToString(text))
-	return v
-}
-
-func requireIncreasing(t *trial, records []types.Record) {
-	t.Helper()
-	for i := 1; i < len(records); i++ {
-		require.Positivef(t, number(t, records[i].SequenceNumber).Cmp(number(t, records[i-1].SequenceNumber)), "sequence number %d is not above its predecessor", i)
-	}
 }
 
 var writeCases = []testCase{
@@ -169,13 +141,6 @@ var writeCases = []testCase{
 		got, _ := c.read(t, it.ShardIterator, 1)
 		require.Equal(t, []string{"x"}, data(got))
 	}},
-}
-
-// from changes the kind of an iterator.
-func from(kind types.ShardIteratorType, sequenceNumber *string) func(*kinesis.GetShardIteratorInput) {
-	return func(in *kinesis.GetShardIteratorInput) {
-		in.ShardIteratorType, in.StartingSequenceNumber = kind, sequenceNumber
-	}
 }
 
 func at(when time.Time) func(*kinesis.GetShardIteratorInput) {

@@ -3,9 +3,7 @@ package integration
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -86,26 +84,4 @@ func startOrders(t *testing.T, binary, endpoint string) (url string) {
 	url = <-found
 	require.NotEmpty(t, url, "the service did not start")
 	return url
-}
-
-func placeOrder(t *testing.T, url, description string) (id string) {
-	t.Helper()
-	body, err := json.Marshal(map[string]string{"description": description})
-	require.NoError(t, err)
-	res, err := http.Post(url+"/", "application/json", bytes.NewReader(body))
-	require.NoError(t, err)
-	defer res.Body.Close()
-	var answer struct{ OrderID, Error string }
-	require.NoError(t, json.NewDecoder(res.Body).Decode(&answer))
-	require.Equalf(t, http.StatusCreated, res.StatusCode, "%s", answer.Error)
-	return answer.OrderID
-}
-
-func getJSON(t *testing.T, url string, into any) {
-	t.Helper()
-	res, err := http.Get(url)
-	require.NoError(t, err)
-	defer res.Body.Close()
-	require.Equal(t, http.StatusOK, res.StatusCode, url)
-	require.NoError(t, json.NewDecoder(res.Body).Decode(into))
 }

@@ -52,18 +52,6 @@ type pagePart struct {
 	run  func(*testing.T, browser)
 }
 
-var stations = []string{"order", "event", "record", "handler", "mail"}
-
-// arrived reports whether an event has passed all stations.
-func (e shownEvent) arrived() bool {
-	for _, s := range stations {
-		if e.Is[s] != "done" {
-			return false
-		}
-	}
-	return e.State == "mail sent"
-}
-
 func hasNote(e shownEvent, text string) bool {
 	return slices.ContainsFunc(e.Notes, func(n string) bool { return strings.Contains(n, text) })
 }

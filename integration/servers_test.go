@@ -2,8 +2,6 @@ package integration
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -145,9 +143,6 @@ var probes = map[service]func(context.Context, clients) error{
 	},
 }
 
-// missing is the name of a table and a stream that do not exist.
-const missing = "outbox-cases-missing"
-
 // requireOffers fails the test if the server offers other services than it is said to.
 func requireOffers(t *testing.T, s server) {
 	t.Helper()
@@ -173,37 +168,4 @@ type clients struct {
 
 func newClients(s server) clients {
 	return clients{server: s.name, DynamoDB: dynamodb.NewFromConfig(s.config), Kinesis: kinesis.NewFromConfig(s.config)}
-}
-
-// errorCode returns the type of an AWS error without its namespace, or "".
-func errorCode(err error) string {
-	var api interface{ ErrorCode() string }
-	if !errors.As(err, &api) {
-		return ""
-	}
-	code := api.ErrorCode()
-	return code[strings.LastIndex(code, "#")+1:]
-}
-
-// requireCode fails the case unless err is an AWS error of one of these types.
-func requireCode(t *trial, err error, codes ...string) {
-	if !slices.Contains(codes, errorCode(err)) {
-		t.Errorf("want an error %s, have %s", strings.Join(codes, " or "), describe(err))
-		t.FailNow()
-	}
-}
-
-// refused notes a failure unless err is an AWS error of one of these types. The case goes on, so that its failure tells all that
-// a server does not refuse, and not only what happened to be asked first.
-func refused(t *trial, what string, err error, codes ...string) {
-	if !slices.Contains(codes, errorCode(err)) {
-		t.Errorf("%s: want an error %s, have %s", what, strings.Join(codes, " or "), describe(err))
-	}
-}
-
-func describe(err error) string {
-	if err == nil {
-		return "success"
-	}
-	return fmt.Sprintf("%s: %v", errorCode(err), err)
 }

@@ -12,54 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var onTransactions = []service{tables, transactions}
-
-func (c clients) transact(t *trial, writes []types.TransactWriteItem, change ...func(*dynamodb.TransactWriteItemsInput)) error {
-	in := &dynamodb.TransactWriteItemsInput{TransactItems: writes}
-	for _, f := range change {
-		f(in)
-	}
-	_, err := c.DynamoDB.TransactWriteItems(t.Context(), in)
-	return err
-}
-
 func token(v string) func(*dynamodb.TransactWriteItemsInput) {
 	return func(in *dynamodb.TransactWriteItemsInput) { in.ClientRequestToken = &v }
 }
-
-// four is one operation of each kind, on keys put, update, delete and check, with the same condition.
-func four(table, condition string, old types.ReturnValuesOnConditionCheckFailure) []types.TransactWriteItem {
-	return []types.TransactWriteItem{
-		{Put: &types.Put{TableName: &table, Item: item{"pk": s("put"), "v": n(2)}, ConditionExpression: &condition, ReturnValuesOnConditionCheckFailure: old}},
-		{Update: &types.Update{TableName: &table, Key: item{"pk": s("update")}, UpdateExpression: aws.String("SET v = :v"), ExpressionAttributeValues: item{":v": n(2)},
-			ConditionExpression: &condition, ReturnValuesOnConditionCheckFailure: old}},
-		{Delete: &types.Delete{TableName: &table, Key: item{"pk": s("delete")}, ConditionExpression: &condition, ReturnValuesOnConditionCheckFailure: old}},
-		{ConditionCheck: &types.ConditionCheck{TableName: &table, Key: item{"pk": s("check")}, ConditionExpression: &condition, ReturnValuesOnConditionCheckFailure: old}},
-	}
-}
-
-func (c clients) putFour(t *trial, table string) {
-	for _, key := range []string{"put", "update", "delete", "check"} {
-		c.put(t, table, item{"pk": s(key), "v": n(1)})
-	}
-}
-
-// canceled returns the reasons of a cancelled transaction.
-func canceled(t *trial, err error) []types.CancellationReason {
-	var canceled *types.TransactionCanceledException
-	require.ErrorAsf(t, err, &canceled, "want a TransactionCanceledException, have %s", describe(err))
-	return canceled.CancellationReasons
-}
-
-func codes(reasons []types.CancellationReason) []string {
-	var out []string
-	for _, r := range reasons {
-		out = append(out, aws.ToString(r.Code))
-	}
-	return out
-}
-
-const noneReturned = types.ReturnValuesOnConditionCheckFailureNone
 
 var transactionCases = []testCase{
 	{"transactions: all four kinds commit together", onTransactions, func(t *trial, c clients) {

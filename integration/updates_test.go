@@ -7,22 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// update changes the item with pk 1 and returns what is asked for.
-func (c clients) update(t *trial, table, expression string, values item, change ...func(*dynamodb.UpdateItemInput)) (item, error) {
-	in := &dynamodb.UpdateItemInput{TableName: &table, Key: item{"pk": s("1")}, UpdateExpression: &expression, ReturnValues: types.ReturnValueAllNew}
-	if len(values) > 0 {
-		in.ExpressionAttributeValues = values
-	}
-	for _, f := range change {
-		f(in)
-	}
-	out, err := c.DynamoDB.UpdateItem(t.Context(), in)
-	if err != nil {
-		return nil, err
-	}
-	return out.Attributes, nil
-}
-
 // updated is an update of {"pk": "1"} plus before, which must succeed.
 func (c clients) updated(t *trial, before item, expression string, values item) item {
 	t.Helper()

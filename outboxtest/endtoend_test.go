@@ -2,7 +2,6 @@ package outboxtest_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,78 +21,6 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
-
-// eventsTable creates the table "events" with a DynamoDB stream, and with the
-// Kinesis stream "changes" of four shards as its destination.
-func eventsTable(t *testing.T, a *outboxtest.AWS) {
-	t.Helper()
-	_, err := a.DynamoDB.CreateTable(t.Context(), &dynamodb.CreateTableInput{
-		TableName:            aws.String("events"),
-		AttributeDefinitions: []ddbtypes.AttributeDefinition{{AttributeName: aws.String("eventId"), AttributeType: "S"}},
-		KeySchema:            []ddbtypes.KeySchemaElement{{AttributeName: aws.String("eventId"), KeyType: "HASH"}},
-		BillingMode:          ddbtypes.BillingModePayPerRequest,
-		StreamSpecification:  &ddbtypes.StreamSpecification{StreamEnabled: aws.Bool(true), StreamViewType: "NEW_AND_OLD_IMAGES"},
-	})
-	require.NoError(t, err)
-	stream(t, a, "changes", 4)
-	_, err = a.DynamoDB.EnableKinesisStreamingDestination(t.Context(), &dynamodb.EnableKinesisStreamingDestinationInput{
-		TableName: aws.String("events"), StreamArn: aws.String("arn:aws:kinesis:us-east-1:000000000000:stream/changes")})
-	require.NoError(t, err)
-}
-
-func text(s string) ddbtypes.AttributeValue { return &ddbtypes.AttributeValueMemberS{Value: s} }
-
-func putEvent(ctx context.Context, a *outboxtest.AWS, id, payload string) error {
-	_, err := a.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String("events"), Item: map[string]ddbtypes.AttributeValue{
-		"eventId": text(id), "type": text("ORDER_CREATED"), "payload": text(payload),
-		"expiresAt": &ddbtypes.AttributeValueMemberN{Value: fmt.Sprint(time.Now().Add(time.Hour).Unix())}}})
-	return err
-}
-
-// changes is a function that notes the changes it is told, from either source.
-type changes struct {
-	mu   sync.Mutex
-	seen []string // eventName/eventId
-}
-
-func (c *changes) Invoke(_ context.Context, payload []byte) ([]byte, error) {
-	type change struct {
-		EventName string
-		TableName string
-		DynamoDB  struct {
-			Keys struct{ EventID struct{ S string } }
-		}
-	}
-	var e struct {
-		Records []struct {
-			change
-			Kinesis *struct{ Data []byte }
-		}
-	}
-	if err := json.Unmarshal(payload, &e); err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range e.Records {
-		ch := r.change
-		if r.Kinesis != nil {
-			if err := json.Unmarshal(r.Kinesis.Data, &ch); err != nil {
-				return nil, err
-			}
-		}
-		c.seen = append(c.seen, ch.EventName+"/"+ch.DynamoDB.Keys.EventID.S)
-	}
-	return nil, nil
-}
-
-func (c *changes) sorted() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := slices.Clone(c.seen)
-	slices.Sort(out)
-	return out
-}
 
 func TestAChangeGoesAllTheWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

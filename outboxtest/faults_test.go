@@ -19,20 +19,6 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-func once(o *kinesis.Options) { o.RetryMaxAttempts = 1 }
-
-func putOnce(t *testing.T, a *outboxtest.AWS, stream *string) error {
-	t.Helper()
-	_, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: stream, PartitionKey: aws.String("k"), Data: []byte("x")}, once)
-	return err
-}
-
-func count(t *testing.T, a *outboxtest.AWS, stream *string) int {
-	t.Helper()
-	data, _ := readAll(t, a, horizon(t, a, stream, aws.String(first)))
-	return len(data)
-}
-
 func TestFaultsOfRequests(t *testing.T) {
 	a := outboxtest.Start(t)
 	name := stream(t, a, "changes", 1)
@@ -151,14 +137,6 @@ func TestTheSameSeedReplaysTheSameFaults(t *testing.T) {
 		require.Contains(t, one, symbol)
 	}
 }
-
-// brokenTest is a test that notes its failure.
-type brokenTest struct {
-	outboxtest.TB
-	failure string
-}
-
-func (b *brokenTest) Fatalf(format string, args ...any) { b.failure = fmt.Sprintf(format, args...) }
 
 func TestFaultsThatCannotHappenAreRefused(t *testing.T) {
 	bad := []outboxtest.Fault{

@@ -16,8 +16,6 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-const first = "shardId-000000000000"
-
 func TestIteratorTypes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := outboxtest.Start(t)

@@ -7,64 +7,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
-
-// stream creates a stream and returns the shared part of requests to it.
-func stream(t *testing.T, a *outboxtest.AWS, name string, shards int32) *string {
-	t.Helper()
-	_, err := a.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: &name, ShardCount: &shards})
-	require.NoError(t, err)
-	return &name
-}
-
-func put(t *testing.T, a *outboxtest.AWS, stream *string, key, data string) *kinesis.PutRecordOutput {
-	t.Helper()
-	out, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: stream, PartitionKey: &key, Data: []byte(data)})
-	require.NoError(t, err)
-	return out
-}
-
-func shards(t *testing.T, a *outboxtest.AWS, stream *string) []types.Shard {
-	t.Helper()
-	out, err := a.Kinesis.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: stream})
-	require.NoError(t, err)
-	return out.Shards
-}
-
-func iterator(t *testing.T, a *outboxtest.AWS, in *kinesis.GetShardIteratorInput) *string {
-	t.Helper()
-	out, err := a.Kinesis.GetShardIterator(t.Context(), in)
-	require.NoError(t, err)
-	return out.ShardIterator
-}
-
-func horizon(t *testing.T, a *outboxtest.AWS, stream, shard *string) *string {
-	t.Helper()
-	return iterator(t, a, &kinesis.GetShardIteratorInput{StreamName: stream, ShardId: shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
-}
-
-// readAll reads a shard until nothing is left, and says whether it has ended.
-func readAll(t *testing.T, a *outboxtest.AWS, it *string) (data []string, ended bool) {
-	t.Helper()
-	for {
-		out, err := a.Kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: it})
-		require.NoError(t, err)
-		for _, r := range out.Records {
-			data = append(data, string(r.Data))
-		}
-		if it = out.NextShardIterator; it == nil {
-			require.NotEmpty(t, out.ChildShards, "a shard ends only with children")
-			return data, true
-		}
-		if len(out.Records) == 0 {
-			return data, false
-		}
-	}
-}
 
 func TestKinesisStoresAndReadsByPartitionKey(t *testing.T) {
 	a := outboxtest.Start(t)

@@ -1,40 +1,18 @@
 package outboxtest_test
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
-
-// event is what a function sees of a Kinesis event.
-type event struct {
-	Records []struct {
-		Kinesis struct {
-			PartitionKey, SequenceNumber string
-			Data                         []byte
-		}
-		EventID, EventName, EventSource, EventSourceARN string
-	}
-}
-
-func (e event) data() []string {
-	var out []string
-	for _, r := range e.Records {
-		out = append(out, string(r.Kinesis.Data))
-	}
-	return out
-}
 
 func (e event) id(data string) string {
 	for _, r := range e.Records {
@@ -45,34 +23,6 @@ func (e event) id(data string) string {
 	return "4" // in no batch
 }
 
-// function is a Lambda function that notes what it was invoked with.
-type function struct {
-	mu          sync.Mutex
-	invocations [][]string
-	answer      func(n int, e event) (string, error) // n counts from 0; nil answers nothing
-}
-
-func (f *function) Invoke(_ context.Context, payload []byte) ([]byte, error) {
-	var e event
-	if err := json.Unmarshal(payload, &e); err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.invocations = append(f.invocations, e.data())
-	if f.answer == nil {
-		return nil, nil
-	}
-	body, err := f.answer(len(f.invocations)-1, e)
-	return []byte(body), err
-}
-
-func (f *function) seen() [][]string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.invocations)
-}
-
 // failing answers that the records are failed.
 func failing(e event, data ...string) string {
 	var items []string
@@ -80,43 +30,6 @@ func failing(e event, data ...string) string {
 		items = append(items, fmt.Sprintf(`{"itemIdentifier":%q}`, e.id(d)))
 	}
 	return `{"batchItemFailures":[` + strings.Join(items, ",") + `]}`
-}
-
-// deadline bounds a test that would otherwise wait for ever.
-func deadline(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// run puts records 0 to n-1 into one shard, maps it and waits until all is
-// handled; it returns what the function saw and what was given up.
-func run(t *testing.T, src outboxtest.EventSource, n int, answer func(int, event) (string, error)) (seen [][]string, failed []outboxtest.FailedBatch) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		a := outboxtest.Start(t)
-		name := stream(t, a, "changes", 1)
-		for i := range n {
-			put(t, a, name, "k", fmt.Sprint(i))
-		}
-		src.Stream = *name
-		src.OnFailure = func(f outboxtest.FailedBatch) { failed = append(failed, f) }
-		f := &function{answer: answer}
-		_, err := a.Map(src, f.Invoke)
-		require.NoError(t, err)
-		require.NoError(t, a.Drain(deadline(t)))
-		a.Close()
-		seen = f.seen()
-	})
-	return seen, failed
-}
-
-func batches(texts ...string) (out [][]string) {
-	for _, text := range texts {
-		out = append(out, strings.Fields(text))
-	}
-	return out
 }
 
 func TestWhatAnAnswerMeans(t *testing.T) {
@@ -245,13 +158,6 @@ func TestGivingUp(t *testing.T) {
 			}
 		})
 	}
-}
-
-func parse(t *testing.T, payload []byte) event {
-	t.Helper()
-	var e event
-	require.NoError(t, json.Unmarshal(payload, &e), "%s", payload)
-	return e
 }
 
 // keptLog is a test that keeps its log.

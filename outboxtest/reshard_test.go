@@ -16,33 +16,6 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-func middle(sh types.Shard) *string {
-	low, _ := new(big.Int).SetString(*sh.HashKeyRange.StartingHashKey, 10)
-	high, _ := new(big.Int).SetString(*sh.HashKeyRange.EndingHashKey, 10)
-	return aws.String(low.Add(low, high).Rsh(low, 1).String())
-}
-
-func split(t *testing.T, a *outboxtest.AWS, stream *string, sh types.Shard) {
-	t.Helper()
-	_, err := a.Kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: stream, ShardToSplit: sh.ShardId, NewStartingHashKey: middle(sh)})
-	require.NoError(t, err)
-}
-
-// covers checks that the open shards divide all hash keys among them.
-func covers(t *testing.T, all []types.Shard) {
-	t.Helper()
-	next := big.NewInt(0)
-	for range all {
-		for _, sh := range all {
-			if sh.SequenceNumberRange.EndingSequenceNumber == nil && *sh.HashKeyRange.StartingHashKey == next.String() {
-				high, _ := new(big.Int).SetString(*sh.HashKeyRange.EndingHashKey, 10)
-				next = high.Add(high, big.NewInt(1))
-			}
-		}
-	}
-	require.Equal(t, new(big.Int).Lsh(big.NewInt(1), 128).String(), next.String(), "the open shards cover every hash key")
-}
-
 func TestSplitAndMergeKeepTheLineage(t *testing.T) {
 	a := outboxtest.Start(t)
 	name := stream(t, a, "changes", 1)
@@ -256,8 +229,4 @@ func TestStreamsTakeTheirTime(t *testing.T) {
 		_, err = a.Kinesis.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: name})
 		require.ErrorAs(t, err, &missing)
 	})
-}
-
-func mergeInput(stream *string, left, right types.Shard) *kinesis.MergeShardsInput {
-	return &kinesis.MergeShardsInput{StreamName: stream, ShardToMerge: left.ShardId, AdjacentShardToMerge: right.ShardId}
 }

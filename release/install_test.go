@@ -17,15 +17,6 @@ import (
 // released is a version that nobody will release.
 const released = "v0.987.0"
 
-// slow leaves a test to CI: it takes minutes when the build cache is empty, and go test does not notice when a file outside of this module
-// changes.
-func slow(t *testing.T) {
-	t.Helper()
-	if os.Getenv("OUTBOX_RELEASE") == "" {
-		t.Skip("OUTBOX_RELEASE is not set; .ci/run sets it")
-	}
-}
-
 // The release that release/tag makes of the files here, committed or not, does what the README says: its zips, as a proxy would serve them,
 // are added to an empty module by go get, compile the README's code and pass its tests, and are installed as a command that knows its
 // version.

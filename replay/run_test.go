@@ -36,19 +36,6 @@ func (s *seen) note(aggregate, id string) {
 	s.n[id]++
 }
 
-// many puts n events for each of the aggregates, in turn, and returns their ids by aggregate.
-func (w *world) many(t testing.TB, n int, aggregates ...string) map[string][]string {
-	ids := map[string][]string{}
-	for i := range n {
-		for _, a := range aggregates {
-			r := event(fmt.Sprintf("%s-%03d", a, i), a, i)
-			w.put(t, r)
-			ids[a] = append(ids[a], r.ID)
-		}
-	}
-	return ids
-}
-
 func TestToHandlesEveryEventInItsAggregatesOrder(t *testing.T) {
 	w := newWorld(t)
 	want := w.many(t, 60, "a", "b", "c", "d")

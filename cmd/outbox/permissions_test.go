@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
-	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -19,38 +15,6 @@ import (
 
 	"github.com/seed-1b628d3f/outbox"
 )
-
-// note keeps which actions of IAM the requests of the commands need.
-func (w *world) note(operation string, in *http.Request) {
-	actions := []string{operation}
-	if operation == "TransactWriteItems" { // needs those of its operations
-		body, _ := io.ReadAll(in.Body)
-		in.Body = io.NopCloser(bytes.NewReader(body))
-		var request struct{ TransactItems []map[string]json.RawMessage }
-		_ = json.Unmarshal(body, &request)
-		actions = nil
-		for _, item := range request.TransactItems {
-			for kind := range item {
-				actions = append(actions, map[string]string{
-					"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem",
-				}[kind])
-			}
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, action := range actions {
-		if action != "" && w.command != "" {
-			if w.calls == nil {
-				w.calls = map[string]map[string]bool{}
-			}
-			if w.calls[w.command] == nil {
-				w.calls[w.command] = map[string]bool{}
-			}
-			w.calls[w.command][action] = true
-		}
-	}
-}
 
 // The table of permissions in docs/cli.md lists what the commands call, with the flags that change that, and nothing else.
 func TestThePermissionsOfTheDocs(t *testing.T) {

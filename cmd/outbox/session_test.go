@@ -17,8 +17,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-const docs = "../../docs/cli.md"
-
 // sessions are the pages that show one.
 var sessions = []string{docs, "../../docs/dead-letters.md"}
 

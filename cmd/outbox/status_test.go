@@ -14,30 +14,6 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-type orderCreated struct{}
-
-func (orderCreated) EventType() string { return "ORDER_CREATED" }
-
-// shardJSON is what status prints of a shard.
-type shardJSON struct {
-	Shard, State, Owner, OwnerState, WantedBy, Checkpoint string
-	Fence, MillisBehindLatest                             int64
-	LagSeconds                                            float64
-	LagKnown                                              bool
-	Next                                                  *eventJSON
-	Attempts                                              map[string]int
-}
-
-type statusJSON struct {
-	Stream, Group, OldestShard string
-	Owners                     map[string]int
-	LagSeconds                 float64
-	Late                       bool
-	Reasons                    []string
-	Shards                     []shardJSON
-	DeadLetters                *deadStatus
-}
-
 // A worker in the middle of its work: what it has finished, what it has not, and for how long that waits.
 func TestStatusOfAWorker(t *testing.T) {
 	w := newWorld(t)

@@ -57,18 +57,6 @@ func createdTables(t *testing.T) map[string]deployment.Table {
 	return tables
 }
 
-func createOwn(t *testing.T, client *dynamodb.Client, inboxTable, lettersTable, leasesTable string) {
-	inbox, err := outbox.NewInbox(client, inboxTable, service.Group)
-	require.NoError(t, err)
-	require.NoError(t, inbox.Create(t.Context()))
-	letters, err := outbox.NewDeadLetterTable(client, lettersTable, service.Group)
-	require.NoError(t, err)
-	require.NoError(t, letters.Create(t.Context()))
-	leases, err := outbox.NewLeaseTable(client, leasesTable, service.Group)
-	require.NoError(t, err)
-	require.NoError(t, leases.Create(t.Context()))
-}
-
 func described(t *testing.T, client *dynamodb.Client, name string) deployment.Table {
 	out, err := client.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: &name})
 	require.NoError(t, err)
@@ -191,41 +179,6 @@ func used(t *testing.T, d *deployment.Deployment) map[string][]deployment.Grant 
 		}
 	}
 	return all
-}
-
-// names is the configuration that the programs make of the environment that the deployment gives them.
-func names(t *testing.T, d *deployment.Deployment) service.Config {
-	read := func(program string, role service.Role) service.Config {
-		require.Contains(t, d.Functions, program)
-		c, err := service.FromEnvironment(role, func(name string) string { return d.Functions[program].Environment[name] })
-		require.NoError(t, err, program)
-		return c
-	}
-	c := read("consumer", service.RoleConsumer)
-	require.Equal(t, c, read("redrive", service.RoleRedrive))
-	api := read("api", service.RoleAPI)
-	require.Equal(t, c.EventsTable, api.EventsTable)
-	c.OrdersTable, c.LeasesTable = api.OrdersTable, "leases"
-	for name := range d.Tables {
-		if strings.Contains(strings.ToLower(name), "leases") {
-			c.LeasesTable = name
-		}
-	}
-	c.EventsStream = d.Streams[d.Tables[c.EventsTable].Stream].Name
-	require.NotEmpty(t, c.EventsStream)
-	return c
-}
-
-func send(t *testing.T, api http.Handler, method, path, body, key string) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
-	r.Header.Set("Idempotency-Key", key)
-	api.ServeHTTP(w, r)
-	return w
-}
-
-func to(address string) string {
-	return fmt.Sprintf(`{"description":"two coffees","email":%q}`, address)
 }
 
 func (s *stage) runAPI(t *testing.T, c service.Config) http.Handler {

@@ -14,15 +14,6 @@ import (
 	"github.com/seed-1b628d3f/outbox/examples/orders/internal/deployment"
 )
 
-// sender is the only parameter without a default.
-func sender(more ...string) map[string]string {
-	parameters := map[string]string{"MailFrom": "shop@example.com"}
-	for i := 0; i < len(more); i += 2 {
-		parameters[more[i]] = more[i+1]
-	}
-	return parameters
-}
-
 // What the template deploys is what the code needs, and no more: the code runs, and everything that it calls is recorded.
 func TestTheTemplateDeploysWhatTheCodeNeeds(t *testing.T) {
 	file, err := os.ReadFile("template.yaml")

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
@@ -63,24 +60,6 @@ func started(t *testing.T) (string, *outboxtest.AWS, *mailbox) {
 	return server.URL, cloud, mails
 }
 
-// startWorker starts a worker as -aws does. stop ends it, which must go well.
-func startWorker(t *testing.T, local *outboxtest.AWS, mails *mailbox) (stop func()) {
-	consumer, err := outbox.NewConsumer(outbox.WithTables(eventsTable))
-	require.NoError(t, err)
-	service.ConfirmOrders(consumer, mails)
-	set, err := parse([]string{"-aws"})
-	require.NoError(t, err)
-	worker, err := newWorker(t.Context(), cloud{dynamodb: local.DynamoDB, kinesis: local.Kinesis}, set, consumer, outbox.WorkerHooks{})
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- worker.Run(ctx) }()
-	return func() {
-		cancel()
-		require.NoError(t, <-ended)
-	}
-}
-
 // A worker confirms, and the next one goes on where it stopped.
 func TestWorkersConfirm(t *testing.T) {
 	url, cloud, mails := started(t)
@@ -109,23 +88,4 @@ func TestBadArguments(t *testing.T) {
 	require.ErrorContains(t, run(t.Context(), []string{"-aws", "-role", "boss"}, io.Discard), `-role: want api, worker or all, have "boss"`)
 	require.ErrorContains(t, run(t.Context(), []string{"-role", "worker"}, io.Discard), "give -aws, too")
 	require.ErrorContains(t, run(t.Context(), []string{"-aws", "-role", "api", "-mails"}, io.Discard), "has no /mails")
-}
-
-func place(t *testing.T, url, body string) string {
-	res, err := http.Post(url+"/", "application/json", bytes.NewReader([]byte(body)))
-	require.NoError(t, err)
-	defer res.Body.Close()
-	require.Equal(t, http.StatusCreated, res.StatusCode)
-	var answer map[string]string
-	require.NoError(t, json.NewDecoder(res.Body).Decode(&answer))
-	require.Len(t, answer["orderId"], 26)
-	return answer["orderId"]
-}
-
-func get(t *testing.T, url string, status int, into any) {
-	res, err := http.Get(url)
-	require.NoError(t, err)
-	defer res.Body.Close()
-	require.Equal(t, status, res.StatusCode)
-	require.NoError(t, json.NewDecoder(res.Body).Decode(into))
 }

@@ -17,32 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// watched reads the steps that the page gets to see, from the one after the id on.
-func watched(t *testing.T, url, after string, enough func(stages []string) bool) (stages []string, last string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/watch", nil)
-	require.NoError(t, err)
-	r.Header.Set("Last-Event-ID", after)
-	answer, err := http.DefaultClient.Do(r)
-	require.NoError(t, err)
-	defer func() { _ = answer.Body.Close() }()
-	require.Equal(t, "text/event-stream", answer.Header.Get("Content-Type"))
-	lines := bufio.NewScanner(answer.Body)
-	for !enough(stages) && lines.Scan() {
-		if id, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
-			last = id
-		}
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		var step struct{ Stage, Event string }
-		if ok && json.Unmarshal([]byte(data), &step) == nil && step.Stage != "" {
-			stages = append(stages, step.Stage)
-		}
-	}
-	require.Truef(t, enough(stages), "the steps end at %q: %v", stages, lines.Err())
-	return stages, last
-}
-
 // startPage starts the service with its page. It must end well when the test does.
 func startPage(t *testing.T) (url string) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -207,12 +181,4 @@ func TestThePageCountsWhatItDoesNotKeep(t *testing.T) {
 	require.Less(t, seen, 5*502, "all steps were kept")
 	post(t, target+"/events/ORDER_CREATED%23"+first+"/again", http.StatusNotFound)
 	post(t, target+"/redrive", http.StatusOK)
-}
-
-func post(t *testing.T, url string, want int) {
-	answer, err := http.Post(url, "application/json", strings.NewReader("{}"))
-	require.NoError(t, err)
-	_, _ = io.Copy(io.Discard, answer.Body)
-	require.NoError(t, answer.Body.Close())
-	require.Equal(t, want, answer.StatusCode, url)
 }

@@ -15,9 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -189,25 +186,6 @@ func confirming(t *testing.T, m *mailbox) *outbox.Consumer {
 	require.NoError(t, err)
 	service.ConfirmOrders(consumer, m)
 	return consumer
-}
-
-// rows reads the text attributes of a whole table.
-func rows(t *testing.T, cloud *outboxtest.AWS, table string) (all []map[string]string) {
-	pages := dynamodb.NewScanPaginator(cloud.DynamoDB, &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(t.Context())
-		require.NoError(t, err)
-		for _, item := range page.Items {
-			row := make(map[string]string)
-			for name, value := range item {
-				if s, ok := value.(*types.AttributeValueMemberS); ok {
-					row[name] = s.Value
-				}
-			}
-			all = append(all, row)
-		}
-	}
-	return all
 }
 
 func quiet(t *testing.T) {

@@ -18,25 +18,9 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-func newStore(t *testing.T) *deadletter.Store {
-	a := outboxtest.Start(t)
-	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
-	s, err := deadletter.New(a.DynamoDB, "letters", "c")
-	require.NoError(t, err)
-	return s
-}
-
-// all is a match that every letter passes.
-func all(*deadletter.Letter) bool { return true }
-
 // target is a letter, and those before it in its queue.
 func target(l *deadletter.Letter) deadletter.Target {
 	return deadletter.Target{Queue: deadletter.QueueOf(l.ID), Letter: l.ID}
-}
-
-func put(t *testing.T, s *deadletter.Store, l *deadletter.Letter) {
-	_, err := s.Put(t.Context(), l)
-	require.NoError(t, err)
 }
 
 // Everything of a letter comes back, whatever its size and whatever its ids.

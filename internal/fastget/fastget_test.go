@@ -8,26 +8,18 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/schemas"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
-	"github.com/aws/smithy-go/transport/http/protocol/awsjson"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest"
-)
-
-var (
-	stock     = awsjson.New11(schemas.Kinesis_20131202)
-	operation = smithy.NewOperationSchema(schemas.GetRecords, schemas.GetRecordsInput, schemas.GetRecordsOutput)
 )
 
 // counting counts what is left to the stock protocol.
@@ -39,10 +31,6 @@ type counting struct {
 func (c *counting) DeserializeResponse(ctx context.Context, s *smithy.OperationSchema, r *smithy.TypeRegistry, resp *smithyhttp.Response, out smithy.Deserializable) error {
 	c.n++
 	return c.ClientProtocol.DeserializeResponse(ctx, s, r, resp, out)
-}
-
-func response(status int, body io.Reader, length int64) *smithyhttp.Response {
-	return &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(body), ContentLength: length}}
 }
 
 // both reads an answer with both readers, requires the same result and returns it. It also returns whether the fast reader did it

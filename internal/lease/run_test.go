@@ -14,16 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bubble runs a test with a fleet that is gone when the test ends.
-func bubble(t *testing.T, shards int, test func(*testing.T, *fleet)) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, shards)
-		test(t, f)
-		f.stop()
-		f.members = nil
-	})
-}
-
 func TestConfigIsChecked(t *testing.T) {
 	err := Run(t.Context(), Config{Beat: time.Second, Duration: time.Second, Drain: -1})
 	for _, problem := range []string{"Store", "Shards", "Consume", "Drain", "two beats"} {

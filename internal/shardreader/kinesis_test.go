@@ -29,26 +29,6 @@ func kinesisStream(t *testing.T, opts ...outboxtest.Option) (*outboxtest.AWS, *R
 	return a, s.reader(&Kinesis{Client: a.Kinesis, Stream: "changes"}), s
 }
 
-// seen is what a reader delivered and told. It may be looked at while the reader is blocked.
-type seen struct {
-	data, numbers []string
-	polls         []time.Time
-	trimmed       []Trimmed
-	retries       []Retry
-}
-
-func (s *seen) reader(source Source) *Reader {
-	return &Reader{Source: source, OnRetry: func(r Retry) { s.retries = append(s.retries, r) }, OnTrimmed: func(t Trimmed) { s.trimmed = append(s.trimmed, t) }}
-}
-
-func (s *seen) deliver(b Batch) error {
-	s.polls = append(s.polls, time.Now())
-	for _, r := range b.Records {
-		s.data, s.numbers = append(s.data, string(r.Data)), append(s.numbers, r.SequenceNumber)
-	}
-	return nil
-}
-
 func put(t *testing.T, a *outboxtest.AWS, data string) {
 	t.Helper()
 	_, err := a.Kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String("changes"), PartitionKey: aws.String("k"), Data: []byte(data)})
@@ -60,14 +40,6 @@ func split(t *testing.T, a *outboxtest.AWS) {
 	_, err := a.Kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: aws.String("changes"), ShardToSplit: aws.String(first),
 		NewStartingHashKey: aws.String("170141183460469231731687303715884105728")})
 	require.NoError(t, err)
-}
-
-// during reads from a position for some time and returns what was seen.
-func during(t *testing.T, r *Reader, shard string, from Position, s *seen, d time.Duration) ([]Shard, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	defer cancel()
-	return r.Read(ctx, shard, from, s.deliver)
 }
 
 func TestKinesisFromBeginningToEnd(t *testing.T) {

@@ -23,20 +23,6 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-// table is a table with a DynamoDB stream.
-func table(t *testing.T, opts ...outboxtest.Option) (a *outboxtest.AWS, arn string) {
-	t.Helper()
-	a = outboxtest.Start(t, opts...)
-	out, err := a.DynamoDB.CreateTable(t.Context(), &dynamodb.CreateTableInput{
-		TableName: aws.String("events"), BillingMode: dbtypes.BillingModePayPerRequest,
-		AttributeDefinitions: []dbtypes.AttributeDefinition{{AttributeName: aws.String("eventId"), AttributeType: dbtypes.ScalarAttributeTypeS}},
-		KeySchema:            []dbtypes.KeySchemaElement{{AttributeName: aws.String("eventId"), KeyType: dbtypes.KeyTypeHash}},
-		StreamSpecification:  &dbtypes.StreamSpecification{StreamEnabled: aws.Bool(true), StreamViewType: dbtypes.StreamViewTypeNewAndOldImages},
-	})
-	require.NoError(t, err)
-	return a, *out.TableDescription.LatestStreamArn
-}
-
 func insert(t *testing.T, a *outboxtest.AWS, id string, more ...map[string]dbtypes.AttributeValue) {
 	t.Helper()
 	item := map[string]dbtypes.AttributeValue{

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,21 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
-
-// local is the configuration of the tests.
-var local = Config{OrdersTable: "orders", EventsTable: "events", EventsStream: "events", InboxTable: "inbox", DeadLettersTable: "letters", MailFrom: "shop@example.com"}
-
-func setUp(t *testing.T, cloud *outboxtest.AWS) {
-	cloud.CreateTable(t, local.OrdersTable, "orderId")
-	cloud.CreateOutbox(t, local.EventsTable, local.EventsStream, 1)
-}
 
 // started is the API on an AWS of its own.
 func started(t *testing.T) (string, *outboxtest.AWS) {
@@ -250,17 +240,4 @@ func TestAFailedTransactionIsNoOrder(t *testing.T) {
 	res.Body.Close()
 	require.Equal(t, http.StatusInternalServerError, res.StatusCode)
 	requireItems(t, cloud, local.OrdersTable, 0)
-}
-
-func requireItems(t *testing.T, cloud *outboxtest.AWS, table string, want int64) {
-	t.Helper()
-	out, err := cloud.DynamoDB.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(table)})
-	require.NoError(t, err)
-	require.Equalf(t, want, aws.ToInt64(out.Table.ItemCount), "items in table %s", table)
-}
-
-func quiet(t *testing.T) {
-	loud := slog.Default()
-	slog.SetDefault(slog.New(slog.DiscardHandler))
-	t.Cleanup(func() { slog.SetDefault(loud) })
 }

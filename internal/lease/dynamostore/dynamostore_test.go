@@ -18,18 +18,6 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-func start(t *testing.T, opts ...outboxtest.Option) *outboxtest.AWS {
-	a := outboxtest.Start(t, opts...)
-	require.NoError(t, dynamostore.Create(t.Context(), a.DynamoDB, "leases"))
-	return a
-}
-
-func store(t *testing.T, client dynamostore.Client, group, stream string) *dynamostore.Store {
-	s, err := dynamostore.New(client, "leases", group, stream)
-	require.NoError(t, err)
-	return s
-}
-
 func TestStore(t *testing.T) {
 	leasetest.Conform(t, func(t *testing.T) lease.Store { return store(t, start(t).DynamoDB, "orders", "changes") })
 }

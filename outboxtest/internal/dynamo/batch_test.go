@@ -11,14 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func putRequest(it item) types.WriteRequest {
-	return types.WriteRequest{PutRequest: &types.PutRequest{Item: it}}
-}
-
-func deleteRequest(key item) types.WriteRequest {
-	return types.WriteRequest{DeleteRequest: &types.DeleteRequest{Key: key}}
-}
-
 func TestBatchWriteAndGet(t *testing.T) {
 	w := newWorld(t)
 	w.create("rows", "pk:S")

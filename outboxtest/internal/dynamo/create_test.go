@@ -1,10 +1,7 @@
 package dynamo_test
 
 import (
-	"encoding/json"
-	"io"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -55,30 +52,6 @@ func TestCreateAndDescribeTable(t *testing.T) {
 	change := w.taken()[0]
 	require.Equal(t, "NEW_AND_OLD_IMAGES", change.StreamView)
 	require.Equal(t, *d.LatestStreamArn, change.StreamARN)
-}
-
-// raw sends a request as it stands and returns the answer's status and document.
-func (w *world) raw(operation, body string) (int, map[string]any) {
-	w.t.Helper()
-	status, data := w.text(operation, body)
-	var doc map[string]any
-	require.NoError(w.t, json.Unmarshal([]byte(data), &doc), data)
-	return status, doc
-}
-
-// text sends a request as it stands and returns the answer's status and body.
-func (w *world) text(operation, body string) (int, string) {
-	w.t.Helper()
-	r, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url, strings.NewReader(body))
-	require.NoError(w.t, err)
-	r.Header.Set("X-Amz-Target", "DynamoDB_20120810."+operation)
-	r.Header.Set("Content-Type", "application/x-amz-json-1.0")
-	resp, err := http.DefaultClient.Do(r)
-	require.NoError(w.t, err)
-	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(resp.Body)
-	require.NoError(w.t, err)
-	return resp.StatusCode, string(data)
 }
 
 func TestCreateTableRefusals(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -14,47 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 )
-
-func keysOf(hash, rng string) []types.KeySchemaElement {
-	out := []types.KeySchemaElement{{AttributeName: &hash, KeyType: types.KeyTypeHash}}
-	if rng != "" {
-		out = append(out, types.KeySchemaElement{AttributeName: &rng, KeyType: types.KeyTypeRange})
-	}
-	return out
-}
-
-func defsOf(defs ...string) []types.AttributeDefinition {
-	var out []types.AttributeDefinition
-	for _, d := range defs {
-		name, kind, _ := strings.Cut(d, ":")
-		out = append(out, types.AttributeDefinition{AttributeName: &name, AttributeType: types.ScalarAttributeType(kind)})
-	}
-	return out
-}
-
-func projectionOf(kind types.ProjectionType, attributes ...string) *types.Projection {
-	return &types.Projection{ProjectionType: kind, NonKeyAttributes: attributes}
-}
-
-// indexed makes a table with a global index by number of everything, one of keys only, one of some
-// attributes, and a local one of keys only.
-func indexed(t *testing.T) *world {
-	w := newWorld(t)
-	_, err := w.CreateTable(t.Context(), &dynamodb.CreateTableInput{
-		TableName: aws.String("rows"), BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: defsOf("pk:S", "sk:N", "g:S", "r:N", "z:S"), KeySchema: keysOf("pk", "sk"),
-		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{
-			{IndexName: aws.String("all"), KeySchema: keysOf("g", "r"), Projection: projectionOf(types.ProjectionTypeAll)},
-			{IndexName: aws.String("keys"), KeySchema: keysOf("g", ""), Projection: projectionOf(types.ProjectionTypeKeysOnly)},
-			{IndexName: aws.String("some"), KeySchema: keysOf("g", ""), Projection: projectionOf(types.ProjectionTypeInclude, "v")},
-		},
-		LocalSecondaryIndexes: []types.LocalSecondaryIndex{
-			{IndexName: aws.String("local"), KeySchema: keysOf("pk", "z"), Projection: projectionOf(types.ProjectionTypeKeysOnly)},
-		},
-	})
-	require.NoError(t, err)
-	return w
-}
 
 func (w *world) byIndex(index, condition string, values item, options ...func(*dynamodb.QueryInput)) *dynamodb.QueryOutput {
 	w.t.Helper()

@@ -10,10 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func conditionOf(operator types.ComparisonOperator, values ...av) types.Condition {
-	return types.Condition{ComparisonOperator: operator, AttributeValueList: values}
-}
-
 func TestLegacyFilters(t *testing.T) {
 	w := newWorld(t)
 	w.create("rows", "pk:S", "sk:N")

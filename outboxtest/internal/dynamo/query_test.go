@@ -11,22 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// texts are the texts of one attribute of the items, in order.
-func texts(items []item, name string) []string {
-	out := []string{}
-	for _, it := range items {
-		switch v := it[name].(type) {
-		case *types.AttributeValueMemberS:
-			out = append(out, v.Value)
-		case *types.AttributeValueMemberN:
-			out = append(out, v.Value)
-		case *types.AttributeValueMemberB:
-			out = append(out, string(v.Value))
-		}
-	}
-	return out
-}
-
 func TestQueryRangeAndOrder(t *testing.T) {
 	w := newWorld(t)
 	w.create("numbers", "pk:S", "sk:N")

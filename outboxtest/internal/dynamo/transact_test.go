@@ -12,31 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func putOf(table string, it item, condition ...string) types.TransactWriteItem {
-	p := &types.Put{TableName: &table, Item: it}
-	if len(condition) > 0 {
-		p.ConditionExpression = &condition[0]
-		p.ReturnValuesOnConditionCheckFailure = types.ReturnValuesOnConditionCheckFailureAllOld
-	}
-	return types.TransactWriteItem{Put: p}
-}
-
-func checkOf(table string, key item, condition string) types.TransactWriteItem {
-	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
-		TableName: &table, Key: key, ConditionExpression: &condition,
-		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	}}
-}
-
-func (w *world) transact(token string, items ...types.TransactWriteItem) error {
-	in := &dynamodb.TransactWriteItemsInput{TransactItems: items}
-	if token != "" {
-		in.ClientRequestToken = &token
-	}
-	_, err := w.TransactWriteItems(w.t.Context(), in)
-	return err
-}
-
 func TestTransactionAppliesAllOrNothing(t *testing.T) {
 	w := newWorld(t)
 	w.create("rows", "pk:S")

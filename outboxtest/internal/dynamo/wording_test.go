@@ -3,7 +3,6 @@ package dynamo_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -11,22 +10,10 @@ import (
 )
 
 const (
-	enveloped = "1 validation error detected: "
 	overflow  = "Number overflow. Attempting to store a number with magnitude larger than supported range"
 	underflow = "Number underflow. Attempting to store a number with magnitude smaller than supported range"
 	notNumber = "The parameter cannot be converted to a numeric value"
-	invalid   = "One or more parameter values were invalid: "
 )
-
-// refused sends a request as it is written and returns the text of the ValidationException.
-func (w *world) refused(operation, body string) string {
-	w.t.Helper()
-	status, doc := w.raw(operation, body)
-	require.Equal(w.t, http.StatusBadRequest, status, "%s %s: %v", operation, body, doc)
-	require.Equal(w.t, "com.amazon.coral.validate#ValidationException", doc["__type"], "%v", doc)
-	message, _ := doc["message"].(string)
-	return message
-}
 
 // valueRequests are requests that carry a value, by what they are, with %s in place of the value. The
 // newer ones are worded in AWS's newer way, inside an envelope for single writes.
