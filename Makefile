@@ -12,7 +12,7 @@ GOFILES = $$(find . -name '.?*' -prune -o -name '*.go' -print)
 ## Every change:
 
 .PHONY: check
-check: gofmt vet lint tidy fast ## under a minute: format, vet, lint, go.mod files, fast tests
+check: gofmt vet tidy lint-changed fast ## under a minute: format, vet, go.mod files, lint, fast tests
 
 .PHONY: format
 format: ## formats the Go files
@@ -96,6 +96,10 @@ vet: ## go vet, every module
 lint: ## golangci-lint, every module
 	@.ci/lint
 
+.PHONY: lint-changed
+lint-changed: ## the same, without modules that have nothing uncommitted; the root always
+	@.ci/lint changed
+
 .PHONY: tidy
 tidy: ## are the go.mod files tidy?
 	@for module in $$($(GO) list -m -f '{{.Dir}}'); do (cd "$$module" && $(GO) mod tidy -diff); done
@@ -110,4 +114,4 @@ cover: ## the root package's tests cover 90 % of it
 
 .PHONY: help
 help: ## this
-	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -9,6 +9,7 @@ import (
 	mathrand "math/rand/v2"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,10 +21,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fleetVariable is for how long TestFleet places orders, such as 3m, for which go test needs a longer -timeout, too.
+// fleetVariable is for how long TestFleet places orders, such as 3m, for which go test needs a longer -timeout, too. fleetSeedVariable
+// decides who is struck, when and how; what the processes make of it is theirs.
 const (
-	fleetVariable = "FLEET_DURATION"
-	fleetDefault  = 4 * time.Second
+	fleetVariable     = "FLEET_DURATION"
+	fleetSeedVariable = "FLEET_SEED"
+	fleetDefault      = 4 * time.Second
 )
 
 const (
@@ -154,7 +157,12 @@ func (f *fleet) connect(endpoint, stream string) *kinesis.Client {
 
 func (f *fleet) run(t *testing.T) {
 	seed := mathrand.Uint64()
-	t.Logf("seed %d", seed)
+	if text := os.Getenv(fleetSeedVariable); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err, fleetSeedVariable)
+	}
+	t.Logf("strikes by %s=%d", fleetSeedVariable, seed)
 	f.random = mathrand.New(mathrand.NewPCG(seed, 0))
 	f.placed = make(map[string]bool)
 	url := launch(t, "api", f.api, f.binary, "-aws", "-role", "api", "-addr", "127.0.0.1:0").url(t)
