@@ -61,11 +61,11 @@ deploy-check: ## the order service's template, module and image, as far as can b
 ## A change of the API, of a go.mod file, or of what is released:
 
 .PHONY: api
-api: ## is the exported API what release/api says? make api-update writes it
+api: ## is the exported API what release/api says?
 	@$(GO) run ./release/api
 
 .PHONY: api-update
-api-update:
+api-update: ## writes it there
 	@$(GO) run ./release/api -update
 
 .PHONY: vuln

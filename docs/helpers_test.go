@@ -19,7 +19,7 @@ func pages(t *testing.T) map[string]string {
 	require.NoError(t, err)
 	require.NotEmpty(t, names)
 	texts := map[string]string{}
-	for _, name := range append(names, root+"README.md", root+"DESIGN.md", root+"CHANGELOG.md", root+"examples/orders/DEPLOY.md", root+"integration/README.md") {
+	for _, name := range append(names, root+"README.md", root+"DESIGN.md", root+"CONTRIBUTING.md", root+"SECURITY.md", root+"CHANGELOG.md", root+"examples/orders/DEPLOY.md", root+"integration/README.md") {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)
 		texts[strings.TrimPrefix(filepath.ToSlash(name), root)] = string(text)
