@@ -130,7 +130,7 @@ func TestACrashOfAWorkerAtEveryBoundary(t *testing.T) {
 			for _, operation := range slices.Sorted(maps.Keys(ran)) {
 				list = append(list, fmt.Sprint(operation, " ", ran[operation]))
 			}
-			t.Logf("killed at %d boundaries: %s", total, strings.Join(list, ", "))
+			t.Logf("%s: killed at %d boundaries: %s", crashStories[story].name, total, strings.Join(list, ", "))
 		})
 	}
 }

@@ -458,7 +458,7 @@ func runSeeds(t *testing.T, seeds int, wire bool) {
 						strings.Join(violations[:min(6, len(violations))], "\n"), seed, t.Name())
 				}
 			}
-			t.Logf("%d seeds, %d records were handled twice", seeds, total)
+			t.Logf("%s: %d seeds, %d records were handled twice", strings.TrimPrefix(t.Name(), "TestWorkerSimulation/"), seeds, total)
 		})
 	}
 }

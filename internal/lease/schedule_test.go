@@ -190,8 +190,8 @@ func TestSimulation(t *testing.T) {
 				handovers = []time.Duration{0}
 			}
 			slices.Sort(handovers)
-			t.Logf("%d seeds, %d duplicates, %d marks of death, %d fenced; %d handovers, median %v, worst %v",
-				len(seeds()), duplicates, dead, fenced, len(handovers), handovers[len(handovers)/2], handovers[len(handovers)-1])
+			t.Logf("%s: %d seeds, %d duplicates, %d marks of death, %d fenced; %d handovers, median %v, worst %v",
+				k.name, len(seeds()), duplicates, dead, fenced, len(handovers), handovers[len(handovers)/2], handovers[len(handovers)-1])
 		})
 	}
 }
