@@ -50,6 +50,20 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 		return
 	}
 	d.err = h(d, d.record)
+	askOnce(d.err)
+}
+
+// askOnce asks a handler's error all that is asked of it later. A method of the error that panics does so here, where the panic is the
+// handler's, and not where it would take the process along.
+func askOnce(err error) {
+	if err == nil {
+		return
+	}
+	_ = err.Error()
+	_ = errors.Is(err, ErrPermanent)
+	_ = errors.As(err, new(*PanicError))
+	_ = isWaiting(err)
+	_ = errors.As(err, new(*claimedError))
 }
 
 // verdict is what an attempt at a delivery means. Attempts are counted in different places: in the dead letter table for Invoke and
@@ -68,7 +82,7 @@ func (d *delivery) attempt(cutOff bool) verdict {
 	switch {
 	case d.finished:
 		return settled
-	case cutOff, d.err == nil, errors.Is(d.err, ErrClaimed), isTableError(d.err):
+	case cutOff, d.err == nil, isWaiting(d.err):
 		return waits
 	case errors.Is(d.err, ErrPermanent):
 		return hopeless
@@ -90,7 +104,8 @@ type tableError struct{ err error }
 func (e *tableError) Error() string { return e.err.Error() }
 func (e *tableError) Unwrap() error { return e.err }
 
-func isTableError(err error) bool {
+// isWaiting reports whether an error says that something the handler stands on is not there.
+func isWaiting(err error) bool {
 	table := (*tableError)(nil)
-	return errors.As(err, &table)
+	return errors.Is(err, ErrClaimed) || errors.As(err, &table) && table != nil // an error's own As may set nothing
 }

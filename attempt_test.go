@@ -28,13 +28,19 @@ func TestAnAttemptIsJudgedAlikeEverywhere(t *testing.T) {
 		"a panic":                        {panics, 2, true, outbox.RedriveResult{Failed: 1}},
 		"a permanent failure":            {outbox.Permanent(down), 1, true, outbox.RedriveResult{Failed: 1}},
 		"one that something wraps":       {fmt.Errorf("while mailing: %w", outbox.Permanent(down)), 1, true, outbox.RedriveResult{Failed: 1}},
+		"an error whose Is panics":       {hostileError{is: true}, 2, true, outbox.RedriveResult{Failed: 1}},
+		"an error whose As panics":       {hostileError{as: true}, 2, true, outbox.RedriveResult{Failed: 1}},
+		"an error whose Unwrap panics":   {fmt.Errorf("load: %w", hostileError{unwrap: true}), 2, true, outbox.RedriveResult{Failed: 1}},
+		"an error whose text panics":     {hostileError{text: true}, 2, true, outbox.RedriveResult{Failed: 1}},
+		"an error that is a nil pointer": {(*nilError)(nil), 2, true, outbox.RedriveResult{Failed: 1}},
+		"an error that is anything":      {hostileError{any: true}, 2, true, outbox.RedriveResult{Failed: 1}},
 		"another's claim":                {fmt.Errorf("wait: %w", outbox.ErrClaimed), 0, false, outbox.RedriveResult{Busy: 1}},
 		"a permanent one under a claim":  {errors.Join(outbox.Permanent(down), outbox.ErrClaimed), 0, false, outbox.RedriveResult{Busy: 1}},
 		"its own context's end in time":  {context.DeadlineExceeded, 2, true, outbox.RedriveResult{Failed: 1}},
 		"a cancellation of its own kind": {context.Canceled, 2, true, outbox.RedriveResult{Failed: 1}},
 	} {
 		fail := func() error {
-			if errors.Is(test.err, panics) {
+			if test.err == panics { //nolint:errorlint // some of the errors panic when they are asked
 				panic("on fire")
 			}
 			return test.err
@@ -115,3 +121,41 @@ func TestAnAttemptIsJudgedAlikeEverywhere(t *testing.T) {
 		})
 	}
 }
+
+// hostileError is an error of a user whose methods do what they should not.
+type hostileError struct{ is, as, unwrap, text, any bool }
+
+func (e hostileError) Error() string {
+	if e.text {
+		panic("text")
+	}
+	return "hostile"
+}
+
+func (e hostileError) Is(error) bool {
+	if e.is {
+		panic("is")
+	}
+	return false
+}
+
+// As says, with any, that the error is whatever it is asked for, and sets nothing.
+func (e hostileError) As(any) bool {
+	if e.as {
+		panic("as")
+	}
+	return e.any
+}
+
+func (e hostileError) Unwrap() error {
+	if e.unwrap {
+		panic("unwrap")
+	}
+	return nil
+}
+
+// nilError has methods that need a value.
+type nilError struct{ text string }
+
+func (e *nilError) Error() string     { return e.text }
+func (e *nilError) Is(err error) bool { return e.text == err.Error() }

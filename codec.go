@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strings"
 )
@@ -115,12 +116,18 @@ func (s *codecs) find(contentType string) (Codec, error) {
 		contentType[:min(len(contentType), most)], slices.Sorted(maps.Keys(s.named)))
 }
 
-// decode decodes a record's payload into data, a pointer to a T. Its errors are permanent and do not quote the payload.
-func (s *codecs) decode(r *Record, data any) error {
+// decode decodes a record's payload into data, a pointer to a T. Its errors do not quote the payload. They are permanent, except the
+// *PanicError of a codec that panicked.
+func (s *codecs) decode(r *Record, data any) (err error) {
 	codec, err := s.find(r.ContentType)
 	if err != nil {
 		return Permanent(err)
 	}
+	defer func() {
+		if v := recover(); v != nil { // its text may quote the payload, too
+			err = &PanicError{Value: fmt.Sprintf("a codec panicked with a %T, whose text is left out because it may quote the payload", v), Stack: debug.Stack()}
+		}
+	}()
 	if err := codec.Unmarshal(r.Payload, data); err != nil {
 		return Permanent(fmt.Errorf("the payload cannot be decoded into %s: %w", reflect.TypeOf(data).Elem(), discreetError{err}))
 	}

@@ -87,6 +87,14 @@ func TestErrorsOfCodecsDoNotQuoteThePayload(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.NotContains(t, err.Error(), "secret")
 	}
+
+	outbox.HandleType(c, "PICKY", func(context.Context, outbox.Event[panickyPayload]) error { return nil })
+	err = c.Process(t.Context(), outbox.Record{ID: "1", Type: "PICKY", Payload: []byte(`"secret"`)})
+	var panicked *outbox.PanicError
+	require.ErrorAs(t, err, &panicked)
+	require.ErrorContains(t, err, "a codec panicked with a string")
+	require.NotContains(t, err.Error(), "secret")
+	require.Contains(t, string(panicked.Stack), "UnmarshalJSON")
 	require.NotContains(t, log.String(), "secret")
 	require.Contains(t, log.String(), "ParseError")
 }
@@ -172,3 +180,8 @@ func TestNothingOfAPayloadIsLeftForTheNext(t *testing.T) {
 	require.Equal(t, []int{2}, failed.Unfinished)
 	require.Equal(t, []data{{"a", []int{1, 2, 3}, map[string]int{"x": 1}}, {}, {List: []int{7}}, {Map: map[string]int{"y": 2}}}, got)
 }
+
+// panickyPayload panics with the payload that it is to be decoded from.
+type panickyPayload struct{}
+
+func (*panickyPayload) UnmarshalJSON(data []byte) error { panic(string(data)) }

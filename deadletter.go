@@ -183,6 +183,9 @@ func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 	if err := t.made(); err != nil {
 		return err
 	}
+	if id == "" {
+		return fmt.Errorf("outbox: %w: the id is empty", ErrNoDeadLetter)
+	}
 	l, err := t.store.Head(ctx, id)
 	missing := errors.Is(err, deadletter.ErrMissing)
 	if err == nil {

@@ -222,6 +222,7 @@ func TestDiscardFreesTheAggregateWithItsLastLetter(t *testing.T) {
 	require.NoError(t, c.Process(t.Context(), rec("poison", "p"), rec("p1", "p")))
 	require.NoError(t, o.letters.Discard(t.Context(), "p#poison"))
 	require.ErrorIs(t, o.letters.Discard(t.Context(), "p#poison"), outbox.ErrNoDeadLetter)
+	require.ErrorIs(t, o.letters.Discard(t.Context(), ""), outbox.ErrNoDeadLetter)
 	require.NoError(t, c.Process(t.Context(), rec("p2", "p")))
 	require.Empty(t, o.handled)
 	require.NoError(t, o.letters.Discard(t.Context(), "p#p1"))

@@ -52,6 +52,8 @@ func HandleTxType[T any](c *Consumer, w *Writer, eventType string, h func(contex
 		panic(fmt.Sprintf("outbox: HandleTxType: the Consumer of %q has no Inbox (WithInbox)", eventType))
 	case w == nil:
 		panic(fmt.Sprintf("outbox: HandleTxType: the Writer of %q is nil", eventType))
+	case w.client == nil:
+		panic(fmt.Sprintf("outbox: HandleTxType: the Writer of %q was not made by NewWriter", eventType))
 	case w.table == c.inbox.table.Name:
 		panic(fmt.Sprintf("outbox: HandleTxType: %q is the events table and the inbox table", w.table))
 	case h == nil:

@@ -346,6 +346,7 @@ func TestHandleTxRegistrationMistakesPanicAtStart(t *testing.T) {
 	require.PanicsWithValue(t, "outbox: HandleTxType: the Consumer is nil", func() { outbox.HandleTx(nil, w.writer, h) })
 	require.PanicsWithValue(t, `outbox: HandleTxType: the Consumer of "ORDER_CREATED" has no Inbox (WithInbox)`, func() { outbox.HandleTx(newConsumer(t), w.writer, h) })
 	require.PanicsWithValue(t, `outbox: HandleTxType: the Writer of "ORDER_CREATED" is nil`, func() { outbox.HandleTx(c, nil, h) })
+	require.PanicsWithValue(t, `outbox: HandleTxType: the Writer of "ORDER_CREATED" was not made by NewWriter`, func() { outbox.HandleTx(c, &outbox.Writer{}, h) })
 	require.PanicsWithValue(t, `outbox: HandleTxType: the handler of "X" is nil`, func() { outbox.HandleTxType[int](c, w.writer, "X", nil) })
 	require.PanicsWithValue(t, "outbox: HandleTxType: the event type of outbox_test.orderCreated is empty", func() { outbox.HandleTxType(c, w.writer, "", h) })
 	require.PanicsWithValue(t, "outbox: HandleTx: outbox.Payload is an interface and names no event type", func() {

@@ -387,7 +387,7 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 }
 
 // ConsumerHooks are functions that a Consumer calls. A nil function is not called. They run on the goroutines of the handlers, several
-// at a time, and delay them. A panic of a hook is logged, and the result of the handler counts nevertheless.
+// at a time, and delay them; Skipped may also run on the goroutine that reads the records. A panic of a hook is logged, and the result of the handler counts nevertheless.
 type ConsumerHooks struct {
 	// Handled is called after a handler has returned, with the time that it took and its error.
 	Handled func(ctx context.Context, r Record, took time.Duration, err error)

@@ -115,7 +115,7 @@ func (b *shardBatch) wait(i int) lanes.Next {
 	d, r := &b.deliveries[i], b.s.w.retry
 	d.waits++
 	delay := backoff.FullJitter{Base: r.BaseDelay, Max: r.MaxDelay}.Delay(d.waits)
-	if claimed := (*claimedError)(nil); errors.As(d.err, &claimed) {
+	if claimed := (*claimedError)(nil); errors.As(d.err, &claimed) && claimed != nil {
 		delay = min(delay, max(time.Until(claimed.until), 0)+time.Millisecond) // a claim ends when its time has passed
 	}
 	return b.later(i, delay)
