@@ -73,7 +73,7 @@ func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
 	}
 	attrs := []any{"event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
 		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err}
-	if panicked := (*PanicError)(nil); errors.As(e.Err, &panicked) {
+	if panicked := (*PanicError)(nil); errors.As(e.Err, &panicked) && panicked != nil { // an error's own As may set nothing
 		attrs = append(attrs, "stack", string(panicked.Stack))
 	}
 	c.logger.Log(ctx, level, "outbox: event not handled", attrs...)
