@@ -77,8 +77,8 @@ const (
 	hopeless                // the handler has failed, and will not do better
 )
 
-// attempt judges the attempt that was made last. cutOff says that the handler was told to stop before it had returned.
-func (d *delivery) attempt(cutOff bool) verdict {
+// judge says what the last attempt means. cutOff says that the handler was told to stop before it had returned.
+func (d *delivery) judge(cutOff bool) verdict {
 	switch {
 	case d.finished:
 		return settled

@@ -12,7 +12,7 @@ import (
 // buryIfSpent makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker. In Lambda, outer is
 // the invocation's context, which ends after ctx. An attempt that the invocation's deadline cuts off counts.
 func (c *Consumer) buryIfSpent(ctx, outer context.Context, d *delivery) {
-	v := d.attempt(errors.Is(ctx.Err(), context.Canceled))
+	v := d.judge(errors.Is(ctx.Err(), context.Canceled))
 	if c.dead == nil || v == settled || v == waits {
 		return
 	}

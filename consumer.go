@@ -154,8 +154,9 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 // Handle registers h for the event type that T names. Like http.ServeMux it panics at start rather than failing at the first
 // event: if c or h is nil, if the type is empty, or if the type already has a handler.
 //
-// The context of h carries the record (RecordFromContext). It ends when the call of Process or Invoke must end, or when a Worker
-// loses the shard. If h returns an error or panics, the event is not handled. h may be called again for the same event; see
+// The context of h carries the record (RecordFromContext). It ends when the call of Process or Invoke must end, when a Worker
+// loses the shard or its drain timeout has passed, when a guarded handler's claim is about to end (WithInbox), and in a redrive after about a
+// minute. If h returns an error or panics, the event is not handled. h may be called again for the same event; see
 // WithInbox and HandleTx.
 func Handle[T Payload](c *Consumer, h func(context.Context, Event[T]) error) {
 	HandleType(c, typeNamedBy[T]("Handle"), h)

@@ -208,7 +208,7 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Ou
 	if d.err = c.receiveLetter(b.handlers, d, l); d.err == nil {
 		b.start()
 	}
-	switch d.attempt(false) { // the engine knows by itself whether the handler was cut off
+	switch d.judge(false) { // the engine knows by itself whether the handler was cut off
 	case settled:
 		return redrive.Outcome{Verdict: redrive.Handled}
 	case waits:

@@ -98,7 +98,7 @@ const (
 	afterProgress           // the same transaction is still in progress
 )
 
-// classify turns an error of the SDK into what is known. No other place decides about answers. A nil error means that the
+// classify turns an error of the SDK into what is known, from this answer. What the whole call knows besides, send adds. A nil error means that the
 // transaction was committed before, or is not needed any more (extra). open says that an earlier request of the same call was
 // perhaps carried out, or still may be. sent says that the last attempt sent a request.
 func (tx *transaction) classify(err error, open, sent bool) (*TransactionError, retryWhen) {

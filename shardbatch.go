@@ -19,7 +19,7 @@ type shardBatch struct {
 	lanes      lanes.Batch
 }
 
-func (b *shardBatch) finished() bool {
+func (b *shardBatch) done() bool {
 	select {
 	case <-b.lanes.Done():
 		return true
@@ -46,7 +46,7 @@ func (b *shardBatch) Do(i int) lanes.Next {
 		c.handle(b.handlers, d)
 	}
 	returned = true
-	v := d.attempt(s.ctx.Err() != nil)
+	v := d.judge(s.ctx.Err() != nil)
 	switch v {
 	case settled:
 		s.settle(slot)

@@ -73,7 +73,7 @@ func (s *shardRun) start(reading context.Context, first ledger.Slot, records []s
 		keys[i] = c.lane(b.deliveries[i].record.AggregateID)
 	}
 	s.mu.Lock()
-	for len(s.batches) > 0 && s.batches[0].finished() {
+	for len(s.batches) > 0 && s.batches[0].done() {
 		s.batches = s.batches[1:]
 	}
 	s.batches = append(s.batches, b)
@@ -99,9 +99,9 @@ func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery) e
 		if !s.knowsParked {
 			age = 0
 		}
-		asked, err := s.w.consumer.refreshParked(reading, deliveries, age)
+		known, err := s.w.consumer.refreshParked(reading, deliveries, age)
 		if err == nil {
-			s.knowsParked = s.knowsParked || asked
+			s.knowsParked = s.knowsParked || known
 			return nil
 		}
 		if reading.Err() == nil {

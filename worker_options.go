@@ -86,7 +86,7 @@ func WithPollInterval(d time.Duration) WorkerOption {
 	return durationOption("WithPollInterval", d, 200*time.Millisecond, time.Minute, func(c *workerConfig) { c.pollInterval = d })
 }
 
-// WithBatchSize sets how many records of a shard one request asks for. Default 1,000; 1 to 10,000.
+// WithBatchSize sets how many records of a shard one request asks for. Default 1,000; 1 to 10,000. DynamoDB Streams gives at most 1,000.
 func WithBatchSize(records int) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if records < 1 || records > 10_000 {
@@ -144,7 +144,8 @@ func WithHandlerRetry(r Retry) WorkerOption {
 }
 
 // WithStockReader makes the SDK read all answers of GetRecords. Default: a deserializer of this package reads answers of the
-// usual form, in half the CPU time and into memory that it uses again; the SDK reads all others.
+// usual form, in half the CPU time and into memory that it uses again; the SDK reads all others. A Worker of NewStreamsWorker always reads
+// with the SDK.
 func WithStockReader() WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		c.stockReader = true

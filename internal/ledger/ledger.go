@@ -41,7 +41,7 @@ type Ledger struct {
 	storedAt   time.Time
 
 	stopping bool
-	begun    Slot            // behind the last record that a handler was started for
+	finishTo Slot            // while stopping, records before this one may still start
 	poison   Slot            // nothing from here on is handled
 	why      error           // there is poison; nil if there is none
 	blocked  map[string]bool // aggregates of which a record was left
@@ -106,11 +106,11 @@ func (l *Ledger) MayStart(s Slot, aggregate string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.recent.get(s)
-	if s >= l.poison || l.blocked[aggregate] || l.stopping && (e.state == started || s >= l.begun) {
+	if s >= l.poison || l.blocked[aggregate] || l.stopping && (e.state == started || s >= l.finishTo) {
 		return false
 	}
 	e.state = started
-	l.begun = max(l.begun, s+1)
+	l.finishTo = max(l.finishTo, s+1)
 	return true
 }
 
@@ -133,7 +133,7 @@ func (l *Ledger) Left(s Slot, aggregate string) {
 		l.blocked[aggregate] = true
 	}
 	if l.stopping {
-		l.begun = min(l.begun, s)
+		l.finishTo = min(l.finishTo, s)
 	}
 }
 
@@ -167,7 +167,7 @@ func (l *Ledger) Poison(s Slot, why error) {
 		l.poison, l.why = s, why
 	}
 	if !l.stopping {
-		l.begun = max(l.begun, s)
+		l.finishTo = max(l.finishTo, s)
 	}
 }
 

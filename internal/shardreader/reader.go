@@ -111,7 +111,7 @@ func (r *Reader) Read(ctx context.Context, shard string, from Position, deliver 
 type walk struct {
 	*Reader
 	shard    string
-	position Position // everything before it has been delivered
+	position Position // everything up to it has been delivered
 	iterator string   // "" if an iterator is to be made
 
 	after string    // the iterator should return this record first, to show that it is still there; "" if nothing is to be shown
