@@ -163,19 +163,25 @@ func TestThePageCountsWhatItDoesNotKeep(t *testing.T) {
 	var last counts
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target+"/watch", nil)
-	require.NoError(t, err)
-	answer, err := http.DefaultClient.Do(r)
-	require.NoError(t, err)
-	defer func() { _ = answer.Body.Close() }()
-	seen := 0
-	for lines := bufio.NewScanner(answer.Body); last.Mails < 501 && lines.Scan(); {
-		if data, ok := strings.CutPrefix(lines.Text(), "data: {\"stage"); ok {
-			var step struct{ Counts counts }
-			require.NoError(t, json.Unmarshal([]byte("{\"stage"+data), &step))
-			last = step.Counts
-			seen++
+	watch := func() (seen int) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, target+"/watch", nil)
+		require.NoError(t, err)
+		answer, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		defer func() { _ = answer.Body.Close() }()
+		for lines := bufio.NewScanner(answer.Body); last.Mails < 501 && lines.Scan(); {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: {\"stage"); ok {
+				var step struct{ Counts counts }
+				require.NoError(t, json.Unmarshal([]byte("{\"stage"+data), &step))
+				last = step.Counts
+				seen++
+			}
 		}
+		return seen
+	}
+	seen := 0
+	for last.Mails < 501 && ctx.Err() == nil { // who is behind what is kept is cut off, and comes back as a browser does
+		seen = watch()
 	}
 	require.Equal(t, counts{Orders: 502, Mails: 501, Waiting: 3}, last)
 	require.Less(t, seen, 5*502, "all steps were kept")
