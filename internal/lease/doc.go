@@ -26,6 +26,7 @@
 //     meanwhile, and each shard stands still only as long as in any handover. A worker that is alone stops at once.
 //   - A lost answer proves nothing. The next look at the table finds an acquisition without an answer. A release is repeated until its
 //     answer is certain. A save has a number, so that a late copy cannot move the checkpoint back.
+//   - The row of a dead worker stays for as long as a lease. A lease that another worker still hands over to it is then free at once.
 //   - A child is read once each parent is finished, or forgotten by both the table and a listing that has the child.
 //   - Leases of listed shards are created children first. So a child whose parent has a row is new, and starts at TrimHorizon.
 //   - A shard that its source has forgotten is not deleted but marked, and its row expires later: a late copy of its creation must
@@ -34,7 +35,7 @@
 // # Invariants
 //
 // The simulations of this package and of whole workers check these, and name them in what they report, except I9
-// (TestHandleTxCommitsOnceWhereverProcessesDie) and I10 (TestAttemptsSurviveAWorkerThatReadsNothing,
+// (TestHandleTxCommitsOnceWhereverProcessesDie) and the second half of I10 (TestAttemptsSurviveAWorkerThatReadsNothing,
 // TestManyFailingEventsDoNotStopTheRest):
 //
 //   - I1: Accepted checkpoints of a lease carry fences that never decrease, and a fence has one owner.

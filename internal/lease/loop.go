@@ -59,7 +59,7 @@ func (l *life) tick(alive, work context.Context) time.Duration {
 	now := time.Now()
 	l.compare(s.View)
 	next := min(l.cfg.Tick, l.watch.see(s.View, l.id, now))
-	s.suspect = l.watch.suspects(now)
+	s.suspect, s.lately = l.watch.suspects(now), l.watch.lately(now)
 	l.list.due(alive, l, s.View, now)
 	s.listed, s.gone = l.list.known(l.cfg.List / 2)
 	if created := l.list.ensure(alive, l, s.View); created {

@@ -11,6 +11,7 @@ import (
 type snapshot struct {
 	View
 	suspect map[string]bool // workers whose beat or whose row has been missing too long, by this worker's own clock
+	lately  map[string]bool // workers that have not been dead for long
 	listed  map[string]bool // shards of the last listing
 	gone    map[string]bool // shards that have a lease and have been missing in several listings
 }
@@ -19,7 +20,7 @@ type verb int
 
 const (
 	markDead     verb = iota // the worker's beat has stopped
-	forgetWorker             // the worker is dead and owns nothing
+	forgetWorker             // the worker has been dead for a while and owns nothing
 	forgetShard              // the source has forgotten the shard
 	adopt                    // the table says that the lease is mine
 	acquire                  // no living worker has the lease, and it falls to me
@@ -50,7 +51,8 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 		switch {
 		case w.Dead:
 			dead[w.ID] = true
-			if !owned[w.ID] {
+			// Its row tells at once that a lease which is still handed over to it is free. Without the row that takes a lease's duration.
+			if !owned[w.ID] && !s.lately[w.ID] {
 				todo = append(todo, action{verb: forgetWorker, worker: w})
 			}
 		case s.suspect[w.ID] && w.ID != me:

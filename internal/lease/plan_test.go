@@ -3,6 +3,7 @@ package lease
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -276,4 +277,22 @@ func TestARegistrationWithoutABeatGetsNothing(t *testing.T) {
 	require.Empty(t, todo)
 	todo, _ = plan(s, "a")
 	require.Equal(t, []action{{verb: acquire, lease: s.Leases[0]}, {verb: adopt, lease: s.Leases[1]}}, todo)
+}
+
+// A worker whose view is a little old hands a lease over to a worker that has just retired. The dead worker's row is still there, so the lease is
+// acquired at once; without the row, everybody would wait for as long as a lease lasts.
+func TestALeaseThatIsHandedToAWorkerThatHasGoneIsAcquiredAtOnce(t *testing.T) {
+	w, now := newWatch(8*time.Second), time.Now()
+	see := func(v View, after time.Duration) (todo []action) {
+		now = now.Add(after)
+		w.see(v, "me", now)
+		todo, _ = plan(snapshot{View: v, suspect: w.suspects(now), lately: w.lately(now)}, "me")
+		return todo
+	}
+	me, gone := Worker{ID: "me", Beat: 1}, Worker{ID: "gone", Beat: 9, Dead: true}
+	require.Empty(t, see(View{Workers: []Worker{me, gone}}, 0), "nobody forgets the worker")
+	handed := Lease{Shard: Shard{ID: "s"}, Owner: "gone", Fence: 2}
+	require.Equal(t, []action{{verb: acquire, lease: handed}}, see(View{Workers: []Worker{me, gone}, Leases: []Lease{handed}}, time.Second))
+	require.Empty(t, see(View{Workers: []Worker{me, gone}}, 7*time.Second))
+	require.Equal(t, []action{{verb: forgetWorker, worker: gone}}, see(View{Workers: []Worker{me, gone}}, time.Second))
 }

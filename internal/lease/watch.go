@@ -6,8 +6,9 @@ import "time"
 type watch struct {
 	limit  time.Duration
 	seen   map[string]sighting
-	viewed bool      // the table has been seen
-	unrest time.Time // when leases began to move; zero while they rest
+	dead   map[string]time.Time // since when the row of a dead worker has been seen
+	viewed bool                 // the table has been seen
+	unrest time.Time            // when leases began to move; zero while they rest
 }
 
 type sighting struct {
@@ -17,7 +18,7 @@ type sighting struct {
 }
 
 func newWatch(duration time.Duration) *watch {
-	return &watch{limit: patience(duration), seen: map[string]sighting{}}
+	return &watch{limit: patience(duration), seen: map[string]sighting{}, dead: map[string]time.Time{}}
 }
 
 // patience is a little longer than the watched worker allows itself. The margin is for clocks that run differently fast, and for
@@ -26,7 +27,7 @@ func patience(duration time.Duration) time.Duration { return duration + duration
 
 // see takes in a view. It returns the time until the next worker will have been silent for too long.
 func (w *watch) see(v View, me string, now time.Time) time.Duration {
-	beats, limits := map[string]int64{}, map[string]time.Duration{}
+	beats, limits, dead := map[string]int64{}, map[string]time.Duration{}, map[string]time.Time{}
 	for _, l := range v.Leases {
 		if l.Owner != "" {
 			beats[l.Owner] = -1
@@ -35,6 +36,11 @@ func (w *watch) see(v View, me string, now time.Time) time.Duration {
 	for _, worker := range v.Workers {
 		if worker.Dead {
 			delete(beats, worker.ID)
+			since, ok := w.dead[worker.ID]
+			if !ok {
+				since = now
+			}
+			dead[worker.ID] = since
 			continue
 		}
 		beats[worker.ID] = worker.Beat
@@ -53,8 +59,19 @@ func (w *watch) see(v View, me string, now time.Time) time.Duration {
 			next = min(next, left)
 		}
 	}
-	w.seen = seen
+	w.seen, w.dead = seen, dead
 	return next
+}
+
+// lately returns the workers that have not been dead for long. Another worker, whose view is older, may still hand a lease over to them.
+func (w *watch) lately(now time.Time) map[string]bool {
+	lately := map[string]bool{}
+	for id, since := range w.dead {
+		if now.Sub(since) < w.limit {
+			lately[id] = true
+		}
+	}
+	return lately
 }
 
 func (w *watch) suspects(now time.Time) map[string]bool {
