@@ -66,6 +66,13 @@ func (w *wire) View(ctx context.Context) (View, error) {
 	return w.Store.View(ctx)
 }
 
+func (w *wire) Look(ctx context.Context) ([]Worker, error) {
+	if err := w.pass(ctx, "Look"); err != nil {
+		return nil, err
+	}
+	return w.Store.Look(ctx)
+}
+
 func (w *wire) Begin(ctx context.Context, position string) (string, error) {
 	if err := w.pass(ctx, "Begin"); err != nil {
 		return "", err
@@ -80,15 +87,15 @@ func (w *wire) Register(ctx context.Context, worker string, duration time.Durati
 	return w.Store.Register(ctx, worker, duration)
 }
 
-func (w *wire) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
+func (w *wire) Beat(ctx context.Context, row Worker) error {
 	sent := time.Now()
 	w.mu.Lock()
-	w.beats = append(w.beats, beat)
+	w.beats = append(w.beats, row.Beat)
 	w.mu.Unlock()
 	if err := w.pass(ctx, "Beat"); err != nil {
 		return err
 	}
-	err := w.Store.Beat(ctx, worker, beat, draining)
+	err := w.Store.Beat(ctx, row)
 	if !sleep(ctx, w.slow) {
 		return ctx.Err()
 	}

@@ -18,16 +18,20 @@ type life struct {
 	registered time.Time // taken before the registration was sent
 
 	wake   chan struct{} // look at the table now
-	kick   chan struct{} // beat now
+	kick   chan struct{} // beat soon
 	failed chan struct{} // closed by fail
 
 	consumers, others sync.WaitGroup
 	list              listing // used by the loop
+	calm              *rest   // used by the loop; nil if the next tick needs a view
 
 	mu       sync.Mutex
 	held     map[string]*Held
 	done     map[string]int64 // by shard, the fence that this life has finished with since the last view began; the view may still show it
 	draining bool
+	moves    int64 // steps with each change that others plan by; every beat carries it
+	stirred  bool  // since the last view began, this worker has tried to write what somebody plans by
+	waiting  bool  // the last view has shown that leases are still to move
 	fatal    error
 	taking   map[string]bool // the other workers that take leases, as last seen
 	over     error           // why this life has ended
@@ -36,7 +40,7 @@ type life struct {
 func newLife(cfg Config, w *watch, id string) *life {
 	return &life{
 		cfg: cfg, watch: w, id: id, held: map[string]*Held{}, done: map[string]int64{},
-		wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), failed: make(chan struct{}),
+		moves: 1, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), failed: make(chan struct{}),
 	}
 }
 
@@ -102,7 +106,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 	for b, failures := int64(1), 0; ; b++ {
 		sent := time.Now()
 		err := l.call(alive, "Beat", func(ctx context.Context) error {
-			return l.cfg.Store.Beat(ctx, l.id, b, l.isDraining())
+			return l.cfg.Store.Beat(ctx, l.row(b))
 		})
 		pause := max(0, l.cfg.Beat-time.Since(sent))
 		switch {
@@ -128,6 +132,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 		select {
 		case <-timer.C:
 		case <-l.kick:
+			sleep(alive, time.Until(sent.Add(l.fast()))) // one beat tells of all that changes meanwhile
 		case <-alive.Done():
 		}
 		timer.Stop()
@@ -148,6 +153,7 @@ func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
 	l.mu.Lock()
 	l.draining = true
 	peers := len(l.taking) > 0 && len(l.held) > 0
+	tick := l.pace(len(l.taking) + 1)
 	l.mu.Unlock()
 	nudge(l.kick)
 	nudge(l.wake)
@@ -156,7 +162,7 @@ func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
 	if peers {
 		// Reading goes on until the others ask for the leases. They see at their next tick that this worker is draining. So each
 		// shard stands still only as long as in a planned handover.
-		sleep(alive, min(l.cfg.Tick+2*l.fast(), l.cfg.Drain/4))
+		sleep(alive, min(tick+2*l.fast(), l.cfg.Drain/4))
 	}
 	for _, h := range l.all() {
 		h.yield()
@@ -361,6 +367,7 @@ func (l *life) call(ctx context.Context, op string, f func(context.Context) erro
 	limited, cancel := context.WithTimeout(ctx, l.cfg.Beat/2)
 	defer cancel()
 	err := f(limited)
+	l.told(op, err)
 	if err != nil && !errors.Is(err, ErrRefused) && ctx.Err() == nil {
 		l.trouble(op, err)
 	}

@@ -217,6 +217,20 @@ func (k *link) View(ctx context.Context) (View, error) {
 	return send(ctx, k, "View", func() (View, error) { return k.store.View(context.Background()) })
 }
 
+func (k *link) Look(ctx context.Context) ([]Worker, error) {
+	return send(ctx, k, "Look", func() ([]Worker, error) { return k.sim.table.lookBack(context.Background(), k.staleness()) })
+}
+
+// staleness is how old the answer to a look is: mostly a few milliseconds, now and again a second.
+func (k *link) staleness() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.rng.IntN(10) == 0 {
+		return time.Duration(k.rng.IntN(1000)) * time.Millisecond
+	}
+	return time.Duration(k.rng.IntN(20)) * time.Millisecond
+}
+
 func (k *link) Begin(ctx context.Context, position string) (string, error) {
 	return send(ctx, k, "Begin", func() (string, error) { return k.store.Begin(context.Background(), position) })
 }
@@ -225,8 +239,8 @@ func (k *link) Register(ctx context.Context, worker string, duration time.Durati
 	return k.do(ctx, "Register", func(ctx context.Context) error { return k.store.Register(ctx, worker, duration) })
 }
 
-func (k *link) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
-	return k.do(ctx, "Beat", func(ctx context.Context) error { return k.store.Beat(ctx, worker, beat, draining) })
+func (k *link) Beat(ctx context.Context, w Worker) error {
+	return k.do(ctx, "Beat", func(ctx context.Context) error { return k.store.Beat(ctx, w) })
 }
 
 func (k *link) MarkDead(ctx context.Context, worker string, seen int64) error {

@@ -9,23 +9,26 @@ import (
 
 // loop looks at the table, plans and acts, until the life ends or everything is drained.
 //
-// A tick is one View, and there are four ticks per heartbeat. While nothing moves, a worker makes 1.25 calls per tick, or 5 per
-// Beat, however many shards there are. (A View of DynamoDB is one Query per megabyte, about 2,000 leases.) A lease that moves
-// costs one Want, one Release, and what its reader saves; an acquisition is one call. While leases move, but not for much longer
-// than Duration, the two workers concerned look five times a tick.
+// A tick is one Look while nothing moves, and otherwise one View. There are four ticks per heartbeat. While nothing moves, a worker
+// makes 1.25 calls per tick, or 5 per Beat, however many shards there are, and one View a minute; more than 50 workers tick less
+// often. (A View of DynamoDB is one Query per megabyte, about 4,000 leases.) A lease that moves costs one Want, one Release, what
+// its reader saves, and two or three beats; an acquisition is one call and a beat. Each worker then takes a View or two. While
+// leases move, but not for much longer than Duration, the two workers concerned take a View five times a tick.
 func (l *life) loop(alive, work context.Context) {
-	for {
-		wait := l.tick(alive, work)
+	for woken := true; ; {
+		wait := l.tick(alive, work, woken)
 		l.mu.Lock()
 		finished := l.draining && len(l.held) == 0
 		l.mu.Unlock()
 		if finished {
 			return
 		}
+		woken = false
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-l.wake:
+			woken = true
 		case <-alive.Done():
 		}
 		timer.Stop()
@@ -38,10 +41,17 @@ func (l *life) loop(alive, work context.Context) {
 // fast is the tick while leases are moving. It bounds a handover to well under a second.
 func (l *life) fast() time.Duration { return l.cfg.Tick / 5 }
 
-// tick does one round and returns how long to wait for the next one.
-func (l *life) tick(alive, work context.Context) time.Duration {
+// tick does one round and returns how long to wait for the next one. woken says that something has changed in this process.
+func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
+	if !woken {
+		if wait, calm := l.look(alive); calm {
+			return wait
+		}
+	}
+	l.calm = nil
 	l.mu.Lock()
 	clear(l.done) // the view that begins now knows of these releases
+	l.stirred = false
 	l.mu.Unlock()
 	var s snapshot
 	err := l.call(alive, "View", func(ctx context.Context) (err error) {
@@ -58,7 +68,7 @@ func (l *life) tick(alive, work context.Context) time.Duration {
 	// Count from when the answer came: a beat in it may have been sent just before.
 	now := time.Now()
 	l.compare(s.View)
-	next := min(l.cfg.Tick, l.watch.see(s.View, l.id, now))
+	next := min(l.pace(len(s.Workers)), l.watch.see(s.View, l.id, now))
 	s.suspect, s.lately = l.watch.suspects(now), l.watch.lately(now)
 	l.list.due(alive, l, s.View, now)
 	s.listed, s.gone = l.list.known(l.cfg.List / 2)
@@ -68,13 +78,12 @@ func (l *life) tick(alive, work context.Context) time.Duration {
 
 	for {
 		todo, moving := plan(s, l.id)
-		if !l.watch.moving(moving, now) {
-			moving = false
-		}
+		often := l.watch.moving(moving, now)
 		if !l.act(alive, work, &s, todo) {
-			if moving {
+			if often {
 				next = min(next, l.fast())
 			}
+			l.settle(s.View, moving, now)
 			return next
 		}
 	}

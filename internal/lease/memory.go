@@ -15,7 +15,21 @@ type Memory struct {
 	begun   string
 	leases  map[string]*Lease
 	workers map[string]*Worker
+	gone    []departure // in the order of time
 }
+
+// departure says when a shard was marked gone.
+type departure struct {
+	shard string
+	at    time.Time
+}
+
+// Rows of shards that the source has forgotten stay for a while, so that a worker whose listing is older does not make the shard
+// new. Nobody else deletes them, and a listing that old is no listing any more.
+const (
+	goneFor  = 6 * time.Hour
+	goneMost = 1000
+)
 
 var _ Store = (*Memory)(nil)
 
@@ -40,12 +54,27 @@ func (m *Memory) View(ctx context.Context) (View, error) {
 	for _, l := range m.leases {
 		v.Leases = append(v.Leases, l.clone())
 	}
-	for _, w := range m.workers {
-		v.Workers = append(v.Workers, *w)
-	}
 	slices.SortFunc(v.Leases, func(a, b Lease) int { return cmp.Compare(a.ID, b.ID) })
-	slices.SortFunc(v.Workers, func(a, b Worker) int { return cmp.Compare(a.ID, b.ID) })
+	v.Workers = m.all()
 	return v, nil
+}
+
+// Look implements Store. Its answer is never out of date.
+func (m *Memory) Look(ctx context.Context) ([]Worker, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	defer m.lock()()
+	return m.all(), nil
+}
+
+// all returns the workers' rows by name.
+func (m *Memory) all() (all []Worker) {
+	for _, w := range m.workers {
+		all = append(all, *w)
+	}
+	slices.SortFunc(all, func(a, b Worker) int { return cmp.Compare(a.ID, b.ID) })
+	return all
 }
 
 // Register implements Store.
@@ -53,7 +82,7 @@ func (m *Memory) Register(ctx context.Context, worker string, duration time.Dura
 	return m.write(ctx, func() bool {
 		w := m.workers[worker]
 		if w == nil {
-			m.workers[worker] = &Worker{ID: worker, Duration: duration}
+			m.workers[worker] = &Worker{ID: worker, Moves: 1, Duration: duration}
 			return true
 		}
 		return w.Beat == 0 && !w.Dead
@@ -61,14 +90,14 @@ func (m *Memory) Register(ctx context.Context, worker string, duration time.Dura
 }
 
 // Beat implements Store.
-func (m *Memory) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
+func (m *Memory) Beat(ctx context.Context, now Worker) error {
 	return m.write(ctx, func() bool {
-		w := m.workers[worker]
+		w := m.workers[now.ID]
 		if w == nil || w.Dead {
 			return false
 		}
-		if w.Beat < beat { // a late copy of an earlier beat must not look like life, nor set the beat back
-			w.Beat, w.Draining = beat, draining
+		if w.Beat < now.Beat { // a late copy of an earlier beat must not look like life, nor set the beat back
+			w.Beat, w.Moves, w.Draining = now.Beat, now.Moves, now.Draining
 		}
 		return true
 	})
@@ -224,8 +253,20 @@ func (m *Memory) Gone(ctx context.Context, key Key) error {
 			return false
 		}
 		l.Owner, l.Want, l.Gone = "", "", true
+		m.gone = append(m.gone, departure{l.ID, time.Now()})
+		m.forget()
 		return true
 	})
+}
+
+// forget deletes rows of shards that have been gone for long, and the oldest if there are too many.
+func (m *Memory) forget() {
+	for len(m.gone) > goneMost || len(m.gone) > 0 && time.Since(m.gone[0].at) >= goneFor {
+		if l := m.leases[m.gone[0].shard]; l != nil && l.Gone {
+			delete(m.leases, l.ID)
+		}
+		m.gone = m.gone[1:]
+	}
 }
 
 func (m *Memory) write(ctx context.Context, apply func() bool) error {

@@ -184,7 +184,7 @@ func (s *sim) start(f faults) *simWorker {
 		s.victim(w)
 	}
 	cfg := Config{
-		Store: k, Worker: k.name, Shards: s.list, Duration: simDuration, Drain: simDrain, List: 20 * time.Second, gate: k.gate,
+		Store: k, Worker: k.name, Shards: s.list, Duration: simDuration, Drain: simDrain, List: time.Minute, gate: k.gate,
 		suffix:  func() string { name++; return strconv.FormatUint(name, 36) },
 		Consume: func(ctx context.Context, h *Held) error { return s.consume(ctx, k, h) },
 		Hooks: Hooks{

@@ -10,7 +10,7 @@ import (
 // of a Store nobody knows whether the write was applied.
 var ErrRefused = errors.New("the row is not as expected")
 
-// Store is the table of one group and one stream. Every method but View is one conditional write, and may be repeated. It returns
+// Store is the table of one group and one stream. Every method but View and Look is one conditional write, and may be repeated. It returns
 // nil if the row is as the write wanted it, whether this call or an earlier copy did it. A late copy of a write, arriving after
 // its caller gave up, must not change what newer writes have changed.
 //
@@ -19,12 +19,16 @@ type Store interface {
 	// View reads everything, consistently, leases before workers. So the owner of a lease in the view was registered before the
 	// workers were read.
 	View(ctx context.Context) (View, error)
+	// Look reads the workers only. The answer may be a little out of date, and differently for each row: a row may be as it was
+	// before its last writes, or missing though it has just been made, or still there though it has just been deleted.
+	Look(ctx context.Context) ([]Worker, error)
 
-	// Register creates the worker's row with beat 0 and with how long the worker's leases last. It is refused if the row has a
-	// beat or is dead.
+	// Register creates the worker's row with beat 0, moves 1, and how long the worker's leases last. It is refused if the row
+	// has a beat or is dead.
 	Register(ctx context.Context, worker string, duration time.Duration) error
-	// Beat sets the worker's beat, if this is a step forward. It is refused if the row is missing or dead.
-	Beat(ctx context.Context, worker string, beat int64, draining bool) error
+	// Beat sets the beat of the worker w.ID, with its Moves and Draining, if this is a step forward. It is refused if the row is
+	// missing or dead.
+	Beat(ctx context.Context, w Worker) error
 	// MarkDead marks a worker dead if its beat is still the one seen. It is refused if the row is missing: the view is then old,
 	// and a worker whose row was deleted by hand may live without knowing it.
 	MarkDead(ctx context.Context, worker string, seen int64) error
@@ -63,6 +67,7 @@ type View struct {
 type Worker struct {
 	ID       string
 	Beat     int64
+	Moves    int64         // steps when the worker has changed what others plan by; 0 if its release does not count this
 	Duration time.Duration // how long its leases are its own after a beat, by its own word; 0 if its row does not say
 	Dead     bool
 	Draining bool

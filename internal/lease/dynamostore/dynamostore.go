@@ -6,7 +6,7 @@
 //
 //	<stream>#L#<shard>    a lease: owner (S), fence (N), n (N), checkpoint (S), attempts (M of N), want (S),
 //	                      parents (SS), hashLo, hashHi (S), ttl (N) once the source has forgotten the shard
-//	<stream>#W#<worker>   a worker: beat (N), duration (N, milliseconds), draining (BOOL), dead (BOOL), ttl (N)
+//	<stream>#W#<worker>   a worker: beat (N), moves (N), duration (N, milliseconds), draining (BOOL), dead (BOOL), ttl (N)
 //	<stream>#start        position (S): where the group has begun the stream
 //
 // L sorts before W, so a Query reads a lease before its owner's row, and the owner was registered before it owned the lease.
@@ -117,45 +117,67 @@ func (s *Store) explain(id string, err error) error {
 // View implements lease.Store.
 func (s *Store) View(ctx context.Context) (lease.View, error) {
 	var v lease.View
-	const condition = "#group = :group AND begins_with(#id, :stream)"
+	err := s.read(ctx, s.stream+"#", true, func(id string, row rows.Item) {
+		if shard, ok := strings.CutPrefix(id, s.leaseID("")); ok {
+			v.Leases = append(v.Leases, readLease(shard, row))
+		} else if worker, ok := strings.CutPrefix(id, s.workerID("")); ok {
+			v.Workers = append(v.Workers, readWorker(worker, row))
+		}
+	})
+	if err != nil {
+		return lease.View{}, err
+	}
+	return v, nil
+}
+
+// Look implements lease.Store. It reads eventually consistently, for half the units.
+func (s *Store) Look(ctx context.Context) ([]lease.Worker, error) {
+	var workers []lease.Worker
+	err := s.read(ctx, s.workerID(""), false, func(id string, row rows.Item) {
+		workers = append(workers, readWorker(strings.TrimPrefix(id, s.workerID("")), row))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return workers, nil
+}
+
+// read calls take for each row of the group whose id has the prefix, in the order of ids.
+func (s *Store) read(ctx context.Context, prefix string, consistent bool, take func(id string, row rows.Item)) error {
+	const condition = "#group = :group AND begins_with(#id, :prefix)"
 	var from rows.Item
 	for {
 		out, err := s.client.Query(ctx, &dynamodb.QueryInput{
-			TableName: &s.table, ConsistentRead: aws.Bool(true), ExclusiveStartKey: from,
+			TableName: &s.table, ConsistentRead: &consistent, ExclusiveStartKey: from,
 			KeyConditionExpression:    aws.String(condition),
 			ExpressionAttributeNames:  rows.Names(condition),
-			ExpressionAttributeValues: rows.Item{":group": rows.S(s.group), ":stream": rows.S(s.stream + "#")},
+			ExpressionAttributeValues: rows.Item{":group": rows.S(s.group), ":prefix": rows.S(prefix)},
 		})
 		if err != nil {
-			return lease.View{}, s.explain(s.stream+"#*", err)
+			return s.explain(prefix+"*", err)
 		}
 		for _, row := range out.Items {
-			id := rows.Text(row, "id")
-			if shard, ok := strings.CutPrefix(id, s.leaseID("")); ok {
-				v.Leases = append(v.Leases, readLease(shard, row))
-			} else if worker, ok := strings.CutPrefix(id, s.workerID("")); ok {
-				v.Workers = append(v.Workers, lease.Worker{ID: worker, Beat: rows.Int(row, "beat"),
-					Duration: time.Duration(rows.Int(row, "duration")) * time.Millisecond, Dead: rows.Flag(row, "dead"), Draining: rows.Flag(row, "draining")})
-			}
+			take(rows.Text(row, "id"), row)
 		}
 		if from = out.LastEvaluatedKey; len(from) == 0 {
-			return v, nil
+			return nil
 		}
 	}
 }
 
 // Register implements lease.Store.
 func (s *Store) Register(ctx context.Context, worker string, duration time.Duration) error {
-	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#beat)", "SET #beat = :zero, #duration = :duration, #ttl = :ttl",
-		rows.Item{":zero": rows.N(0), ":duration": rows.N(duration.Milliseconds()), ":ttl": ttl(workerTTL)},
+	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#beat)", "SET #beat = :zero, #moves = :one, #duration = :duration, #ttl = :ttl",
+		rows.Item{":zero": rows.N(0), ":one": rows.N(1), ":duration": rows.N(duration.Milliseconds()), ":ttl": ttl(workerTTL)},
 		func(row rows.Item) bool { return rows.Int(row, "beat") == 0 && !rows.Flag(row, "dead") })
 	return err
 }
 
 // Beat implements lease.Store.
-func (s *Store) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
-	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#dead) AND #beat < :beat", "SET #beat = :beat, #draining = :draining, #ttl = :ttl",
-		rows.Item{":beat": rows.N(beat), ":draining": rows.Bool(draining), ":ttl": ttl(workerTTL)},
+func (s *Store) Beat(ctx context.Context, w lease.Worker) error {
+	_, err := s.update(ctx, s.workerID(w.ID), "attribute_not_exists(#dead) AND #beat < :beat",
+		"SET #beat = :beat, #moves = :moves, #draining = :draining, #ttl = :ttl",
+		rows.Item{":beat": rows.N(w.Beat), ":moves": rows.N(w.Moves), ":draining": rows.Bool(w.Draining), ":ttl": ttl(workerTTL)},
 		func(row rows.Item) bool { return row != nil && !rows.Flag(row, "dead") })
 	return err
 }
@@ -346,6 +368,11 @@ func (s *Store) Gone(ctx context.Context, key lease.Key) error {
 		return row == nil || row["ttl"] != nil
 	})
 	return err
+}
+
+func readWorker(id string, row rows.Item) lease.Worker {
+	return lease.Worker{ID: id, Beat: rows.Int(row, "beat"), Moves: rows.Int(row, "moves"), Dead: rows.Flag(row, "dead"),
+		Draining: rows.Flag(row, "draining"), Duration: time.Duration(rows.Int(row, "duration")) * time.Millisecond}
 }
 
 func readLease(shard string, row rows.Item) lease.Lease {

@@ -147,7 +147,7 @@ func TestSDKRetriesAreNoRefusals(t *testing.T) {
 			}
 		}
 		do(func() error { return s.Register(t.Context(), "a", time.Second) })
-		do(func() error { return s.Beat(t.Context(), "a", 1, false) })
+		do(func() error { return s.Beat(t.Context(), lease.Worker{ID: "a", Beat: 1, Moves: 1}) })
 		for i := range 30 {
 			id := string(rune('A' + i))
 			do(func() error { return s.Ensure(t.Context(), lease.Shard{ID: id}, "1") })

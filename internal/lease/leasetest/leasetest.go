@@ -47,10 +47,18 @@ type suite struct {
 func (s *suite) ok(err error)      { s.t.Helper(); require.NoError(s.t, err) }
 func (s *suite) refused(err error) { s.t.Helper(); require.ErrorIs(s.t, err, lease.ErrRefused) }
 
+// beat is a beat that carries ten times its number as moves.
+func (s *suite) beat(worker string, beat int64, draining bool) error {
+	return s.Beat(s.ctx, lease.Worker{ID: worker, Beat: beat, Moves: 10 * beat, Draining: draining})
+}
+
 func (s *suite) view() lease.View {
 	s.t.Helper()
 	v, err := s.View(s.ctx)
 	s.ok(err)
+	looked, err := s.Look(s.ctx) // in these tests nothing is out of date
+	s.ok(err)
+	require.Equal(s.t, v.Workers, looked, "a look sees other workers than a view")
 	return v
 }
 
@@ -80,9 +88,8 @@ func testWorkers(s *suite) {
 	s.ok(s.Register(s.ctx, "b", time.Minute))
 	s.ok(s.Register(s.ctx, "a", time.Second))
 	s.ok(s.Register(s.ctx, "a", time.Second)) // again, after a lost answer
-	s.ok(s.Beat(s.ctx, "a", 1, false))
-	s.ok(s.Beat(s.ctx, "b", 1, true))
-	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1, Duration: time.Second}, {ID: "b", Beat: 1, Duration: time.Minute, Draining: true}}, s.view().Workers)
+	s.ok(s.beat("a", 1, false))
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1, Moves: 10, Duration: time.Second}, {ID: "b", Moves: 1, Duration: time.Minute}}, s.view().Workers)
 	s.refused(s.Register(s.ctx, "a", time.Second)) // the name belongs to another worker
 
 	s.refused(s.ForgetWorker(s.ctx, "a"))
@@ -95,7 +102,7 @@ func testWorkers(s *suite) {
 	require.Len(s.t, s.view().Workers, 1)
 
 	// Nothing late makes the worker live again.
-	s.refused(s.Beat(s.ctx, "a", 2, false))
+	s.refused(s.beat("a", 2, false))
 	s.refused(s.MarkDead(s.ctx, "a", 1))
 	s.ok(s.Retire(s.ctx, "a"))
 	require.Len(s.t, s.view().Workers, 1)
@@ -113,22 +120,22 @@ func testBegin(s *suite) {
 
 func testLateBeats(s *suite) {
 	s.ok(s.Register(s.ctx, "a", time.Second))
-	s.ok(s.Beat(s.ctx, "a", 2, true))
-	s.ok(s.Beat(s.ctx, "a", 1, false)) // a late copy; the worker lives, so it is not refused
-	s.ok(s.Beat(s.ctx, "a", 2, true))
-	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Duration: time.Second, Draining: true}}, s.view().Workers)
+	s.ok(s.beat("a", 2, true))
+	s.ok(s.beat("a", 1, false)) // a late copy; the worker lives, so it is not refused
+	s.ok(s.beat("a", 2, true))
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Moves: 20, Duration: time.Second, Draining: true}}, s.view().Workers)
 }
 
 func testMarkDead(s *suite) {
 	s.ok(s.Register(s.ctx, "a", time.Second))
-	s.ok(s.Beat(s.ctx, "a", 1, false))
+	s.ok(s.beat("a", 1, false))
 	s.refused(s.MarkDead(s.ctx, "a", 0)) // the worker has beaten meanwhile
 	require.False(s.t, s.view().Workers[0].Dead)
 	s.ok(s.MarkDead(s.ctx, "a", 1))
 	s.ok(s.MarkDead(s.ctx, "a", 1))
 	s.ok(s.MarkDead(s.ctx, "a", 0)) // the worker is dead already
 	require.True(s.t, s.view().Workers[0].Dead)
-	s.refused(s.Beat(s.ctx, "a", 2, false))
+	s.refused(s.beat("a", 2, false))
 	require.EqualValues(s.t, 1, s.view().Workers[0].Beat)
 }
 
@@ -288,6 +295,8 @@ func testContext(s *suite) {
 	cancel()
 	require.ErrorIs(s.t, s.Ensure(ctx, shard, "10"), context.Canceled)
 	_, err := s.View(ctx)
+	require.ErrorIs(s.t, err, context.Canceled)
+	_, err = s.Look(ctx)
 	require.ErrorIs(s.t, err, context.Canceled)
 	require.Empty(s.t, s.view().Leases)
 }
