@@ -47,10 +47,15 @@ type Worker struct {
 	consumer   *Consumer
 	stream     string
 	source     shardreader.Source
+	downloads  *shardreader.Downloads
 	leases     lease.Store
 	leasesName string // the fences of the records are those of these leases
 	running    atomic.Bool
 }
+
+// maxDownloads is how many large answers a Worker reads at once. Kinesis gives 2 MB a second of each shard, in answers of up to 10 MB, so
+// more would share the link rather than fill it.
+const maxDownloads = 16
 
 // NewWorker returns a Worker that reads a Kinesis data stream, given by name or ARN, and hands its events to c. All workers of a
 // fleet must give the same name or ARN. NewWorker makes no call. The error names everything that is wrong with the arguments.
@@ -70,7 +75,7 @@ func NewStreamsWorker(client StreamsClient, streamARN string, c *Consumer, lease
 }
 
 func newWorker(caller string, noClient bool, stream string, c *Consumer, leases Leases, opts []WorkerOption, connect func(*Worker)) (*Worker, error) {
-	w := &Worker{workerConfig: defaultWorkerConfig(), consumer: c, stream: stream}
+	w := &Worker{workerConfig: defaultWorkerConfig(), consumer: c, stream: stream, downloads: shardreader.NewDownloads(maxDownloads)}
 	var errs []error
 	if noClient {
 		errs = append(errs, errors.New("the client is nil"))
@@ -161,6 +166,8 @@ func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 		Source: w.source,
 		Limit:  w.batchSize,
 		Idle:   w.pollInterval,
+
+		Downloads: w.downloads,
 		OnRetry: func(r shardreader.Retry) {
 			w.consumer.logger.WarnContext(s.ctx, "outbox: reading a shard is retried", "stream", w.stream, "shard", r.Shard, "operation", r.Operation,
 				"failures", r.Failures, "throttled", r.Throttled, "error", r.Err)

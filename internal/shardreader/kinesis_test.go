@@ -89,7 +89,7 @@ func TestKinesisFromBeginningToEnd(t *testing.T) {
 		shards, err := r.Source.Shards(t.Context())
 		require.NoError(t, err)
 		require.Len(t, shards, 3)
-		require.Equal(t, Shard{ID: first, HashLo: "0", HashHi: "340282366920938463463374607431768211455"}, shards[0])
+		require.Equal(t, Shard{ID: first, Closed: true, HashLo: "0", HashHi: "340282366920938463463374607431768211455"}, shards[0])
 		require.Equal(t, children, shards[1:])
 		byARN := &Kinesis{Client: a.Kinesis, Stream: "arn:aws:kinesis:us-east-1:000000000000:stream/changes"}
 		again, err := byARN.Shards(t.Context())
