@@ -39,6 +39,7 @@ type Held struct {
 	over     bool    // End has succeeded
 	leaving  bool    // no Consume runs any more, Release is under way
 	failing  bool    // Consume has failed, and has not been called again yet
+	unseen   bool    // the last view has lacked the row
 }
 
 func newHeld(l *life, row Lease, lose context.CancelCauseFunc) *Held {
@@ -68,6 +69,9 @@ func (h *Held) Stop() <-chan struct{} { return h.stop }
 // acknowledged any more. After any other error nobody knows whether the progress is stored; saving the same or later progress
 // again is right either way.
 func (h *Held) Save(ctx context.Context, p Progress) error {
+	if p.Checkpoint == "" {
+		return errNoCheckpoint
+	}
 	h.saving.Lock()
 	defer h.saving.Unlock()
 	h.n++
@@ -175,11 +179,14 @@ func (h *Held) stopping() bool {
 	return h.stopped
 }
 
-// compare takes in the lease's row in the table; ok is false if there is no row.
+// compare takes in the lease's row in the table; ok is false if the view has no row. One view without the row proves nothing.
 func (h *Held) compare(row Lease, ok bool) {
 	h.mu.Lock()
 	var why error
+	again := h.unseen
+	h.unseen = !ok
 	switch {
+	case !ok && !again:
 	case h.leaving || h.over:
 	case ok && row.Fence == h.fence && row.Checkpoint == ShardEnd: // our own End, whose answer is still on its way
 	// A lower fence cannot come from an old view, because readers are started between two views. The row was deleted and made

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
@@ -15,7 +16,8 @@ type life struct {
 	cfg        Config
 	watch      *watch
 	id         string
-	registered time.Time // taken before the registration was sent
+	registered time.Time    // taken before the registration was sent
+	confirmed  atomic.Int64 // the last beat that is stored
 
 	wake   chan struct{} // look at the table now
 	kick   chan struct{} // beat soon
@@ -122,6 +124,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 		case !watchdog.Stop(): // the watchdog has fired already
 			return
 		default:
+			l.confirmed.Store(b)
 			if b == 1+int64(failures) { // after the first confirmed beat this worker gets leases
 				nudge(l.wake)
 			}

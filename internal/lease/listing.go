@@ -168,8 +168,14 @@ func (g *listing) begin(alive context.Context, l *life) error {
 	if position == Latest {
 		position = At(time.Now())
 	}
-	return l.call(alive, "Begin", func(ctx context.Context) (err error) {
-		g.begun, err = l.cfg.Store.Begin(ctx, position)
+	return l.call(alive, "Begin", func(ctx context.Context) error {
+		begun, err := l.cfg.Store.Begin(ctx, position)
+		if err == nil && begun == "" {
+			err = errors.New("the table's answer lacks the position at which the group has begun")
+		}
+		if err == nil {
+			g.begun = begun
+		}
 		return err
 	})
 }

@@ -54,8 +54,11 @@ func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
 	l.stirred = false
 	l.mu.Unlock()
 	var s snapshot
+	beat := l.confirmed.Load()
 	err := l.call(alive, "View", func(ctx context.Context) (err error) {
-		s.View, err = l.cfg.Store.View(ctx)
+		if s.View, err = l.cfg.Store.View(ctx); err == nil {
+			err = s.check(l.id, beat)
+		}
 		return err
 	})
 	if !l.watch.viewed && IsFatal(err) {
@@ -157,7 +160,9 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			}
 			var row Lease
 			err := l.call(alive, "Acquire", func(ctx context.Context) (err error) {
-				row, err = l.cfg.Store.Acquire(ctx, a.lease, l.id)
+				if row, err = l.cfg.Store.Acquire(ctx, a.lease, l.id); err == nil {
+					err = acquired(a.lease, row, l.id)
+				}
 				return err
 			})
 			if err == nil { // the next view finds an acquisition whose answer was lost

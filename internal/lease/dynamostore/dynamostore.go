@@ -92,7 +92,7 @@ func (s *Store) update(ctx context.Context, id, condition, expression string, va
 		ReturnValues:                        types.ReturnValueAllNew,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
-	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) && failed != nil {
 		if judge(failed.Item) {
 			return failed.Item, nil
 		}
@@ -101,8 +101,18 @@ func (s *Store) update(ctx context.Context, id, condition, expression string, va
 	if err != nil {
 		return nil, s.explain(id, err)
 	}
+	if out == nil || len(out.Attributes) == 0 { // the row was asked for, so this is not an answer to the request
+		return nil, s.explain(id, errNoRow)
+	}
 	return out.Attributes, nil
 }
+
+// What a client or something on the way to the table has answered, though no table answers so. Nobody knows whether the request was
+// carried out.
+var (
+	errNoRow    = errors.New("the answer lacks the row")
+	errNoAnswer = errors.New("the client has returned neither an answer nor an error")
+)
 
 // explain says where an error happened, and marks errors that no repeat will heal.
 func (s *Store) explain(id string, err error) error {
@@ -156,8 +166,18 @@ func (s *Store) read(ctx context.Context, prefix string, consistent bool, take f
 		if err != nil {
 			return s.explain(prefix+"*", err)
 		}
+		if out == nil {
+			return s.explain(prefix+"*", errNoAnswer)
+		}
+		if int(out.Count) > len(out.Items) {
+			return s.explain(prefix+"*", fmt.Errorf("the answer counts %d rows and has %d", out.Count, len(out.Items)))
+		}
 		for _, row := range out.Items {
-			take(rows.Text(row, "id"), row)
+			id := rows.Text(row, "id")
+			if id == "" {
+				return s.explain(prefix+"*", errors.New("the answer has a row without a key"))
+			}
+			take(id, row)
 		}
 		if from = out.LastEvaluatedKey; len(from) == 0 {
 			return nil
@@ -200,12 +220,15 @@ func (s *Store) Retire(ctx context.Context, worker string) error {
 // ForgetWorker implements lease.Store.
 func (s *Store) ForgetWorker(ctx context.Context, worker string) error {
 	const condition = "attribute_not_exists(#beat) OR #dead = :yes"
-	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+	out, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 		TableName: &s.table, Key: s.key(s.workerID(worker)),
 		ConditionExpression: aws.String(condition), ExpressionAttributeNames: rows.Names(condition), ExpressionAttributeValues: rows.Item{":yes": rows.Bool(true)},
 	})
-	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) && failed != nil {
 		return lease.ErrRefused
+	}
+	if err == nil && out == nil {
+		err = errNoAnswer
 	}
 	if err != nil {
 		return s.explain(s.workerID(worker), err)
@@ -217,7 +240,14 @@ func (s *Store) ForgetWorker(ctx context.Context, worker string) error {
 func (s *Store) Begin(ctx context.Context, position string) (string, error) {
 	row, err := s.update(ctx, s.startID(), "attribute_not_exists(#position)", "SET #position = :position", rows.Item{":position": rows.S(position)},
 		func(rows.Item) bool { return true })
-	return rows.Text(row, "position"), err
+	if err != nil {
+		return "", err
+	}
+	begun := rows.Text(row, "position")
+	if begun == "" {
+		return "", s.explain(s.startID(), errNoRow)
+	}
+	return begun, nil
 }
 
 // Ensure implements lease.Store.
@@ -344,8 +374,8 @@ func (s *Store) End(ctx context.Context, key lease.Key, children []lease.Shard) 
 			ExpressionAttributeNames: rows.Names(expression), ExpressionAttributeValues: values,
 		}})
 	}
-	_, err := s.client.TransactWriteItems(ctx, in)
-	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) && len(canceled.CancellationReasons) > 0 {
+	out, err := s.client.TransactWriteItems(ctx, in)
+	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) && canceled != nil && len(canceled.CancellationReasons) > 0 {
 		if reason := canceled.CancellationReasons[0]; aws.ToString(reason.Code) == "ConditionalCheckFailed" {
 			row := reason.Item
 			if row != nil && rows.Text(row, "checkpoint") == lease.ShardEnd && rows.Int(row, "fence") == key.Fence {
@@ -353,6 +383,9 @@ func (s *Store) End(ctx context.Context, key lease.Key, children []lease.Shard) 
 			}
 			return lease.ErrRefused
 		}
+	}
+	if err == nil && out == nil {
+		err = errNoAnswer
 	}
 	if err != nil {
 		return s.explain(s.leaseID(key.Shard), err)
