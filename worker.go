@@ -252,6 +252,9 @@ func (w *Worker) leaseHooks() lease.Hooks {
 			logger.Error("outbox: a shard cannot be read", "stream", w.stream, "shard", shard, "error", err, "again", again)
 			w.retried(shard, false, err)
 		},
+		Waiting: func(shard string, fence int64, t time.Duration) {
+			logger.Error("outbox: a shard was to be given up, and a handler of it still runs", "stream", w.stream, "shard", shard, "fence", fence, "for", t)
+		},
 		Trouble: func(op string, err error) {
 			level := slog.LevelWarn
 			if lease.IsFatal(err) || slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException"}, awserr.Code(err)) {

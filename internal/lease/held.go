@@ -13,7 +13,8 @@ import (
 //
 //   - Start after Progress().Checkpoint.
 //   - When its context ends: return at once and acknowledge nothing more. It may still try, with another context, to Save what it
-//     has acknowledged before; this works unless the lease is lost.
+//     has acknowledged before; this works unless the lease is lost. If it does not return within a second, the lease is given up,
+//     and Consume may be called for the shard again, at a later fence, while it runs.
 //   - When Stop is closed: fetch nothing more, finish what has begun, Save, and return nil. The lease then goes to the worker
 //     that wants it, at the last saved checkpoint. If this takes longer than Config.Drain, the context ends.
 //   - When the shard is finished and everything of it acknowledged: End, and return nil.
@@ -25,6 +26,9 @@ type Held struct {
 	fence int64
 	lose  context.CancelCauseFunc // ends Consume's context
 	stop  chan struct{}
+
+	returned chan struct{} // closed when no Consume runs any more
+	overdue  chan struct{} // closed when a Consume should have returned and has not
 
 	saving sync.Mutex // one write at a time, so that a later number means later progress
 	n      int64
@@ -43,7 +47,7 @@ type Held struct {
 }
 
 func newHeld(l *life, row Lease, lose context.CancelCauseFunc) *Held {
-	return &Held{life: l, shard: row.Shard, fence: row.Fence, lose: lose, stop: make(chan struct{}), n: row.N, progress: row.Progress, want: row.Want}
+	return &Held{life: l, shard: row.Shard, fence: row.Fence, lose: lose, stop: make(chan struct{}), returned: make(chan struct{}), overdue: make(chan struct{}), n: row.N, progress: row.Progress, want: row.Want}
 }
 
 // Shard returns the shard with its lineage.
@@ -149,6 +153,15 @@ func (h *Held) whyLost() error {
 		lost = h.life.over
 	}
 	return lost
+}
+
+func (h *Held) isOverdue() bool {
+	select {
+	case <-h.overdue:
+		return true
+	default:
+		return false
+	}
 }
 
 func (h *Held) isFailing() bool {

@@ -19,7 +19,7 @@ type wire struct {
 	cut      bool
 	slow     time.Duration // how long the answer to a beat takes
 	beats    []int64
-	onRetire func()
+	onRetire func(worker string)
 	good     time.Time // when the last confirmed beat was sent
 }
 
@@ -144,7 +144,7 @@ func (w *wire) MarkDead(ctx context.Context, worker string, seen int64) error {
 
 func (w *wire) Retire(ctx context.Context, worker string) error {
 	if w.onRetire != nil {
-		w.onRetire()
+		w.onRetire(worker)
 	}
 	if err := w.pass(ctx, "Retire"); err != nil {
 		return err

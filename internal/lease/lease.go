@@ -87,6 +87,7 @@ type Hooks struct {
 	Ended      func(shard string, fence int64, children []Shard)  // the shard is finished for ever
 	Gone       func(shard string, checkpoint string)              // the source has forgotten the shard; unless checkpoint is ShardEnd, data were lost
 	Failed     func(shard string, err error, again time.Duration) // Consume failed, and is called again after this pause
+	Waiting    func(shard string, fence int64, t time.Duration)   // a Consume that is to return has run on for so long; told every minute
 	Trouble    func(op string, err error)                         // the table or the listing failed; the worker goes on
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // life is a worker from its registration to its retirement. Its goroutines are the loop that looks and plans, the heart, the
-// drainer, one for each lease, and now and then a listing. run waits for all of them.
+// drainer, some for each lease, and now and then a listing. finish waits for all of them.
 type life struct {
 	cfg        Config
 	watch      *watch
@@ -46,7 +46,8 @@ func newLife(cfg Config, w *watch, id string) *life {
 	}
 }
 
-// run returns nil after ctx has ended, the Fatal error of a Consume, or an error that wraps ErrLost: register anew.
+// run returns nil after ctx has ended, the Fatal error of a Consume, or an error that wraps ErrLost: register anew. Consumes may then
+// still run; finish waits for them.
 func (l *life) run(ctx context.Context) error {
 	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	end := func(why error) {
@@ -57,7 +58,6 @@ func (l *life) run(ctx context.Context) error {
 		l.mu.Unlock()
 		cancel(why)
 	}
-	defer cancel(nil)
 	work, cut := context.WithCancelCause(alive) // of the Consumes: ends earlier when draining takes too long
 	defer cut(nil)
 	l.others.Go(func() { l.beat(alive, end) })
@@ -74,10 +74,14 @@ func (l *life) run(ctx context.Context) error {
 		}
 	}
 	end(errOver)
+	return err
+}
+
+// finish waits until nothing of this life runs any more, and retires its name.
+func (l *life) finish(ctx context.Context) {
 	l.consumers.Wait()
 	l.others.Wait()
 	l.retire(context.WithoutCancel(ctx))
-	return err
 }
 
 // retire says that nothing of this worker runs any more, so that nobody needs to wait for the leases it could not release. If
@@ -214,7 +218,14 @@ func (l *life) start(alive, work context.Context, row Lease) {
 			if l.cfg.Hooks.Gained != nil {
 				l.cfg.Hooks.Gained(row.ID, h.fence)
 			}
-			l.consume(ctx, h)
+			l.consumers.Go(func() {
+				defer close(h.returned)
+				l.consume(ctx, h)
+			})
+			select {
+			case <-h.returned:
+			case <-h.overdue: // whoever has the lease next goes on, as after a crash; at this fence nothing can be stored any more
+			}
 		}
 		l.leave(alive, h, gained)
 		l.mu.Lock()
@@ -234,7 +245,7 @@ func (l *life) consume(ctx context.Context, h *Held) {
 		h.mu.Lock()
 		over := h.over
 		h.mu.Unlock()
-		if f := (*fatal)(nil); errors.As(err, &f) && ctx.Err() == nil {
+		if f := (*fatal)(nil); errors.As(err, &f) && ctx.Err() == nil && !h.isOverdue() {
 			l.fail(f.err)
 			return
 		}
@@ -281,21 +292,43 @@ func (l *life) reading(ctx context.Context, h *Held) error {
 	defer guard.Wait()
 	finished := make(chan struct{})
 	defer close(finished)
-	guard.Go(func() {
+	guard.Go(func() { l.guard(ctx, h, cancel, finished) })
+	return l.cfg.Consume(ctx, h)
+}
+
+// remindEvery is how often it is told what is waited for.
+const remindEvery = time.Minute
+
+// guard watches a Consume that is to return. Its context ends after Drain. If it does not return then, the lease is given up all the
+// same: one handler that hangs must not keep a shard from being read.
+func (l *life) guard(ctx context.Context, h *Held, cut context.CancelCauseFunc, finished <-chan struct{}) {
+	patience := l.cfg.Drain
+	select {
+	case <-finished:
+		return
+	case <-ctx.Done():
+		patience = 0
+	case <-h.stop:
+	}
+	asked := time.Now()
+	limit, overdue, remind := time.NewTimer(patience), time.NewTimer(patience+l.reserve()), time.NewTicker(remindEvery)
+	defer limit.Stop()
+	defer overdue.Stop()
+	defer remind.Stop()
+	for {
 		select {
 		case <-finished:
 			return
-		case <-h.stop:
+		case <-limit.C:
+			cut(errDrain)
+		case <-overdue.C:
+			close(h.overdue)
+		case <-remind.C:
+			if l.cfg.Hooks.Waiting != nil {
+				l.cfg.Hooks.Waiting(h.shard.ID, h.fence, time.Since(asked))
+			}
 		}
-		timer := time.NewTimer(l.cfg.Drain)
-		defer timer.Stop()
-		select {
-		case <-finished:
-		case <-timer.C:
-			cancel(errDrain)
-		}
-	})
-	return l.cfg.Consume(ctx, h)
+	}
 }
 
 // leave gives the lease up when no Consume runs any more. It repeats the release until the answer is certain. Otherwise a late

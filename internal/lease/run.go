@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
@@ -22,6 +23,9 @@ var (
 // Run takes part until ctx ends, or until a Consume returns a Fatal error. Then it drains, hands over or releases every lease,
 // and returns nil or the Fatal error. It returns only when no Consume runs any more.
 //
+// A worker that was fenced registers anew at once, while a Consume of its last life may still run. So two Consumes of a shard may run
+// at the same time, at different fences.
+//
 // If the table does not answer, Run goes on asking. It returns an error of the table only if the very first registration or the
 // very first look fails with a Fatal error: the table does not exist, or a permission is missing.
 func Run(ctx context.Context, cfg Config) error {
@@ -30,14 +34,19 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	watch := newWatch(cfg.Duration)
+	var past sync.WaitGroup // lives that were fenced and of which something still runs
+	defer past.Wait()
 	for first := true; ; first = false {
 		l, err := register(ctx, cfg, watch, first)
 		if l == nil {
 			return err
 		}
-		if err := l.run(ctx); !errors.Is(err, ErrLost) {
+		err = l.run(ctx)
+		if !errors.Is(err, ErrLost) {
+			l.finish(ctx)
 			return err
 		}
+		past.Go(func() { l.finish(ctx) })
 	}
 }
 
