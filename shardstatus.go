@@ -48,6 +48,7 @@ func (s *shardRun) unseen() {
 
 // see keeps how far the shard is according to an answer.
 func (s *shardRun) see(b shardreader.Batch) {
+	s.held.Reading(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen.records += len(b.Records)

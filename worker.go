@@ -172,6 +172,9 @@ func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 			w.consumer.logger.WarnContext(s.ctx, "outbox: reading a shard is retried", "stream", w.stream, "shard", r.Shard, "operation", r.Operation,
 				"failures", r.Failures, "throttled", r.Throttled, "error", r.Err)
 			s.unseen()
+			if !r.Throttled {
+				s.held.Reading(r.Err)
+			}
 			w.retried(r.Shard, r.Throttled, r.Err)
 		},
 		OnTrimmed: func(t shardreader.Trimmed) {
@@ -251,6 +254,15 @@ func (w *Worker) leaseHooks() lease.Hooks {
 		Failed: func(shard string, err error, again time.Duration) {
 			logger.Error("outbox: a shard cannot be read", "stream", w.stream, "shard", shard, "error", err, "again", again)
 			w.retried(shard, false, err)
+		},
+		Returned: func(shard string, checkpoint string) {
+			logger.Warn("outbox: a shard that was taken for gone is listed again, and is read on", "stream", w.stream, "shard", shard, "checkpoint", checkpoint)
+		},
+		Reopened: func(shard string, checkpoint string) {
+			logger.Error("outbox: a shard was stored as finished and is listed as open; it is read on", "stream", w.stream, "shard", shard, "checkpoint", checkpoint)
+		},
+		Unable: func(why error) {
+			logger.Error("outbox: this worker cannot do the work, and leaves it to workers that can", "stream", w.stream, "error", why)
 		},
 		Waiting: func(shard string, fence int64, t time.Duration) {
 			logger.Error("outbox: a shard was to be given up, and a handler of it still runs", "stream", w.stream, "shard", shard, "fence", fence, "for", t)

@@ -166,6 +166,10 @@ func (x simExpression) update(row, key values, expression string) values {
 				}
 				source = otherwise
 			}
+			if strings.HasPrefix(source, "#") {
+				after[x.name(target)] = row[x.name(source)]
+				continue
+			}
 			after[x.name(target)] = x.value(source)
 		}
 	}

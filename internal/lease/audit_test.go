@@ -121,7 +121,7 @@ func (a *audit) change(op, actor string, was, now Lease) {
 	if changed && was.Owner != "" && actor != was.Owner && !a.gone[was.Owner] {
 		a.seized++
 	}
-	if now.Checkpoint == was.Checkpoint {
+	if now.Checkpoint == was.Checkpoint || op == "Reopen" {
 		return
 	}
 	if actor != was.Owner || was.Owner == "" {
@@ -283,8 +283,20 @@ func (a *audit) End(ctx context.Context, key Key, children []Shard) error {
 	})
 }
 
-func (a *audit) Gone(ctx context.Context, key Key) error {
-	return a.write("Gone", key.Owner, func() error { return a.mem.Gone(ctx, key) })
+func (a *audit) Miss(ctx context.Context, seen Lease, worker string) error {
+	return a.write("Miss", worker, func() error { return a.mem.Miss(ctx, seen, worker) })
+}
+
+func (a *audit) Gone(ctx context.Context, seen Lease) error {
+	return a.write("Gone", seen.Owner, func() error { return a.mem.Gone(ctx, seen) })
+}
+
+func (a *audit) Revive(ctx context.Context, seen Lease) error {
+	return a.write("Revive", "", func() error { return a.mem.Revive(ctx, seen) })
+}
+
+func (a *audit) Reopen(ctx context.Context, seen Lease) error {
+	return a.write("Reopen", "", func() error { return a.mem.Reopen(ctx, seen) })
 }
 
 // position is a checkpoint as the number of finished records.

@@ -69,6 +69,10 @@ func (h *Held) Progress() Progress {
 // Stop is closed when the lease is to be given up in good order.
 func (h *Held) Stop() <-chan struct{} { return h.stop }
 
+// Reading tells what a request of the shard's source came to: nil after an answer. A worker that gets no answers for long leaves the
+// shard to others. Consume calls it after each request but those that the source has throttled.
+func (h *Held) Reading(err error) { h.life.health.reading(h, err) }
+
 // Save stores progress. It repeats failed writes until ctx ends, for Config.Duration at most. After ErrLost nothing may be
 // acknowledged any more. After any other error nobody knows whether the progress is stored; saving the same or later progress
 // again is right either way.

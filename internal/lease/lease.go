@@ -10,8 +10,10 @@ import (
 type Shard struct {
 	ID      string
 	Parents []string // none, one after a split, two after a merge
-	HashLo  string   // the range of hash keys, as the source writes it; kept only for people
-	HashHi  string
+	// Open says that the source lists the shard as one that is not closed. A table does not keep it. False says nothing.
+	Open   bool
+	HashLo string // the range of hash keys, as the source writes it; kept only for people
+	HashHi string
 }
 
 // Positions that are not sequence numbers. A checkpoint is TrimHorizon, ShardEnd, a timestamp (see At), or the sequence number of
@@ -85,6 +87,9 @@ type Hooks struct {
 	Released   func(shard string, fence int64, to string)         // the lease was given up at its last checkpoint; to got it, or is empty
 	Lost       func(shard string, fence int64, err error)         // another worker has the lease, or this worker was fenced
 	Ended      func(shard string, fence int64, children []Shard)  // the shard is finished for ever
+	Returned   func(shard string, checkpoint string)              // a shard that was marked gone is listed again, and is read on after this checkpoint
+	Reopened   func(shard string, checkpoint string)              // a shard that was stored as finished is listed as open, and is read on after this checkpoint
+	Unable     func(why error)                                    // this worker cannot do the work, and leaves it to others if others can; told every minute
 	Gone       func(shard string, checkpoint string)              // the source has forgotten the shard; unless checkpoint is ShardEnd, data were lost
 	Failed     func(shard string, err error, again time.Duration) // Consume failed, and is called again after this pause
 	Waiting    func(shard string, fence int64, t time.Duration)   // a Consume that is to return has run on for so long; told every minute

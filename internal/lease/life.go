@@ -15,6 +15,7 @@ import (
 type life struct {
 	cfg        Config
 	watch      *watch
+	health     *health
 	id         string
 	registered time.Time    // taken before the registration was sent
 	confirmed  atomic.Int64 // the last beat that is stored
@@ -31,17 +32,21 @@ type life struct {
 	held     map[string]*Held
 	done     map[string]int64 // by shard, the fence that this life has finished with since the last view began; the view may still show it
 	draining bool
-	moves    int64 // steps with each change that others plan by; every beat carries it
-	stirred  bool  // since the last view began, this worker has tried to write what somebody plans by
-	waiting  bool  // the last view has shown that leases are still to move
+	moves    int64    // steps with each change that others plan by; every beat carries it
+	stirred  bool     // since the last view began, this worker has tried to write what somebody plans by
+	waiting  bool     // the last view has shown that leases are still to move
+	unable   bool     // as the others are told
+	refuses  []string // as the others are told
 	fatal    error
 	taking   map[string]bool // the other workers that take leases, as last seen
 	over     error           // why this life has ended
+
+	complained time.Time // when it was last told why this worker is unable
 }
 
-func newLife(cfg Config, w *watch, id string) *life {
+func newLife(cfg Config, w *watch, health *health, id string) *life {
 	return &life{
-		cfg: cfg, watch: w, id: id, held: map[string]*Held{}, done: map[string]int64{},
+		cfg: cfg, watch: w, health: health, id: id, held: map[string]*Held{}, done: map[string]int64{},
 		moves: 1, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), failed: make(chan struct{}),
 	}
 }
@@ -208,6 +213,7 @@ func (l *life) start(alive, work context.Context, row Lease) {
 	ctx, lose := context.WithCancelCause(work)
 	h := newHeld(l, row, lose)
 	l.held[row.ID] = h
+	l.health.hold(h)
 	if l.draining {
 		h.yield()
 	}
@@ -227,6 +233,7 @@ func (l *life) start(alive, work context.Context, row Lease) {
 			case <-h.overdue: // whoever has the lease next goes on, as after a crash; at this fence nothing can be stored any more
 			}
 		}
+		l.health.release(h)
 		l.leave(alive, h, gained)
 		l.mu.Lock()
 		delete(l.held, row.ID)
@@ -262,6 +269,7 @@ func (l *life) consume(ctx context.Context, h *Held) {
 		if err == nil {
 			err = errors.New("it returned before its shard's end without having been told to stop")
 		}
+		h.Reading(err)
 		if time.Since(began) > pace.Max {
 			n = 1
 		}

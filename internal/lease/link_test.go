@@ -279,6 +279,18 @@ func (k *link) End(ctx context.Context, key Key, children []Shard) error {
 	return k.do(ctx, "End", func(ctx context.Context) error { return k.store.End(ctx, key, children) })
 }
 
-func (k *link) Gone(ctx context.Context, key Key) error {
-	return k.do(ctx, "Gone", func(ctx context.Context) error { return k.store.Gone(ctx, key) })
+func (k *link) Miss(ctx context.Context, seen Lease, worker string) error {
+	return k.do(ctx, "Miss", func(ctx context.Context) error { return k.store.Miss(ctx, seen, worker) })
+}
+
+func (k *link) Gone(ctx context.Context, seen Lease) error {
+	return k.do(ctx, "Gone", func(ctx context.Context) error { return k.store.Gone(ctx, seen) })
+}
+
+func (k *link) Revive(ctx context.Context, seen Lease) error {
+	return k.do(ctx, "Revive", func(ctx context.Context) error { return k.store.Revive(ctx, seen) })
+}
+
+func (k *link) Reopen(ctx context.Context, seen Lease) error {
+	return k.do(ctx, "Reopen", func(ctx context.Context) error { return k.store.Reopen(ctx, seen) })
 }

@@ -129,7 +129,7 @@ func (l *life) row(beat int64) Worker {
 	if l.waiting {
 		l.moves++
 	}
-	return Worker{ID: l.id, Beat: beat, Moves: l.moves, Draining: l.draining}
+	return Worker{ID: l.id, Beat: beat, Moves: l.moves, Draining: l.draining, Unable: l.unable, Refuses: l.refuses}
 }
 
 // settle ends a tick with a view: the worker rests if nothing is left to do. When it begins to rest, it tells the others once more.

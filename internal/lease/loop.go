@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -16,6 +17,7 @@ import (
 // leases move, but not for much longer than Duration, the two workers concerned take a View five times a tick.
 func (l *life) loop(alive, work context.Context) {
 	for woken := true; ; {
+		l.assess(time.Now())
 		wait := l.tick(alive, work, woken)
 		l.mu.Lock()
 		finished := l.draining && len(l.held) == 0
@@ -75,6 +77,7 @@ func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
 	s.suspect, s.lately = l.watch.suspects(now), l.watch.lately(now)
 	l.list.due(alive, l, s.View, now)
 	s.listed, s.gone = l.list.known(l.cfg.List / 2)
+	s.long, s.returned, s.open = l.list.doubts(l.cfg.List)
 	if created := l.list.ensure(alive, l, s.View); created {
 		return l.fast() // look again, with the new rows
 	}
@@ -102,14 +105,14 @@ func (l *life) compare(v View) {
 		row, ok := rows[h.shard.ID]
 		h.compare(row, ok)
 	}
-	taking := map[string]bool{}
+	others := map[string]Worker{}
 	for _, w := range v.Workers {
 		if w.ID != l.id && !w.Dead && !w.Draining && w.Beat > 0 {
-			taking[w.ID] = true
+			others[w.ID] = w
 		}
 	}
 	l.mu.Lock()
-	l.taking = taking
+	l.taking = takers(others)
 	l.mu.Unlock()
 }
 
@@ -140,6 +143,18 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			}
 		case forgetWorker:
 			_ = l.call(alive, "ForgetWorker", func(ctx context.Context) error { return l.cfg.Store.ForgetWorker(ctx, a.worker.ID) })
+		case missShard:
+			_ = l.call(alive, "Miss", func(ctx context.Context) error { return l.cfg.Store.Miss(ctx, a.lease, l.id) })
+		case reviveShard:
+			err := l.call(alive, "Revive", func(ctx context.Context) error { return l.cfg.Store.Revive(ctx, a.lease) })
+			if err == nil && a.lease.Gone && l.cfg.Hooks.Returned != nil {
+				l.cfg.Hooks.Returned(shard, a.lease.Checkpoint)
+			}
+		case reopenShard:
+			err := l.call(alive, "Reopen", func(ctx context.Context) error { return l.cfg.Store.Reopen(ctx, a.lease) })
+			if err == nil && l.cfg.Hooks.Reopened != nil {
+				l.cfg.Hooks.Reopened(shard, cmp.Or(a.lease.Last, TrimHorizon))
+			}
 		case forgetShard:
 			if h != nil && !h.isFailing() {
 				return // a worker that can still read a shard knows better than a listing
@@ -148,14 +163,14 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 				h.drop(errors.Join(ErrLost, errors.New("its source has forgotten the shard")))
 				return // after its reader has returned, a later round marks the row
 			}
-			err := l.call(alive, "Gone", func(ctx context.Context) error { return l.cfg.Store.Gone(ctx, a.lease.Key()) })
+			err := l.call(alive, "Gone", func(ctx context.Context) error { return l.cfg.Store.Gone(ctx, a.lease) })
 			if err == nil && l.cfg.Hooks.Gone != nil {
 				l.cfg.Hooks.Gone(shard, a.lease.Checkpoint)
 			}
 		case adopt:
 			l.start(alive, work, a.lease)
 		case acquire:
-			if h != nil || draining {
+			if h != nil || draining || l.holdsBack(s.Workers) {
 				return
 			}
 			var row Lease
@@ -169,7 +184,7 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 				l.start(alive, work, row)
 			}
 		case want:
-			if !draining {
+			if !draining && !l.holdsBack(s.Workers) {
 				_ = l.call(alive, "Want", func(ctx context.Context) error { return l.cfg.Store.Want(ctx, a.lease, l.id) })
 			}
 		case yield:

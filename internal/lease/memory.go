@@ -97,7 +97,7 @@ func (m *Memory) Beat(ctx context.Context, now Worker) error {
 			return false
 		}
 		if w.Beat < now.Beat { // a late copy of an earlier beat must not look like life, nor set the beat back
-			w.Beat, w.Moves, w.Draining = now.Beat, now.Moves, now.Draining
+			w.Beat, w.Moves, w.Draining, w.Unable, w.Refuses = now.Beat, now.Moves, now.Draining, now.Unable, slices.Clone(now.Refuses)
 		}
 		return true
 	})
@@ -158,7 +158,7 @@ func (m *Memory) Ensure(ctx context.Context, shard Shard, position string) error
 
 func (m *Memory) ensure(shard Shard, position string) {
 	if m.leases[shard.ID] == nil {
-		shard.Parents = slices.Clone(shard.Parents)
+		shard.Parents, shard.Open = slices.Clone(shard.Parents), false
 		m.leases[shard.ID] = &Lease{Shard: shard, Progress: Progress{Checkpoint: position}}
 	}
 }
@@ -234,6 +234,7 @@ func (m *Memory) End(ctx context.Context, key Key, children []Shard) error {
 		if l.Key() != key || key.Owner == "" {
 			return l.Checkpoint == ShardEnd && l.Fence == key.Fence
 		}
+		l.Last = l.Checkpoint
 		l.Owner, l.Want, l.Progress = "", "", Progress{Checkpoint: ShardEnd}
 		for _, c := range children {
 			m.ensure(c, TrimHorizon)
@@ -242,19 +243,62 @@ func (m *Memory) End(ctx context.Context, key Key, children []Shard) error {
 	})
 }
 
-// Gone implements Store.
-func (m *Memory) Gone(ctx context.Context, key Key) error {
+// Miss implements Store.
+func (m *Memory) Miss(ctx context.Context, seen Lease, worker string) error {
 	return m.write(ctx, func() bool {
-		l := m.leases[key.Shard]
-		if l == nil || l.Gone {
-			return true
+		l := m.leases[seen.ID]
+		if l == nil || l.Gone || l.Key() != seen.Key() {
+			return false
 		}
-		if l.Key() != key {
+		if l.Missing == seen.Missing {
+			l.Missing = worker
+		}
+		return l.Missing == worker
+	})
+}
+
+// Gone implements Store.
+func (m *Memory) Gone(ctx context.Context, seen Lease) error {
+	return m.write(ctx, func() bool {
+		l := m.leases[seen.ID]
+		switch {
+		case l == nil:
+			return false
+		case l.Gone:
+			return true
+		case l.Key() != seen.Key() || l.Missing == "" || l.Missing != seen.Missing:
 			return false
 		}
 		l.Owner, l.Want, l.Gone = "", "", true
 		m.gone = append(m.gone, departure{l.ID, time.Now()})
 		m.forget()
+		return true
+	})
+}
+
+// Revive implements Store.
+func (m *Memory) Revive(ctx context.Context, seen Lease) error {
+	return m.write(ctx, func() bool {
+		l := m.leases[seen.ID]
+		if l == nil || l.Fence != seen.Fence {
+			return false
+		}
+		l.Gone, l.Missing = false, ""
+		m.gone = slices.DeleteFunc(m.gone, func(d departure) bool { return d.shard == seen.ID })
+		return true
+	})
+}
+
+// Reopen implements Store.
+func (m *Memory) Reopen(ctx context.Context, seen Lease) error {
+	return m.write(ctx, func() bool {
+		l := m.leases[seen.ID]
+		if l == nil || l.Fence != seen.Fence || l.Owner != "" {
+			return false
+		}
+		if l.Checkpoint == ShardEnd {
+			l.Checkpoint, l.Last = cmp.Or(l.Last, TrimHorizon), ""
+		}
 		return true
 	})
 }

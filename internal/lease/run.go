@@ -33,11 +33,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	watch := newWatch(cfg.Duration)
+	watch, health := newWatch(cfg.Duration), newHealth(cfg)
 	var past sync.WaitGroup // lives that were fenced and of which something still runs
 	defer past.Wait()
 	for first := true; ; first = false {
-		l, err := register(ctx, cfg, watch, first)
+		l, err := register(ctx, cfg, watch, health, first)
 		if l == nil {
 			return err
 		}
@@ -51,9 +51,9 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // register gives the worker a fresh name and a row. It repeats until ctx ends, and then returns nil and no error.
-func register(ctx context.Context, cfg Config, watch *watch, first bool) (*life, error) {
+func register(ctx context.Context, cfg Config, watch *watch, health *health, first bool) (*life, error) {
 	for n := 1; ctx.Err() == nil; n++ {
-		l := newLife(cfg, watch, cfg.Worker+"-"+cfg.suffix())
+		l := newLife(cfg, watch, health, cfg.Worker+"-"+cfg.suffix())
 		l.registered = time.Now()
 		err := l.call(ctx, "Register", func(ctx context.Context) error { return cfg.Store.Register(ctx, l.id, cfg.Duration) })
 		if err == nil {

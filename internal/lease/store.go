@@ -26,7 +26,7 @@ type Store interface {
 	// Register creates the worker's row with beat 0, moves 1, and how long the worker's leases last. It is refused if the row
 	// has a beat or is dead.
 	Register(ctx context.Context, worker string, duration time.Duration) error
-	// Beat sets the beat of the worker w.ID, with its Moves and Draining, if this is a step forward. It is refused if the row is
+	// Beat sets the beat of the worker w.ID, with its Moves, Draining, Unable and Refuses, if this is a step forward. It is refused if the row is
 	// missing or dead.
 	Beat(ctx context.Context, w Worker) error
 	// MarkDead marks a worker dead if its beat is still the one seen. It is refused if the row is missing: the view is then old,
@@ -49,12 +49,21 @@ type Store interface {
 	Save(ctx context.Context, key Key, n int64, p Progress) error
 	// Release makes to the owner and steps the fence. If to is empty, it removes the owner.
 	Release(ctx context.Context, key Key, to string) error
-	// End sets the checkpoint to ShardEnd, removes the owner, and creates the missing leases of the children at TrimHorizon, all
+	// End keeps the checkpoint as Last and sets it to ShardEnd, removes the owner, and creates the missing leases of the children at TrimHorizon, all
 	// in one transaction.
 	End(ctx context.Context, key Key, children []Shard) error
-	// Gone marks the lease of a shard that its source has forgotten, removes its owner, and lets the row expire later. A row that
-	// was deleted at once would let a late copy of Ensure make the shard new again.
-	Gone(ctx context.Context, key Key) error
+	// Miss stores that worker does not find the shard in its source any more, if owner, fence and the worker that missed it
+	// before are still as seen.
+	Miss(ctx context.Context, seen Lease, worker string) error
+	// Gone marks the lease of a shard that its source has forgotten, removes its owner, and lets the row expire later, if owner,
+	// fence and the worker that misses the shard are still as seen. A row that was deleted at once would let a late copy of Ensure
+	// make the shard new again.
+	Gone(ctx context.Context, seen Lease) error
+	// Revive takes Miss and Gone back, if the fence is still as seen.
+	Revive(ctx context.Context, seen Lease) error
+	// Reopen takes an End back: the checkpoint is again what it was before, or TrimHorizon if the row does not say. It is refused
+	// if the lease has an owner or another fence than seen.
+	Reopen(ctx context.Context, seen Lease) error
 }
 
 // View is the table at one time.
@@ -71,16 +80,20 @@ type Worker struct {
 	Duration time.Duration // how long its leases are its own after a beat, by its own word; 0 if its row does not say
 	Dead     bool
 	Draining bool
+	Unable   bool     // it cannot list the stream, or reads no shard
+	Refuses  []string // shards that it could not read, sorted; others should
 }
 
 // Lease is a lease's row.
 type Lease struct {
 	Shard
-	Owner string // empty: no owner
-	Fence int64  // steps at every new owner, and only then
-	N     int64  // number of the last write under this fence
-	Want  string // the worker that asks the owner for the lease
-	Gone  bool
+	Owner   string // empty: no owner
+	Fence   int64  // steps at every new owner, and only then
+	N       int64  // number of the last write under this fence
+	Want    string // the worker that asks the owner for the lease
+	Gone    bool
+	Missing string // the worker that has not found the shard in its source
+	Last    string // the checkpoint before the end
 	Progress
 }
 

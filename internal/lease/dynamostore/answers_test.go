@@ -42,12 +42,14 @@ func (s silent) TransactWriteItems(context.Context, *dynamodb.TransactWriteItems
 // calls are all calls of a Store that write a row.
 func calls(ctx context.Context, s *dynamostore.Store) map[string]error {
 	l := lease.Lease{Shard: lease.Shard{ID: "s"}, Owner: "a", Fence: 1, Progress: lease.Progress{Checkpoint: "1"}}
+	missed := l
+	missed.Missing = "b"
 	_, begin := s.Begin(ctx, "1")
 	_, acquire := s.Acquire(ctx, l, "b")
 	return map[string]error{
 		"Register": s.Register(ctx, "a", time.Second), "Beat": s.Beat(ctx, lease.Worker{ID: "a", Beat: 1}), "MarkDead": s.MarkDead(ctx, "a", 1), "Retire": s.Retire(ctx, "a"),
 		"Begin": begin, "Ensure": s.Ensure(ctx, l.Shard, "1"), "Acquire": acquire, "Want": s.Want(ctx, l, "b"), "Save": s.Save(ctx, l.Key(), 1, l.Progress),
-		"Release": s.Release(ctx, l.Key(), ""), "Gone": s.Gone(ctx, l.Key()),
+		"Release": s.Release(ctx, l.Key(), ""), "Miss": s.Miss(ctx, l, "b"), "Gone": s.Gone(ctx, missed), "Revive": s.Revive(ctx, l), "Reopen": s.Reopen(ctx, l),
 	}
 }
 

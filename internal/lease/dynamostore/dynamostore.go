@@ -5,8 +5,10 @@
 // Partition key group (S), sort key id (S). One Query reads the rows of a group and a stream:
 //
 //	<stream>#L#<shard>    a lease: owner (S), fence (N), n (N), checkpoint (S), attempts (M of N), want (S),
-//	                      parents (SS), hashLo, hashHi (S), ttl (N) once the source has forgotten the shard
-//	<stream>#W#<worker>   a worker: beat (N), moves (N), duration (N, milliseconds), draining (BOOL), dead (BOOL), ttl (N)
+//	                      parents (SS), hashLo, hashHi (S), last (S): the checkpoint before the end, missing (S): a worker that
+//	                      does not find the shard in its source, ttl (N) once the source has forgotten the shard
+//	<stream>#W#<worker>   a worker: beat (N), moves (N), duration (N, milliseconds), draining, dead, unable (BOOL), refuses (SS): shards
+//	                      that the worker could not read, ttl (N)
 //	<stream>#start        position (S): where the group has begun the stream
 //
 // L sorts before W, so a Query reads a lease before its owner's row, and the owner was registered before it owned the lease.
@@ -195,9 +197,24 @@ func (s *Store) Register(ctx context.Context, worker string, duration time.Durat
 
 // Beat implements lease.Store.
 func (s *Store) Beat(ctx context.Context, w lease.Worker) error {
+	expression := "SET #beat = :beat, #moves = :moves, #draining = :draining, #ttl = :ttl"
+	values := rows.Item{":beat": rows.N(w.Beat), ":moves": rows.N(w.Moves), ":draining": rows.Bool(w.Draining), ":ttl": ttl(workerTTL)}
+	var remove []string
+	if w.Unable {
+		expression, values[":unable"] = expression+", #unable = :unable", rows.Bool(true)
+	} else {
+		remove = append(remove, "#unable")
+	}
+	if len(w.Refuses) > 0 {
+		expression, values[":refuses"] = expression+", #refuses = :refuses", &types.AttributeValueMemberSS{Value: w.Refuses}
+	} else {
+		remove = append(remove, "#refuses")
+	}
+	if len(remove) > 0 {
+		expression += " REMOVE " + strings.Join(remove, ", ")
+	}
 	_, err := s.update(ctx, s.workerID(w.ID), "attribute_not_exists(#dead) AND #beat < :beat",
-		"SET #beat = :beat, #moves = :moves, #draining = :draining, #ttl = :ttl",
-		rows.Item{":beat": rows.N(w.Beat), ":moves": rows.N(w.Moves), ":draining": rows.Bool(w.Draining), ":ttl": ttl(workerTTL)},
+		expression, values,
 		func(row rows.Item) bool { return row != nil && !rows.Flag(row, "dead") })
 	return err
 }
@@ -361,7 +378,7 @@ func (s *Store) End(ctx context.Context, key lease.Key, children []lease.Shard) 
 		return lease.ErrRefused
 	}
 	values := rows.Item{":end": rows.S(lease.ShardEnd)}
-	condition, expression := same(key, values), "SET #checkpoint = :end REMOVE #owner, #want, #attempts"
+	condition, expression := same(key, values), "SET #checkpoint = :end, #last = #checkpoint REMOVE #owner, #want, #attempts"
 	in := &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{{Update: &types.Update{
 		TableName: &s.table, Key: s.key(s.leaseID(key.Shard)), ConditionExpression: &condition, UpdateExpression: &expression,
 		ExpressionAttributeNames: rows.Names(condition, expression), ExpressionAttributeValues: values,
@@ -393,19 +410,67 @@ func (s *Store) End(ctx context.Context, key lease.Key, children []lease.Shard) 
 	return nil
 }
 
+// Miss implements lease.Store.
+func (s *Store) Miss(ctx context.Context, seen lease.Lease, worker string) error {
+	values := rows.Item{":me": rows.S(worker)}
+	condition := same(seen.Key(), values) + " AND attribute_not_exists(#ttl) AND "
+	if seen.Missing == "" {
+		condition += "attribute_not_exists(#missing)"
+	} else {
+		condition += "#missing = :seen"
+		values[":seen"] = rows.S(seen.Missing)
+	}
+	_, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #missing = :me", values, func(row rows.Item) bool {
+		return row["ttl"] == nil && rows.Text(row, "owner") == seen.Owner && rows.Int(row, "fence") == seen.Fence && rows.Text(row, "missing") == worker
+	})
+	return err
+}
+
 // Gone implements lease.Store.
-func (s *Store) Gone(ctx context.Context, key lease.Key) error {
-	values := rows.Item{":ttl": ttl(shardTTL)}
-	condition := same(key, values) + " AND attribute_not_exists(#ttl)"
-	_, err := s.update(ctx, s.leaseID(key.Shard), condition, "SET #ttl = :ttl REMOVE #owner, #want", values, func(row rows.Item) bool {
-		return row == nil || row["ttl"] != nil
+func (s *Store) Gone(ctx context.Context, seen lease.Lease) error {
+	if seen.Missing == "" {
+		return lease.ErrRefused
+	}
+	values := rows.Item{":ttl": ttl(shardTTL), ":voter": rows.S(seen.Missing)}
+	condition := same(seen.Key(), values) + " AND attribute_not_exists(#ttl) AND #missing = :voter"
+	_, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #ttl = :ttl REMOVE #owner, #want", values, func(row rows.Item) bool {
+		return row["ttl"] != nil
+	})
+	return err
+}
+
+// Revive implements lease.Store.
+func (s *Store) Revive(ctx context.Context, seen lease.Lease) error {
+	_, err := s.update(ctx, s.leaseID(seen.ID), "#fence = :fence", "REMOVE #ttl, #missing", rows.Item{":fence": rows.N(seen.Fence)},
+		func(rows.Item) bool { return false })
+	return err
+}
+
+// Reopen implements lease.Store.
+func (s *Store) Reopen(ctx context.Context, seen lease.Lease) error {
+	values := rows.Item{":end": rows.S(lease.ShardEnd)}
+	condition := same(lease.Key{Shard: seen.ID, Fence: seen.Fence}, values) + " AND #checkpoint = :end AND "
+	expression := "SET #checkpoint = #last REMOVE #last"
+	if seen.Last == "" {
+		condition += "attribute_not_exists(#last)"
+		expression, values[":oldest"] = "SET #checkpoint = :oldest", rows.S(lease.TrimHorizon)
+	} else {
+		condition += "attribute_exists(#last)"
+	}
+	_, err := s.update(ctx, s.leaseID(seen.ID), condition, expression, values, func(row rows.Item) bool {
+		at := rows.Text(row, "checkpoint")
+		return at != "" && at != lease.ShardEnd && rows.Text(row, "owner") == "" && rows.Int(row, "fence") == seen.Fence
 	})
 	return err
 }
 
 func readWorker(id string, row rows.Item) lease.Worker {
-	return lease.Worker{ID: id, Beat: rows.Int(row, "beat"), Moves: rows.Int(row, "moves"), Dead: rows.Flag(row, "dead"),
+	w := lease.Worker{ID: id, Beat: rows.Int(row, "beat"), Moves: rows.Int(row, "moves"), Dead: rows.Flag(row, "dead"), Unable: rows.Flag(row, "unable"),
 		Draining: rows.Flag(row, "draining"), Duration: time.Duration(rows.Int(row, "duration")) * time.Millisecond}
+	if refuses, ok := row["refuses"].(*types.AttributeValueMemberSS); ok {
+		w.Refuses = slices.Sorted(slices.Values(refuses.Value))
+	}
+	return w
 }
 
 func readLease(shard string, row rows.Item) lease.Lease {
@@ -416,6 +481,8 @@ func readLease(shard string, row rows.Item) lease.Lease {
 		N:        rows.Int(row, "n"),
 		Want:     rows.Text(row, "want"),
 		Gone:     row["ttl"] != nil,
+		Missing:  rows.Text(row, "missing"),
+		Last:     rows.Text(row, "last"),
 		Progress: lease.Progress{Checkpoint: rows.Text(row, "checkpoint")},
 	}
 	if parents, ok := row["parents"].(*types.AttributeValueMemberSS); ok {

@@ -67,9 +67,13 @@ func TestTheRowsOfALeaseTable(t *testing.T) {
 		"attempts": &types.AttributeValueMemberM{Value: rows.Item{"50": rows.N(2)}}}), storedRow(t, a, "changes#L#s-2"))
 	require.NoError(t, s.End(ctx, held.Key(), []lease.Shard{{ID: "s-3", Parents: []string{"s-2"}}}))
 	require.Equal(t, key("changes#L#s-2", rows.Item{"checkpoint": rows.S("SHARD_END"), "fence": rows.N(1), "parents": parents, "hashLo": rows.S("0"),
-		"hashHi": rows.S("99"), "n": rows.N(4)}), storedRow(t, a, "changes#L#s-2"))
+		"hashHi": rows.S("99"), "n": rows.N(4), "last": rows.S("49")}), storedRow(t, a, "changes#L#s-2"))
 	require.Equal(t, key("changes#L#s-3", rows.Item{"checkpoint": rows.S("TRIM_HORIZON"), "fence": rows.N(0),
 		"parents": &types.AttributeValueMemberSS{Value: []string{"s-2"}}}), storedRow(t, a, "changes#L#s-3"))
-	require.NoError(t, s.Gone(ctx, lease.Key{Shard: "s-3"}))
-	require.Equal(t, rows.S("set"), storedRow(t, a, "changes#L#s-3")["ttl"])
+	seen := lease.Lease{Shard: lease.Shard{ID: "s-3"}}
+	require.NoError(t, s.Miss(ctx, seen, "w3"))
+	seen.Missing = "w3"
+	require.NoError(t, s.Gone(ctx, seen))
+	require.Equal(t, key("changes#L#s-3", rows.Item{"checkpoint": rows.S("TRIM_HORIZON"), "fence": rows.N(0), "missing": rows.S("w3"), "ttl": rows.S("set"),
+		"parents": &types.AttributeValueMemberSS{Value: []string{"s-2"}}}), storedRow(t, a, "changes#L#s-3"))
 }

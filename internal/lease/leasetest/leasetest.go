@@ -29,6 +29,7 @@ func Conform(t *testing.T, empty func(t *testing.T) lease.Store) {
 		"end":                  testEnd,
 		"end of both parents":  testMerge,
 		"gone":                 testGone,
+		"an end taken back":    testReopen,
 		"an ended context":     testContext,
 		"answers are no views": testCopies,
 	} {
@@ -281,13 +282,55 @@ func testGone(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
 	free := s.row("s-1")
 	l := s.acquire("s-1", "a")
-	s.refused(s.Gone(s.ctx, free.Key()))
-	s.ok(s.Gone(s.ctx, l.Key()))
-	s.ok(s.Gone(s.ctx, l.Key()))
-	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Gone: true, Progress: lease.Progress{Checkpoint: "10"}}, s.row("s-1"))
+	s.refused(s.Gone(s.ctx, l)) // nobody misses it
+	s.refused(s.Miss(s.ctx, free, "b"))
+	s.ok(s.Miss(s.ctx, l, "b"))
+	s.ok(s.Miss(s.ctx, l, "b"))
+	s.refused(s.Miss(s.ctx, l, "c"))
+	s.refused(s.Gone(s.ctx, l)) // as it was before b missed it
+	missed := s.row("s-1")
+	require.Equal(s.t, lease.Lease{Shard: shard, Owner: "a", Fence: 1, Missing: "b", Progress: lease.Progress{Checkpoint: "10"}}, missed)
+	s.ok(s.Miss(s.ctx, missed, "c"))
+	s.refused(s.Gone(s.ctx, missed))
+	missed = s.row("s-1")
+	s.ok(s.Gone(s.ctx, missed))
+	s.ok(s.Gone(s.ctx, missed))
+	gone := s.row("s-1")
+	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Gone: true, Missing: "c", Progress: lease.Progress{Checkpoint: "10"}}, gone)
 	s.ok(s.Ensure(s.ctx, shard, "10"))
-	_, err := s.Acquire(s.ctx, s.row("s-1"), "b")
+	_, err := s.Acquire(s.ctx, gone, "b")
 	s.refused(err)
+	s.refused(s.Miss(s.ctx, gone, "d"))
+
+	s.ok(s.Revive(s.ctx, gone))
+	s.ok(s.Revive(s.ctx, gone))
+	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Progress: lease.Progress{Checkpoint: "10"}}, s.row("s-1"))
+	s.refused(s.Gone(s.ctx, missed)) // a late copy
+	s.acquire("s-1", "b")
+	s.refused(s.Revive(s.ctx, gone))
+	s.refused(s.Gone(s.ctx, missed))
+	s.refused(s.Gone(s.ctx, lease.Lease{Shard: lease.Shard{ID: "s-9"}, Missing: "b"}))
+}
+
+// An end is taken back, to the checkpoint before it, by whoever finds the shard open.
+func testReopen(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	l := s.acquire("s-1", "a")
+	s.refused(s.Reopen(s.ctx, l))
+	s.ok(s.Save(s.ctx, l.Key(), 1, lease.Progress{Checkpoint: "11"}))
+	s.ok(s.End(s.ctx, l.Key(), nil))
+	ended := s.row("s-1")
+	require.Equal(s.t, "11", ended.Last)
+	s.ok(s.Reopen(s.ctx, ended))
+	s.ok(s.Reopen(s.ctx, ended))
+	require.Equal(s.t, lease.Progress{Checkpoint: "11"}, s.row("s-1").Progress)
+	require.Empty(s.t, s.row("s-1").Last)
+	again := s.acquire("s-1", "b")
+	require.EqualValues(s.t, 2, again.Fence)
+	s.refused(s.Reopen(s.ctx, ended))
+	s.ok(s.End(s.ctx, again.Key(), nil))
+	s.refused(s.Reopen(s.ctx, ended)) // a late copy
+	require.Equal(s.t, lease.ShardEnd, s.row("s-1").Checkpoint)
 }
 
 func testContext(s *suite) {
