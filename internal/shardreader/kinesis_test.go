@@ -247,7 +247,7 @@ func TestListingsHavePages(t *testing.T) {
 	p := &pages{}
 	shards, err := (&Kinesis{Client: p, Stream: "changes"}).Shards(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []Shard{{ID: "a"}, {ID: "b"}, {ID: "c", Parents: []string{"a", "b"}}}, shards)
+	require.Equal(t, []Shard{{ID: "a", Closed: true}, {ID: "b", Closed: true}, {ID: "c", Parents: []string{"a", "b"}}}, shards)
 	require.Len(t, p.asked, 2)
 	require.Nil(t, p.asked[1].StreamName, "a name beside a token is refused")
 

@@ -117,7 +117,7 @@ func (l *listing) read(ctx context.Context, read read) ([]Shard, error) {
 			return nil, err
 		}
 		if next == "" {
-			complete := l.soFar.shards
+			complete := l.soFar.complete()
 			l.soFar = partial{}
 			return complete, nil
 		}
@@ -152,6 +152,18 @@ func (p *partial) add(shards []Shard, next string) error {
 	return nil
 }
 
+// complete returns all shards. Not every server says where a closed shard ends, but its children name it.
+func (p *partial) complete() []Shard {
+	for _, s := range p.shards {
+		for _, parent := range s.Parents {
+			if i, listed := p.index[parent]; listed {
+				p.shards[i].Closed = true
+			}
+		}
+	}
+	return p.shards
+}
+
 // known returns the last complete listing, which may be old.
 func (l *listing) known() []Shard {
 	l.mu.Lock()
@@ -165,8 +177,8 @@ func (l *listing) busy() bool {
 	return l.running != nil
 }
 
-// ended says whether a listing shows that a shard has ended, and which shards continue it. Not every server says where a closed shard
-// ends, and a disabled stream has closed shards without children.
+// ended says whether a listing shows that a shard has ended, and which shards continue it. A disabled stream has closed shards without
+// children, and children outlive their parent in the listing.
 func ended(all []Shard, shard string) (bool, []Shard) {
 	children := childrenOf(all, shard)
 	closed := slices.ContainsFunc(all, func(s Shard) bool { return s.ID == shard && s.Closed })

@@ -30,7 +30,8 @@ type Source interface {
 type Shard struct {
 	ID      string
 	Parents []string // none, one after a split, two after a merge; they may have expired already
-	Closed  bool     // the listing says where the shard ends; false if the shard is open, or if nothing is said
+	// Closed says that the shard takes no more records: a listing says where it ends, or has its children. In a Batch it is not known.
+	Closed bool
 	// HashLo and HashHi are the hash keys that the shard holds, in decimal; empty for DynamoDB Streams.
 	HashLo, HashHi string
 }
