@@ -20,7 +20,7 @@ import (
 )
 
 // KinesisClient is what a Worker needs of the SDK to read a data stream. *kinesis.Client implements it. A client of your own must
-// pass the option functions on. Neither the client nor middleware of the SDK may keep the records of an answer: the Worker uses
+// pass the option functions on: by them the Worker sees whether an answer still makes progress. Neither the client nor middleware of the SDK may keep the records of an answer: the Worker uses
 // their memory again, unless WithStockReader is set.
 type KinesisClient interface {
 	ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
@@ -28,7 +28,8 @@ type KinesisClient interface {
 	GetRecords(context.Context, *kinesis.GetRecordsInput, ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error)
 }
 
-// StreamsClient is what a Worker needs of the SDK to read a DynamoDB stream. *dynamodbstreams.Client implements it.
+// StreamsClient is what a Worker needs of the SDK to read a DynamoDB stream. *dynamodbstreams.Client implements it. A client of your own
+// must pass the option functions on.
 type StreamsClient interface {
 	DescribeStream(context.Context, *dynamodbstreams.DescribeStreamInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.DescribeStreamOutput, error)
 	GetShardIterator(context.Context, *dynamodbstreams.GetShardIteratorInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.GetShardIteratorOutput, error)
