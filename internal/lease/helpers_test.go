@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ type wire struct {
 	mu       sync.Mutex
 	calls    map[string]int
 	cut      bool
+	lost     bool          // the next beat is lost
 	slow     time.Duration // how long the answer to a beat takes
 	beats    []int64
 	onRetire func(worker string)
@@ -40,6 +42,22 @@ func (w *wire) pass(ctx context.Context, op string) error {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// loseBeat loses the next beat, if lost.
+func (w *wire) loseBeat(lost bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost = lost
+}
+
+// takeCalls returns how many requests of each kind were made since the last call.
+func (w *wire) takeCalls() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	calls := w.calls
+	w.calls = map[string]int{}
+	return calls
 }
 
 // setCut cuts or mends the wire.
@@ -91,7 +109,12 @@ func (w *wire) Beat(ctx context.Context, row Worker) error {
 	sent := time.Now()
 	w.mu.Lock()
 	w.beats = append(w.beats, row.Beat)
+	lost := w.lost
+	w.lost = false
 	w.mu.Unlock()
+	if lost {
+		return errors.New("the beat is lost")
+	}
 	if err := w.pass(ctx, "Beat"); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ type life struct {
 	draining bool
 	moves    int64    // steps with each change that others plan by; every beat carries it
 	stirred  bool     // since the last view began, this worker has tried to write what somebody plans by
-	waiting  bool     // the last view has shown that leases are still to move
+	busy     bool     // the last view has left something to do
 	unable   bool     // as the others are told
 	refuses  []string // as the others are told
 	fatal    error

@@ -121,31 +121,27 @@ func (l *life) moved() {
 	nudge(l.kick)
 }
 
-// row is the worker's row with the nth beat. A worker that waits for a lease says so with every beat: its wish may have reached the
-// table long after it was sent, when the owner had looked.
+// row is the worker's row with the nth beat.
 func (l *life) row(beat int64) Worker {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.waiting {
-		l.moves++
-	}
 	return Worker{ID: l.id, Beat: beat, Moves: l.moves, Draining: l.draining, Unable: l.unable, Refuses: l.refuses}
 }
 
-// settle ends a tick with a view: the worker rests if nothing is left to do. When it begins to rest, it tells the others once more.
-// So they see all that it has seen, also what a late request of its own has changed.
+// settle ends a tick with a view: the worker rests if nothing is left to do. When it begins to rest, it tells the others once more:
+// a request may have been carried out long after it was sent, when they had looked. So they see all that this worker has seen.
 func (l *life) settle(v View, moving bool, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	waiting := moving || l.stirred
-	if l.waiting && !waiting {
+	busy := moving || l.stirred
+	if l.busy && !busy {
 		l.moves++
 		nudge(l.kick)
 	}
-	l.waiting = waiting
+	l.busy = busy
 	// A worker of an old release does not tell what it changes.
 	mute := slices.ContainsFunc(v.Workers, func(w Worker) bool { return w.Moves == 0 && !w.Dead })
-	if !waiting && !mute && !l.draining && !l.list.passed {
+	if !busy && !mute && !l.draining && !l.list.passed {
 		l.calm = newRest(v, now)
 	}
 }

@@ -270,7 +270,7 @@ func (m *Memory) Gone(ctx context.Context, seen Lease) error {
 			return false
 		}
 		l.Owner, l.Want, l.Gone = "", "", true
-		m.gone = append(m.gone, departure{l.ID, time.Now()})
+		m.gone = append(slices.DeleteFunc(m.gone, func(d departure) bool { return d.shard == l.ID }), departure{l.ID, time.Now()})
 		m.forget()
 		return true
 	})
