@@ -20,7 +20,7 @@ type life struct {
 	registered time.Time    // taken before the registration was sent
 	confirmed  atomic.Int64 // the last beat that is stored
 
-	wake   chan struct{} // look at the table now
+	wake   chan struct{} // take a view now
 	kick   chan struct{} // beat soon
 	failed chan struct{} // closed by fail
 

@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -92,7 +93,7 @@ func (g *listing) result(cfg Config, shards []Shard, before View, me string, err
 		g.next = time.Now().Add(backoff.FullJitter{Base: cfg.Beat, Max: cfg.List}.Delay(g.errors))
 		return err
 	}
-	g.errors, g.next = 0, time.Now().Add(cfg.List)
+	g.errors, g.next = 0, time.Now().Add(cfg.List-rand.N(cfg.List/8)) // workers that began together do not stay together
 	open := map[string]bool{}
 	for _, s := range shards {
 		open[s.ID] = s.Open && !parents[s.ID]

@@ -2,7 +2,7 @@
 //
 // # The table
 //
-// Partition key group (S), sort key id (S). One Query reads the rows of a group and a stream:
+// Partition key group (S), sort key id (S). One Query reads the rows of a group and a stream, or its workers only:
 //
 //	<stream>#L#<shard>    a lease: owner (S), fence (N), n (N), checkpoint (S), attempts (M of N), want (S),
 //	                      parents (SS), hashLo, hashHi (S), last (S): the checkpoint before the end, missing (S): a worker that
