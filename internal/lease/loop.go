@@ -73,7 +73,7 @@ func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
 	// Count from when the answer came: a beat in it may have been sent just before.
 	now := time.Now()
 	l.compare(s.View)
-	next := min(l.pace(len(s.Workers)), l.watch.see(s.View, l.id, now))
+	next := min(l.cfg.Tick, l.watch.see(s.View, l.id, now))
 	s.suspect, s.lately = l.watch.suspects(now), l.watch.lately(now)
 	l.list.due(alive, l, s.View, now)
 	s.listed, s.gone = l.list.known(l.cfg.List / 2)
