@@ -151,7 +151,11 @@ func (w *Worker) shards(ctx context.Context) ([]lease.Shard, error) {
 	if err != nil {
 		return nil, err
 	}
-	return asLeases(listed), nil
+	shards := asLeases(listed)
+	for i := range shards {
+		shards[i].Open = !listed[i].Closed
+	}
+	return shards, nil
 }
 
 func asLeases(shards []shardreader.Shard) []lease.Shard {

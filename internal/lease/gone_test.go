@@ -229,7 +229,7 @@ func TestAnEndThatListingsContradictIsTakenBack(t *testing.T) {
 					time.Sleep(55 * time.Second)
 					f.set([]Shard{{ID: "a"}, {ID: "b"}})
 				}
-				time.Sleep(4 * time.Minute)
+				time.Sleep(6 * time.Minute)
 				synctest.Wait()
 				if !test.reads {
 					require.Equal(t, []string{TrimHorizon}, starts)

@@ -174,7 +174,7 @@ func (g *listing) doubts(list time.Duration) (long, back, open map[string]bool) 
 		long[id] = m.last.Sub(m.first) >= 3*list
 	}
 	for id, m := range g.open {
-		open[id] = m.last.Sub(m.first) >= list/2
+		open[id] = m.last.Sub(m.first) >= 2*list // a listing may be older than its answer
 	}
 	return long, g.back, open
 }
