@@ -195,6 +195,8 @@ func (a *audit) Beat(ctx context.Context, now Worker) error {
 			return nil
 		case a.bug == "nobody is told of changes":
 			now.Moves = 1
+		case a.bug == "nobody is unable":
+			now.Unable, now.Refuses = false, nil
 		}
 		return a.mem.Beat(ctx, now)
 	})

@@ -190,7 +190,7 @@ func (s *sim) start(f faults) *simWorker {
 		s.victim(w)
 	}
 	cfg := Config{
-		Store: k, Worker: k.name, Shards: s.list, Duration: simDuration, Drain: simDrain, List: time.Minute, gate: k.gate,
+		Store: k, Worker: k.name, Shards: func(ctx context.Context) ([]Shard, error) { return s.listFor(ctx, k) }, Duration: simDuration, Drain: simDrain, List: time.Minute, gate: k.gate,
 		suffix:  func() string { name++; return strconv.FormatUint(name, 36) },
 		Consume: func(ctx context.Context, h *Held) error { return s.consume(ctx, k, h) },
 		Hooks: Hooks{
@@ -238,6 +238,10 @@ func (s *sim) count(n *int) {
 func (s *sim) consume(ctx context.Context, k *link, h *Held) error {
 	s.mu.Lock()
 	sh := s.shards[h.Shard().ID]
+	if sickness := k.sickness(); sh == nil || sickness == "read" || sickness == "find" {
+		s.mu.Unlock()
+		return errDenied
+	}
 	r := reader{k, h.Fence()}
 	sh.readers[r]++
 	if sh.readers[r] > 1 {
@@ -272,6 +276,7 @@ func (s *sim) consume(ctx context.Context, k *link, h *Held) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		h.Reading(nil)
 		select {
 		case <-h.Stop():
 			if s.bug == "released without drain" {
