@@ -44,6 +44,7 @@ type partial struct {
 	index  map[string]int  // of shards by their ids
 	tokens map[string]bool // those that have been used
 	token  string          // of the next page; "" for the first
+	count  int             // pages read
 	barren int             // pages in a row without a new shard
 	at     time.Time       // when the last page was read
 }
@@ -129,6 +130,7 @@ func (p *partial) add(shards []Shard, next string) error {
 		p.index, p.tokens = map[string]int{}, map[string]bool{}
 	}
 	p.at = time.Now()
+	p.count++
 	p.barren++
 	for _, s := range shards {
 		if err := s.check(); err != nil {
@@ -146,7 +148,7 @@ func (p *partial) add(shards []Shard, next string) error {
 		return nil
 	}
 	if p.tokens[next] || p.barren > barrenPages {
-		return fmt.Errorf("the listing of the shards does not end: %d pages have brought %d shards", len(p.tokens)+1, len(p.shards))
+		return fmt.Errorf("the listing of the shards does not end: %d pages have brought %d shards", p.count, len(p.shards))
 	}
 	p.tokens[next] = true
 	return nil

@@ -157,7 +157,7 @@ func TestListingsThatLackSomething(t *testing.T) {
 			}, "does not end: 3 pages"},
 			"new tokens for ever": {func(_ context.Context, token string) ([]Shard, string, error) {
 				return []Shard{{ID: "a"}}, token + "x", nil
-			}, "does not end: 102 pages"},
+			}, "does not end: 102 pages have brought 1 shards"},
 		} {
 			var l listing
 			for range 2 {
