@@ -136,6 +136,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		Shards:   w.shards,
 		Consume:  w.consume,
 		Start:    w.start,
+		Now:      w.source.Latest,
 		Duration: w.leaseDuration,
 		Drain:    w.drainTimeout,
 		Hooks:    w.leaseHooks(),

@@ -73,7 +73,8 @@ func (c *workerConfig) startAt(option, position string) error {
 }
 
 // StartAtLatest makes a group begin a stream with what arrives from now on, and skip what is in the stream already. "Now" is when
-// the group first meets the stream. This moment is stored, so a restart skips nothing, however long no worker ran. See StartAt.
+// the group first meets the stream, by the stream's clock and rounded down to the second. This moment is stored, so a restart skips
+// nothing, however long no worker ran. See StartAt.
 func StartAtLatest() WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		return c.startAt("StartAtLatest", lease.Latest)

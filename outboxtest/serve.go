@@ -43,6 +43,7 @@ func (s *Server) routes() map[string]service {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	target, operation, ok := wire.ParseTarget(r)
 	sv, known := s.services[target]
+	w.Header().Set("Date", s.settings.now().UTC().Format(http.TimeFormat))
 	if !ok || !known {
 		if r.Header.Get("Content-Type") == wire.Kinesis().ContentType {
 			kinesisFailure(w, wire.Unknown(r))

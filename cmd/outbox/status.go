@@ -129,7 +129,7 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 		return fmt.Errorf("list the shards of stream %s: %w", f.stream, err)
 	}
 	s := &groupStatus{Stream: f.stream, Group: f.group, Owners: map[string]int{}, Shards: join(listed, leases)}
-	if err := a.measure(ctx, c, f.stream, s.Shards); err != nil {
+	if err := a.measure(ctx, c, f.stream, s.Shards, &source.Clock); err != nil {
 		return err
 	}
 	for _, shard := range s.Shards {
@@ -259,7 +259,7 @@ func statusOf(l *outbox.LeaseStatus, begun, waits bool) *shardStatus {
 const maxReads = 5
 
 // measure looks for the next record of every shard, a few shards at a time.
-func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*shardStatus) error {
+func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*shardStatus, clock *shardreader.Clock) error {
 	bar := a.bar("reading", len(shards))
 	defer bar.done()
 	var (
@@ -276,7 +276,7 @@ func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			err := a.lag(ctx, c, stream, s)
+			err := lag(ctx, c, stream, s, clock)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -290,8 +290,8 @@ func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*
 	return errors.Join(errs...)
 }
 
-// lag finds the age of a shard's next record.
-func (a *app) lag(ctx context.Context, c *clients, stream string, s *shardStatus) error {
+// lag finds the age of a shard's next record, by the stream's clock.
+func lag(ctx context.Context, c *clients, stream string, s *shardStatus, clock *shardreader.Clock) error {
 	in := s.start
 	in.StreamName, in.StreamARN = streamName(stream)
 	iterator, err := c.kinesis.GetShardIterator(ctx, &in)
@@ -302,13 +302,15 @@ func (a *app) lag(ctx context.Context, c *clients, stream string, s *shardStatus
 	for range maxReads {
 		get := &kinesis.GetRecordsInput{ShardIterator: next, Limit: aws.Int32(1)}
 		_, get.StreamARN = streamName(stream)
+		sent := time.Now()
 		out, err := c.kinesis.GetRecords(ctx, get)
 		if err != nil {
 			return err
 		}
+		clock.Saw(out.ResultMetadata, sent)
 		if len(out.Records) > 0 {
 			r := out.Records[0]
-			s.Lag, s.LagKnown = seconds(max(0, a.now().Sub(aws.ToTime(r.ApproximateArrivalTimestamp)))), true
+			s.Lag, s.LagKnown = seconds(max(0, clock.Now().Sub(aws.ToTime(r.ApproximateArrivalTimestamp)))), true
 			s.MillisBehind = aws.ToInt64(out.MillisBehindLatest)
 			if event, err := outbox.DecodeRecord(r.Data); err == nil {
 				e := asJSON(event, false)

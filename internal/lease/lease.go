@@ -22,7 +22,7 @@ const (
 	TrimHorizon = "TRIM_HORIZON"
 	ShardEnd    = "SHARD_END"
 	// Latest is a value of Config.Start only. The table stores the time at which the group first meets the stream instead,
-	// because "latest" must mean the same time for every shard, however late a shard is first read.
+	// because "latest" must mean the same time for every shard, however late a shard is first read. See Config.Now.
 	Latest = "LATEST"
 )
 
@@ -61,6 +61,10 @@ type Config struct {
 	// Consume reads one shard while its lease is held. See Held for what it must do. If it returns an error that is not Fatal,
 	// the lease is kept, and Consume is called again after a pause with full jitter.
 	Consume func(ctx context.Context, l *Held) error
+
+	// Now returns a time that the source's clock has reached, as lately as it can tell. It is called once, for a Start of Latest:
+	// records are found by the source's clock. Default: the local clock.
+	Now func(context.Context) (time.Time, error)
 
 	Start    string        // where a group begins a stream; the first worker of the group decides. Default: TrimHorizon
 	Beat     time.Duration // between two heartbeats; default Duration/4

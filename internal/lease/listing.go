@@ -234,7 +234,11 @@ func (g *listing) begin(alive context.Context, l *life) error {
 	}
 	position := l.cfg.Start
 	if position == Latest {
-		position = At(time.Now())
+		now, err := l.sourceTime(alive)
+		if err != nil {
+			return err
+		}
+		position = At(now)
 	}
 	return l.call(alive, "Begin", func(ctx context.Context) error {
 		begun, err := l.cfg.Store.Begin(ctx, position)
@@ -246,6 +250,17 @@ func (g *listing) begin(alive context.Context, l *life) error {
 		}
 		return err
 	})
+}
+
+// sourceTime asks for the source's time, which may take several calls.
+func (l *life) sourceTime(alive context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(alive, l.cfg.List)
+	defer cancel()
+	now, err := l.cfg.Now(ctx)
+	if err != nil && alive.Err() == nil {
+		l.trouble("Now", err)
+	}
+	return now, err
 }
 
 // generations sorts shards into levels, children before their parents.

@@ -99,6 +99,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Worker == "" {
 		c.Worker = "worker"
 	}
+	if c.Now == nil {
+		c.Now = func(context.Context) (time.Time, error) { return time.Now(), nil }
+	}
 	if c.suffix == nil {
 		c.suffix = rand.Text
 	}

@@ -24,7 +24,11 @@ type script struct {
 	shards   func() ([]Shard, error)
 	log      []string // "<milliseconds> <what was asked for>"
 	wait     time.Duration
+
+	Clock
 }
+
+func (s *script) Latest(context.Context) (time.Time, error) { return s.Now(), nil }
 
 // note keeps what was asked for, and when.
 func (s *script) note(format string, args ...any) {

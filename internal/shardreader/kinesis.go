@@ -29,6 +29,7 @@ type Kinesis struct {
 	StockReader bool
 
 	listing listing
+	Clock
 }
 
 // kinesisOnce turns off the SDK's retries. The Reader retries: it knows the limits of a shard, and two loops would multiply.
@@ -51,10 +52,12 @@ func (k *Kinesis) page(ctx context.Context, token string) (shards []Shard, next 
 	} else {
 		in.StreamName, in.StreamARN = k.stream()
 	}
+	sent := time.Now()
 	out, err := answered(k.Client.ListShards(ctx, in))
 	if err != nil {
 		return nil, "", err
 	}
+	k.Saw(out.ResultMetadata, sent)
 	for _, sh := range out.Shards {
 		s := Shard{ID: aws.ToString(sh.ShardId)}
 		for _, parent := range []*string{sh.ParentShardId, sh.AdjacentParentShardId} {
@@ -123,10 +126,12 @@ func (k *Kinesis) Get(ctx context.Context, iterator string, limit int, t *Transf
 	if !k.StockReader {
 		opts = append(opts, answer.Option)
 	}
+	sent := time.Now()
 	out, err := answered(k.Client.GetRecords(ctx, in, opts...))
 	if err != nil {
 		return Batch{}, err
 	}
+	k.Saw(out.ResultMetadata, sent)
 	if next := aws.ToString(out.NextShardIterator); out.Records == nil && next != "" && next != iterator {
 		answer.Release()
 		return Batch{}, errNoRecords

@@ -269,7 +269,7 @@ func (w *walk) newIterator(ctx context.Context) error {
 // failed decides about a failed request. It returns why the reading ends, or nil when it is time for the next attempt.
 func (w *walk) failed(ctx context.Context, operation string, err error) error {
 	v := judge(err)
-	if t, ok := w.position.time(); ok && v == stop && awserr.Code(err) == "InvalidArgumentException" && time.Since(t) < time.Hour {
+	if t, ok := w.position.time(); ok && v == stop && awserr.Code(err) == "InvalidArgumentException" && w.Source.Now().Sub(t) < time.Hour {
 		v = again // Kinesis refuses a time in the future, by its own clock
 	}
 	switch v {
@@ -304,7 +304,7 @@ const emptyPages = 10
 func (w *walk) pace(start time.Time, b *Batch) {
 	n := len(b.Records)
 	if w.empty++; n > 0 {
-		w.empty, w.fresh = 0, time.Since(b.Records[n-1].ArrivedAt) < time.Minute
+		w.empty, w.fresh = 0, w.Source.Now().Sub(b.Records[n-1].ArrivedAt) < time.Minute
 	}
 	switch {
 	case n > 0 || b.Behind > 0 || b.Behind < 0 && !w.fresh && w.empty < emptyPages:

@@ -24,6 +24,10 @@ type Source interface {
 	Iterator(ctx context.Context, shard string, from Position) (string, error)
 	// Get reads up to limit records; 0 means as many as the service gives. The transfer, which may be nil, sees the answer coming.
 	Get(ctx context.Context, iterator string, limit int, t *Transfer) (Batch, error)
+	// Now returns the service's time as far as its answers have told it, or else the local time. It makes no call.
+	Now() time.Time
+	// Latest returns a time that the service's clock has reached, at most some seconds ago.
+	Latest(ctx context.Context) (time.Time, error)
 }
 
 // Shard is one shard and its lineage.

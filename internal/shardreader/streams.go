@@ -25,6 +25,8 @@ type Streams struct {
 	Client StreamsClient
 	ARN    string
 
+	Clock
+
 	listing listing
 	asking  atomic.Int32 // the calls of Ended under way
 
@@ -53,10 +55,12 @@ func (s *Streams) describe(ctx context.Context, in *dynamodbstreams.DescribeStre
 	if err := s.pace(ctx); err != nil {
 		return nil, "", err
 	}
+	sent := time.Now()
 	out, err := answered(s.Client.DescribeStream(ctx, in))
 	if err != nil {
 		return nil, "", err
 	}
+	s.Saw(out.ResultMetadata, sent)
 	d := out.StreamDescription
 	if d == nil {
 		return nil, "", errors.New("the answer does not describe the stream")
@@ -158,10 +162,12 @@ func (s *Streams) Get(ctx context.Context, iterator string, limit int, t *Transf
 	if limit > 0 {
 		in.Limit = aws.Int32(int32(min(limit, maxStreamsRecords)))
 	}
+	sent := time.Now()
 	out, err := answered(s.Client.GetRecords(ctx, in, streamsOnce, dynamodbstreams.WithAPIOptions(t.watch)))
 	if err != nil {
 		return Batch{}, err
 	}
+	s.Saw(out.ResultMetadata, sent)
 	if next := aws.ToString(out.NextShardIterator); out.Records == nil && next != "" && next != iterator {
 		return Batch{}, errNoRecords
 	}
