@@ -52,6 +52,7 @@ type Worker struct {
 	leases     lease.Store
 	leasesName string // the fences of the records are those of these leases
 	running    atomic.Bool
+	suspicion  chan struct{} // a token says that the stream may be over
 }
 
 // maxDownloads is how many large answers a Worker reads at once. Kinesis gives 2 MB a second of each shard, in answers of up to 10 MB, so
@@ -76,7 +77,8 @@ func NewStreamsWorker(client StreamsClient, streamARN string, c *Consumer, lease
 }
 
 func newWorker(caller string, noClient bool, stream string, c *Consumer, leases Leases, opts []WorkerOption, connect func(*Worker)) (*Worker, error) {
-	w := &Worker{workerConfig: defaultWorkerConfig(), consumer: c, stream: stream, downloads: shardreader.NewDownloads(maxDownloads)}
+	w := &Worker{workerConfig: defaultWorkerConfig(), consumer: c, stream: stream, suspicion: make(chan struct{}, 1),
+		downloads: shardreader.NewDownloads(maxDownloads)}
 	var errs []error
 	if noClient {
 		errs = append(errs, errors.New("the client is nil"))
@@ -125,11 +127,12 @@ func (w *Worker) Run(ctx context.Context) error {
 		return errors.New("outbox: the Worker is running already")
 	}
 	defer w.running.Store(false)
-	redriving, stopRedriving := context.WithCancel(ctx)
-	var redriver sync.WaitGroup
-	redriver.Go(func() { w.redriveRequested(redriving) })
-	defer redriver.Wait()
-	defer stopRedriving()
+	beside, stopBeside := context.WithCancel(ctx)
+	var besides sync.WaitGroup
+	besides.Go(func() { w.redriveRequested(beside) })
+	besides.Go(func() { w.watchOver(beside) })
+	defer besides.Wait()
+	defer stopBeside()
 	err := lease.Run(ctx, lease.Config{
 		Store:    w.leases,
 		Worker:   w.name,
@@ -149,6 +152,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 func (w *Worker) shards(ctx context.Context) ([]lease.Shard, error) {
 	listed, err := w.source.Shards(ctx)
+	w.suspect(shardreader.OverBy(listed, err))
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +251,10 @@ func (w *Worker) leaseHooks() lease.Hooks {
 		Lost: func(shard string, fence int64, err error) {
 			tell(LeaseEvent{Kind: LeaseLost, Shard: shard, Fence: fence, Err: err})
 		},
-		Ended: func(shard string, fence int64, _ []lease.Shard) {
+		Ended: func(shard string, fence int64, children []lease.Shard) {
+			if len(children) == 0 {
+				signal(w.suspicion)
+			}
 			tell(LeaseEvent{Kind: LeaseEnded, Shard: shard, Fence: fence})
 		},
 		Gone: func(shard string, checkpoint string) {

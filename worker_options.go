@@ -171,6 +171,10 @@ type WorkerHooks struct {
 	// DataLost is called when records expired before they were read: the only way to lose events, and a sign that the stream's
 	// retention is too short for the outage.
 	DataLost func(DataLoss)
+	// StreamEnded is called when nothing new can come from the stream, and once a minute from then on; the Worker goes on with what is left.
+	// err says why. A DynamoDB stream that has been disabled is told of at once. A stream that does not exist, or whose shards are all
+	// closed without children, is told of after a minute: until then the listing may be behind.
+	StreamEnded func(err error)
 }
 
 // WithWorkerHooks adds hooks. If it is given several times, all hooks are called, in the order of the options. Default: no hooks.

@@ -68,7 +68,7 @@ can be more. The lease of a lost shard stays for six hours, and up to two days m
 // shardStatus is how far a shard is.
 type shardStatus struct {
 	Shard      string `json:"shard"`
-	State      string `json:"state"` // reading, unowned, dead owner, not begun, waiting for its parents, finished, lost
+	State      string `json:"state"` // reading, unowned, dead owner, not begun, waiting for its parents, finished, lost, ended too early
 	Owner      string `json:"owner,omitempty"`
 	OwnerState string `json:"ownerState,omitempty"`
 	WantedBy   string `json:"wantedBy,omitempty"`
@@ -84,6 +84,11 @@ type shardStatus struct {
 	start kinesis.GetShardIteratorInput
 }
 
+// readable reports whether the shard has a place to read from.
+func (s *shardStatus) readable() bool {
+	return !slices.Contains([]string{"finished", "lost", "ended too early"}, s.State)
+}
+
 // seconds is a duration in JSON.
 type seconds time.Duration
 
@@ -95,6 +100,7 @@ func (s seconds) MarshalJSON() ([]byte, error) {
 // groupStatus is the whole of it.
 type groupStatus struct {
 	Stream string         `json:"stream"`
+	Ended  string         `json:"ended,omitempty"` // why nothing new can come from the stream
 	Group  string         `json:"group"`
 	Owners map[string]int `json:"owners"` // how many shards each has
 	Lag    seconds        `json:"lagSeconds"`
@@ -128,7 +134,7 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 	if err != nil {
 		return fmt.Errorf("list the shards of stream %s: %w", f.stream, err)
 	}
-	s := &groupStatus{Stream: f.stream, Group: f.group, Owners: map[string]int{}, Shards: join(listed, leases)}
+	s := &groupStatus{Stream: f.stream, Ended: shardreader.OverBy(listed, nil).Reason, Group: f.group, Owners: map[string]int{}, Shards: join(listed, leases)}
 	if err := a.measure(ctx, c, f.stream, s.Shards, &source.Clock); err != nil {
 		return err
 	}
@@ -170,6 +176,8 @@ func tooLate(shards []*shardStatus, most time.Duration) (reasons []string) {
 		behind := time.Duration(s.MillisBehind) * time.Millisecond
 		switch {
 		case s.State == "finished":
+		case s.State == "ended too early":
+			reasons = append(reasons, fmt.Sprintf("shard %s is stored as finished, and the stream lists it as open: nobody reads it", s.Shard))
 		case s.State == "lost":
 			reasons = append(reasons, fmt.Sprintf("shard %s is lost: the stream has forgotten it, and it was not finished", s.Shard))
 		case s.LagKnown && time.Duration(s.Lag) > most:
@@ -225,12 +233,12 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus) []*shardStatu
 			l = &outbox.LeaseStatus{Shard: s.ID}
 		}
 		waits := slices.ContainsFunc(s.Parents, func(parent string) bool { return there[parent] && !ended[parent] })
-		shards = append(shards, statusOf(l, byID[s.ID] != nil, waits))
+		shards = append(shards, statusOf(l, byID[s.ID] != nil, waits, shardreader.Open(s, listed)))
 	}
 	return shards
 }
 
-func statusOf(l *outbox.LeaseStatus, begun, waits bool) *shardStatus {
+func statusOf(l *outbox.LeaseStatus, begun, waits, open bool) *shardStatus {
 	s := &shardStatus{Shard: l.Shard, State: "reading", Owner: l.Owner, OwnerState: string(l.OwnerState), WantedBy: l.WantedBy, Fence: l.Fence,
 		Checkpoint: l.Checkpoint, Attempts: l.Attempts}
 	s.start.ShardId, s.start.ShardIteratorType = &s.Shard, kinesistypes.ShardIteratorTypeTrimHorizon
@@ -241,6 +249,8 @@ func statusOf(l *outbox.LeaseStatus, begun, waits bool) *shardStatus {
 		s.start.ShardIteratorType, s.start.Timestamp = kinesistypes.ShardIteratorTypeAtTimestamp, &l.StartsAt
 	}
 	switch {
+	case l.Ended && open:
+		s.State = "ended too early"
 	case l.Ended:
 		s.State = "finished"
 	case waits:
@@ -270,7 +280,7 @@ func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*
 		slots = make(chan struct{}, 8)
 	)
 	for _, s := range shards {
-		if s.State == "finished" || s.State == "lost" {
+		if !s.readable() {
 			continue
 		}
 		slots <- struct{}{}
@@ -342,7 +352,7 @@ func (a *app) printStatus(s *groupStatus) error {
 	for _, shard := range s.Shards {
 		lag, next := "unknown", ""
 		switch {
-		case shard.State == "finished" || shard.State == "lost":
+		case !shard.readable():
 			lag = "-"
 		case shard.LagKnown:
 			lag = age(time.Duration(shard.Lag))
@@ -365,7 +375,9 @@ func (a *app) printStatus(s *groupStatus) error {
 		fmt.Fprintf(a.out, ", %s has %d", owner, s.Owners[owner])
 	}
 	text := p.green("nothing is waiting")
-	if s.Oldest != "" {
+	if slices.ContainsFunc(s.Shards, func(s *shardStatus) bool { return s.State == "ended too early" }) {
+		text = p.red("a shard that is stored as finished is open, and nobody reads it")
+	} else if s.Oldest != "" {
 		text = "the oldest unhandled record is " + p.bold(age(time.Duration(s.Lag))) + " old, in " + s.Oldest
 	}
 	fmt.Fprintf(a.out, "; %s\n", text)
@@ -373,6 +385,9 @@ func (a *app) printStatus(s *groupStatus) error {
 		fmt.Fprintln(a.out, "no dead letters")
 	} else if d != nil {
 		fmt.Fprintf(a.out, "%s, %d of them behind another; the oldest is %s old\n", p.red(count(d.Letters, "dead letter")), d.Parked, age(a.now().Sub(d.Oldest)))
+	}
+	if s.Ended != "" {
+		fmt.Fprintln(a.out, p.red("the stream has ended: "+s.Ended))
 	}
 	for _, reason := range s.Reasons {
 		fmt.Fprintln(a.out, p.red(reason))

@@ -28,6 +28,8 @@ type script struct {
 	Clock
 }
 
+func (s *script) Over(context.Context) (Over, error) { return Over{}, nil }
+
 func (s *script) Latest(context.Context) (time.Time, error) { return s.Now(), nil }
 
 // note keeps what was asked for, and when.

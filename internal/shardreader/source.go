@@ -24,6 +24,8 @@ type Source interface {
 	Iterator(ctx context.Context, shard string, from Position) (string, error)
 	// Get reads up to limit records; 0 means as many as the service gives. The transfer, which may be nil, sees the answer coming.
 	Get(ctx context.Context, iterator string, limit int, t *Transfer) (Batch, error)
+	// Over says whether, and why, the stream gives nothing new any more.
+	Over(ctx context.Context) (Over, error)
 	// Now returns the service's time as far as its answers have told it, or else the local time. It makes no call.
 	Now() time.Time
 	// Latest returns a time that the service's clock has reached, at most some seconds ago.
