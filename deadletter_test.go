@@ -323,11 +323,11 @@ func TestWhichAttemptsCount(t *testing.T) {
 func TestDeadLetterMistakes(t *testing.T) {
 	o := newOffice(t)
 	for want, make := range map[string]func() error{
-		"the DynamoDB client is nil":        func() error { _, err := outbox.NewDeadLetterTable(nil, "letters", "c"); return err },
-		"the table's name is empty":         func() error { _, err := outbox.NewDeadLetterTable(o.DynamoDB, "", "c"); return err },
-		"1 to 255 bytes and no '#'":         func() error { _, err := outbox.NewDeadLetterTable(o.DynamoDB, "letters", "a#b"); return err },
-		"WithDeadLetters: the table is nil": func() error { _, err := outbox.NewConsumer(outbox.WithDeadLetters(nil)); return err },
-		"option 0 is nil":                   func() error { _, err := outbox.NewConsumer(outbox.WithDeadLetters(o.letters, nil)); return err },
+		"the DynamoDB client is nil":         func() error { _, err := outbox.NewDeadLetterTable(nil, "letters", "c"); return err },
+		"the table: it is empty: want ":      func() error { _, err := outbox.NewDeadLetterTable(o.DynamoDB, "", "c"); return err },
+		"1 to 255 bytes of UTF-8 and no '#'": func() error { _, err := outbox.NewDeadLetterTable(o.DynamoDB, "letters", "a#b"); return err },
+		"WithDeadLetters: the table is nil":  func() error { _, err := outbox.NewConsumer(outbox.WithDeadLetters(nil)); return err },
+		"option 0 is nil":                    func() error { _, err := outbox.NewConsumer(outbox.WithDeadLetters(o.letters, nil)); return err },
 		"want 1 to 1,000, have 0": func() error {
 			_, err := outbox.NewConsumer(outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(0)))
 			return err

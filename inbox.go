@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox/internal/inbox"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/recent"
 )
 
@@ -65,8 +66,8 @@ func NewInbox(client InboxClient, table, consumer string, opts ...InboxOption) (
 	if isNil(client) {
 		errs = append(errs, errors.New("the DynamoDB client is nil"))
 	}
-	if table == "" {
-		errs = append(errs, errors.New("the name of the inbox table is empty"))
+	if err := names.Table(table); err != nil {
+		errs = append(errs, fmt.Errorf("the inbox table: %w", err))
 	}
 	errs = append(errs, inbox.CheckConsumer(consumer))
 	errs = append(errs, applyAll(opts, func(o InboxOption) error { return o.applyInbox(&i.inboxConfig) }))

@@ -19,7 +19,7 @@ import (
 func TestNewInboxNamesEveryMistake(t *testing.T) {
 	var none *dynamodb.Client
 	_, err := outbox.NewInbox(none, "", "a#b", nil, outbox.WithInboxTTL(time.Hour), outbox.WithClaimDuration(0), outbox.WithInboxCache(-1))
-	for _, want := range []string{"outbox: NewInbox: ", "the DynamoDB client is nil", "the name of the inbox table is empty", `without '#': "a#b"`, "option 0 is nil",
+	for _, want := range []string{"outbox: NewInbox: ", "the DynamoDB client is nil", "the inbox table: it is empty: want ", `without '#': "a#b"`, "option 0 is nil",
 		"WithInboxTTL: want 24 hours to 100 years, have 1h0m0s", "WithClaimDuration: want 1 second to 12 hours, have 0s", "WithInboxCache: want 0 to 1,000,000, have -1"} {
 		require.ErrorContains(t, err, want)
 	}

@@ -41,7 +41,7 @@ type LeaseTable struct {
 
 // NewLeaseTable returns the leases of a group in a table. The group names the application that reads. Its workers share the
 // shards of a stream; another group reads the same stream from its own checkpoints. Many groups and streams may share a table.
-// NewLeaseTable makes no call. The table and the group must not be empty and must not contain '#'.
+// NewLeaseTable makes no call. The table is a name or an ARN. The group has 1 to 2,048 bytes of UTF-8 and no '#'.
 func NewLeaseTable(client LeaseClient, table, group string) (*LeaseTable, error) {
 	var errs []error
 	if isNil(client) {

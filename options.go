@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 )
 
 // applyAll applies the options. The error names everything that is wrong with them.
@@ -314,24 +314,20 @@ type consumerOption func(*consumerConfig) error
 
 func (o consumerOption) applyConsumer(c *consumerConfig) error { return o(c) }
 
-// tableName matches the names that DynamoDB allows for a table:
-// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
-var tableName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,255}$`)
-
 // WithTables limits a Consumer to the events of the named tables (names, not ARNs). Default: every table. Use it when several outboxes
 // share a stream. Records of other tables are skipped, which is logged once, at level Info. A record that does not name its table
 // is handled.
-func WithTables(names ...string) ConsumerOption {
+func WithTables(tables ...string) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
-		if len(names) == 0 {
+		if len(tables) == 0 {
 			return errors.New("WithTables: want at least one name")
 		}
-		for _, name := range names {
-			if !tableName.MatchString(name) { // no record would ever match it
+		for _, name := range tables {
+			if !names.IsTableName(name) { // no record would ever match it
 				return fmt.Errorf("WithTables: %q is no table's name: want 3 to 255 letters, digits, '_', '.' or '-'", name)
 			}
 		}
-		c.tables = slices.Clone(names)
+		c.tables = slices.Clone(tables)
 		return nil
 	})
 }

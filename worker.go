@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 )
 
@@ -60,31 +61,33 @@ type Worker struct {
 const maxDownloads = 16
 
 // NewWorker returns a Worker that reads a Kinesis data stream, given by name or ARN, and hands its events to c. All workers of a
-// fleet must give the same name or ARN. NewWorker makes no call. The error names everything that is wrong with the arguments.
+// fleet must give the same name or ARN. NewWorker makes no call. The error names everything that is wrong with the arguments, such as
+// the ARN of a table, of a DynamoDB stream or of an enhanced fan-out consumer.
 func NewWorker(client KinesisClient, stream string, c *Consumer, leases Leases, opts ...WorkerOption) (*Worker, error) {
-	return newWorker("NewWorker", isNil(client), stream, c, leases, opts, func(w *Worker) {
+	return newWorker("NewWorker", isNil(client), stream, names.KinesisStream, c, leases, opts, func(w *Worker) {
 		w.source = &shardreader.Kinesis{Client: client, Stream: stream, StockReader: w.stockReader}
 	})
 }
 
-// NewStreamsWorker returns a Worker that reads a DynamoDB stream, for tables without a Kinesis destination. The stream's view
+// NewStreamsWorker returns a Worker that reads a DynamoDB stream, for tables without a Kinesis destination. streamARN is the table's
+// LatestStreamArn, not the table's ARN; a stream that is enabled again has another ARN (WorkerHooks.StreamEnded). The stream's view
 // must be NEW_IMAGE or NEW_AND_OLD_IMAGES. DynamoDB recommends at most two readers of a shard, and keeps its records for 24
 // hours. Everything else is as with NewWorker.
 func NewStreamsWorker(client StreamsClient, streamARN string, c *Consumer, leases Leases, opts ...WorkerOption) (*Worker, error) {
-	return newWorker("NewStreamsWorker", isNil(client), streamARN, c, leases, opts, func(w *Worker) {
+	return newWorker("NewStreamsWorker", isNil(client), streamARN, names.DynamoDBStream, c, leases, opts, func(w *Worker) {
 		w.source = &shardreader.Streams{Client: client, ARN: streamARN}
 	})
 }
 
-func newWorker(caller string, noClient bool, stream string, c *Consumer, leases Leases, opts []WorkerOption, connect func(*Worker)) (*Worker, error) {
+func newWorker(caller string, noClient bool, stream string, check func(string) error, c *Consumer, leases Leases, opts []WorkerOption, connect func(*Worker)) (*Worker, error) {
 	w := &Worker{workerConfig: defaultWorkerConfig(), consumer: c, stream: stream, suspicion: make(chan struct{}, 1),
 		downloads: shardreader.NewDownloads(maxDownloads)}
 	var errs []error
 	if noClient {
 		errs = append(errs, errors.New("the client is nil"))
 	}
-	if stream == "" {
-		errs = append(errs, errors.New("the stream's name is empty"))
+	if err := check(stream); err != nil {
+		errs = append(errs, fmt.Errorf("the stream: %w", err))
 	}
 	if c == nil {
 		errs = append(errs, errors.New("the Consumer is nil"))
@@ -282,7 +285,7 @@ func (w *Worker) leaseHooks() lease.Hooks {
 		},
 		Trouble: func(op string, err error) {
 			level := slog.LevelWarn
-			if lease.IsFatal(err) || slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException"}, awserr.Code(err)) {
+			if lease.IsFatal(err) || slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException", "ValidationException", "InvalidArgumentException"}, awserr.Code(err)) {
 				level = slog.LevelError // no repeat will help until somebody repairs it
 			}
 			logger.Log(context.Background(), level, "outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)

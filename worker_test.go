@@ -261,7 +261,7 @@ func TestNewWorkerNamesEveryProblem(t *testing.T) {
 	_, err := outbox.NewWorker(unset, "", nil, nil, nil, outbox.WithBatchSize(0), outbox.WithMaxUnfinished(0), outbox.WithPollInterval(0),
 		outbox.WithLeaseDuration(0), outbox.WithDrainTimeout(-1), outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 101}),
 		outbox.StartAt(time.Time{}), outbox.StartAtLatest(), outbox.StartAt(time.Now()))
-	for _, want := range []string{"outbox: NewWorker: ", "the client is nil", "the stream's name is empty", "the Consumer is nil", "the leases are nil", "option 0 is nil",
+	for _, want := range []string{"outbox: NewWorker: ", "the client is nil", "the stream: it is empty: want ", "the Consumer is nil", "the leases are nil", "option 0 is nil",
 		"WithBatchSize: want 1 to 10,000, have 0", "WithMaxUnfinished", "WithPollInterval: want 200ms to 1m0s, have 0s", "WithLeaseDuration", "WithDrainTimeout", "WithHandlerRetry: want 1 to 100",
 		"StartAt: want a time after 1970, have 0001-01-01T00:00:00Z", "StartAt: another StartAt or StartAtLatest has been given"} {
 		require.ErrorContains(t, err, want)

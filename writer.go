@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/names"
 )
 
 // WriterClient is what a Writer needs of the SDK. *dynamodb.Client implements it. A client of your own must be safe for
@@ -41,8 +43,8 @@ func NewWriter(client WriterClient, eventsTable string, opts ...WriterOption) (*
 	} else if c, ok := client.(interface{ Options() dynamodb.Options }); ok {
 		w.region = c.Options().Region
 	}
-	if eventsTable == "" {
-		errs = append(errs, errors.New("the name of the events table is empty"))
+	if err := names.Table(eventsTable); err != nil {
+		errs = append(errs, fmt.Errorf("the events table: %w", err))
 	}
 	errs = append(errs, applyAll(opts, func(o WriterOption) error { return o.applyWriter(&w.writerConfig) }))
 	errs = append(errs, w.check())

@@ -340,7 +340,7 @@ func TestNothingIsSentWhenTheContextHasEnded(t *testing.T) {
 func TestNewWriterNamesEveryProblem(t *testing.T) {
 	var unset *dynamodb.Client
 	_, err := outbox.NewWriter(unset, "", nil, outbox.WithAttributes(outbox.Attributes{Type: outbox.NoAttribute}))
-	for _, want := range []string{"outbox: NewWriter: ", "the DynamoDB client is nil", "the events table is empty", "option 0 is nil", "needs ID and Type"} {
+	for _, want := range []string{"outbox: NewWriter: ", "the DynamoDB client is nil", "the events table: it is empty", "option 0 is nil", "needs ID and Type"} {
 		require.ErrorContains(t, err, want)
 	}
 	_, err = outbox.NewWriter(nil, "events", outbox.WithAttributes(outbox.Attributes{Payload: outbox.NoAttribute}))

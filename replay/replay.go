@@ -32,6 +32,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 )
 
 // ErrNotFound says that the table has no event with the id of the query.
@@ -100,8 +101,8 @@ func New(client Client, table string, opts ...Option) (*Events, error) {
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		errs = append(errs, errors.New("the DynamoDB client is nil"))
 	}
-	if table == "" {
-		errs = append(errs, errors.New("the name of the events table is empty"))
+	if err := names.Table(table); err != nil {
+		errs = append(errs, fmt.Errorf("the events table: %w", err))
 	}
 	for i, opt := range opts {
 		if opt == nil {

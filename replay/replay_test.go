@@ -150,7 +150,7 @@ func TestWhatAQueryMayNotBe(t *testing.T) {
 func TestNewSaysEverythingThatIsWrong(t *testing.T) {
 	var unset *dynamodb.Client
 	_, err := replay.New(unset, "", nil, replay.WithMaxEvents(0), replay.WithAttributes(outbox.Attributes{ID: outbox.NoAttribute}))
-	for _, want := range []string{"replay: New: ", "the DynamoDB client is nil", "the name of the events table is empty", "option 0 is nil",
+	for _, want := range []string{"replay: New: ", "the DynamoDB client is nil", "the events table: it is empty: want ", "option 0 is nil",
 		"WithMaxEvents: want 1 to 100,000,000, have 0", "an event row needs ID and Type"} {
 		require.ErrorContains(t, err, want)
 	}

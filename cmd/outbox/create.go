@@ -15,6 +15,7 @@ import (
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/spf13/cobra"
 
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/replay"
 )
 
@@ -45,10 +46,17 @@ type createFlags struct {
 	timeout                                   time.Duration
 }
 
+// names checks the names. A stream is given by name: that of a new one, and the requests of the others have no ARN.
+func (f *createFlags) names() error {
+	return checkNames(tableFlag("table", f.table), named{"stream", f.stream, names.KinesisName}, tableFlag("leases", f.leases), tableFlag("inbox", f.inbox), tableFlag("dead-letters", f.deadLetters))
+}
+
 func (f *createFlags) check() error {
 	switch {
 	case f.table == "" || f.stream == "":
 		return errors.New("--table and --stream must not be empty")
+	case f.names() != nil:
+		return f.names()
 	case f.shards < 1 || f.shards > 10_000:
 		return fmt.Errorf("--shards: want 1 to 10000, have %d", f.shards)
 	case f.retention < 24*time.Hour || f.retention > 365*24*time.Hour || f.retention%time.Hour != 0:

@@ -35,6 +35,9 @@ func (f *deadFlags) check(a *app, changes bool) (err error) {
 	case f.wait < 0:
 		return fmt.Errorf("--wait: want 0 or more, have %s", f.wait)
 	}
+	if err := checkNames(tableFlag("table", f.table)); err != nil {
+		return err
+	}
 	f.filter = outbox.DeadLetterFilter{ID: f.id, Type: f.eventType, AggregateID: f.aggregate, ErrorContains: f.errorText}
 	if f.filter.StoredAfter, err = a.moment("stored-after", f.storedAfter); err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 
 	"github.com/aws/smithy-go"
 	"github.com/spf13/cobra"
+
+	"github.com/seed-1b628d3f/outbox/internal/names"
 )
 
 // doctorFlags are those of the command doctor.
@@ -20,10 +22,16 @@ type doctorFlags struct {
 	noAlarms, strict                          bool
 }
 
+func (f *doctorFlags) names() error {
+	return checkNames(tableFlag("table", f.table), named{"stream", f.stream, names.KinesisName}, tableFlag("leases", f.leases), tableFlag("inbox", f.inbox), tableFlag("dead-letters", f.deadLetters))
+}
+
 func (f *doctorFlags) check() error {
 	switch {
 	case f.table == "" || f.stream == "":
 		return errors.New("--table and --stream must not be empty")
+	case f.names() != nil:
+		return f.names()
 	case f.ttl < 0:
 		return fmt.Errorf("--ttl: want 0 or more, have %s", f.ttl)
 	case f.maxRecordBytes != 0 && f.maxRecordBytes < 1<<10 || f.maxRecordBytes > 10<<20:

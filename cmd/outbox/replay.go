@@ -34,6 +34,9 @@ func (f *replayFlags) check(a *app) (err error) {
 	if f.table == "" {
 		return errors.New("--table must not be empty")
 	}
+	if err := checkNames(tableFlag("table", f.table)); err != nil {
+		return err
+	}
 	f.query = replay.Query{ID: f.id, AggregateID: f.aggregate, Type: f.eventType}
 	if f.query.From, err = a.moment("from", f.from); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 )
 
@@ -35,7 +36,7 @@ func (f *statusFlags) check() error {
 	case f.maxLag < 0:
 		return fmt.Errorf("--max-lag: want 0 or more, have %s", f.maxLag)
 	}
-	return nil
+	return checkNames(named{"stream", f.stream, names.KinesisStream}, tableFlag("leases", f.leases), tableFlag("dead-letters", f.deadLetters))
 }
 
 func (a *app) statusCommand() *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 )
 
@@ -31,6 +32,9 @@ func (f *tailFlags) check(a *app) error {
 	}
 	if f.length < 0 || f.count < 0 {
 		return errors.New("--for and --count: want 0 or more")
+	}
+	if err := checkNames(named{"stream", f.stream, names.KinesisStream}); err != nil {
+		return err
 	}
 	f.now = f.from == "" || f.from == "now"
 	_, err := f.start(a.now())

@@ -10,13 +10,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
-
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
@@ -52,11 +53,11 @@ type Store struct {
 // New returns the Store of a consumer. The consumer's name has 1 to 255 bytes and no '#'.
 func New(client Client, table, consumer string) (*Store, error) {
 	var errs []error
-	if table == "" {
-		errs = append(errs, errors.New("the table's name is empty"))
+	if err := names.Table(table); err != nil {
+		errs = append(errs, fmt.Errorf("the table: %w", err))
 	}
-	if consumer == "" || len(consumer) > 255 || strings.Contains(consumer, "#") {
-		errs = append(errs, fmt.Errorf("a consumer's name has 1 to 255 bytes and no '#': %q", consumer[:min(len(consumer), 300)]))
+	if consumer == "" || len(consumer) > 255 || strings.Contains(consumer, "#") || !utf8.ValidString(consumer) {
+		errs = append(errs, fmt.Errorf("a consumer's name has 1 to 255 bytes of UTF-8 and no '#': %q", consumer[:min(len(consumer), 300)]))
 	}
 	return &Store{client: client, table: table, consumer: consumer}, errors.Join(errs...)
 }

@@ -262,7 +262,7 @@ func TestRawLettersAreToldByTheirPlace(t *testing.T) {
 func TestConsumersHaveNames(t *testing.T) {
 	for _, name := range []string{"", "a#b", strings.Repeat("x", 256)} {
 		_, err := deadletter.New(nil, "letters", name)
-		require.ErrorContains(t, err, "a consumer's name has 1 to 255 bytes and no '#'")
+		require.ErrorContains(t, err, "a consumer's name has 1 to 255 bytes of UTF-8 and no '#'")
 	}
 	_, err := deadletter.New(nil, "letters", strings.Repeat("x", 255))
 	require.NoError(t, err)

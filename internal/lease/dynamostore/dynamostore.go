@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -29,6 +30,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
@@ -57,13 +59,22 @@ type Store struct {
 
 var _ lease.Store = (*Store)(nil)
 
+// maxGroup is the most bytes of a partition key.
+const maxGroup = 2048
+
 // New returns the Store of a group and a stream. No name may be empty or contain '#'.
 func New(client Client, table, group, stream string) (*Store, error) {
 	var errs []error
-	for _, named := range []struct{ what, name string }{{"table", table}, {"group", group}, {"stream", stream}} {
+	if err := names.Table(table); err != nil {
+		errs = append(errs, fmt.Errorf("the lease table: %w", err))
+	}
+	for _, named := range []struct{ what, name string }{{"group", group}, {"stream", stream}} {
 		if named.name == "" || strings.Contains(named.name, "#") {
 			errs = append(errs, fmt.Errorf("the name of a lease table's %s must not be empty nor contain '#': %q", named.what, named.name))
 		}
+	}
+	if len(group) > maxGroup || !utf8.ValidString(group) {
+		errs = append(errs, fmt.Errorf("the name of a lease table's group has at most %d bytes of UTF-8: it has %d, and begins with %q", maxGroup, len(group), group[:min(len(group), 100)]))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
