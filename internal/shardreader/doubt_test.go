@@ -341,12 +341,65 @@ func TestWhereAnEndIsSeen(t *testing.T) {
 		require.Len(t, r.gets(), looks)
 		require.Empty(t, r.retries)
 	})
-	// The record at the position has expired, and the shard has ended.
+	// The record at the position has expired, as the service says, and the shard has ended.
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{get: func(string) (Batch, error) { return Batch{Behind: -1}, nil }, shards: func() ([]Shard, error) { return []Shard{{ID: "shard", Closed: true}}, nil }}
+		s.iterator = func(from Position) (string, error) {
+			if from == "7" {
+				return "", code("TrimmedDataAccessException")
+			}
+			return "it", nil
+		}
 		r := newReading(s).read(t, "7")
 		require.NoError(t, r.err)
 		require.Equal(t, []Trimmed{{Shard: "shard", After: "7"}}, r.trimmed)
+	})
+}
+
+// TestAnEndThatIsSaidForLong has a server that answers for ten minutes as if a closed shard had been read to its end.
+func TestAnEndThatIsSaidForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		s := &script{shards: func() ([]Shard, error) { return []Shard{{ID: "shard", Closed: true}}, nil }}
+		s.get = func(iterator string) (Batch, error) {
+			switch {
+			case time.Since(begin) < 10*time.Minute:
+				return Batch{Behind: -1}, nil
+			case iterator == "it@8":
+				return Batch{Records: records("8"), Behind: -1}, nil
+			}
+			return Batch{Records: records("7", "8"), Behind: -1}, nil
+		}
+		r := newReading(s).read(t, "7")
+		require.NoError(t, r.err)
+		require.Equal(t, []string{"8"}, r.got)
+		require.Empty(t, r.trimmed)
+		require.ErrorIs(t, r.retries[0].Err, errNoEnd)
+	})
+}
+
+// TestAShardIsClosedAfterItsLastAnswer has an open shard whose answers lack the next iterator. Before the listing that finds it closed, it
+// gets one more record.
+func TestAShardIsClosedAfterItsLastAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listings := 0
+		s := &script{shards: func() ([]Shard, error) {
+			listings++
+			return []Shard{{ID: "shard", Closed: listings >= 3}}, nil
+		}}
+		s.get = func(iterator string) (Batch, error) {
+			switch {
+			case listings < 3:
+				return Batch{Records: records("7"), Behind: -1}, nil
+			case iterator == "it@8":
+				return Batch{Records: records("8"), Behind: -1}, nil
+			}
+			return Batch{Records: records("7", "8"), Behind: -1}, nil
+		}
+		r := newReading(s).read(t, "7")
+		require.NoError(t, r.err)
+		require.Equal(t, []string{"8"}, r.got)
+		require.Equal(t, 3, listings)
 	})
 }
 

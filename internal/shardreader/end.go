@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// looks is how many answers must say that a shard has ended if none shows the record at the position.
+// looks is how many answers must say that a closed shard has ended if it has no record at the position.
 const looks = 4
 
 // errNoEnd is what is wrong with an answer that has no next iterator while nothing says that its shard has ended.
@@ -31,10 +31,10 @@ func (w *walk) goesOn(b *Batch) {
 	w.ends, w.doubts = 0, 0
 }
 
-// end decides about an answer that has no next iterator and names no children: the end of a shard, or an answer that is not whole. A
-// new iterator starts with the record at the position, so an answer that has this record and nothing after it is whole. Where there is
-// no such record, several answers must agree. After that the service must list the shard as ended. news says whether the answer had
-// new records.
+// end decides about an answer that has no next iterator and names no children: the end of a shard, or an answer that is not whole. First
+// the service must list the shard as closed, since an open shard may still get records after the answer. Then a new iterator, which starts
+// with the record at the position, must show this record and nothing after it. Where there is no such record, several answers must agree.
+// news says whether the answer had new records.
 func (w *walk) end(ctx context.Context, news bool) (children []Shard, over bool, err error) {
 	if news {
 		w.ends, w.doubts = 0, 0
@@ -43,22 +43,35 @@ func (w *walk) end(ctx context.Context, news bool) (children []Shard, over bool,
 	if w.iterator = ""; !news { // pace takes it for the tip
 		w.pause, w.nextGet = 0, time.Now().Add(w.poll())
 	}
-	if w.ends == 1 || !w.shown && w.ends < looks {
+	if !w.closed {
+		w.closed, w.children, err = w.Source.Ended(ctx, w.shard)
+		if ctx.Err() != nil {
+			return nil, false, context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, false, w.doubt(ctx, "listing the children", err)
+		}
+		if !w.closed {
+			return nil, false, w.doubt(ctx, "GetRecords", errNoEnd)
+		}
+		w.ends = 1 // only answers after the closing count
+	}
+	_, record := w.position.sequence()
+	switch {
+	case w.ends == 1:
+		return nil, false, nil
+	case w.shown, !record && w.ends >= looks:
+		w.tellTrimmed(nil)
+		return w.children, true, nil
+	case w.ends < looks:
 		return nil, false, nil
 	}
-	ended, children, err := w.Source.Ended(ctx, w.shard)
-	if ctx.Err() != nil {
-		return nil, false, context.Cause(ctx)
-	}
-	if err == nil && ended {
-		w.tellTrimmed(nil)
-		return children, true, nil
-	}
-	operation := "listing the children"
-	if err == nil {
-		operation, err = "GetRecords", errNoEnd
-	}
-	w.failures = w.doubts // an answer came each time, but none that helps
+	return nil, false, w.doubt(ctx, "GetRecords", errNoEnd)
+}
+
+// doubt waits for the next attempt to find out whether the shard has ended. An answer came each time, but none that helps.
+func (w *walk) doubt(ctx context.Context, operation string, err error) error {
+	w.failures = w.doubts
 	w.doubts++
-	return nil, false, w.failed(ctx, operation, err)
+	return w.failed(ctx, operation, err)
 }

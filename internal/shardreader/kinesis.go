@@ -132,7 +132,7 @@ func (k *Kinesis) Get(ctx context.Context, iterator string, limit int, t *Transf
 		return Batch{}, err
 	}
 	k.Saw(out.ResultMetadata, sent)
-	if next := aws.ToString(out.NextShardIterator); out.Records == nil && next != "" && next != iterator {
+	if out.Records == nil && len(out.ChildShards) == 0 && aws.ToString(out.NextShardIterator) != iterator {
 		answer.Release()
 		return Batch{}, errNoRecords
 	}

@@ -77,7 +77,7 @@ type Trimmed struct {
 // ctx has ended. Then a request under way is given up, but deliver is waited for.
 //
 // An answer without a next iterator is no end by itself. It is the end if it names the shard's children, or if the service lists the
-// shard as ended and says the same again from the last record on. Otherwise it is a failed request, like every answer that lacks what
+// shard as closed and then says the same again from the last record on. Otherwise it is a failed request, like every answer that lacks what
 // the service always says.
 func (r *Reader) Read(ctx context.Context, shard string, from Position, deliver func(Batch) error) (children []Shard, err error) {
 	if err := from.check(); err != nil {
@@ -129,9 +129,11 @@ type walk struct {
 	since time.Time // records before this time are left out, until the first later record; zero after it
 	lost  string    // if gone: the last record before the gap
 
-	ends   int  // answers without a next iterator since the last new record
-	shown  bool // the last answer, or the one before the end, has shown the record at the position
-	doubts int  // failed attempts to find out whether the shard has ended
+	ends     int     // answers without a next iterator since the last new record
+	shown    bool    // the last answer, or the one before the end, has shown the record at the position
+	doubts   int     // failed attempts to find out whether the shard has ended
+	closed   bool    // the service has listed the shard as ended
+	children []Shard // if closed
 
 	limit        int  // of the next request; see Limit
 	large        bool // the next answer may be large

@@ -93,7 +93,7 @@ func (b *Batch) check(after string) error {
 	return nil
 }
 
-// errNoRecords is what is wrong with an answer that has no list of records, not even an empty one, but leads past where it was asked.
+// errNoRecords is what is wrong with an answer that has no list of records, not even an empty one, and does not stay where it was asked.
 var errNoRecords = errors.New("the answer has no list of records")
 
 // answered turns into errors what no client of the SDK returns: neither an answer nor an error, and a nil pointer as an error.

@@ -168,7 +168,7 @@ func (s *Streams) Get(ctx context.Context, iterator string, limit int, t *Transf
 		return Batch{}, err
 	}
 	s.Saw(out.ResultMetadata, sent)
-	if next := aws.ToString(out.NextShardIterator); out.Records == nil && next != "" && next != iterator {
+	if out.Records == nil && aws.ToString(out.NextShardIterator) != iterator {
 		return Batch{}, errNoRecords
 	}
 	b := Batch{Next: aws.ToString(out.NextShardIterator), Behind: -1, Records: make([]Record, len(out.Records))}
