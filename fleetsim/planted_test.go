@@ -62,7 +62,9 @@ var plantedBugs = []struct {
 		}
 	}},
 	{"an event that is handled twice", "clean", "I6", func(s *workerSim) {
-		s.effect = func(ctx context.Context, run func(context.Context) error) error { return errors.Join(run(ctx), run(ctx)) }
+		s.effect = func(ctx context.Context, run func(context.Context) error) error {
+			return errors.Join(run(ctx), run(ctx))
+		}
 	}},
 	{"an end that is none", "reshard", "I2", func(s *workerSim) {
 		s.stream().answer = func(sh *simShard, _ int, out *kinesis.GetRecordsOutput) {
