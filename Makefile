@@ -35,7 +35,7 @@ sim: export WORKER_WIRE_SEEDS ?= 20
 sim: export LEASE_SEEDS ?= 1200
 sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 for few
 	@.ci/named 'TestWorkerSimulation$$ TestACrashOfAWorkerAtEveryBoundary$$' ./fleetsim
-	@.ci/named 'TestSimulation$$' ./internal/lease
+	@.ci/named 'TestSimulation$$ TestSimulationWithASickMember$$' ./internal/lease
 
 .PHONY: soak
 soak: export SOAK_DURATION ?= 60s

@@ -16,8 +16,8 @@
 //   - An observer marks the owner dead, on condition that the beat is still the one seen. Then a worker acquires the lease.
 //   - Another worker wants the lease. The owner drains and hands it over.
 //
-// A worker that was marked dead can beat no more. It stops, marks itself dead for good when nothing of it runs any more, so that nobody
-// needs to wait, and registers under another name.
+// A worker that was marked dead can beat no more. It registers under another name at once, ends what it did under the old one, and marks
+// the old name dead for good when nothing of it runs any more, so that nobody needs to wait.
 //
 // Who should have which lease is a pure function of the table, plan. Workers that see the same table agree.
 //
@@ -31,6 +31,31 @@
 //   - Leases of listed shards are created children first. So a child whose parent has a row is new, and starts at TrimHorizon.
 //   - A shard that its source has forgotten is not deleted but marked, and its row expires later: a late copy of its creation must
 //     not make the shard new.
+//   - A handler that hangs keeps no shard. A second after its context has ended, which is after Drain in a handover, its lease is given up.
+//
+// # Doubts
+//
+// An answer may lack something, be old, or come from elsewhere. Nothing that cannot be undone rests on one answer or one worker.
+//
+//   - A view without the worker's own row, or with a beat before its last confirmed one, is no view. Nor is a view with a lease that lacks
+//     its checkpoint or its fence. A row that is missing from two views is gone.
+//   - An acquisition, or the group's beginning, whose answer does not have what was written is read again.
+//   - Two workers must miss a shard before it is marked gone: one leaves its name in the row, another marks it. The owner is not the first.
+//     A worker that is alone does both, after three minutes of listings. A shard that is listed again is read on at its checkpoint.
+//   - An end keeps the checkpoint before it. If listings over two minutes have the shard as open, and no shard continues it, the end is
+//     taken back.
+//   - A listing with none of the shards that are still to be read is a failure. If no worker is able for five minutes, it is believed: after
+//     an outage longer than the retention all shards are others.
+//
+// # Ability
+//
+// Beats say that a worker lives. Whether it can do the work, its row says. A worker is unable before its first listing if two have
+// failed, later if none has succeeded for two minutes (2 List), or if a shard has failed for so long and no other shard of it is read. It
+// takes no leases, and others ask for its leases. If no worker is able, all take.
+//
+// A worker that reads other shards refuses only the shard that fails: the shard goes to a worker that does not refuse it, unless all do.
+// So a shard that nobody can read costs the others nothing. A refusal, and inability for failing shards, last five minutes, and twice as
+// long after each relapse, up to an hour. A new worker acquires nothing before its first listing has succeeded or it knows that it is unable.
 //
 // # Looks and views
 //
@@ -74,4 +99,6 @@
 //   - I14: Run returns within Drain, with every lease released or about to expire. The next owner starts exactly at the end of what is
 //     finished.
 //   - I15: No lease changes its owner unless it was released, handed over, or its owner was marked dead.
+//   - I16: After the last fault every record is handled, or told of, within a bounded time, even if one worker stays sick in one
+//     dependency for ever.
 package lease

@@ -309,3 +309,42 @@ func TestALeaseThatIsHandedToAWorkerThatHasGoneIsAcquiredAtOnce(t *testing.T) {
 	require.Empty(t, see(View{Workers: []Worker{me, gone}}, 7*time.Second))
 	require.Equal(t, []action{{verb: forgetWorker, worker: gone}}, see(View{Workers: []Worker{me, gone}}, time.Second))
 }
+
+// Who marks a shard gone that its listings lack: never the first that misses it, unless it is alone and has missed it for long.
+func TestWhoMarksAShardGone(t *testing.T) {
+	abc := map[string]bool{"a": true, "b": true, "c": true}
+	only := map[string]bool{"a": true}
+	none := verb(-1)
+	for name, test := range map[string]struct {
+		owner, missing string
+		taking         map[string]bool
+		long           bool
+		does           verb // of a
+	}{
+		"free, nobody has missed it":            {"", "", abc, true, missShard},
+		"free, a dead one has missed it":        {"", "dead", abc, true, missShard},
+		"free, a has missed it":                 {"", "a", abc, true, none},
+		"free, another has missed it":           {"", "b", map[string]bool{"a": true, "b": true}, false, forgetShard},
+		"another's, nobody has missed it":       {"b", "", abc, true, missShard},
+		"another's, its owner has missed it":    {"b", "b", abc, true, missShard},
+		"another's, c has missed it":            {"b", "c", abc, true, none},
+		"a's, nobody has missed it":             {"a", "", abc, true, none},
+		"a's, a has missed it":                  {"a", "a", abc, true, none},
+		"a's, another has missed it":            {"a", "b", abc, false, forgetShard},
+		"a alone, nobody has missed it":         {"a", "", only, false, missShard},
+		"a alone, a has just missed it":         {"a", "a", only, false, none},
+		"a alone, a has missed it for long":     {"a", "a", only, true, forgetShard},
+		"a alone and free, missed for long":     {"", "a", only, true, forgetShard},
+		"a alone, somebody unable has it still": {"b", "a", only, true, none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := Lease{Shard: Shard{ID: "s"}, Owner: test.owner, Missing: test.missing}
+			s := snapshot{long: map[string]bool{"s": test.long}}
+			does, ok := missing(l, s, "a", test.owner == "", abc, test.taking)
+			if !ok {
+				does = none
+			}
+			require.Equal(t, test.does, does)
+		})
+	}
+}

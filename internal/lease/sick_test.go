@@ -88,7 +88,7 @@ func playSick(t *testing.T, seed uint64, bug string) (s *sim, sickness string) {
 		}
 		for _, l := range s.table.rows().leases {
 			if l.Gone {
-				s.violation("I17: marked gone on one worker's word: %+v", l)
+				s.violation("I5: marked gone on one worker's word: %+v", l)
 			}
 		}
 		for _, w := range s.running() {
