@@ -42,7 +42,10 @@ func (r *rest) stirred(looked []Worker, me string) bool {
 		delete(missing, w.ID)
 		switch {
 		case w.ID == me:
-			// What this worker has changed, it knows.
+			// What this worker has changed, it knows, but for what it has said of itself: its view may be older.
+			if w.Unable != was.Unable || !slices.Equal(w.Refuses, was.Refuses) {
+				return true
+			}
 		case w.Dead && known && was.Dead:
 		case !known, w.Dead, w.Draining && !was.Draining, w.Beat > 0 && was.Beat == 0:
 			return true // it plans something else, or is planned for

@@ -27,6 +27,8 @@ func TestWhatALookSays(t *testing.T) {
 		"beats":                               {func(rows map[string]*Worker) { rows["other"].Beat, rows["me"].Beat = 6, 4 }, false},
 		"moves":                               {func(rows map[string]*Worker) { rows["other"].Moves = 7 }, true},
 		"my own moves":                        {func(rows map[string]*Worker) { rows["me"].Moves = 7 }, false},
+		"my row says that I am able again":    {func(rows map[string]*Worker) { rows["me"].Unable = true }, true},
+		"my row says that I refuse a shard":   {func(rows map[string]*Worker) { rows["me"].Refuses = []string{"s-1"} }, true},
 		"an old row":                          {func(rows map[string]*Worker) { rows["other"].Beat, rows["other"].Moves = 4, 5 }, false},
 		"a first beat":                        {func(rows map[string]*Worker) { rows["new"].Beat = 1 }, true},
 		"a worker that stops":                 {func(rows map[string]*Worker) { rows["other"].Draining = true }, true},
