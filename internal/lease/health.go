@@ -93,12 +93,12 @@ func (h *health) reading(l *Held, err error) {
 	}
 }
 
-// pending reports whether it is too early to say whether the worker lists the stream whose leases the table has. Until then it
-// acquires nothing.
-func (h *health) pending(now time.Time) bool {
+// unproven reports whether no listing has shown yet that the worker lists the stream whose leases the table has. Until then it
+// acquires nothing, unless it is known to be unable and nobody else is able.
+func (h *health) unproven() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.listed.IsZero() && h.failed < 2 && now.Sub(h.began) < h.doubt
+	return h.listed.IsZero()
 }
 
 // ability returns why the worker cannot do the work, nil if it can, and the shards that it leaves to others. listed are the shards
@@ -186,7 +186,7 @@ func (l *life) holdsBack(workers []Worker) bool {
 	unable := l.unable
 	l.mu.Unlock()
 	told := slices.ContainsFunc(workers, func(w Worker) bool { return w.ID == l.id && w.Unable })
-	return unable && !told || l.health.pending(time.Now())
+	return unable && !told || !unable && l.health.unproven() // a listing may have failed since unable was found out
 }
 
 // takers returns the workers among candidates that take leases: those that are able, or all if none is.
