@@ -43,7 +43,7 @@ func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) err
 	started := time.Now()
 	for failures := 1; ; failures++ {
 		before := info.Attempts
-		out, err := w.client.TransactWriteItems(ctx, in, watch.install)
+		out, err := awserr.Written(w.client.TransactWriteItems(ctx, in, watch.install))
 		if watch.watching.Load() {
 			info.Attempts = int(watch.sent.Load())
 		} else {

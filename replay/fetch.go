@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
@@ -38,7 +39,7 @@ func (e *Events) fetch(ctx context.Context, keys []key) ([]row, error) {
 		request.Keys = append(request.Keys, item{e.names.ID: &types.AttributeValueMemberS{Value: k.id}})
 	}
 	for failures := 0; ; {
-		out, err := e.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{e.table: request}})
+		out, err := awserr.Answered(e.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{e.table: request}}))
 		if err != nil {
 			return nil, fmt.Errorf("fetch events of table %s: %w", e.table, err)
 		}
@@ -52,6 +53,9 @@ func (e *Events) fetch(ctx context.Context, keys []key) ([]row, error) {
 		left := 0
 		for _, u := range out.UnprocessedKeys {
 			left, request.Keys = len(u.Keys), u.Keys
+		}
+		if out.Responses == nil && left == 0 { // a row that is gone is missing from a list that is there
+			return nil, fmt.Errorf("fetch events of table %s: the answer has neither rows nor unprocessed keys", e.table)
 		}
 		if left == 0 {
 			break

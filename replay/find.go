@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 )
 
 type item = map[string]types.AttributeValue
@@ -142,13 +144,26 @@ func (e *Events) scan(q Query) pages {
 		FilterExpression: aws.String(strings.Join(conditions, " AND ")), ExpressionAttributeNames: x.names, ExpressionAttributeValues: x.valuesOrNil(),
 	}
 	return func(ctx context.Context) (page, bool, error) {
-		out, err := e.client.Scan(ctx, in)
+		out, err := awserr.Answered(e.client.Scan(ctx, in))
 		if err != nil {
 			return page{}, false, err
 		}
-		in.ExclusiveStartKey = out.LastEvaluatedKey
+		if out.Items == nil {
+			return page{}, false, awserr.ErrNoRows
+		}
+		if in.ExclusiveStartKey, err = nextPage(in.ExclusiveStartKey, out.LastEvaluatedKey); err != nil {
+			return page{}, false, err
+		}
 		return page{out.Items, int(out.ScannedCount)}, len(out.LastEvaluatedKey) > 0, nil
 	}
+}
+
+// nextPage returns the key of the next page, unless it is the page that was just read: that would go on for ever.
+func nextPage(this, next item) (item, error) {
+	if len(next) > 0 && reflect.DeepEqual(this, next) {
+		return nil, awserr.ErrSamePage
+	}
+	return next, nil
 }
 
 // query reads an index whose partition key is the query's AggregateID or Type, and whose sort key is the time.
@@ -178,11 +193,16 @@ func (e *Events) query(q Query, index usable) pages {
 		in.FilterExpression = &filter
 	}
 	return func(ctx context.Context) (page, bool, error) {
-		out, err := e.client.Query(ctx, in)
+		out, err := awserr.Answered(e.client.Query(ctx, in))
 		if err != nil {
 			return page{}, false, err
 		}
-		in.ExclusiveStartKey = out.LastEvaluatedKey
+		if out.Items == nil {
+			return page{}, false, awserr.ErrNoRows
+		}
+		if in.ExclusiveStartKey, err = nextPage(in.ExclusiveStartKey, out.LastEvaluatedKey); err != nil {
+			return page{}, false, err
+		}
 		return page{out.Items, int(out.ScannedCount)}, len(out.LastEvaluatedKey) > 0, nil
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
@@ -48,11 +49,14 @@ type described struct {
 
 // describe describes the table. Its only key must be the event's id.
 func (e *Events) describe(ctx context.Context) (*described, error) {
-	out, err := e.client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &e.table})
+	out, err := awserr.Answered(e.client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &e.table}))
 	if err != nil {
 		return nil, fmt.Errorf("describe table %s: %w", e.table, err)
 	}
 	t := out.Table
+	if t == nil {
+		return nil, fmt.Errorf("describe table %s: the answer does not describe it", e.table)
+	}
 	if len(t.KeySchema) != 1 || aws.ToString(t.KeySchema[0].AttributeName) != e.names.ID {
 		return nil, fmt.Errorf("table %s is no events table: want %q as its partition key and no sort key (WithAttributes)", e.table, e.names.ID)
 	}
@@ -223,9 +227,12 @@ func (e *Events) fits(ctx context.Context, by Index) error {
 			":string": &types.AttributeValueMemberS{Value: "S"}, ":number": &types.AttributeValueMemberS{Value: "N"},
 		}}
 	for {
-		out, err := e.client.Scan(ctx, in)
+		out, err := awserr.Answered(e.client.Scan(ctx, in))
 		if err != nil {
 			return fmt.Errorf("look for rows of another form: %w", err)
+		}
+		if out.Items == nil {
+			return fmt.Errorf("look for rows of another form: %w", awserr.ErrNoRows)
 		}
 		if len(out.Items) > 0 {
 			var id string
@@ -235,8 +242,11 @@ func (e *Events) fits(ctx context.Context, by Index) error {
 			return fmt.Errorf("the row %q is of another form, and the index would not have it: want %s as a string, and %s as a number",
 				id, e.partition(by), e.names.Time)
 		}
-		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(in.ExclusiveStartKey) == 0 {
+		if len(out.LastEvaluatedKey) == 0 {
 			return nil
+		}
+		if in.ExclusiveStartKey, err = nextPage(in.ExclusiveStartKey, out.LastEvaluatedKey); err != nil {
+			return fmt.Errorf("look for rows of another form: %w", err)
 		}
 	}
 }
@@ -258,7 +268,7 @@ func (e *Events) askForIndex(ctx context.Context, by Index, d *described) error 
 			ReadCapacityUnits: d.provisioned.ReadCapacityUnits, WriteCapacityUnits: d.provisioned.WriteCapacityUnits,
 		}
 	}
-	_, err := e.client.UpdateTable(ctx, &dynamodb.UpdateTableInput{
+	_, err := awserr.Written(e.client.UpdateTable(ctx, &dynamodb.UpdateTableInput{
 		TableName: &e.table,
 		AttributeDefinitions: []types.AttributeDefinition{
 			{AttributeName: &e.names.ID, AttributeType: types.ScalarAttributeTypeS},
@@ -266,7 +276,7 @@ func (e *Events) askForIndex(ctx context.Context, by Index, d *described) error 
 			{AttributeName: &e.names.Time, AttributeType: types.ScalarAttributeTypeN},
 		},
 		GlobalSecondaryIndexUpdates: []types.GlobalSecondaryIndexUpdate{{Create: create}},
-	})
+	}))
 	if err != nil {
 		return fmt.Errorf("UpdateTable: %w", err)
 	}

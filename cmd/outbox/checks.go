@@ -27,6 +27,10 @@ func (x *examination) checkStream(ctx context.Context) {
 		return
 	}
 	d := out.StreamDescriptionSummary
+	if d == nil {
+		x.add(gradeUnknown, "stream", x.stream, "the answer does not describe it", "look at what answers in AWS's place")
+		return
+	}
 	x.streamARN = aws.ToString(d.StreamARN)
 	x.retention = time.Duration(aws.ToInt32(d.RetentionPeriodHours)) * time.Hour
 	switch d.StreamStatus {
@@ -81,6 +85,10 @@ func (x *examination) checkTable(ctx context.Context, spec tableSpec, name strin
 	if err != nil {
 		x.failed(gradeProblem, spec.what, name, "dynamodb:DescribeTable", err)
 		return false
+	}
+	if out.Table == nil {
+		x.add(gradeUnknown, spec.what, name, "the answer does not describe it", "look at what answers in AWS's place")
+		return true
 	}
 	if wrong := spec.wrongKeys(out.Table); wrong != "" {
 		x.add(gradeProblem, spec.what, name, wrong, "it is another kind of table, or has names of its own (WithAttributes): correct the name, or ignore this")

@@ -245,6 +245,9 @@ func (k *creator) table(ctx context.Context, spec tableSpec, name string) error 
 		if err != nil {
 			return false, err
 		}
+		if out.Table == nil {
+			return false, errors.New("the answer does not describe the table")
+		}
 		if wrong := spec.wrongKeys(out.Table); wrong != "" {
 			return false, fmt.Errorf("there is a table of this name with other keys: %s", wrong)
 		}
@@ -333,7 +336,9 @@ func (k *creator) stream(ctx context.Context, f createFlags) (arn string, err er
 		if err != nil {
 			return false, err
 		}
-		d = out.StreamDescriptionSummary
+		if d = out.StreamDescriptionSummary; d == nil {
+			return false, errors.New("the answer does not describe the stream")
+		}
 		return d.StreamStatus == kinesistypes.StreamStatusActive, nil
 	}
 	if err := k.until(ctx, "stream "+f.stream, active); err != nil {

@@ -83,6 +83,7 @@ type shardStatus struct {
 	Attempts     map[string]int `json:"attempts,omitempty"`
 
 	start kinesis.GetShardIteratorInput
+	open  bool // the stream lists no end of it
 }
 
 // readable reports whether the shard has a place to read from.
@@ -240,7 +241,7 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus) []*shardStatu
 }
 
 func statusOf(l *outbox.LeaseStatus, begun, waits, open bool) *shardStatus {
-	s := &shardStatus{Shard: l.Shard, State: "reading", Owner: l.Owner, OwnerState: string(l.OwnerState), WantedBy: l.WantedBy, Fence: l.Fence,
+	s := &shardStatus{Shard: l.Shard, State: "reading", open: open, Owner: l.Owner, OwnerState: string(l.OwnerState), WantedBy: l.WantedBy, Fence: l.Fence,
 		Checkpoint: l.Checkpoint, Attempts: l.Attempts}
 	s.start.ShardId, s.start.ShardIteratorType = &s.Shard, kinesistypes.ShardIteratorTypeTrimHorizon
 	switch {
@@ -321,6 +322,9 @@ func lag(ctx context.Context, c *clients, stream string, s *shardStatus, clock *
 		clock.Saw(out.ResultMetadata, sent)
 		if len(out.Records) > 0 {
 			r := out.Records[0]
+			if r.ApproximateArrivalTimestamp == nil {
+				return errors.New("GetRecords does not say when a record arrived")
+			}
 			s.Lag, s.LagKnown = seconds(max(0, clock.Now().Sub(aws.ToTime(r.ApproximateArrivalTimestamp)))), true
 			s.MillisBehind = aws.ToInt64(out.MillisBehindLatest)
 			if event, err := outbox.DecodeRecord(r.Data); err == nil {
@@ -330,7 +334,13 @@ func lag(ctx context.Context, c *clients, stream string, s *shardStatus, clock *
 			}
 			return nil
 		}
-		s.MillisBehind = aws.ToInt64(out.MillisBehindLatest)
+		switch {
+		case out.MillisBehindLatest == nil:
+			return errors.New("GetRecords says neither what is in the shard nor how far behind its end that is")
+		case out.NextShardIterator == nil && s.open && len(out.ChildShards) == 0:
+			return errors.New("GetRecords gives no next iterator, as at the end of a shard, and the stream lists the shard as open")
+		}
+		s.MillisBehind = *out.MillisBehindLatest
 		if s.MillisBehind == 0 || out.NextShardIterator == nil {
 			s.LagKnown = true // there is nothing
 			return nil

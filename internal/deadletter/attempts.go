@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/event"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
@@ -27,26 +28,41 @@ func (s *Store) attemptsAt(e *event.Event) rows.Item {
 // was lost, counts once.
 func (s *Store) Attempt(ctx context.Context, e *event.Event) (int, error) {
 	const expression, once = "SET #expiresAt = :expires, #last = :token ADD #n :one", "attribute_not_exists(#last) OR #last <> :token"
-	out, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+	out, err := awserr.Written(s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: &s.table, Key: s.attemptsAt(e), UpdateExpression: aws.String(expression), ConditionExpression: aws.String(once),
 		ExpressionAttributeNames: rows.Names(expression, once),
 		ExpressionAttributeValues: rows.Item{":one": rows.N(1), ":expires": rows.N(time.Now().Add(attemptsTTL).Unix()),
 			":token": rows.S(rand.Text())},
 		ReturnValues:                        types.ReturnValueUpdatedNew,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	})
+	}))
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
-		return int(rows.Int(failed.Item, "n")), nil
+		return s.attemptsIn(ctx, e, failed.Item)
 	}
 	if err != nil {
 		return 0, s.failed("count an attempt", err)
 	}
-	return int(rows.Int(out.Attributes, "n")), nil
+	return s.attemptsIn(ctx, e, out.Attributes)
+}
+
+// attemptsIn reads the count after an attempt. An answer may lack it. A count of 0 would never reach its limit.
+func (s *Store) attemptsIn(ctx context.Context, e *event.Event, row rows.Item) (int, error) {
+	n := int(rows.Int(row, "n"))
+	if n < 1 {
+		var err error
+		if n, err = s.Attempts(ctx, e); err != nil {
+			return 0, err
+		}
+	}
+	if n < 1 {
+		return 0, s.failed("count an attempt", errors.New("the table does not say how many there were"))
+	}
+	return n, nil
 }
 
 // Attempts returns the number of failed attempts at an event.
 func (s *Store) Attempts(ctx context.Context, e *event.Event) (int, error) {
-	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.attemptsAt(e), ConsistentRead: aws.Bool(true)})
+	out, err := awserr.Answered(s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.attemptsAt(e), ConsistentRead: aws.Bool(true)}))
 	if err != nil {
 		return 0, s.failed("read the attempts", err)
 	}
@@ -55,7 +71,7 @@ func (s *Store) Attempts(ctx context.Context, e *event.Event) (int, error) {
 
 // ForgetAttempts removes the count of an event's attempts.
 func (s *Store) ForgetAttempts(ctx context.Context, e *event.Event) error {
-	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: s.attemptsAt(e)})
+	_, err := awserr.Written(s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: s.attemptsAt(e)}))
 	if err != nil {
 		return s.failed("forget attempts", err)
 	}

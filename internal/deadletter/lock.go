@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
@@ -61,15 +62,16 @@ func (l *Lock) Release(ctx context.Context) error {
 func (l *Lock) update(ctx context.Context, condition, expression string, values rows.Item) (bool, error) {
 	values[":me"] = rows.S(l.Token)
 	err := repeat(ctx, func() error {
-		_, err := l.s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: &l.s.table, Key: l.key,
+		_, err := awserr.Written(l.s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: &l.s.table, Key: l.key,
 			ConditionExpression: &condition, UpdateExpression: &expression,
 			ExpressionAttributeNames: rows.Names(condition, expression), ExpressionAttributeValues: values,
-			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld})
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld}))
 		return err
 	})
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
-		if len(failed.Item) == 0 {
-			return false, l.s.failed("lock "+rows.Text(l.key, "id"), ErrMissing)
+		if len(failed.Item) == 0 { // there is no row, or the client or the service did not return it
+			_, err := l.s.row(ctx, rows.Text(l.key, "group"), rows.Text(l.key, "id"), "id")
+			return false, err
 		}
 		return false, nil
 	}

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
@@ -23,9 +25,21 @@ func (s *Store) Parked(ctx context.Context, limit int) (aggregates []string, com
 		if len(aggregates) == limit {
 			return aggregates, false, nil
 		}
-		aggregates = append(aggregates, rows.Text(row, "aggregateId"))
+		aggregate, err := s.aggregateOf(row)
+		if err != nil {
+			return nil, false, err
+		}
+		aggregates = append(aggregates, aggregate)
 	}
 	return aggregates, true, nil
+}
+
+// aggregateOf returns the aggregate that a queue's row parks. Without it, nobody would know whose events to hold back.
+func (s *Store) aggregateOf(row rows.Item) (string, error) {
+	if id := rows.Text(row, "aggregateId"); id != "" {
+		return id, nil
+	}
+	return "", s.failed("read the queue "+rows.Text(row, "id"), errors.New("its row has no aggregateId"))
 }
 
 // Queue is the letters of an aggregate.
@@ -68,7 +82,11 @@ func (s *Store) AreParked(ctx context.Context, aggregates []string) ([]string, e
 			return nil, err
 		}
 		for _, row := range found {
-			parked = append(parked, rows.Text(row, "aggregateId"))
+			aggregate, err := s.aggregateOf(row)
+			if err != nil {
+				return nil, err
+			}
+			parked = append(parked, aggregate)
 		}
 	}
 	return parked, nil
@@ -83,9 +101,9 @@ func (s *Store) batch(ctx context.Context, group string, ids []string) (map[stri
 		ask = append(ask, key(group, id))
 	}
 	for attempt := 1; len(ask) > 0; attempt++ {
-		out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+		out, err := awserr.Answered(s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
 			s.table: {Keys: ask, ConsistentRead: aws.Bool(true)},
-		}})
+		}}))
 		if err != nil {
 			return nil, s.failed("read "+group, err)
 		}
@@ -97,6 +115,9 @@ func (s *Store) batch(ctx context.Context, group string, ids []string) (map[stri
 		ask = nil
 		for _, left := range out.UnprocessedKeys {
 			ask = left.Keys
+		}
+		if out.Responses == nil && len(ask) == 0 { // what is not there is an empty list in an answer
+			return nil, s.failed("read "+group, errors.New("the answer has neither rows nor unprocessed keys"))
 		}
 		if len(ask) > 0 {
 			if err := backoff.Wait(ctx, retry.Delay(attempt)); err != nil {
@@ -111,8 +132,8 @@ func (s *Store) batch(ctx context.Context, group string, ids []string) (map[stri
 func (s *Store) Close(ctx context.Context, queue string) (bool, error) {
 	const empty = "attribute_not_exists(#letters) OR #letters <= :zero"
 	err := repeat(ctx, func() error {
-		_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.queues(), queue),
-			ConditionExpression: aws.String(empty), ExpressionAttributeNames: rows.Names(empty), ExpressionAttributeValues: rows.Item{":zero": rows.N(0)}})
+		_, err := awserr.Written(s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.queues(), queue),
+			ConditionExpression: aws.String(empty), ExpressionAttributeNames: rows.Names(empty), ExpressionAttributeValues: rows.Item{":zero": rows.N(0)}}))
 		return err
 	})
 	if conditionFailed(err) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
@@ -33,19 +35,33 @@ func (s *Store) query(ctx context.Context, group, prefix string, limit int32, at
 			in.Limit = &limit
 		}
 		for {
-			out, err := s.client.Query(ctx, in)
+			out, err := awserr.Answered(s.client.Query(ctx, in))
 			if err != nil {
 				yield(nil, s.failed("read "+group, err))
 				return
 			}
+			if out.Items == nil {
+				yield(nil, s.failed("read "+group, awserr.ErrNoRows))
+				return
+			}
 			for _, row := range out.Items {
+				if rows.Text(row, "id") == "" {
+					yield(nil, s.failed("read "+group, errors.New("the answer has a row without its key")))
+					return
+				}
 				if !yield(row, nil) {
 					return
 				}
 			}
-			if in.ExclusiveStartKey = out.LastEvaluatedKey; len(in.ExclusiveStartKey) == 0 {
+			next := out.LastEvaluatedKey
+			if len(next) == 0 {
 				return
 			}
+			if reflect.DeepEqual(next, in.ExclusiveStartKey) {
+				yield(nil, s.failed("read "+group, awserr.ErrSamePage))
+				return
+			}
+			in.ExclusiveStartKey = next
 		}
 	}
 }
@@ -153,7 +169,7 @@ func (s *Store) complete(ctx context.Context, l *Letter) error {
 	}
 	parts := make([][]byte, 0, l.parts)
 	for i := range l.parts {
-		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.parts(), l.partID(i)), ConsistentRead: aws.Bool(true)})
+		out, err := awserr.Answered(s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.parts(), l.partID(i)), ConsistentRead: aws.Bool(true)}))
 		switch {
 		case err != nil:
 			return s.failed("read a part of "+l.ID, err)
@@ -187,7 +203,7 @@ func (s *Store) row(ctx context.Context, group, id string, attributes ...string)
 		projection := projectionOf(attributes)
 		in.ProjectionExpression, in.ExpressionAttributeNames = &projection, rows.Names(projection)
 	}
-	out, err := s.client.GetItem(ctx, in)
+	out, err := awserr.Answered(s.client.GetItem(ctx, in))
 	switch {
 	case err != nil:
 		return nil, s.failed("read "+id, err)

@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
@@ -34,10 +35,10 @@ func targetOf(id string) Target {
 
 // Ask stores a request to redrive a target. A target has one request, however often it is asked for.
 func (s *Store) Ask(ctx context.Context, t Target) error {
-	_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: rows.Item{
+	_, err := awserr.Written(s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: rows.Item{
 		"group": rows.S(s.requests()), "id": rows.S(t.ID()), "requestedAt": rows.Millis(time.Now()),
 		"expiresAt": rows.N(time.Now().Add(requestTTL).Unix()),
-	}})
+	}}))
 	if err != nil {
 		return s.failed("request a redrive", err)
 	}
@@ -67,8 +68,8 @@ func (s *Store) Requests(ctx context.Context, limit int) ([]Request, error) {
 // Answered removes a request, unless it was stored again meanwhile.
 func (s *Store) Answered(ctx context.Context, r Request) error {
 	const same = "#requestedAt = :at"
-	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.requests(), r.ID()),
-		ConditionExpression: aws.String(same), ExpressionAttributeNames: rows.Names(same), ExpressionAttributeValues: rows.Item{":at": rows.N(r.at)}})
+	_, err := awserr.Written(s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.requests(), r.ID()),
+		ConditionExpression: aws.String(same), ExpressionAttributeNames: rows.Names(same), ExpressionAttributeValues: rows.Item{":at": rows.N(r.at)}}))
 	if err != nil && !conditionFailed(err) {
 		return s.failed("remove a request", err)
 	}

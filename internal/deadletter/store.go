@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
@@ -100,7 +101,15 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error)
 		return Refused, s.failed("store "+l.ID, err)
 	}
 	ask := len(parts) > 0 // parts are written first, and must not replace the parts of a letter that is there
-	for {
+	for n := 1; ; n++ {
+		if n > conflicts {
+			return Refused, s.failed("store "+l.ID, errors.New("the table has a letter with the key, and does not return it"))
+		}
+		if n > 2 { // removed meanwhile, again and again
+			if err := backoff.Wait(ctx, conflictDelay.Delay(n)); err != nil {
+				return Refused, s.failed("store "+l.ID, err)
+			}
+		}
 		if ask {
 			before := *l
 			if there, err := s.there(ctx, l); there != Refused || err != nil {
@@ -109,13 +118,13 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error)
 			row["id"] = rows.S(l.ID)
 			if l.ID != before.ID { // an earlier round wrote parts under the other id
 				for i := range parts {
-					_, _ = s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.parts(), before.partID(i))})
+					_, _ = awserr.Written(s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.parts(), before.partID(i))}))
 				}
 			}
 		}
 		for i, data := range parts {
-			_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,
-				Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(l.partID(i)), "data": rows.B(data)}})
+			_, err := awserr.Written(s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,
+				Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(l.partID(i)), "data": rows.B(data)}}))
 			if err != nil {
 				return Refused, s.failed("store a part of "+l.ID, err)
 			}
@@ -131,7 +140,7 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error)
 // there looks for a letter of the same event. It returns Refused if there is no such letter, Added if it is l itself (the answer to an earlier
 // request was lost), and Before otherwise. If another event with the same id has the key, l gets another key.
 func (s *Store) there(ctx context.Context, l *Letter) (Stored, error) {
-	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.letters(), l.ID), ConsistentRead: aws.Bool(true)})
+	out, err := awserr.Answered(s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.letters(), l.ID), ConsistentRead: aws.Bool(true)}))
 	if err != nil {
 		return Refused, s.failed("read "+l.ID, err)
 	}
@@ -157,8 +166,8 @@ func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind boo
 	const free = "attribute_not_exists(#id)"
 	queue := QueueOf(l.ID)
 	if queue == "" {
-		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: row,
-			ConditionExpression: aws.String(free), ExpressionAttributeNames: rows.Names(free)})
+		_, err := awserr.Written(s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: row,
+			ConditionExpression: aws.String(free), ExpressionAttributeNames: rows.Names(free)}))
 		if conditionFailed(err) {
 			return Before, nil
 		}
@@ -216,7 +225,7 @@ func repeat(ctx context.Context, write func() error) error {
 // to conflicts times.
 func (s *Store) transact(ctx context.Context, items ...types.TransactWriteItem) (int, error) {
 	for n := 1; ; n++ {
-		_, err := s.client.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
+		_, err := awserr.Written(s.client.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items}))
 		canceled := (*types.TransactionCanceledException)(nil)
 		if err == nil || !errors.As(err, &canceled) {
 			return -1, err
@@ -256,7 +265,7 @@ func (s *Store) Remove(ctx context.Context, l *Letter) (bool, error) {
 		return false, s.failed("remove "+l.ID, err)
 	}
 	for i := together; i < l.parts && at < 0; i++ {
-		_, _ = s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.parts(), l.partID(i))}) // without the row nobody reads it
+		_, _ = awserr.Written(s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.parts(), l.partID(i))})) // without the row nobody reads it
 	}
 	return at < 0, nil
 }
@@ -265,11 +274,11 @@ func (s *Store) Remove(ctx context.Context, l *Letter) (bool, error) {
 func (s *Store) Tried(ctx context.Context, l *Letter, reason string) error {
 	const there, expression = "attribute_exists(#id)", "SET #error = :error, #triedAt = :now ADD #attempts :one"
 	err := repeat(ctx, func() error {
-		_, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		_, err := awserr.Written(s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 			TableName: &s.table, Key: key(s.letters(), l.ID), ConditionExpression: aws.String(there), UpdateExpression: aws.String(expression),
 			ExpressionAttributeNames:  rows.Names(there, expression),
 			ExpressionAttributeValues: rows.Item{":error": rows.S(cut(reason)), ":now": rows.Millis(time.Now()), ":one": rows.N(1)},
-		})
+		}))
 		return err
 	})
 	if err != nil && !conditionFailed(err) {

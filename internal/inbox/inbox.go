@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/owntable"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
@@ -212,11 +213,11 @@ func Blocked(row Item, e Event, now time.Time) error {
 // write sends a Put. refused says that its condition does not hold; then row is the stored row.
 func (t *Table) write(ctx context.Context, e Event, put *types.Put) (refused bool, row Item, err error) {
 	err = t.repeat(ctx, func() error {
-		_, err := t.Client.PutItem(ctx, &dynamodb.PutItemInput{
+		_, err := awserr.Written(t.Client.PutItem(ctx, &dynamodb.PutItemInput{
 			TableName: put.TableName, Item: put.Item, ConditionExpression: put.ConditionExpression,
 			ExpressionAttributeNames: put.ExpressionAttributeNames, ExpressionAttributeValues: put.ExpressionAttributeValues,
 			ReturnValuesOnConditionCheckFailure: put.ReturnValuesOnConditionCheckFailure,
-		})
+		}))
 		return err
 	})
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
@@ -260,13 +261,13 @@ func (t *Table) Claim(ctx context.Context, e Event, c Claim, now time.Time) erro
 // Complete turns a claim into a mark. It returns ErrLost if the owner has lost the claim.
 func (t *Table) Complete(ctx context.Context, e Event, owner string, now time.Time) error {
 	err := t.repeat(ctx, func() error {
-		_, err := t.Client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		_, err := awserr.Written(t.Client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 			TableName: &t.Name, Key: t.key(e.ID),
 			ConditionExpression:       aws.String("#owner = :owner"),
 			UpdateExpression:          aws.String("SET #handled = :now, #expires = :expires REMOVE #until, #shard, #fence"),
 			ExpressionAttributeNames:  map[string]string{"#owner": "owner", "#handled": "handledAt", "#expires": "expiresAt", "#until": "claimedUntil", "#shard": "shard", "#fence": "fence"},
 			ExpressionAttributeValues: Item{":owner": rows.S(owner), ":now": rows.Millis(now), ":expires": rows.N(now.Add(t.TTL).Unix())},
-		})
+		}))
 		return err
 	})
 	return t.owned(e, err)
@@ -275,12 +276,12 @@ func (t *Table) Complete(ctx context.Context, e Event, owner string, now time.Ti
 // Release deletes a claim. It returns ErrLost if the owner has no claim.
 func (t *Table) Release(ctx context.Context, e Event, owner string) error {
 	err := t.repeat(ctx, func() error {
-		_, err := t.Client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+		_, err := awserr.Written(t.Client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 			TableName: &t.Name, Key: t.key(e.ID),
 			ConditionExpression:       aws.String("#owner = :owner AND attribute_not_exists(#handled)"),
 			ExpressionAttributeNames:  map[string]string{"#owner": "owner", "#handled": "handledAt"},
 			ExpressionAttributeValues: Item{":owner": rows.S(owner)},
-		})
+		}))
 		return err
 	})
 	return t.owned(e, err)
@@ -307,7 +308,7 @@ func (t *Table) Look(ctx context.Context, e Event, now time.Time) error {
 
 // find reads a row. It is nil if the event has no row.
 func (t *Table) find(ctx context.Context, id string) (Item, error) {
-	out, err := t.Client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: t.key(id), ConsistentRead: aws.Bool(true)})
+	out, err := awserr.Answered(t.Client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: t.key(id), ConsistentRead: aws.Bool(true)}))
 	if err != nil {
 		return nil, t.explain(id, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
@@ -32,7 +33,7 @@ type Form struct {
 // Create makes the table, unless it exists, and waits until it is active. Any number of processes may call Create at once. A table of
 // another form is an error.
 func (f Form) Create(ctx context.Context, client Creator, table string) error {
-	_, err := client.CreateTable(ctx, &dynamodb.CreateTableInput{
+	_, err := awserr.Written(client.CreateTable(ctx, &dynamodb.CreateTableInput{
 		TableName:   &table,
 		BillingMode: types.BillingModePayPerRequest,
 		AttributeDefinitions: []types.AttributeDefinition{
@@ -43,14 +44,14 @@ func (f Form) Create(ctx context.Context, client Creator, table string) error {
 			{AttributeName: &f.Partition, KeyType: types.KeyTypeHash},
 			{AttributeName: &f.Sort, KeyType: types.KeyTypeRange},
 		},
-	})
+	}))
 	if exists := (*types.ResourceInUseException)(nil); err != nil && !errors.As(err, &exists) {
 		return fmt.Errorf("create %s %s: %w", f.What, table, err)
 	}
 	if err := f.active(ctx, client, table); err != nil {
 		return fmt.Errorf("wait for %s %s: %w", f.What, table, err)
 	}
-	ttl, err := client.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
+	ttl, err := awserr.Answered(client.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table}))
 	if err != nil {
 		return fmt.Errorf("time to live of %s %s: %w", f.What, table, err)
 	}
@@ -63,13 +64,13 @@ func (f Form) Create(ctx context.Context, client Creator, table string) error {
 			return nil
 		}
 	}
-	_, err = client.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
+	_, err = awserr.Written(client.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
 		TableName:               &table,
 		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: &f.TTL, Enabled: aws.Bool(true)},
-	})
+	}))
 	if err != nil {
 		// Another process may have enabled it meanwhile: then it cannot be changed for an hour.
-		again, errAgain := client.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
+		again, errAgain := awserr.Answered(client.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table}))
 		if errAgain == nil && again.TimeToLiveDescription != nil && aws.ToString(again.TimeToLiveDescription.AttributeName) == f.TTL {
 			return nil
 		}
@@ -80,10 +81,13 @@ func (f Form) Create(ctx context.Context, client Creator, table string) error {
 
 func (f Form) active(ctx context.Context, client Creator, table string) error {
 	for {
-		out, err := client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+		out, err := awserr.Answered(client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table}))
 		// A new table may not be found at first.
 		if missing := (*types.ResourceNotFoundException)(nil); err != nil && !errors.As(err, &missing) {
 			return err
+		}
+		if err == nil && out.Table == nil {
+			return errors.New("the answer does not describe the table")
 		}
 		if err == nil && out.Table.TableStatus == types.TableStatusActive {
 			return f.check(out.Table)

@@ -203,11 +203,15 @@ func (r *run) redrive(ctx, handlers context.Context, target deadletter.Target) (
 			r.Logger.WarnContext(ctx, "outbox: a lock on dead letters is not released, it ends by itself", "deadLetter", target.ID(), "error", err)
 		}
 	}()
-	for {
+	for before := []string(nil); ; {
 		ids, err := r.letters(ctx, target)
 		if err != nil {
 			return false, err
 		}
+		if len(ids) > 0 && slices.Equal(ids, before) { // handled or gone, and there
+			return false, fmt.Errorf("the dead letter table lists letters of %s, and does not return them", target.ID())
+		}
+		before = ids
 		for _, id := range ids {
 			if verdict, err := r.letter(ctx, handlers, lock, id); err != nil || verdict != Handled {
 				return verdict == Failed, err

@@ -1,0 +1,46 @@
+package awserr
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+)
+
+// ErrNoAnswer says that a client has returned neither an answer nor an error.
+var ErrNoAnswer = errors.New("the client returned neither an answer nor an error")
+
+// ErrSamePage says that a page names itself as the page from which to go on.
+var ErrSamePage = errors.New("the answer names the page itself as the next page")
+
+// ErrNoRows says that the answer to a Query or a Scan lacks its list of rows. A list without rows is there, and empty.
+var ErrNoRows = errors.New("the answer has no list of rows")
+
+// Answered turns into errors what the SDK's own client never returns, and a client of the user's may: neither an answer nor an error, and a nil
+// pointer as an error. It is for calls whose answer is needed.
+func Answered[T any](out *T, err error) (*T, error) {
+	if err = notNil(err); err != nil {
+		return nil, err
+	}
+	if out == nil {
+		return nil, ErrNoAnswer
+	}
+	return out, nil
+}
+
+// Written is Answered for writes. No error says that the write was carried out, so a missing answer is an empty one.
+func Written[T any](out *T, err error) (*T, error) {
+	if err = notNil(err); err != nil {
+		return nil, err
+	}
+	if out == nil {
+		out = new(T)
+	}
+	return out, nil
+}
+
+func notNil(err error) error {
+	if v := reflect.ValueOf(err); err != nil && v.Kind() == reflect.Pointer && v.IsNil() {
+		return fmt.Errorf("the client returned a nil %T as its error", err)
+	}
+	return err
+}
