@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/stretchr/testify/require"
@@ -35,12 +35,17 @@ type pipe struct {
 	most    int
 }
 
+// anybody signs the requests to a pipe, which does not look at signatures.
+var anybody = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+	return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
+})
+
 func (p *pipe) kinesis() KinesisClient {
-	return kinesis.New(kinesis.Options{Region: "eu-west-1", HTTPClient: p, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")})
+	return kinesis.New(kinesis.Options{Region: "eu-west-1", HTTPClient: p, Credentials: anybody})
 }
 
 func (p *pipe) streams() StreamsClient {
-	return dynamodbstreams.New(dynamodbstreams.Options{Region: "eu-west-1", HTTPClient: p, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")})
+	return dynamodbstreams.New(dynamodbstreams.Options{Region: "eu-west-1", HTTPClient: p, Credentials: anybody})
 }
 
 // Do implements the HTTP client of the SDK.
@@ -144,8 +149,8 @@ func (f *flow) Close() error {
 	return nil
 }
 
-// enough ends a reading.
-var enough = errors.New("all records have come")
+// errEnough ends a reading.
+var errEnough = errors.New("all records have come")
 
 // all reads a shard until it has delivered so many records, and returns their sequence numbers.
 func all(t *testing.T, r *Reader, shard string, records int) []string {
@@ -158,11 +163,11 @@ func all(t *testing.T, r *Reader, shard string, records int) []string {
 			got = append(got, record.SequenceNumber)
 		}
 		if len(got) >= records {
-			return enough
+			return errEnough
 		}
 		return nil
 	})
-	require.ErrorIs(t, err, enough, "%d records have come", len(got))
+	require.ErrorIs(t, err, errEnough, "%d records have come", len(got))
 	return got
 }
 
