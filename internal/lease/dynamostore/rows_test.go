@@ -65,9 +65,15 @@ func TestTheRowsOfALeaseTable(t *testing.T) {
 	require.Equal(t, key("changes#L#s-2", rows.Item{"checkpoint": rows.S("49"), "fence": rows.N(1), "parents": parents, "hashLo": rows.S("0"),
 		"hashHi": rows.S("99"), "owner": rows.S("w2"), "want": rows.S("w3"), "n": rows.N(4),
 		"attempts": &types.AttributeValueMemberM{Value: rows.Item{"50": rows.N(2)}}}), storedRow(t, a, "changes#L#s-2"))
-	require.NoError(t, s.End(ctx, held.Key(), []lease.Shard{{ID: "s-3", Parents: []string{"s-2"}}}))
+	holes := map[string]lease.Hole{"7": {Attempts: 3, Key: 1<<64 - 1}, "9": {}}
+	require.NoError(t, s.End(ctx, held.Key(), 5, holes, []lease.Shard{{ID: "s-3", Parents: []string{"s-2"}}}))
 	require.Equal(t, key("changes#L#s-2", rows.Item{"checkpoint": rows.S("SHARD_END"), "fence": rows.N(1), "parents": parents, "hashLo": rows.S("0"),
-		"hashHi": rows.S("99"), "n": rows.N(4)}), storedRow(t, a, "changes#L#s-2"))
+		"hashHi": rows.S("99"), "owner": rows.S("w2"), "want": rows.S("w3"), "n": rows.N(5), "unfinished": &types.AttributeValueMemberM{Value: rows.Item{
+			"7": &types.AttributeValueMemberM{Value: rows.Item{"attempts": rows.N(3), "key": &types.AttributeValueMemberN{Value: "18446744073709551615"}}},
+			"9": &types.AttributeValueMemberM{Value: rows.Item{"attempts": rows.N(0)}}}}}), storedRow(t, a, "changes#L#s-2"))
+	require.NoError(t, s.Finish(ctx, held.Key()))
+	require.Equal(t, key("changes#L#s-2", rows.Item{"checkpoint": rows.S("SHARD_END"), "fence": rows.N(1), "parents": parents, "hashLo": rows.S("0"),
+		"hashHi": rows.S("99"), "n": rows.N(5)}), storedRow(t, a, "changes#L#s-2"))
 	require.Equal(t, key("changes#L#s-3", rows.Item{"checkpoint": rows.S("TRIM_HORIZON"), "fence": rows.N(0),
 		"parents": &types.AttributeValueMemberSS{Value: []string{"s-2"}}}), storedRow(t, a, "changes#L#s-3"))
 	require.NoError(t, s.Gone(ctx, lease.Key{Shard: "s-3"}))
