@@ -68,18 +68,20 @@ can be more. The lease of a lost shard stays for six hours, and up to two days m
 // shardStatus is how far a shard is.
 type shardStatus struct {
 	Shard      string `json:"shard"`
-	State      string `json:"state"` // reading, unowned, dead owner, not begun, waiting for its parents, finished, lost
+	State      string `json:"state"` // reading, unowned, dead owner, not begun, waiting for its parents, ended, finished, lost
 	Owner      string `json:"owner,omitempty"`
 	OwnerState string `json:"ownerState,omitempty"`
 	WantedBy   string `json:"wantedBy,omitempty"`
 	Fence      int64  `json:"fence,omitempty"`
 	Checkpoint string `json:"checkpoint,omitempty"`
 	// Lag is the age of the next record that is not finished, 0 if there is none; it is unknown without LagKnown.
-	Lag          seconds        `json:"lagSeconds"`
-	LagKnown     bool           `json:"lagKnown"`
-	MillisBehind int64          `json:"millisBehindLatest"`
-	Next         *eventJSON     `json:"next,omitempty"` // the event of that record, if it is one
-	Attempts     map[string]int `json:"attempts,omitempty"`
+	Lag          seconds    `json:"lagSeconds"`
+	LagKnown     bool       `json:"lagKnown"`
+	MillisBehind int64      `json:"millisBehindLatest"`
+	Next         *eventJSON `json:"next,omitempty"` // the event of that record, if it is one
+	// Unfinished are the records up to the checkpoint, or the end, that are not finished.
+	Unfinished []string       `json:"unfinished,omitempty"`
+	Attempts   map[string]int `json:"attempts,omitempty"`
 
 	start kinesis.GetShardIteratorInput
 }
@@ -172,6 +174,8 @@ func tooLate(shards []*shardStatus, most time.Duration) (reasons []string) {
 		case s.State == "finished":
 		case s.State == "lost":
 			reasons = append(reasons, fmt.Sprintf("shard %s is lost: the stream has forgotten it, and it was not finished", s.Shard))
+		case !s.LagKnown && len(s.Unfinished) > 0:
+			reasons = append(reasons, fmt.Sprintf("shard %s: %s, and the age is unknown", s.Shard, waiting(len(s.Unfinished))))
 		case s.LagKnown && time.Duration(s.Lag) > most:
 			reasons = append(reasons, fmt.Sprintf("shard %s lags %s, more than --max-lag", s.Shard, age(time.Duration(s.Lag))))
 		case !s.LagKnown && behind > most:
@@ -179,6 +183,14 @@ func tooLate(shards []*shardStatus, most time.Duration) (reasons []string) {
 		}
 	}
 	return reasons
+}
+
+// waiting says how many records below a checkpoint are not finished.
+func waiting(n int) string {
+	if n == 1 {
+		return "1 record waits"
+	}
+	return fmt.Sprintf("%d records wait", n)
 }
 
 // countDead counts the dead letters of the consumer.
@@ -215,7 +227,7 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus) []*shardStatu
 	}
 	var shards []*shardStatus
 	for _, l := range leases {
-		if !there[l.Shard] && !l.Ended {
+		if !there[l.Shard] && !(l.Ended && len(l.Unfinished) == 0) {
 			shards = append(shards, &shardStatus{Shard: l.Shard, State: "lost", Fence: l.Fence, Checkpoint: l.Checkpoint})
 		}
 	}
@@ -232,16 +244,18 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus) []*shardStatu
 
 func statusOf(l *outbox.LeaseStatus, begun, waits bool) *shardStatus {
 	s := &shardStatus{Shard: l.Shard, State: "reading", Owner: l.Owner, OwnerState: string(l.OwnerState), WantedBy: l.WantedBy, Fence: l.Fence,
-		Checkpoint: l.Checkpoint, Attempts: l.Attempts}
+		Checkpoint: l.Checkpoint, Unfinished: l.Unfinished, Attempts: l.Attempts}
 	s.start.ShardId, s.start.ShardIteratorType = &s.Shard, kinesistypes.ShardIteratorTypeTrimHorizon
 	switch {
+	case len(l.Unfinished) > 0:
+		s.start.ShardIteratorType, s.start.StartingSequenceNumber = kinesistypes.ShardIteratorTypeAtSequenceNumber, &l.Unfinished[0]
 	case l.Checkpoint != "":
 		s.start.ShardIteratorType, s.start.StartingSequenceNumber = kinesistypes.ShardIteratorTypeAfterSequenceNumber, &l.Checkpoint
 	case !l.StartsAt.IsZero():
 		s.start.ShardIteratorType, s.start.Timestamp = kinesistypes.ShardIteratorTypeAtTimestamp, &l.StartsAt
 	}
 	switch {
-	case l.Ended:
+	case l.Ended && len(l.Unfinished) == 0:
 		s.State = "finished"
 	case waits:
 		s.State = "waiting for its parents"
@@ -251,6 +265,8 @@ func statusOf(l *outbox.LeaseStatus, begun, waits bool) *shardStatus {
 		s.State = "unowned"
 	case l.OwnerState == outbox.OwnerDead:
 		s.State = "dead owner"
+	case l.Ended:
+		s.State = "ended"
 	}
 	return s
 }
@@ -319,7 +335,7 @@ func (a *app) lag(ctx context.Context, c *clients, stream string, s *shardStatus
 		}
 		s.MillisBehind = aws.ToInt64(out.MillisBehindLatest)
 		if s.MillisBehind == 0 || out.NextShardIterator == nil {
-			s.LagKnown = true // there is nothing
+			s.LagKnown = len(s.Unfinished) == 0 // there is nothing
 			return nil
 		}
 		next = out.NextShardIterator
@@ -362,7 +378,13 @@ func (a *app) printStatus(s *groupStatus) error {
 	for _, owner := range slices.Sorted(maps.Keys(s.Owners)) {
 		fmt.Fprintf(a.out, ", %s has %d", owner, s.Owners[owner])
 	}
-	text := p.green("nothing is waiting")
+	text, unfinished := p.green("nothing is waiting"), 0
+	for _, shard := range s.Shards {
+		unfinished += len(shard.Unfinished)
+	}
+	if unfinished > 0 {
+		text = waiting(unfinished) + " below a checkpoint"
+	}
 	if s.Oldest != "" {
 		text = "the oldest unhandled record is " + p.bold(age(time.Duration(s.Lag))) + " old, in " + s.Oldest
 	}

@@ -117,6 +117,9 @@ func (h *Held) repeat(ctx context.Context, w *heldWrite) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.last, h.ended, h.over = nil, h.ended || w.ends, h.over || w.final
+		if w.ends {
+			nudge(h.life.wake) // the children may be read
+		}
 	}
 	return err
 }

@@ -192,12 +192,18 @@ func (l *Ledger) Settled(s Slot) (due bool) {
 		return false
 	}
 	l.checkpoint = last
-	return l.above() >= l.enough() || l.ended && l.recent.from == l.recent.to
+	if l.ended { // the shards that continue this one wait for what can still be passed
+		l.pass()
+	}
+	return l.above() >= l.enough() || l.atEnd()
 }
 
 // above returns how many records are finished above the stored checkpoint, and enough how many of them are reason to store it.
 func (l *Ledger) above() int  { return int(l.recent.from - l.stored.finished) }
 func (l *Ledger) enough() int { return min(maxAbove, max(l.limit/4, 1)) }
+
+// atEnd reports whether nothing of the shard is unfinished but the holes, and nothing more will come.
+func (l *Ledger) atEnd() bool { return l.ended && l.recent.from == l.recent.to }
 
 // Poison says that a record will never be handled: nothing from it on is begun any more. What lies before it is, also after a Stop that
 // follows, or the next owner would get no further. Of several poisons the first one of the shard counts.
@@ -234,21 +240,21 @@ func (l *Ledger) Stopping() bool {
 }
 
 // Due reports whether the Progress is to be stored: attempts or holes have changed, or enough is finished above the stored checkpoint, or
-// something is and Every has passed.
+// something is and Every has passed, or the shard has ended.
 func (l *Ledger) Due(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tell(now)
 	l.pass()
 	above := l.above()
-	return l.changes != l.stored.changes || above >= l.enough() || above > 0 && now.Sub(l.storedAt) >= Every
+	return l.changes != l.stored.changes || above >= l.enough() || above > 0 && (now.Sub(l.storedAt) >= Every || l.atEnd())
 }
 
 // Progress returns what is to be stored.
 func (l *Ledger) Progress() Progress {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := Progress{Checkpoint: l.checkpoint, Ended: l.ended && l.recent.from == l.recent.to, mark: mark{l.recent.from, len(l.holes), l.changes}}
+	p := Progress{Checkpoint: l.checkpoint, Ended: l.atEnd(), mark: mark{l.recent.from, len(l.holes), l.changes}}
 	if len(l.failed)+len(l.earlier)+len(l.holes) == 0 {
 		return p
 	}
