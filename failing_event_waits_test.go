@@ -65,7 +65,7 @@ func TestFailingEventsAreHandedOver(t *testing.T) {
 		require.Greater(t, f.waitingShard(t).Attempts[status.Unfinished[0]], before)
 		split(t, f, 2)
 		more := f.put(t, "b", 20, 5)
-		bad = append(bad, f.put(t, "bad", 1, 4)[2:]...) // their ids are those of events in the first shard, up to two
+		bad = append(bad, f.put(t, "bad", 1, 4)[2:]...) // the first two are there already
 		f.await(t, "the others handled after the split", time.Minute, f.all(more))
 		require.Len(t, f.waitingShard(t).Unfinished, 2)
 		require.True(t, f.waitingShard(t).Ended)

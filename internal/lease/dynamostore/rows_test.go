@@ -1,6 +1,7 @@
 package dynamostore_test
 
 import (
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-1b628d3f/outbox/internal/itemsize"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
@@ -78,4 +80,25 @@ func TestTheRowsOfALeaseTable(t *testing.T) {
 		"parents": &types.AttributeValueMemberSS{Value: []string{"s-2"}}}), storedRow(t, a, "changes#L#s-3"))
 	require.NoError(t, s.Gone(ctx, lease.Key{Shard: "s-3"}))
 	require.Equal(t, rows.S("set"), storedRow(t, a, "changes#L#s-3")["ttl"])
+}
+
+// With 50 holes, as many as there can be, a row is still a small one.
+func TestTheSizeOfHoles(t *testing.T) {
+	ctx := t.Context()
+	a := start(t)
+	s := store(t, a.DynamoDB, "orders", "changes")
+	require.NoError(t, s.Ensure(ctx, lease.Shard{ID: "shardId-000000000000"}, lease.TrimHorizon))
+	l, err := s.Acquire(ctx, lease.Lease{Shard: lease.Shard{ID: "shardId-000000000000"}}, "w")
+	require.NoError(t, err)
+	holes := map[string]lease.Hole{}
+	for i := range 50 {
+		holes[fmt.Sprintf("49680622210660530497709061405818172283611631628111052%03d", i)] = lease.Hole{Attempts: 99, Key: 1<<64 - 1}
+	}
+	before, err := itemsize.Of(storedRow(t, a, "changes#L#shardId-000000000000"))
+	require.NoError(t, err)
+	require.NoError(t, s.Save(ctx, l.Key(), 1, lease.Progress{Checkpoint: "49680622210660530497709061405818172283611631628111052999", Holes: holes}))
+	with, err := itemsize.Of(storedRow(t, a, "changes#L#shardId-000000000000"))
+	require.NoError(t, err)
+	require.Less(t, with, 6<<10)
+	t.Logf("a lease of %d bytes has %d with 50 holes", before, with)
 }
