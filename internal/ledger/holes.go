@@ -58,7 +58,8 @@ func (l *Ledger) pass() {
 	for r.from < r.to && len(l.holes) < l.maxHoles && r.from != l.poison {
 		e := r.at(r.from)
 		crowded := l.ended || int(r.to-r.from) > (l.limit-len(l.holes))/2
-		if !e.known || !(l.drained && r.from < last) && !(crowded && l.holdsUp(r.from, e)) {
+		inTheWay := l.drained && r.from < last || crowded && l.holdsUp(r.from, e)
+		if !e.known || !inTheWay {
 			return
 		}
 		l.addHole(r.from, *e)

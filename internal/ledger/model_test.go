@@ -71,7 +71,8 @@ func (m *model) pass(drained bool) {
 		crowded := m.ended || len(m.records)-at > (m.limit-len(m.open()))/2
 		same := slices.ContainsFunc(m.open(), func(h Hole) bool { return r.key != 0 && h.Key == r.key })
 		slow := r.started && m.now-r.begun >= long || at == m.head && m.now-m.since >= long
-		if !r.known || !(drained && behind) && !(crowded && (r.attempts > 0 || r.deferred || same || slow)) {
+		inTheWay := drained && behind || crowded && (r.attempts > 0 || r.deferred || same || slow)
+		if !r.known || !inTheWay {
 			return
 		}
 		r.hole = true
