@@ -129,6 +129,7 @@ func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery) e
 			return nil
 		}
 		if reading.Err() == nil {
+			s.held.Reading(err) // another worker may reach them
 			s.w.consumer.logger.ErrorContext(reading, "outbox: parked aggregates cannot be read, a shard waits", "stream", s.w.stream,
 				"shard", s.held.Shard().ID, "failures", n, "error", err)
 		}

@@ -17,8 +17,8 @@ type ShardStatus struct {
 	// Behind is how far the last answer of the stream was from the tip of the shard (MillisBehindLatest). It is negative if
 	// unknown: before the first answer, while requests fail, and always on DynamoDB Streams.
 	Behind time.Duration
-	// Age is how long the last record read had been in the stream when it was read. It is 0 if unknown, or if no record has been
-	// read yet.
+	// Age is how long the last record read had been in the stream when it was read, by the stream's clock (the Date of its answers). It
+	// is 0 if unknown, or if no record has been read yet.
 	Age time.Duration
 	// Unfinished is how many of the records read lie above the checkpoint, and how many below it are not finished
 	// (LeaseStatus.Unfinished). The stored checkpoint is up to a second behind.
@@ -48,6 +48,7 @@ func (s *shardRun) unseen() {
 
 // see keeps how far the shard is according to an answer.
 func (s *shardRun) see(b shardreader.Batch) {
+	s.held.Reading(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen.records += len(b.Records)
@@ -55,7 +56,7 @@ func (s *shardRun) see(b shardreader.Batch) {
 	if n := len(b.Records); n > 0 {
 		s.seen.age = 0
 		if at := b.Records[n-1].ArrivedAt; !at.IsZero() {
-			s.seen.age = time.Since(at)
+			s.seen.age = max(0, s.w.source.Now().Sub(at))
 		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // KinesisClient is what a Worker needs of the SDK to read a data stream. *kinesis.Client implements it. A client of your own must
-// pass the option functions on. Neither the client nor middleware of the SDK may keep the records of an answer: the Worker uses
+// pass the option functions on: by them the Worker sees whether an answer still makes progress. Neither the client nor middleware of the SDK may keep the records of an answer: the Worker uses
 // their memory again, unless WithStockReader is set.
 type KinesisClient interface {
 	ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
@@ -28,7 +28,8 @@ type KinesisClient interface {
 	GetRecords(context.Context, *kinesis.GetRecordsInput, ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error)
 }
 
-// StreamsClient is what a Worker needs of the SDK to read a DynamoDB stream. *dynamodbstreams.Client implements it.
+// StreamsClient is what a Worker needs of the SDK to read a DynamoDB stream. *dynamodbstreams.Client implements it. A client of your own
+// must pass the option functions on.
 type StreamsClient interface {
 	DescribeStream(context.Context, *dynamodbstreams.DescribeStreamInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.DescribeStreamOutput, error)
 	GetShardIterator(context.Context, *dynamodbstreams.GetShardIteratorInput, ...func(*dynamodbstreams.Options)) (*dynamodbstreams.GetShardIteratorOutput, error)
@@ -47,10 +48,16 @@ type Worker struct {
 	consumer   *Consumer
 	stream     string
 	source     shardreader.Source
+	downloads  *shardreader.Downloads
 	leases     lease.Store
 	leasesName string // the fences of the records are those of these leases
 	running    atomic.Bool
+	suspicion  chan struct{} // a token says that the stream may be over
 }
+
+// maxDownloads is how many large answers a Worker reads at once. Kinesis gives 2 MB a second of each shard, in answers of up to 10 MB, so
+// more would share the link rather than fill it.
+const maxDownloads = 16
 
 // NewWorker returns a Worker that reads a Kinesis data stream, given by name or ARN, and hands its events to c. All workers of a
 // fleet must give the same name or ARN. NewWorker makes no call. The error names everything that is wrong with the arguments.
@@ -70,7 +77,8 @@ func NewStreamsWorker(client StreamsClient, streamARN string, c *Consumer, lease
 }
 
 func newWorker(caller string, noClient bool, stream string, c *Consumer, leases Leases, opts []WorkerOption, connect func(*Worker)) (*Worker, error) {
-	w := &Worker{workerConfig: defaultWorkerConfig(), consumer: c, stream: stream}
+	w := &Worker{workerConfig: defaultWorkerConfig(), consumer: c, stream: stream, suspicion: make(chan struct{}, 1),
+		downloads: shardreader.NewDownloads(maxDownloads)}
 	var errs []error
 	if noClient {
 		errs = append(errs, errors.New("the client is nil"))
@@ -119,17 +127,19 @@ func (w *Worker) Run(ctx context.Context) error {
 		return errors.New("outbox: the Worker is running already")
 	}
 	defer w.running.Store(false)
-	redriving, stopRedriving := context.WithCancel(ctx)
-	var redriver sync.WaitGroup
-	redriver.Go(func() { w.redriveRequested(redriving) })
-	defer redriver.Wait()
-	defer stopRedriving()
+	beside, stopBeside := context.WithCancel(ctx)
+	var besides sync.WaitGroup
+	besides.Go(func() { w.redriveRequested(beside) })
+	besides.Go(func() { w.watchOver(beside) })
+	defer besides.Wait()
+	defer stopBeside()
 	err := lease.Run(ctx, lease.Config{
 		Store:    w.leases,
 		Worker:   w.name,
 		Shards:   w.shards,
 		Consume:  w.consume,
 		Start:    w.start,
+		Now:      w.source.Latest,
 		Duration: w.leaseDuration,
 		Drain:    w.drainTimeout,
 		Hooks:    w.leaseHooks(),
@@ -142,10 +152,15 @@ func (w *Worker) Run(ctx context.Context) error {
 
 func (w *Worker) shards(ctx context.Context) ([]lease.Shard, error) {
 	listed, err := w.source.Shards(ctx)
+	w.suspect(shardreader.OverBy(listed, err))
 	if err != nil {
 		return nil, err
 	}
-	return asLeases(listed), nil
+	shards := asLeases(listed)
+	for i := range shards {
+		shards[i].Open = !listed[i].Closed
+	}
+	return shards, nil
 }
 
 func asLeases(shards []shardreader.Shard) []lease.Shard {
@@ -161,10 +176,15 @@ func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 		Source: w.source,
 		Limit:  w.batchSize,
 		Idle:   w.pollInterval,
+
+		Downloads: w.downloads,
 		OnRetry: func(r shardreader.Retry) {
 			w.consumer.logger.WarnContext(s.ctx, "outbox: reading a shard is retried", "stream", w.stream, "shard", r.Shard, "operation", r.Operation,
 				"failures", r.Failures, "throttled", r.Throttled, "error", r.Err)
 			s.unseen()
+			if !r.Throttled {
+				s.held.Reading(r.Err)
+			}
 			w.retried(r.Shard, r.Throttled, r.Err)
 		},
 		OnTrimmed: func(t shardreader.Trimmed) {
@@ -231,7 +251,10 @@ func (w *Worker) leaseHooks() lease.Hooks {
 		Lost: func(shard string, fence int64, err error) {
 			tell(LeaseEvent{Kind: LeaseLost, Shard: shard, Fence: fence, Err: err})
 		},
-		Ended: func(shard string, fence int64, _ []lease.Shard) {
+		Ended: func(shard string, fence int64, children []lease.Shard) {
+			if len(children) == 0 {
+				signal(w.suspicion)
+			}
 			tell(LeaseEvent{Kind: LeaseEnded, Shard: shard, Fence: fence})
 		},
 		Gone: func(shard string, checkpoint string) {
@@ -244,6 +267,18 @@ func (w *Worker) leaseHooks() lease.Hooks {
 		Failed: func(shard string, err error, again time.Duration) {
 			logger.Error("outbox: a shard cannot be read", "stream", w.stream, "shard", shard, "error", err, "again", again)
 			w.retried(shard, false, err)
+		},
+		Returned: func(shard string, checkpoint string) {
+			logger.Warn("outbox: a shard that was taken for gone is listed again, and is read on", "stream", w.stream, "shard", shard, "checkpoint", checkpoint)
+		},
+		Reopened: func(shard string, checkpoint string) {
+			logger.Error("outbox: a shard was stored as finished and is listed as open; it is read on", "stream", w.stream, "shard", shard, "checkpoint", checkpoint)
+		},
+		Unable: func(why error) {
+			logger.Error("outbox: this worker cannot do the work, and leaves it to workers that can", "stream", w.stream, "error", why)
+		},
+		Waiting: func(shard string, fence int64, t time.Duration) {
+			logger.Error("outbox: a shard was to be given up, and a handler of it still runs", "stream", w.stream, "shard", shard, "fence", fence, "for", t)
 		},
 		Trouble: func(op string, err error) {
 			level := slog.LevelWarn

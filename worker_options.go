@@ -73,7 +73,8 @@ func (c *workerConfig) startAt(option, position string) error {
 }
 
 // StartAtLatest makes a group begin a stream with what arrives from now on, and skip what is in the stream already. "Now" is when
-// the group first meets the stream. This moment is stored, so a restart skips nothing, however long no worker ran. See StartAt.
+// the group first meets the stream, by the stream's clock and rounded down to the second. This moment is stored, so a restart skips
+// nothing, however long no worker ran. See StartAt.
 func StartAtLatest() WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		return c.startAt("StartAtLatest", lease.Latest)
@@ -172,6 +173,10 @@ type WorkerHooks struct {
 	// DataLost is called when records expired before they were read: the only way to lose events, and a sign that the stream's
 	// retention is too short for the outage.
 	DataLost func(DataLoss)
+	// StreamEnded is called when nothing new can come from the stream, and once a minute from then on; the Worker goes on with what is left.
+	// err says why. A DynamoDB stream that has been disabled is told of at once. A stream that does not exist, or whose shards are all
+	// closed without children, is told of after a minute: until then the listing may be behind.
+	StreamEnded func(err error)
 }
 
 // WithWorkerHooks adds hooks. If it is given several times, all hooks are called, in the order of the options. Default: no hooks.

@@ -29,6 +29,8 @@ type cheapCloud struct {
 func newCheapCloud(s *workerSim, seed uint64) *cheapCloud {
 	c := &cheapCloud{sim: s, table: newSimTable(), stream: newSimStream(seed), process: map[string]*simLink{}, dead: map[string]bool{}, beat: map[string]time.Time{}}
 	c.table.wrote = c.wrote
+	reads := rand.New(rand.NewPCG(seed, 5))
+	c.table.stale = func() bool { return reads.IntN(4) == 0 }
 	return c
 }
 

@@ -2,6 +2,7 @@ package fleetsim
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -61,15 +62,10 @@ var plantedBugs = []struct {
 			}
 		}
 	}},
-	{"a record that comes twice", "clean", "I6", func(s *workerSim) {
-		s.stream().answer = func(sh *simShard, from int, out *kinesis.GetRecordsOutput) {
-			if from > 0 {
-				out.Records = append([]ktypes.Record{sh.records[from-1]}, out.Records...)
-			}
+	{"an event that is handled twice", "clean", "I6", func(s *workerSim) {
+		s.effect = func(ctx context.Context, run func(context.Context) error) error {
+			return errors.Join(run(ctx), run(ctx))
 		}
-	}},
-	{"records in another order", "clean", "I7", func(s *workerSim) {
-		s.stream().answer = func(_ *simShard, _ int, out *kinesis.GetRecordsOutput) { slices.Reverse(out.Records) }
 	}},
 	{"an end that is none", "reshard", "I2", func(s *workerSim) {
 		s.stream().answer = func(sh *simShard, _ int, out *kinesis.GetRecordsOutput) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -26,6 +27,10 @@ import (
 type simTable struct {
 	mu   sync.Mutex
 	rows map[string]values // a row is replaced, never changed
+	past map[string]simPast
+	// stale, if not nil, says whether a read that need not be consistent gets the row from before its last write, if this was
+	// less than a second ago.
+	stale func() bool
 	// condition, if not nil, replaces a condition: a bug to plant.
 	condition func(operation, condition string) string
 	// lose, if not nil, says which operations are acknowledged without being done: another bug to plant.
@@ -36,7 +41,15 @@ type simTable struct {
 	wrote func(actor *simLink, operation, id string, before, after values)
 }
 
-func newSimTable() *simTable { return &simTable{rows: map[string]values{}} }
+// simPast is a row before its last write.
+type simPast struct {
+	until time.Time
+	row   values // nil: there was no row
+}
+
+func newSimTable() *simTable {
+	return &simTable{rows: map[string]values{}, past: map[string]simPast{}}
+}
 
 func keyOf(key values) string { return key["id"].(*types.AttributeValueMemberS).Value }
 
@@ -155,6 +168,10 @@ func (x simExpression) update(row, key values, expression string) values {
 				}
 				source = otherwise
 			}
+			if strings.HasPrefix(source, "#") {
+				after[x.name(target)] = row[x.name(source)]
+				continue
+			}
 			after[x.name(target)] = x.value(source)
 		}
 	}
@@ -184,6 +201,7 @@ func (t *simTable) apply(ctx context.Context, operation, id string, before, afte
 	if t.rewrite != nil && after != nil {
 		t.rewrite(operation, after)
 	}
+	t.past[id] = simPast{time.Now(), before}
 	if after == nil {
 		delete(t.rows, id)
 	} else {
@@ -268,16 +286,27 @@ func (t *simTable) TransactWriteItems(ctx context.Context, in *dynamodb.Transact
 	return &dynamodb.TransactWriteItemsOutput{}, nil
 }
 
-// Query returns everything of a stream: "group = :group AND begins_with(id, :stream)".
+// Query returns the rows with a prefix: "group = :group AND begins_with(id, :prefix)".
 func (t *simTable) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	prefix := in.ExpressionAttributeValues[":stream"].(*types.AttributeValueMemberS).Value
+	prefix := in.ExpressionAttributeValues[":prefix"].(*types.AttributeValueMemberS).Value
+	rows := t.rows
+	if !aws.ToBool(in.ConsistentRead) && t.stale != nil {
+		rows = maps.Clone(rows)
+		for _, id := range slices.Sorted(maps.Keys(t.past)) {
+			if past := t.past[id]; time.Since(past.until) >= time.Second || !t.stale() {
+				continue
+			} else if rows[id] = past.row; past.row == nil {
+				delete(rows, id)
+			}
+		}
+	}
 	out := &dynamodb.QueryOutput{}
-	for id, row := range t.rows {
+	for id, row := range rows {
 		if strings.HasPrefix(id, prefix) {
 			out.Items = append(out.Items, row)
 		}

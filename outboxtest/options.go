@@ -30,7 +30,7 @@ type optionFunc func(*settings) error
 func (f optionFunc) apply(s *settings) error { return f(s) }
 
 // WithClock makes the server take its points in time from now, which must be safe
-// for concurrent use. Default: [time.Now]. Waits are not affected; see the
+// for concurrent use. The answers carry it as their Date. Default: [time.Now]. Waits are not affected; see the
 // package comment.
 func WithClock(now func() time.Time) Option {
 	return optionFunc(func(s *settings) error {

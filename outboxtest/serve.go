@@ -51,13 +51,17 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		wire.WriteUnknown(w, r)
 		return
 	}
+	fail := func(err error) {
+		s.date(w)
+		sv.failure(w, err)
+	}
 	body, err := wire.ReadBody(r, 0)
 	if err != nil {
-		sv.failure(w, err)
+		fail(err)
 		return
 	}
 	if strings.Contains(r.Header.Get("Content-Type"), "cbor") {
-		sv.failure(w, wire.Serialization("CBOR is not supported here; use "+sv.protocol.ContentType))
+		fail(wire.Serialization("CBOR is not supported here; use " + sv.protocol.ContentType))
 		return
 	}
 	what := s.faults.Request(sv.name, operation)
@@ -69,7 +73,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if what.Kind != "" {
-		sv.failure(w, s.injected(what.Kind, sv.name, operation, body))
+		fail(s.injected(what.Kind, sv.name, operation, body))
 		return
 	}
 	result, err := sv.do(r.Context(), operation, body)
@@ -78,10 +82,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err != nil {
-		sv.failure(w, err)
+		fail(err)
 		return
 	}
+	s.date(w)
 	sv.success(w, result)
+}
+
+// date dates an answer by the server's clock.
+func (s *Server) date(w http.ResponseWriter) {
+	w.Header().Set("Date", s.settings.now().UTC().Format(http.TimeFormat))
 }
 
 // hangUpper is a response writer that can fail the round trip itself.

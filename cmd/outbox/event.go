@@ -75,7 +75,10 @@ func (a *app) printEvent(r outbox.Record, asLines, private bool) error {
 }
 
 // moment reads a point in time: RFC 3339, a date or a date and time in UTC, or how long ago it is.
-func (a *app) moment(flag, text string) (time.Time, error) {
+func (a *app) moment(flag, text string) (time.Time, error) { return momentBefore(a.now(), flag, text) }
+
+// momentBefore is moment for a clock other than this machine's.
+func momentBefore(now time.Time, flag, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -93,5 +96,5 @@ func (a *app) moment(flag, text string) (time.Time, error) {
 	if err != nil || ago < 0 {
 		return time.Time{}, fmt.Errorf("--%s: %q is no time: want RFC 3339 (2026-01-31T12:00:00Z), a date (2026-01-31, UTC), or how long ago (90m, 3d)", flag, text)
 	}
-	return a.now().Add(-ago), nil
+	return now.Add(-ago), nil
 }

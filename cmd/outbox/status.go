@@ -68,7 +68,7 @@ can be more. The lease of a lost shard stays for six hours, and up to two days m
 // shardStatus is how far a shard is.
 type shardStatus struct {
 	Shard      string `json:"shard"`
-	State      string `json:"state"` // reading, unowned, dead owner, not begun, waiting for its parents, ended, finished, lost
+	State      string `json:"state"` // reading, unowned, dead owner, not begun, waiting for its parents, ended, finished, lost, ended too early
 	Owner      string `json:"owner,omitempty"`
 	OwnerState string `json:"ownerState,omitempty"`
 	WantedBy   string `json:"wantedBy,omitempty"`
@@ -86,6 +86,11 @@ type shardStatus struct {
 	start kinesis.GetShardIteratorInput
 }
 
+// readable reports whether the shard has a place to read from.
+func (s *shardStatus) readable() bool {
+	return !slices.Contains([]string{"finished", "lost", "ended too early"}, s.State)
+}
+
 // seconds is a duration in JSON.
 type seconds time.Duration
 
@@ -97,6 +102,7 @@ func (s seconds) MarshalJSON() ([]byte, error) {
 // groupStatus is the whole of it.
 type groupStatus struct {
 	Stream string         `json:"stream"`
+	Ended  string         `json:"ended,omitempty"` // why nothing new can come from the stream
 	Group  string         `json:"group"`
 	Owners map[string]int `json:"owners"` // how many shards each has
 	Lag    seconds        `json:"lagSeconds"`
@@ -130,8 +136,8 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 	if err != nil {
 		return fmt.Errorf("list the shards of stream %s: %w", f.stream, err)
 	}
-	s := &groupStatus{Stream: f.stream, Group: f.group, Owners: map[string]int{}, Shards: join(listed, leases)}
-	if err := a.measure(ctx, c, f.stream, s.Shards); err != nil {
+	s := &groupStatus{Stream: f.stream, Ended: shardreader.OverBy(listed, nil).Reason, Group: f.group, Owners: map[string]int{}, Shards: join(listed, leases)}
+	if err := a.measure(ctx, c, f.stream, s.Shards, &source.Clock); err != nil {
 		return err
 	}
 	for _, shard := range s.Shards {
@@ -172,6 +178,8 @@ func tooLate(shards []*shardStatus, most time.Duration) (reasons []string) {
 		behind := time.Duration(s.MillisBehind) * time.Millisecond
 		switch {
 		case s.State == "finished":
+		case s.State == "ended too early":
+			reasons = append(reasons, fmt.Sprintf("shard %s is stored as finished, and the stream lists it as open: nobody reads it", s.Shard))
 		case s.State == "lost":
 			reasons = append(reasons, fmt.Sprintf("shard %s is lost: the stream has forgotten it, and it was not finished", s.Shard))
 		case !s.LagKnown && len(s.Unfinished) > 0:
@@ -237,12 +245,12 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus) []*shardStatu
 			l = &outbox.LeaseStatus{Shard: s.ID}
 		}
 		waits := slices.ContainsFunc(s.Parents, func(parent string) bool { return there[parent] && !ended[parent] })
-		shards = append(shards, statusOf(l, byID[s.ID] != nil, waits))
+		shards = append(shards, statusOf(l, byID[s.ID] != nil, waits, shardreader.Open(s, listed)))
 	}
 	return shards
 }
 
-func statusOf(l *outbox.LeaseStatus, begun, waits bool) *shardStatus {
+func statusOf(l *outbox.LeaseStatus, begun, waits, open bool) *shardStatus {
 	s := &shardStatus{Shard: l.Shard, State: "reading", Owner: l.Owner, OwnerState: string(l.OwnerState), WantedBy: l.WantedBy, Fence: l.Fence,
 		Checkpoint: l.Checkpoint, Unfinished: l.Unfinished, Attempts: l.Attempts}
 	s.start.ShardId, s.start.ShardIteratorType = &s.Shard, kinesistypes.ShardIteratorTypeTrimHorizon
@@ -255,6 +263,8 @@ func statusOf(l *outbox.LeaseStatus, begun, waits bool) *shardStatus {
 		s.start.ShardIteratorType, s.start.Timestamp = kinesistypes.ShardIteratorTypeAtTimestamp, &l.StartsAt
 	}
 	switch {
+	case l.Ended && open:
+		s.State = "ended too early"
 	case l.Ended && len(l.Unfinished) == 0:
 		s.State = "finished"
 	case waits:
@@ -275,7 +285,7 @@ func statusOf(l *outbox.LeaseStatus, begun, waits bool) *shardStatus {
 const maxReads = 5
 
 // measure looks for the next record of every shard, a few shards at a time.
-func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*shardStatus) error {
+func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*shardStatus, clock *shardreader.Clock) error {
 	bar := a.bar("reading", len(shards))
 	defer bar.done()
 	var (
@@ -286,13 +296,13 @@ func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*
 		slots = make(chan struct{}, 8)
 	)
 	for _, s := range shards {
-		if s.State == "finished" || s.State == "lost" {
+		if !s.readable() {
 			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			err := a.lag(ctx, c, stream, s)
+			err := lag(ctx, c, stream, s, clock)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -306,8 +316,8 @@ func (a *app) measure(ctx context.Context, c *clients, stream string, shards []*
 	return errors.Join(errs...)
 }
 
-// lag finds the age of a shard's next record.
-func (a *app) lag(ctx context.Context, c *clients, stream string, s *shardStatus) error {
+// lag finds the age of a shard's next record, by the stream's clock.
+func lag(ctx context.Context, c *clients, stream string, s *shardStatus, clock *shardreader.Clock) error {
 	in := s.start
 	in.StreamName, in.StreamARN = streamName(stream)
 	iterator, err := c.kinesis.GetShardIterator(ctx, &in)
@@ -318,13 +328,15 @@ func (a *app) lag(ctx context.Context, c *clients, stream string, s *shardStatus
 	for range maxReads {
 		get := &kinesis.GetRecordsInput{ShardIterator: next, Limit: aws.Int32(1)}
 		_, get.StreamARN = streamName(stream)
+		sent := time.Now()
 		out, err := c.kinesis.GetRecords(ctx, get)
 		if err != nil {
 			return err
 		}
+		clock.Saw(out.ResultMetadata, sent)
 		if len(out.Records) > 0 {
 			r := out.Records[0]
-			s.Lag, s.LagKnown = seconds(max(0, a.now().Sub(aws.ToTime(r.ApproximateArrivalTimestamp)))), true
+			s.Lag, s.LagKnown = seconds(max(0, clock.Now().Sub(aws.ToTime(r.ApproximateArrivalTimestamp)))), true
 			s.MillisBehind = aws.ToInt64(out.MillisBehindLatest)
 			if event, err := outbox.DecodeRecord(r.Data); err == nil {
 				e := asJSON(event, false)
@@ -356,7 +368,7 @@ func (a *app) printStatus(s *groupStatus) error {
 	for _, shard := range s.Shards {
 		lag, next := "unknown", ""
 		switch {
-		case shard.State == "finished" || shard.State == "lost":
+		case !shard.readable():
 			lag = "-"
 		case shard.LagKnown:
 			lag = age(time.Duration(shard.Lag))
@@ -385,7 +397,9 @@ func (a *app) printStatus(s *groupStatus) error {
 	if unfinished > 0 {
 		text = waiting(unfinished) + " below a checkpoint"
 	}
-	if s.Oldest != "" {
+	if slices.ContainsFunc(s.Shards, func(s *shardStatus) bool { return s.State == "ended too early" }) {
+		text = p.red("a shard that is stored as finished is open, and nobody reads it")
+	} else if s.Oldest != "" {
 		text = "the oldest unhandled record is " + p.bold(age(time.Duration(s.Lag))) + " old, in " + s.Oldest
 	}
 	fmt.Fprintf(a.out, "; %s\n", text)
@@ -393,6 +407,9 @@ func (a *app) printStatus(s *groupStatus) error {
 		fmt.Fprintln(a.out, "no dead letters")
 	} else if d != nil {
 		fmt.Fprintf(a.out, "%s, %d of them behind another; the oldest is %s old\n", p.red(count(d.Letters, "dead letter")), d.Parked, age(a.now().Sub(d.Oldest)))
+	}
+	if s.Ended != "" {
+		fmt.Fprintln(a.out, p.red("the stream has ended: "+s.Ended))
 	}
 	for _, reason := range s.Reasons {
 		fmt.Fprintln(a.out, p.red(reason))

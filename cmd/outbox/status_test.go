@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 )
 
 // A worker in the middle of its work: what it has finished, what it has not, and for how long that waits.
@@ -125,9 +127,10 @@ func TestStatusOfEveryKindOfShard(t *testing.T) {
 		}
 		return states
 	}
-	require.Equal(t, map[string]string{"000": "unowned", "001": "dead owner", "002": "finished", "003": "waiting for its parents", "004": "waiting for its parents", "999": "lost"}, states())
+	require.Equal(t, map[string]string{"000": "unowned", "001": "dead owner", "002": "ended too early", "003": "waiting for its parents", "004": "waiting for its parents", "999": "lost"}, states())
 	put("shardId-000000000000", "", "SHARD_END")
 	require.Equal(t, "not begun", states()["003"])
+	require.Equal(t, "finished", states()["000"])
 	require.Contains(t, w.ok(t, "status", "--group", "g"), "shardId-000000000999  lost")
 	r := w.run(t, "status", "--group", "g", "--max-lag", "1h")
 	require.Equal(t, exitFailed, r.code)
@@ -221,4 +224,32 @@ func TestStatusOfWhatIsNotThere(t *testing.T) {
 	r = w.run(t, "status", "--group", "g")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "shard shardId-000000000000 of stream events: AccessDeniedException")
+}
+
+// What the lease table has stored as an end is believed only if the stream agrees.
+func TestStatusDoubtsAStoredEnd(t *testing.T) {
+	closed := shardreader.Shard{ID: "closed", Closed: true}
+	parent, child, open := shardreader.Shard{ID: "parent"}, shardreader.Shard{ID: "child", Parents: []string{"parent"}, Closed: true}, shardreader.Shard{ID: "open"}
+	var leases []outbox.LeaseStatus
+	for _, s := range []string{"closed", "parent", "child", "open"} {
+		leases = append(leases, outbox.LeaseStatus{Shard: s, Ended: true})
+	}
+	shards := join([]shardreader.Shard{closed, parent, child, open}, leases)
+	states := map[string]string{}
+	for _, s := range shards {
+		states[s.Shard] = s.State
+		require.False(t, s.readable())
+	}
+	require.Equal(t, map[string]string{"closed": "finished", "parent": "finished", "child": "finished", "open": "ended too early"}, states)
+	require.Equal(t, []string{"shard open is stored as finished, and the stream lists it as open: nobody reads it"}, tooLate(shards, time.Hour))
+
+	var out bytes.Buffer
+	a := &app{out: &out, err: &out, getenv: func(string) string { return "1" }, now: time.Now}
+	require.NoError(t, a.printStatus(&groupStatus{Shards: shards, Ended: shardreader.OverBy(nil, nil).Reason}))
+	require.Contains(t, out.String(), "a shard that is stored as finished is open, and nobody reads it")
+	require.NotContains(t, out.String(), "nothing is waiting")
+	require.NotContains(t, out.String(), "has ended")
+	out.Reset()
+	require.NoError(t, a.printStatus(&groupStatus{Shards: shards[:3], Ended: shardreader.OverBy([]shardreader.Shard{closed, parent, child}, nil).Reason}))
+	require.Contains(t, out.String(), "the stream has ended: every shard is closed, and none continues it")
 }

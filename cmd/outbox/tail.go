@@ -22,8 +22,7 @@ type tailFlags struct {
 	length                   time.Duration
 	count                    int
 
-	start shardreader.Position // of --from
-	now   bool                 // --from is not given
+	now bool // --from is not given
 }
 
 func (f *tailFlags) check(a *app) error {
@@ -33,19 +32,24 @@ func (f *tailFlags) check(a *app) error {
 	if f.length < 0 || f.count < 0 {
 		return errors.New("--for and --count: want 0 or more")
 	}
-	switch f.from {
-	case "", "now":
-		f.now, f.start = true, shardreader.At(a.now())
-	case "oldest":
-		f.start = shardreader.Oldest
-	default:
-		at, err := a.moment("from", f.from)
-		if err != nil {
-			return fmt.Errorf("%w; or oldest, or now", err)
-		}
-		f.start = shardreader.At(at)
+	f.now = f.from == "" || f.from == "now"
+	_, err := f.start(a.now())
+	return err
+}
+
+// start is the position that --from means at a time of the stream's clock.
+func (f *tailFlags) start(now time.Time) (shardreader.Position, error) {
+	switch {
+	case f.now:
+		return shardreader.At(now), nil
+	case f.from == "oldest":
+		return shardreader.Oldest, nil
 	}
-	return nil
+	at, err := momentBefore(now, "from", f.from)
+	if err != nil {
+		return "", fmt.Errorf("%w; or oldest, or now", err)
+	}
+	return shardreader.At(at), nil
 }
 
 func (a *app) tailCommand() *cobra.Command {
@@ -83,6 +87,7 @@ type tailer struct {
 	f      tailFlags
 	lines  bool
 	source shardreader.Source
+	start  shardreader.Position
 	reader *shardreader.Reader
 	stop   context.CancelCauseFunc
 
@@ -112,6 +117,9 @@ func (a *app) tail(ctx context.Context, c *clients, f tailFlags) error {
 	listed, err := source.Shards(ctx)
 	if err != nil {
 		return fmt.Errorf("list the shards of stream %s: %w", f.stream, err)
+	}
+	if t.start, err = f.start(source.Now()); err != nil {
+		return err
 	}
 	reading, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -159,7 +167,7 @@ func (t *tailer) begin(ctx context.Context, listed []shardreader.Shard) {
 
 // read reads one shard to its end, and starts its children.
 func (t *tailer) read(ctx context.Context, id string) {
-	children, err := t.reader.Read(ctx, id, t.f.start, func(b shardreader.Batch) error {
+	children, err := t.reader.Read(ctx, id, t.start, func(b shardreader.Batch) error {
 		for i := range b.Records {
 			if err := t.print(id, &b.Records[i]); err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
@@ -182,4 +183,23 @@ func TestPayloadsThatAreNotJSON(t *testing.T) {
 	text := w.ok(t, "tail", "--from", "oldest", "--count", "1", "--payload", "-o", "text")
 	require.Contains(t, text, "2 bytes, not text")
 	require.NotContains(t, text, "\x1b")
+}
+
+// The machine's clock is wrong, and the stream's is right.
+func TestTheCommandGoesByTheStreamsClock(t *testing.T) {
+	for _, ahead := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			w := newWorld(t, outboxtest.WithClock(func() time.Time { return time.Now().Add(-ahead) }))
+			w.CreateOutbox(t, "events", "events", 1)
+			leases, err := outbox.NewLeaseTable(w.dynamodb, "leases", "mails")
+			require.NoError(t, err)
+			require.NoError(t, leases.Create(t.Context()))
+			w.put(t, "a", 2)
+			require.NoError(t, w.Drain(t.Context()))
+			require.Len(t, lines[eventJSON](t, w.ok(t, "tail", "--from", "5m", "--for", "700ms")), 2, "they arrived less than 5 minutes ago")
+			s := decode[statusJSON](t, w.run(t, "status", "--group", "mails", "-o", "json").out)
+			require.True(t, s.Shards[0].LagKnown)
+			require.Less(t, s.LagSeconds, 300.0)
+		})
+	}
 }

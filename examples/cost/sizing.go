@@ -13,8 +13,11 @@ const (
 	httpMS   = 3.5
 )
 
-// leaseRow is about how many bytes a row of the lease table takes, with a short name of the host: a test measures it.
-const leaseRow = 250
+// About how many bytes the rows of the lease table take, with a short name of the host: a test measures them.
+const (
+	leaseRow  = 260
+	workerRow = 110
+)
 
 // sizing prints what each part has to take at some rates.
 func sizing(w io.Writer, payload int) {
@@ -44,9 +47,11 @@ func sizing(w io.Writer, payload int) {
 	})
 	row("handlers at once, if one takes 20 ms", func(r float64) float64 { return r * 0.02 })
 	row("workers, with 10 shards each", fleet)
-	row("read units a second on the lease table, all looks together", func(r float64) float64 {
-		look := math.Ceil((shards(payload, r) + fleet(r)) * leaseRow / 4096)
-		return 2 * fleet(r) * look
+	row("read units a second on the lease table, while nothing moves", func(r float64) float64 {
+		looks := 2 / math.Min(2, math.Max(1, fleet(r)/50)) // a second; a large fleet looks less often
+		look := math.Ceil(fleet(r)*workerRow/4096) / 2     // eventually consistent
+		view := math.Ceil((shards(payload, r)*leaseRow + fleet(r)*workerRow) / 4096)
+		return fleet(r) * (looks*look + view/60)
 	})
 	row("write units a second for checkpoints and heartbeats", func(r float64) float64 { return shards(payload, r) + fleet(r)/2 })
 	row("write units a second for an inbox, `HandleTx` or guarded", func(r float64) float64 { return 2 * r })

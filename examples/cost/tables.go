@@ -105,7 +105,8 @@ func perMonth(w io.Writer, payload int, rates []float64) {
 	row("or provisioned shards", func(r float64) float64 { return shards(payload, r) * shardHour * hoursPerMonth })
 	row("and their records", func(r float64) float64 { return events(r) * (put(record) + put(removal)) })
 	row("lease table, one worker: a look each half second, a heartbeat each 2 s", func(float64) float64 {
-		return hoursPerMonth * 3600 * (2*readUnit + 0.5*writeUnit)
+		const look = 0.5 // eventually consistent
+		return hoursPerMonth * 3600 * (2*look*readUnit + 0.5*writeUnit)
 	})
 	row("and a checkpoint a second for each shard", func(r float64) float64 { return hoursPerMonth * 3600 * shards(payload, r) * writeUnit })
 	fmt.Fprintln(w)

@@ -3,6 +3,8 @@ package lease
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,6 +23,13 @@ type audit struct {
 	seized int
 	beat   map[string]time.Time // when a worker's last beat was applied
 	full   bool                 // all hash keys have been covered once
+	past   []pastWorkers        // the workers' rows of the last second, for looks that are out of date
+}
+
+// pastWorkers are the workers' rows as they were until a time.
+type pastWorkers struct {
+	until time.Time
+	rows  []Worker
 }
 
 type rows struct {
@@ -47,6 +56,7 @@ func (a *audit) write(op, actor string, f func() error) error {
 	before := a.rows()
 	err := f()
 	after := a.rows()
+	a.keep(before)
 	for id, now := range after.workers {
 		was, ok := before.workers[id]
 		if now.Dead && !a.dead[id] {
@@ -71,6 +81,30 @@ func (a *audit) write(op, actor string, f func() error) error {
 	return err
 }
 
+// keep remembers the workers' rows before a write.
+func (a *audit) keep(r rows) {
+	for len(a.past) > 0 && time.Since(a.past[0].until) > time.Second {
+		a.past = a.past[1:]
+	}
+	p := pastWorkers{time.Now(), nil}
+	for _, id := range slices.Sorted(maps.Keys(r.workers)) {
+		p.rows = append(p.rows, r.workers[id])
+	}
+	a.past = append(a.past, p)
+}
+
+// lookBack is a look that is out of date by so much, as an eventually consistent read may be.
+func (a *audit) lookBack(ctx context.Context, old time.Duration) ([]Worker, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.past {
+		if time.Since(p.until) < old {
+			return p.rows, nil
+		}
+	}
+	return a.mem.Look(ctx)
+}
+
 func (a *audit) change(op, actor string, was, now Lease) {
 	bad := func(invariant, why string) {
 		a.sim.violation("%s: %s: %s by %s: %+v -> %+v", invariant, why, op, actor, was, now)
@@ -87,7 +121,7 @@ func (a *audit) change(op, actor string, was, now Lease) {
 	if changed && was.Owner != "" && actor != was.Owner && !a.gone[was.Owner] {
 		a.seized++
 	}
-	if now.Checkpoint == was.Checkpoint {
+	if now.Checkpoint == was.Checkpoint || op == "Reopen" {
 		return
 	}
 	if actor != was.Owner || was.Owner == "" {
@@ -138,6 +172,8 @@ func (a *audit) View(ctx context.Context) (View, error) {
 	return v, err
 }
 
+func (a *audit) Look(ctx context.Context) ([]Worker, error) { return a.lookBack(ctx, 0) }
+
 func (a *audit) Begin(ctx context.Context, position string) (begun string, err error) {
 	err = a.write("Begin", "", func() error {
 		begun, err = a.mem.Begin(ctx, position)
@@ -150,15 +186,19 @@ func (a *audit) Register(ctx context.Context, worker string, duration time.Durat
 	return a.write("Register", worker, func() error { return a.mem.Register(ctx, worker, duration) })
 }
 
-func (a *audit) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
-	return a.write("Beat", worker, func() error {
-		w := a.mem.workers[worker]
+func (a *audit) Beat(ctx context.Context, now Worker) error {
+	return a.write("Beat", now.ID, func() error {
+		w := a.mem.workers[now.ID]
 		switch {
 		case a.bug == "beat of the dead" && w != nil && w.Dead, a.bug == "beat goes back" && w != nil && !w.Dead:
-			w.Beat = beat
+			w.Beat = now.Beat
 			return nil
+		case a.bug == "nobody is told of changes":
+			now.Moves = 1
+		case a.bug == "nobody is unable":
+			now.Unable, now.Refuses = false, nil
 		}
-		return a.mem.Beat(ctx, worker, beat, draining)
+		return a.mem.Beat(ctx, now)
 	})
 }
 
@@ -249,8 +289,20 @@ func (a *audit) Finish(ctx context.Context, key Key) error {
 	return a.write("Finish", key.Owner, func() error { return a.mem.Finish(ctx, key) })
 }
 
-func (a *audit) Gone(ctx context.Context, key Key) error {
-	return a.write("Gone", key.Owner, func() error { return a.mem.Gone(ctx, key) })
+func (a *audit) Miss(ctx context.Context, seen Lease, worker string) error {
+	return a.write("Miss", worker, func() error { return a.mem.Miss(ctx, seen, worker) })
+}
+
+func (a *audit) Gone(ctx context.Context, seen Lease) error {
+	return a.write("Gone", seen.Owner, func() error { return a.mem.Gone(ctx, seen) })
+}
+
+func (a *audit) Revive(ctx context.Context, seen Lease) error {
+	return a.write("Revive", "", func() error { return a.mem.Revive(ctx, seen) })
+}
+
+func (a *audit) Reopen(ctx context.Context, seen Lease) error {
+	return a.write("Reopen", "", func() error { return a.mem.Reopen(ctx, seen) })
 }
 
 // position is a checkpoint as the number of finished records.

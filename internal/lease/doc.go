@@ -36,6 +36,24 @@
 //   - A shard that its source has forgotten is not deleted but marked, and its row expires later: a late copy of its creation must
 //     not make the shard new.
 //
+// # Looks and views
+//
+// A worker takes a view of the whole table only when something has changed. Otherwise it looks at the workers' rows, which are few and
+// small. A worker's row counts its moves: all it has done that others plan by (it has acquired, asked for, released, ended, created or
+// marked gone a lease). A beat that follows at once carries the count, and so does every later beat. Rows that appear, die, drain or
+// beat for the first time are changes themselves. A worker that dies before it could tell is marked dead, which is a change, too.
+//
+//   - A look is eventually consistent, for half the price. It may only delay: an old beat is seen later, and a worker is marked dead
+//     on condition of the beat that a consistent view shows. Whatever a look says that calls for an action, a view comes first.
+//   - A look without the worker's own row is no look. A row that appears, or has vanished though its worker was not dead, needs a view.
+//   - A request may be carried out long after it was sent, when the others have looked. So a worker steps its moves once more when its
+//     view leaves nothing to do: then the others see all that it has seen.
+//   - A worker of a release that does not count moves does not tell. While there is one, every tick is a view.
+//   - A view is also taken after each listing, and at least every minute and a half, because people can change rows.
+//   - The rows of finished shards cost only views. A dead worker's row is deleted by the first view after a lease's duration.
+//   - With more than 50 workers the looks come up to half as often. A dead worker is still found in time: each of the others judges by
+//     itself, exactly when the time has passed, and the first one's mark is a change for all.
+//
 // # Invariants
 //
 // The simulations of this package and of whole workers check these, and name them in what they report, except I9

@@ -114,25 +114,25 @@ func TestAReleaseIsRepeatedAndNeverForgotten(t *testing.T) {
 func TestNoReaderRunsWhenAWorkerRetires(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
-		reading := 0
+		reading := map[string]int{} // by the worker's name
 		m := f.start(func(c *Config) {
 			plain := c.Consume
 			c.Consume = func(ctx context.Context, h *Held) error {
 				mu.Lock()
-				reading++
+				reading[h.Worker()]++
 				mu.Unlock()
 				err := plain(ctx, h)
 				time.Sleep(time.Second) // a handler that is slow to notice
 				mu.Lock()
-				reading--
+				reading[h.Worker()]--
 				mu.Unlock()
 				return err
 			}
 		})
-		m.wire.onRetire = func() {
+		m.wire.onRetire = func(worker string) {
 			mu.Lock()
 			defer mu.Unlock()
-			require.Zero(t, reading)
+			require.Zero(t, reading[worker])
 		}
 		f.balance(3*time.Second, m)
 		v, err := f.table.View(t.Context())

@@ -15,7 +15,8 @@ import (
 //     checkpoint is ShardEnd.
 //   - Begin no record with a key of Ahead.
 //   - When its context ends: return at once and acknowledge nothing more. It may still try, with another context, to Save what it
-//     has acknowledged before; this works unless the lease is lost.
+//     has acknowledged before; this works unless the lease is lost. If it does not return within a second, the lease is given up,
+//     and Consume may be called for the shard again, at a later fence, while it runs.
 //   - When Stop is closed: fetch nothing more, finish what has begun, Save, and return nil. The lease then goes to the worker
 //     that wants it, at the last saved checkpoint. If this takes longer than Config.Drain, the context ends.
 //   - When the shard is read to its end, and all of it acknowledged but some holes: End. When the holes are acknowledged: End without
@@ -28,6 +29,9 @@ type Held struct {
 	fence int64
 	lose  context.CancelCauseFunc // ends Consume's context
 	stop  chan struct{}
+
+	returned chan struct{} // closed when no Consume runs any more
+	overdue  chan struct{} // closed when a Consume should have returned and has not
 
 	saving sync.Mutex // one write at a time, so that a later number means later progress
 	n      int64
@@ -43,6 +47,7 @@ type Held struct {
 	over     bool            // the shard is finished
 	leaving  bool            // no Consume runs any more, Release is under way
 	failing  bool            // Consume has failed, and has not been called again yet
+	unseen   bool            // the last view has lacked the row
 	ahead    map[uint64]bool // see Ahead
 	news     chan struct{}   // closed when ahead changes
 }
@@ -56,7 +61,7 @@ type heldWrite struct {
 }
 
 func newHeld(l *life, row Lease, lose context.CancelCauseFunc, ahead map[uint64]bool) *Held {
-	return &Held{life: l, shard: row.Shard, fence: row.Fence, lose: lose, stop: make(chan struct{}), n: row.N, progress: row.Progress, want: row.Want,
+	return &Held{life: l, shard: row.Shard, fence: row.Fence, lose: lose, stop: make(chan struct{}), returned: make(chan struct{}), overdue: make(chan struct{}), n: row.N, progress: row.Progress, want: row.Want,
 		ended: row.ended(), ahead: ahead, news: make(chan struct{})}
 }
 
@@ -87,10 +92,17 @@ func (h *Held) Ahead() (keys map[uint64]bool, changed <-chan struct{}) {
 // Stop is closed when the lease is to be given up in good order.
 func (h *Held) Stop() <-chan struct{} { return h.stop }
 
+// Reading tells what a request of the shard's source came to: nil after an answer. A worker that gets no answers for long leaves the
+// shard to others. Consume calls it after each request but those that the source has throttled.
+func (h *Held) Reading(err error) { h.life.health.reading(h, err) }
+
 // Save stores progress. It repeats failed writes until ctx ends, for Config.Duration at most. After ErrLost nothing may be
 // acknowledged any more. After any other error nobody knows whether the progress is stored; saving the same or later progress
 // again is right either way.
 func (h *Held) Save(ctx context.Context, p Progress) error {
+	if p.Checkpoint == "" {
+		return errNoCheckpoint
+	}
 	h.saving.Lock()
 	defer h.saving.Unlock()
 	return h.save(ctx, p.clone())
@@ -149,7 +161,7 @@ func (h *Held) End(ctx context.Context, holes map[string]Hole, children []Shard)
 	defer h.saving.Unlock()
 	p := Progress{Checkpoint: ShardEnd, Holes: maps.Clone(holes)}
 	h.mu.Lock()
-	ended := h.ended
+	ended, before := h.ended, len(h.progress.Holes)
 	if !ended {
 		h.children = children
 	}
@@ -157,7 +169,11 @@ func (h *Held) End(ctx context.Context, holes map[string]Hole, children []Shard)
 	store := h.life.cfg.Store
 	switch {
 	case ended && len(holes) > 0:
-		return h.save(ctx, p)
+		err := h.save(ctx, p)
+		if err == nil && len(holes) < before {
+			h.life.moved() // the shards after this one wait for fewer
+		}
+		return err
 	case ended:
 		return h.send(ctx, p, &heldWrite{op: "Finish", final: true, call: func(ctx context.Context) error { return store.Finish(ctx, h.key()) }})
 	}
@@ -215,6 +231,15 @@ func (h *Held) whyLost() error {
 	return lost
 }
 
+func (h *Held) isOverdue() bool {
+	select {
+	case <-h.overdue:
+		return true
+	default:
+		return false
+	}
+}
+
 func (h *Held) isFailing() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -243,11 +268,15 @@ func (h *Held) stopping() bool {
 	return h.stopped
 }
 
-// compare takes in the lease's row in the table, and the keys of what is unfinished in its ancestors; ok is false if there is no row.
+// compare takes in the lease's row in the table, and the keys of what is unfinished in its ancestors; ok is false if the view has
+// no row. One view without the row proves nothing.
 func (h *Held) compare(row Lease, ok bool, ahead map[uint64]bool) {
 	h.mu.Lock()
 	var why error
+	again := h.unseen
+	h.unseen = !ok
 	switch {
+	case !ok && !again:
 	case h.leaving || h.over:
 	case ok && row.Fence == h.fence && row.finished(): // our own End, whose answer is still on its way
 	// A lower fence cannot come from an old view, because readers are started between two views. The row was deleted and made

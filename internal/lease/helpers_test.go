@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -17,9 +18,10 @@ type wire struct {
 	mu       sync.Mutex
 	calls    map[string]int
 	cut      bool
+	lost     bool          // the next beat is lost
 	slow     time.Duration // how long the answer to a beat takes
 	beats    []int64
-	onRetire func()
+	onRetire func(worker string)
 	good     time.Time // when the last confirmed beat was sent
 }
 
@@ -40,6 +42,22 @@ func (w *wire) pass(ctx context.Context, op string) error {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// loseBeat loses the next beat, if lost.
+func (w *wire) loseBeat(lost bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost = lost
+}
+
+// takeCalls returns how many requests of each kind were made since the last call.
+func (w *wire) takeCalls() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	calls := w.calls
+	w.calls = map[string]int{}
+	return calls
 }
 
 // setCut cuts or mends the wire.
@@ -66,6 +84,13 @@ func (w *wire) View(ctx context.Context) (View, error) {
 	return w.Store.View(ctx)
 }
 
+func (w *wire) Look(ctx context.Context) ([]Worker, error) {
+	if err := w.pass(ctx, "Look"); err != nil {
+		return nil, err
+	}
+	return w.Store.Look(ctx)
+}
+
 func (w *wire) Begin(ctx context.Context, position string) (string, error) {
 	if err := w.pass(ctx, "Begin"); err != nil {
 		return "", err
@@ -80,15 +105,20 @@ func (w *wire) Register(ctx context.Context, worker string, duration time.Durati
 	return w.Store.Register(ctx, worker, duration)
 }
 
-func (w *wire) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
+func (w *wire) Beat(ctx context.Context, row Worker) error {
 	sent := time.Now()
 	w.mu.Lock()
-	w.beats = append(w.beats, beat)
+	w.beats = append(w.beats, row.Beat)
+	lost := w.lost
+	w.lost = false
 	w.mu.Unlock()
+	if lost {
+		return errors.New("the beat is lost")
+	}
 	if err := w.pass(ctx, "Beat"); err != nil {
 		return err
 	}
-	err := w.Store.Beat(ctx, worker, beat, draining)
+	err := w.Store.Beat(ctx, row)
 	if !sleep(ctx, w.slow) {
 		return ctx.Err()
 	}
@@ -137,7 +167,7 @@ func (w *wire) MarkDead(ctx context.Context, worker string, seen int64) error {
 
 func (w *wire) Retire(ctx context.Context, worker string) error {
 	if w.onRetire != nil {
-		w.onRetire()
+		w.onRetire(worker)
 	}
 	if err := w.pass(ctx, "Retire"); err != nil {
 		return err

@@ -11,8 +11,10 @@ import (
 type Shard struct {
 	ID      string
 	Parents []string // none, one after a split, two after a merge
-	HashLo  string   // the range of hash keys, as the source writes it; kept only for people
-	HashHi  string
+	// Open says that the source lists the shard as one that is not closed. A table does not keep it. False says nothing.
+	Open   bool
+	HashLo string // the range of hash keys, as the source writes it; kept only for people
+	HashHi string
 }
 
 // Positions that are not sequence numbers. A checkpoint is TrimHorizon, ShardEnd, a timestamp (see At), or the sequence number of
@@ -21,7 +23,7 @@ const (
 	TrimHorizon = "TRIM_HORIZON"
 	ShardEnd    = "SHARD_END"
 	// Latest is a value of Config.Start only. The table stores the time at which the group first meets the stream instead,
-	// because "latest" must mean the same time for every shard, however late a shard is first read.
+	// because "latest" must mean the same time for every shard, however late a shard is first read. See Config.Now.
 	Latest = "LATEST"
 )
 
@@ -74,6 +76,10 @@ type Config struct {
 	// the lease is kept, and Consume is called again after a pause with full jitter.
 	Consume func(ctx context.Context, l *Held) error
 
+	// Now returns a time that the source's clock has reached, as lately as it can tell. It is called once, for a Start of Latest:
+	// records are found by the source's clock. Default: the local clock.
+	Now func(context.Context) (time.Time, error)
+
 	Start    string        // where a group begins a stream; the first worker of the group decides. Default: TrimHorizon
 	Beat     time.Duration // between two heartbeats; default Duration/4
 	Duration time.Duration // how long a worker is alive after a heartbeat; default 8 s
@@ -99,8 +105,12 @@ type Hooks struct {
 	Released   func(shard string, fence int64, to string)         // the lease was given up at its last checkpoint; to got it, or is empty
 	Lost       func(shard string, fence int64, err error)         // another worker has the lease, or this worker was fenced
 	Ended      func(shard string, fence int64, children []Shard)  // the shard is finished for ever
+	Returned   func(shard string, checkpoint string)              // a shard that was marked gone is listed again, and is read on after this checkpoint
+	Reopened   func(shard string, checkpoint string)              // a shard that was stored as finished is listed as open, and is read on after this checkpoint
+	Unable     func(why error)                                    // this worker cannot do the work, and leaves it to others if others can; told every minute
 	Gone       func(shard string, checkpoint string)              // the source has forgotten the shard; unless checkpoint is ShardEnd, data were lost
 	Failed     func(shard string, err error, again time.Duration) // Consume failed, and is called again after this pause
+	Waiting    func(shard string, fence int64, t time.Duration)   // a Consume that is to return has run on for so long; told every minute
 	Trouble    func(op string, err error)                         // the table or the listing failed; the worker goes on
 }
 

@@ -4,43 +4,55 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
 // life is a worker from its registration to its retirement. Its goroutines are the loop that looks and plans, the heart, the
-// drainer, one for each lease, and now and then a listing. run waits for all of them.
+// drainer, some for each lease, and now and then a listing. finish waits for all of them.
 type life struct {
 	cfg        Config
 	watch      *watch
+	health     *health
 	id         string
-	registered time.Time // taken before the registration was sent
+	registered time.Time    // taken before the registration was sent
+	confirmed  atomic.Int64 // the last beat that is stored
 
-	wake   chan struct{} // look at the table now
-	kick   chan struct{} // beat now
+	wake   chan struct{} // take a view now
+	kick   chan struct{} // beat soon
 	failed chan struct{} // closed by fail
 
 	consumers, others sync.WaitGroup
 	list              listing // used by the loop
+	calm              *rest   // used by the loop; nil if the next tick needs a view
 
 	mu       sync.Mutex
 	held     map[string]*Held
 	done     map[string]int64 // by shard, the fence that this life has finished with since the last view began; the view may still show it
 	draining bool
+	moves    int64    // steps with each change that others plan by; every beat carries it
+	stirred  bool     // since the last view began, this worker has tried to write what somebody plans by
+	busy     bool     // the last view has left something to do
+	unable   bool     // as the others are told
+	refuses  []string // as the others are told
 	fatal    error
 	taking   map[string]bool // the other workers that take leases, as last seen
 	over     error           // why this life has ended
+
+	complained time.Time // when it was last told why this worker is unable
 }
 
-func newLife(cfg Config, w *watch, id string) *life {
+func newLife(cfg Config, w *watch, health *health, id string) *life {
 	return &life{
-		cfg: cfg, watch: w, id: id, held: map[string]*Held{}, done: map[string]int64{},
-		wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), failed: make(chan struct{}),
+		cfg: cfg, watch: w, health: health, id: id, held: map[string]*Held{}, done: map[string]int64{},
+		moves: 1, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), failed: make(chan struct{}),
 	}
 }
 
-// run returns nil after ctx has ended, the Fatal error of a Consume, or an error that wraps ErrLost: register anew.
+// run returns nil after ctx has ended, the Fatal error of a Consume, or an error that wraps ErrLost: register anew. Consumes may then
+// still run; finish waits for them.
 func (l *life) run(ctx context.Context) error {
 	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	end := func(why error) {
@@ -51,7 +63,6 @@ func (l *life) run(ctx context.Context) error {
 		l.mu.Unlock()
 		cancel(why)
 	}
-	defer cancel(nil)
 	work, cut := context.WithCancelCause(alive) // of the Consumes: ends earlier when draining takes too long
 	defer cut(nil)
 	l.others.Go(func() { l.beat(alive, end) })
@@ -68,10 +79,14 @@ func (l *life) run(ctx context.Context) error {
 		}
 	}
 	end(errOver)
+	return err
+}
+
+// finish waits until nothing of this life runs any more, and retires its name.
+func (l *life) finish(ctx context.Context) {
 	l.consumers.Wait()
 	l.others.Wait()
 	l.retire(context.WithoutCancel(ctx))
-	return err
 }
 
 // retire says that nothing of this worker runs any more, so that nobody needs to wait for the leases it could not release. If
@@ -102,7 +117,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 	for b, failures := int64(1), 0; ; b++ {
 		sent := time.Now()
 		err := l.call(alive, "Beat", func(ctx context.Context) error {
-			return l.cfg.Store.Beat(ctx, l.id, b, l.isDraining())
+			return l.cfg.Store.Beat(ctx, l.row(b))
 		})
 		pause := max(0, l.cfg.Beat-time.Since(sent))
 		switch {
@@ -118,6 +133,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 		case !watchdog.Stop(): // the watchdog has fired already
 			return
 		default:
+			l.confirmed.Store(b)
 			if b == 1+int64(failures) { // after the first confirmed beat this worker gets leases
 				nudge(l.wake)
 			}
@@ -128,6 +144,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 		select {
 		case <-timer.C:
 		case <-l.kick:
+			sleep(alive, time.Until(sent.Add(l.fast()))) // one beat tells of all that changes meanwhile
 		case <-alive.Done():
 		}
 		timer.Stop()
@@ -148,6 +165,7 @@ func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
 	l.mu.Lock()
 	l.draining = true
 	peers := len(l.taking) > 0 && len(l.held) > 0
+	tick := l.pace(len(l.taking) + 1)
 	l.mu.Unlock()
 	nudge(l.kick)
 	nudge(l.wake)
@@ -156,7 +174,7 @@ func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
 	if peers {
 		// Reading goes on until the others ask for the leases. They see at their next tick that this worker is draining. So each
 		// shard stands still only as long as in a planned handover.
-		sleep(alive, min(l.cfg.Tick+2*l.fast(), l.cfg.Drain/4))
+		sleep(alive, min(tick+2*l.fast(), l.cfg.Drain/4))
 	}
 	for _, h := range l.all() {
 		h.yield()
@@ -195,6 +213,7 @@ func (l *life) start(alive, work context.Context, row Lease, ahead map[uint64]bo
 	ctx, lose := context.WithCancelCause(work)
 	h := newHeld(l, row, lose, ahead)
 	l.held[row.ID] = h
+	l.health.hold(h)
 	if l.draining {
 		h.yield()
 	}
@@ -205,8 +224,16 @@ func (l *life) start(alive, work context.Context, row Lease, ahead map[uint64]bo
 			if l.cfg.Hooks.Gained != nil {
 				l.cfg.Hooks.Gained(row.ID, h.fence)
 			}
-			l.consume(ctx, h)
+			l.consumers.Go(func() {
+				defer close(h.returned)
+				l.consume(ctx, h)
+			})
+			select {
+			case <-h.returned:
+			case <-h.overdue: // whoever has the lease next goes on, as after a crash; at this fence nothing can be stored any more
+			}
 		}
+		l.health.release(h)
 		l.leave(alive, h, gained)
 		l.mu.Lock()
 		delete(l.held, row.ID)
@@ -225,7 +252,7 @@ func (l *life) consume(ctx context.Context, h *Held) {
 		h.mu.Lock()
 		over := h.over
 		h.mu.Unlock()
-		if f := (*fatal)(nil); errors.As(err, &f) && ctx.Err() == nil {
+		if f := (*fatal)(nil); errors.As(err, &f) && ctx.Err() == nil && !h.isOverdue() {
 			l.fail(f.err)
 			return
 		}
@@ -242,6 +269,7 @@ func (l *life) consume(ctx context.Context, h *Held) {
 		if err == nil {
 			err = errors.New("it returned before its shard's end without having been told to stop")
 		}
+		h.Reading(err)
 		if time.Since(began) > pace.Max {
 			n = 1
 		}
@@ -272,21 +300,43 @@ func (l *life) reading(ctx context.Context, h *Held) error {
 	defer guard.Wait()
 	finished := make(chan struct{})
 	defer close(finished)
-	guard.Go(func() {
+	guard.Go(func() { l.guard(ctx, h, cancel, finished) })
+	return l.cfg.Consume(ctx, h)
+}
+
+// remindEvery is how often it is told what is waited for.
+const remindEvery = time.Minute
+
+// guard watches a Consume that is to return. Its context ends after Drain. If it does not return then, the lease is given up all the
+// same: one handler that hangs must not keep a shard from being read.
+func (l *life) guard(ctx context.Context, h *Held, cut context.CancelCauseFunc, finished <-chan struct{}) {
+	patience := l.cfg.Drain
+	select {
+	case <-finished:
+		return
+	case <-ctx.Done():
+		patience = 0
+	case <-h.stop:
+	}
+	asked := time.Now()
+	limit, overdue, remind := time.NewTimer(patience), time.NewTimer(patience+l.reserve()), time.NewTicker(remindEvery)
+	defer limit.Stop()
+	defer overdue.Stop()
+	defer remind.Stop()
+	for {
 		select {
 		case <-finished:
 			return
-		case <-h.stop:
+		case <-limit.C:
+			cut(errDrain)
+		case <-overdue.C:
+			close(h.overdue)
+		case <-remind.C:
+			if l.cfg.Hooks.Waiting != nil {
+				l.cfg.Hooks.Waiting(h.shard.ID, h.fence, time.Since(asked))
+			}
 		}
-		timer := time.NewTimer(l.cfg.Drain)
-		defer timer.Stop()
-		select {
-		case <-finished:
-		case <-timer.C:
-			cancel(errDrain)
-		}
-	})
-	return l.cfg.Consume(ctx, h)
+	}
 }
 
 // leave gives the lease up when no Consume runs any more. It repeats the release until the answer is certain. Otherwise a late
@@ -361,6 +411,7 @@ func (l *life) call(ctx context.Context, op string, f func(context.Context) erro
 	limited, cancel := context.WithTimeout(ctx, l.cfg.Beat/2)
 	defer cancel()
 	err := f(limited)
+	l.told(op, err)
 	if err != nil && !errors.Is(err, ErrRefused) && ctx.Err() == nil {
 		l.trouble(op, err)
 	}

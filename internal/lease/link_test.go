@@ -22,6 +22,7 @@ type link struct {
 	cut      time.Time // until when no message gets through
 	dead     bool
 	lostBeat int       // beats lost in a row
+	lacked   int       // the last crippled view has lacked some of so many leases
 	good     time.Time // when the last confirmed beat was sent
 	calls    int
 
@@ -36,6 +37,9 @@ type link struct {
 type faults struct {
 	loseRequest, loseAnswer, duplicate, throttle, slow float64
 	keepBeats                                          bool // never lose more than two beats in a row
+
+	lacking float64 // the answer lacks something
+	sick    string  // what this process cannot do, for ever: "list", "read", or "find": it lists another stream
 }
 
 var (
@@ -78,7 +82,7 @@ func (k *link) crash() {
 func (k *link) heal() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.cut, k.faults = time.Time{}, faults{}
+	k.cut, k.faults = time.Time{}, faults{sick: k.faults.sick}
 	k.paused = time.Time{}
 }
 
@@ -214,7 +218,55 @@ func (k *link) do(ctx context.Context, op string, f func(context.Context) error)
 }
 
 func (k *link) View(ctx context.Context) (View, error) {
-	return send(ctx, k, "View", func() (View, error) { return k.store.View(context.Background()) })
+	v, err := send(ctx, k, "View", func() (View, error) { return k.store.View(context.Background()) })
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil && k.rng.Float64() < k.faults.lacking {
+		k.cripple(&v)
+	}
+	return v, err
+}
+
+func (k *link) Look(ctx context.Context) ([]Worker, error) {
+	return send(ctx, k, "Look", func() ([]Worker, error) { return k.sim.table.lookBack(context.Background(), k.staleness()) })
+}
+
+// staleness is how old the answer to a look is: mostly a few milliseconds, now and again a second.
+func (k *link) staleness() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.rng.IntN(10) == 0 {
+		return time.Duration(k.rng.IntN(1000)) * time.Millisecond
+	}
+	return time.Duration(k.rng.IntN(20)) * time.Millisecond
+}
+
+// sickness says what this process cannot do.
+func (k *link) sickness() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.faults.sick
+}
+
+// cripple takes something from an answer.
+func (k *link) cripple(v *View) {
+	switch k.rng.IntN(4) {
+	case 0:
+		*v = View{}
+	case 1:
+		v.Workers = nil
+	case 2:
+		if n := len(v.Leases); n > 0 {
+			v.Leases[k.rng.IntN(n)].Checkpoint = ""
+		}
+	case 3:
+		if n := len(v.Leases); n > 0 && k.lacked != len(v.Leases) { // two such answers in a row are evidence
+			v.Leases = v.Leases[:k.rng.IntN(n)]
+			k.lacked = n
+			return
+		}
+	}
+	k.lacked = 0
 }
 
 func (k *link) Begin(ctx context.Context, position string) (string, error) {
@@ -225,8 +277,8 @@ func (k *link) Register(ctx context.Context, worker string, duration time.Durati
 	return k.do(ctx, "Register", func(ctx context.Context) error { return k.store.Register(ctx, worker, duration) })
 }
 
-func (k *link) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
-	return k.do(ctx, "Beat", func(ctx context.Context) error { return k.store.Beat(ctx, worker, beat, draining) })
+func (k *link) Beat(ctx context.Context, w Worker) error {
+	return k.do(ctx, "Beat", func(ctx context.Context) error { return k.store.Beat(ctx, w) })
 }
 
 func (k *link) MarkDead(ctx context.Context, worker string, seen int64) error {
@@ -269,6 +321,18 @@ func (k *link) Finish(ctx context.Context, key Key) error {
 	return k.do(ctx, "Finish", func(ctx context.Context) error { return k.store.Finish(ctx, key) })
 }
 
-func (k *link) Gone(ctx context.Context, key Key) error {
-	return k.do(ctx, "Gone", func(ctx context.Context) error { return k.store.Gone(ctx, key) })
+func (k *link) Miss(ctx context.Context, seen Lease, worker string) error {
+	return k.do(ctx, "Miss", func(ctx context.Context) error { return k.store.Miss(ctx, seen, worker) })
+}
+
+func (k *link) Gone(ctx context.Context, seen Lease) error {
+	return k.do(ctx, "Gone", func(ctx context.Context) error { return k.store.Gone(ctx, seen) })
+}
+
+func (k *link) Revive(ctx context.Context, seen Lease) error {
+	return k.do(ctx, "Revive", func(ctx context.Context) error { return k.store.Revive(ctx, seen) })
+}
+
+func (k *link) Reopen(ctx context.Context, seen Lease) error {
+	return k.do(ctx, "Reopen", func(ctx context.Context) error { return k.store.Reopen(ctx, seen) })
 }

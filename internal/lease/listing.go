@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,9 @@ type listing struct {
 	shards []Shard
 	listed map[string]bool
 	missed map[string]miss // shards that have a lease and were missing in the last listings
+	open   map[string]miss // shards that have ended, and that the last listings had as open
+	back   map[string]bool // shards that were marked gone, or missed by somebody, when the last listing began, and that it has
+	alien  time.Time       // since when all listings have had none of the table's shards; zero: they have some
 	begun  string          // where the group has begun the stream; "" until a lease is to be created
 	passed bool            // a tick has seen that rows are missing, and left them to another worker
 }
@@ -36,12 +40,7 @@ func (g *listing) due(alive context.Context, l *life, v View, now time.Time) {
 		return
 	}
 	g.busy, g.last = true, now
-	var before []string // a listing says nothing about a lease that is younger
-	for _, row := range v.Leases {
-		if !row.Gone {
-			before = append(before, row.ID)
-		}
-	}
+	before := v // a listing says nothing about a lease that is younger
 	l.others.Go(func() {
 		ctx, cancel := context.WithTimeout(alive, l.cfg.List)
 		defer cancel()
@@ -49,10 +48,13 @@ func (g *listing) due(alive context.Context, l *life, v View, now time.Time) {
 		if err == nil && len(shards) == 0 {
 			err = errors.New("no shards are listed, though every stream has some")
 		}
-		if err != nil && alive.Err() == nil {
-			l.trouble("Shards", err)
+		err = g.result(l.cfg, shards, before, l.id, err)
+		if alive.Err() == nil {
+			l.health.listing(err)
+			if err != nil {
+				l.trouble("Shards", err)
+			}
 		}
-		g.result(l.cfg, shards, before, err)
 		nudge(l.wake)
 	})
 }
@@ -68,33 +70,85 @@ func (g *listing) outdated(v View) bool {
 	})
 }
 
-func (g *listing) result(cfg Config, shards []Shard, before []string, err error) {
+// errAlien is a listing of something else than the stream whose leases the table has.
+var errAlien = errors.New("the stream listed has none of the shards of the lease table: another Region, account or endpoint?")
+
+// result takes in a listing that began when the table was as before. It returns an error if the listing is none.
+func (g *listing) result(cfg Config, shards []Shard, before View, me string, err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.busy = false
+	listed, parents := make(map[string]bool, len(shards)), map[string]bool{}
+	for _, s := range shards {
+		listed[s.ID] = true
+		for _, p := range s.Parents {
+			parents[p] = true
+		}
+	}
+	if err == nil {
+		err = g.familiar(cfg, listed, before, me)
+	}
 	if err != nil {
 		g.errors++
 		g.next = time.Now().Add(backoff.FullJitter{Base: cfg.Beat, Max: cfg.List}.Delay(g.errors))
-		return
+		return err
 	}
-	g.errors, g.next = 0, time.Now().Add(cfg.List)
-	listed := make(map[string]bool, len(shards))
+	g.errors, g.next = 0, time.Now().Add(cfg.List-rand.N(cfg.List/8)) // workers that began together do not stay together
+	open := map[string]bool{}
 	for _, s := range shards {
-		listed[s.ID] = true
+		open[s.ID] = s.Open && !parents[s.ID]
 	}
-	missed := map[string]miss{}
-	for _, id := range before {
-		if listed[id] {
+	missed, opened, back := map[string]miss{}, map[string]miss{}, map[string]bool{}
+	for _, row := range before.Leases {
+		switch {
+		case !listed[row.ID] && !row.Gone:
+			missed[row.ID] = g.again(g.missed, row.ID)
+		case open[row.ID] && row.Checkpoint == ShardEnd:
+			opened[row.ID] = g.again(g.open, row.ID)
+		}
+		if listed[row.ID] && (row.Gone || row.Missing != "") {
+			back[row.ID] = true
+		}
+	}
+	g.shards, g.listed, g.missed, g.open, g.back = shards, listed, missed, opened, back
+	return nil
+}
+
+// again notes that the last listing, too, says something of a shard.
+func (g *listing) again(before map[string]miss, shard string) miss {
+	m, ok := before[shard]
+	if !ok {
+		m.first = g.last
+	}
+	m.last = g.last
+	return m
+}
+
+// familiar returns an error if a listing has none of the shards that are still to be read. But if no other worker can list them
+// either, and this lasts, then all of them have expired.
+func (g *listing) familiar(cfg Config, listed map[string]bool, before View, me string) error {
+	unread := 0
+	for _, row := range before.Leases {
+		if row.finished() {
 			continue
 		}
-		m, before := g.missed[id]
-		if !before {
-			m.first = g.last
+		if unread++; listed[row.ID] {
+			g.alien = time.Time{}
+			return nil
 		}
-		m.last = g.last
-		missed[id] = m
 	}
-	g.shards, g.listed, g.missed = shards, listed, missed
+	if unread == 0 {
+		g.alien = time.Time{}
+		return nil
+	}
+	if g.alien.IsZero() {
+		g.alien = g.last
+	}
+	able := slices.ContainsFunc(before.Workers, func(w Worker) bool { return w.ID != me && !w.Dead && w.Beat > 0 && !w.Unable })
+	if able || g.last.Sub(g.alien) < 5*cfg.List {
+		return errAlien
+	}
+	return nil
 }
 
 // known returns the listed shards, nil before the first listing, and the shards that are gone. One listing without a shard proves
@@ -109,6 +163,20 @@ func (g *listing) known(apart time.Duration) (listed, gone map[string]bool) {
 		}
 	}
 	return g.listed, gone
+}
+
+// doubts returns shards of the table about which the last listings say something else: missing for long, back again, and open.
+func (g *listing) doubts(list time.Duration) (long, back, open map[string]bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	long, open = map[string]bool{}, map[string]bool{}
+	for id, m := range g.missed {
+		long[id] = m.last.Sub(m.first) >= 3*list
+	}
+	for id, m := range g.open {
+		open[id] = m.last.Sub(m.first) >= 2*list // a listing may be older than its answer
+	}
+	return long, g.back, open
 }
 
 // ensure creates the missing leases of listed shards, children before their parents. So a worker that sees a parent's row may
@@ -166,12 +234,33 @@ func (g *listing) begin(alive context.Context, l *life) error {
 	}
 	position := l.cfg.Start
 	if position == Latest {
-		position = At(time.Now())
+		now, err := l.sourceTime(alive)
+		if err != nil {
+			return err
+		}
+		position = At(now)
 	}
-	return l.call(alive, "Begin", func(ctx context.Context) (err error) {
-		g.begun, err = l.cfg.Store.Begin(ctx, position)
+	return l.call(alive, "Begin", func(ctx context.Context) error {
+		begun, err := l.cfg.Store.Begin(ctx, position)
+		if err == nil && begun == "" {
+			err = errors.New("the table's answer lacks the position at which the group has begun")
+		}
+		if err == nil {
+			g.begun = begun
+		}
 		return err
 	})
+}
+
+// sourceTime asks for the source's time, which may take several calls.
+func (l *life) sourceTime(alive context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(alive, l.cfg.List)
+	defer cancel()
+	now, err := l.cfg.Now(ctx)
+	if err != nil && alive.Err() == nil {
+		l.trouble("Now", err)
+	}
+	return now, err
 }
 
 // generations sorts shards into levels, children before their parents.

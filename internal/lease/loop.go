@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -9,23 +10,27 @@ import (
 
 // loop looks at the table, plans and acts, until the life ends or everything is drained.
 //
-// A tick is one View, and there are four ticks per heartbeat. While nothing moves, a worker makes 1.25 calls per tick, or 5 per
-// Beat, however many shards there are. (A View of DynamoDB is one Query per megabyte, about 2,000 leases.) A lease that moves
-// costs one Want, one Release, and what its reader saves; an acquisition is one call. While leases move, but not for much longer
-// than Duration, the two workers concerned look five times a tick.
+// A tick is one Look while nothing moves, and otherwise one View. There are four ticks per heartbeat. While nothing moves, a worker
+// makes 1.25 calls per tick, or 5 per Beat, however many shards there are, and one View a minute; more than 50 workers tick less
+// often. (A View of DynamoDB is one Query per megabyte, about 4,000 leases.) A lease that moves costs one Want, one Release, what
+// its reader saves, and two or three beats; an acquisition is one call and a beat. Each worker then takes a View or two. While
+// leases move, but not for much longer than Duration, the two workers concerned take a View five times a tick.
 func (l *life) loop(alive, work context.Context) {
-	for {
-		wait := l.tick(alive, work)
+	for woken := true; ; {
+		l.assess(time.Now())
+		wait := l.tick(alive, work, woken)
 		l.mu.Lock()
 		finished := l.draining && len(l.held) == 0
 		l.mu.Unlock()
 		if finished {
 			return
 		}
+		woken = false
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-l.wake:
+			woken = true
 		case <-alive.Done():
 		}
 		timer.Stop()
@@ -38,14 +43,24 @@ func (l *life) loop(alive, work context.Context) {
 // fast is the tick while leases are moving. It bounds a handover to well under a second.
 func (l *life) fast() time.Duration { return l.cfg.Tick / 5 }
 
-// tick does one round and returns how long to wait for the next one.
-func (l *life) tick(alive, work context.Context) time.Duration {
+// tick does one round and returns how long to wait for the next one. woken says that something has changed in this process.
+func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
+	if !woken {
+		if wait, calm := l.look(alive); calm {
+			return wait
+		}
+	}
+	l.calm = nil
 	l.mu.Lock()
 	clear(l.done) // the view that begins now knows of these releases
+	l.stirred = false
 	l.mu.Unlock()
 	var s snapshot
+	beat := l.confirmed.Load()
 	err := l.call(alive, "View", func(ctx context.Context) (err error) {
-		s.View, err = l.cfg.Store.View(ctx)
+		if s.View, err = l.cfg.Store.View(ctx); err == nil {
+			err = s.check(l.id, beat)
+		}
 		return err
 	})
 	if !l.watch.viewed && IsFatal(err) {
@@ -62,19 +77,19 @@ func (l *life) tick(alive, work context.Context) time.Duration {
 	s.suspect, s.lately = l.watch.suspects(now), l.watch.lately(now)
 	l.list.due(alive, l, s.View, now)
 	s.listed, s.gone = l.list.known(l.cfg.List / 2)
+	s.long, s.returned, s.open = l.list.doubts(l.cfg.List)
 	if created := l.list.ensure(alive, l, s.View); created {
 		return l.fast() // look again, with the new rows
 	}
 
 	for {
 		todo, moving := plan(s, l.id)
-		if !l.watch.moving(moving, now) {
-			moving = false
-		}
+		often := l.watch.moving(moving, now)
 		if !l.act(alive, work, &s, todo) {
-			if moving {
+			if often {
 				next = min(next, l.fast())
 			}
+			l.settle(s.View, moving, now)
 			return next
 		}
 	}
@@ -92,14 +107,14 @@ func (l *life) compare(v View) {
 		ahead, _ := line.ahead(*row)
 		h.compare(*row, true, ahead)
 	}
-	taking := map[string]bool{}
+	others := map[string]Worker{}
 	for _, w := range v.Workers {
 		if w.ID != l.id && !w.Dead && !w.Draining && w.Beat > 0 {
-			taking[w.ID] = true
+			others[w.ID] = w
 		}
 	}
 	l.mu.Lock()
-	l.taking = taking
+	l.taking = takers(others)
 	l.mu.Unlock()
 }
 
@@ -131,6 +146,18 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			}
 		case forgetWorker:
 			_ = l.call(alive, "ForgetWorker", func(ctx context.Context) error { return l.cfg.Store.ForgetWorker(ctx, a.worker.ID) })
+		case missShard:
+			_ = l.call(alive, "Miss", func(ctx context.Context) error { return l.cfg.Store.Miss(ctx, a.lease, l.id) })
+		case reviveShard:
+			err := l.call(alive, "Revive", func(ctx context.Context) error { return l.cfg.Store.Revive(ctx, a.lease) })
+			if err == nil && a.lease.Gone && l.cfg.Hooks.Returned != nil {
+				l.cfg.Hooks.Returned(shard, a.lease.Checkpoint)
+			}
+		case reopenShard:
+			err := l.call(alive, "Reopen", func(ctx context.Context) error { return l.cfg.Store.Reopen(ctx, a.lease) })
+			if err == nil && l.cfg.Hooks.Reopened != nil {
+				l.cfg.Hooks.Reopened(shard, cmp.Or(a.lease.Last, TrimHorizon))
+			}
 		case forgetShard:
 			if h != nil && !h.isFailing() {
 				return // a worker that can still read a shard knows better than a listing
@@ -139,7 +166,7 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 				h.drop(errors.Join(ErrLost, errors.New("its source has forgotten the shard")))
 				return // after its reader has returned, a later round marks the row
 			}
-			err := l.call(alive, "Gone", func(ctx context.Context) error { return l.cfg.Store.Gone(ctx, a.lease.Key()) })
+			err := l.call(alive, "Gone", func(ctx context.Context) error { return l.cfg.Store.Gone(ctx, a.lease) })
 			if err == nil && l.cfg.Hooks.Gone != nil {
 				l.cfg.Hooks.Gone(shard, a.lease.lostFrom())
 			}
@@ -152,19 +179,21 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			}
 		case acquire:
 			ahead, ok := line.ahead(a.lease)
-			if h != nil || draining || !ok {
+			if h != nil || draining || !ok || l.holdsBack(s.Workers) {
 				return
 			}
 			var row Lease
 			err := l.call(alive, "Acquire", func(ctx context.Context) (err error) {
-				row, err = l.cfg.Store.Acquire(ctx, a.lease, l.id)
+				if row, err = l.cfg.Store.Acquire(ctx, a.lease, l.id); err == nil {
+					err = acquired(a.lease, row, l.id)
+				}
 				return err
 			})
 			if err == nil { // the next view finds an acquisition whose answer was lost
 				l.start(alive, work, row, ahead)
 			}
 		case want:
-			if !draining {
+			if !draining && !l.holdsBack(s.Workers) {
 				_ = l.call(alive, "Want", func(ctx context.Context) error { return l.cfg.Store.Want(ctx, a.lease, l.id) })
 			}
 		case yield:

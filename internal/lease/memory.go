@@ -14,7 +14,21 @@ type Memory struct {
 	begun   string
 	leases  map[string]*Lease
 	workers map[string]*Worker
+	gone    []departure // in the order of time
 }
+
+// departure says when a shard was marked gone.
+type departure struct {
+	shard string
+	at    time.Time
+}
+
+// Rows of shards that the source has forgotten stay for a while, so that a worker whose listing is older does not make the shard
+// new. Nobody else deletes them, and a listing that old is no listing any more.
+const (
+	goneFor  = 6 * time.Hour
+	goneMost = 1000
+)
 
 var _ Store = (*Memory)(nil)
 
@@ -39,12 +53,27 @@ func (m *Memory) View(ctx context.Context) (View, error) {
 	for _, l := range m.leases {
 		v.Leases = append(v.Leases, l.clone())
 	}
-	for _, w := range m.workers {
-		v.Workers = append(v.Workers, *w)
-	}
 	slices.SortFunc(v.Leases, func(a, b Lease) int { return cmp.Compare(a.ID, b.ID) })
-	slices.SortFunc(v.Workers, func(a, b Worker) int { return cmp.Compare(a.ID, b.ID) })
+	v.Workers = m.all()
 	return v, nil
+}
+
+// Look implements Store. Its answer is never out of date.
+func (m *Memory) Look(ctx context.Context) ([]Worker, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	defer m.lock()()
+	return m.all(), nil
+}
+
+// all returns the workers' rows by name.
+func (m *Memory) all() (all []Worker) {
+	for _, w := range m.workers {
+		all = append(all, *w)
+	}
+	slices.SortFunc(all, func(a, b Worker) int { return cmp.Compare(a.ID, b.ID) })
+	return all
 }
 
 // Register implements Store.
@@ -52,7 +81,7 @@ func (m *Memory) Register(ctx context.Context, worker string, duration time.Dura
 	return m.write(ctx, func() bool {
 		w := m.workers[worker]
 		if w == nil {
-			m.workers[worker] = &Worker{ID: worker, Duration: duration}
+			m.workers[worker] = &Worker{ID: worker, Moves: 1, Duration: duration}
 			return true
 		}
 		return w.Beat == 0 && !w.Dead
@@ -60,14 +89,14 @@ func (m *Memory) Register(ctx context.Context, worker string, duration time.Dura
 }
 
 // Beat implements Store.
-func (m *Memory) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
+func (m *Memory) Beat(ctx context.Context, now Worker) error {
 	return m.write(ctx, func() bool {
-		w := m.workers[worker]
+		w := m.workers[now.ID]
 		if w == nil || w.Dead {
 			return false
 		}
-		if w.Beat < beat { // a late copy of an earlier beat must not look like life, nor set the beat back
-			w.Beat, w.Draining = beat, draining
+		if w.Beat < now.Beat { // a late copy of an earlier beat must not look like life, nor set the beat back
+			w.Beat, w.Moves, w.Draining, w.Unable, w.Refuses = now.Beat, now.Moves, now.Draining, now.Unable, slices.Clone(now.Refuses)
 		}
 		return true
 	})
@@ -128,7 +157,7 @@ func (m *Memory) Ensure(ctx context.Context, shard Shard, position string) error
 
 func (m *Memory) ensure(shard Shard, position string) {
 	if m.leases[shard.ID] == nil {
-		shard.Parents = slices.Clone(shard.Parents)
+		shard.Parents, shard.Open = slices.Clone(shard.Parents), false
 		m.leases[shard.ID] = &Lease{Shard: shard, Progress: Progress{Checkpoint: position}}
 	}
 }
@@ -204,6 +233,7 @@ func (m *Memory) End(ctx context.Context, key Key, n int64, holes map[string]Hol
 		if l.Key() != key || key.Owner == "" || l.N > n {
 			return l.ended() && l.Fence == key.Fence
 		}
+		l.Last = l.Checkpoint
 		l.N, l.Progress = n, Progress{Checkpoint: ShardEnd, Holes: holes}.clone()
 		if len(holes) == 0 {
 			l.Owner, l.Want = "", ""
@@ -230,19 +260,74 @@ func (m *Memory) Finish(ctx context.Context, key Key) error {
 	})
 }
 
-// Gone implements Store.
-func (m *Memory) Gone(ctx context.Context, key Key) error {
+// Miss implements Store.
+func (m *Memory) Miss(ctx context.Context, seen Lease, worker string) error {
 	return m.write(ctx, func() bool {
-		l := m.leases[key.Shard]
-		if l == nil || l.Gone {
-			return true
+		l := m.leases[seen.ID]
+		if l == nil || l.Gone || l.Key() != seen.Key() {
+			return false
 		}
-		if l.Key() != key {
+		if l.Missing == seen.Missing {
+			l.Missing = worker
+		}
+		return l.Missing == worker
+	})
+}
+
+// Gone implements Store.
+func (m *Memory) Gone(ctx context.Context, seen Lease) error {
+	return m.write(ctx, func() bool {
+		l := m.leases[seen.ID]
+		switch {
+		case l == nil:
+			return false
+		case l.Gone:
+			return true
+		case l.Key() != seen.Key() || l.Missing == "" || l.Missing != seen.Missing:
 			return false
 		}
 		l.Owner, l.Want, l.Gone = "", "", true
+		m.gone = append(slices.DeleteFunc(m.gone, func(d departure) bool { return d.shard == l.ID }), departure{l.ID, time.Now()})
+		m.forget()
 		return true
 	})
+}
+
+// Revive implements Store.
+func (m *Memory) Revive(ctx context.Context, seen Lease) error {
+	return m.write(ctx, func() bool {
+		l := m.leases[seen.ID]
+		if l == nil || l.Fence != seen.Fence {
+			return false
+		}
+		l.Gone, l.Missing = false, ""
+		m.gone = slices.DeleteFunc(m.gone, func(d departure) bool { return d.shard == seen.ID })
+		return true
+	})
+}
+
+// Reopen implements Store.
+func (m *Memory) Reopen(ctx context.Context, seen Lease) error {
+	return m.write(ctx, func() bool {
+		l := m.leases[seen.ID]
+		if l == nil || l.Fence != seen.Fence || l.Owner != "" {
+			return false
+		}
+		if l.Checkpoint == ShardEnd {
+			l.Checkpoint, l.Last = cmp.Or(l.Last, TrimHorizon), ""
+		}
+		return true
+	})
+}
+
+// forget deletes rows of shards that have been gone for long, and the oldest if there are too many.
+func (m *Memory) forget() {
+	for len(m.gone) > goneMost || len(m.gone) > 0 && time.Since(m.gone[0].at) >= goneFor {
+		if l := m.leases[m.gone[0].shard]; l != nil && l.Gone {
+			delete(m.leases, l.ID)
+		}
+		m.gone = m.gone[1:]
+	}
 }
 
 func (m *Memory) write(ctx context.Context, apply func() bool) error {

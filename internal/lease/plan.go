@@ -14,6 +14,9 @@ type snapshot struct {
 	lately  map[string]bool // workers that have not been dead for long
 	listed  map[string]bool // shards of the last listing
 	gone    map[string]bool // shards that have a lease and have been missing in several listings
+	long    map[string]bool // those of them that have been missing for long
+	// Two kinds of rows that the last listings contradict: marked gone, or missed by somebody, and listed; ended, and listed as open.
+	returned, open map[string]bool
 }
 
 type verb int
@@ -21,7 +24,10 @@ type verb int
 const (
 	markDead     verb = iota // the worker's beat has stopped
 	forgetWorker             // the worker has been dead for a while and owns nothing
-	forgetShard              // the source has forgotten the shard
+	missShard                // this worker does not find the shard in its source
+	forgetShard              // nor does another worker: the source has forgotten the shard
+	reviveShard              // the source has not forgotten the shard
+	reopenShard              // the shard has not ended
 	adopt                    // the table says that the lease is mine
 	acquire                  // no living worker has the lease, and it falls to me
 	want                     // another worker has the lease, and it falls to me
@@ -45,7 +51,7 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 		owned[l.Owner] = true
 	}
 	// The leases of a dead worker may be acquired. A worker that is alive may have leases. A worker that is taking may get more.
-	present, dead, alive, taking := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	present, dead, alive, candidates := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]Worker{}
 	for _, w := range s.Workers {
 		present[w.ID] = true
 		switch {
@@ -60,10 +66,11 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 		default:
 			alive[w.ID] = true
 			if !w.Draining && w.Beat > 0 { // a row without a beat may be the trace of a registration that failed
-				taking[w.ID] = true
+				candidates[w.ID] = w
 			}
 		}
 	}
+	taking := takers(candidates)
 	for id := range s.suspect {
 		// The row is missing: the worker was forgotten after its death, and then a late copy of its acquisition arrived.
 		if !present[id] {
@@ -71,16 +78,20 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 		}
 	}
 
-	targets := assign(s, taking)
+	targets := assign(s, taking, refusals(s.Workers, taking))
 	for _, l := range s.Leases {
 		target := targets[l.ID]
 		free := l.Owner == "" || dead[l.Owner]
 		switch {
+		case (l.Gone || l.Missing != "") && s.returned[l.ID]:
+			todo = append(todo, action{verb: reviveShard, lease: l})
 		case l.Gone:
 		case s.gone[l.ID]:
-			if l.Owner == me || free && chosen(taking, l.ID) == me {
-				todo = append(todo, action{verb: forgetShard, lease: l})
+			if verb, ok := missing(l, s, me, free, alive, taking); ok {
+				todo = append(todo, action{verb: verb, lease: l})
 			}
+		case l.ended() && l.Owner == "" && s.open[l.ID] && !hasChild(l.ID, s.Leases):
+			todo = append(todo, action{verb: reopenShard, lease: l})
 		case l.finished():
 		case l.Owner == me:
 			todo = append(todo, action{verb: adopt, lease: l})
@@ -103,9 +114,58 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 	return todo, moving
 }
 
+// missing says what me does about a shard that it does not find any more. Two workers must miss a shard before it is marked gone. The
+// owner is asked last, since it may still read the shard. A worker that is alone needs more listings.
+func missing(l Lease, s snapshot, me string, free bool, alive, taking map[string]bool) (verb, bool) {
+	others := maps.Clone(taking)
+	delete(others, me)
+	alone := len(others) == 0
+	voter := l.Missing
+	if !alive[voter] {
+		voter = ""
+	}
+	switch {
+	case voter == "", voter == l.Owner && voter != me: // an owner's word is not the other one's that the owner waits for
+		return missShard, l.Owner != me || alone
+	case voter == me:
+		return forgetShard, alone && s.long[l.ID] && (free || l.Owner == me)
+	case free:
+		delete(others, voter)
+		if taking[me] {
+			others[me] = true
+		}
+		return forgetShard, chosen(others, l.ID) == me
+	}
+	return forgetShard, l.Owner == me
+}
+
+// hasChild reports whether a lease names the shard as a parent: whoever made it had seen the shard end.
+func hasChild(shard string, leases []Lease) bool {
+	return slices.ContainsFunc(leases, func(l Lease) bool { return slices.Contains(l.Parents, shard) })
+}
+
+// refusals returns who could not read which shard, among the workers that take leases. A shard that all of them refuse is refused
+// by none.
+func refusals(workers []Worker, taking map[string]bool) map[string]map[string]bool {
+	refuse := map[string]map[string]bool{}
+	for _, w := range workers {
+		for _, shard := range w.Refuses {
+			if !taking[w.ID] {
+				continue
+			}
+			if refuse[shard] == nil {
+				refuse[shard] = map[string]bool{}
+			}
+			refuse[shard][w.ID] = true
+		}
+	}
+	maps.DeleteFunc(refuse, func(_ string, by map[string]bool) bool { return len(by) == len(taking) })
+	return refuse
+}
+
 // assign returns who is to have which of the leases that can be read now. Each share is the floor or the ceiling of the average,
-// and as few leases as possible move.
-func assign(s snapshot, taking map[string]bool) map[string]string {
+// and as few leases as possible move. A shard goes to none of the workers that refuse it, and then a share may be larger.
+func assign(s snapshot, taking map[string]bool, refuse map[string]map[string]bool) map[string]string {
 	workers := slices.Collect(maps.Keys(taking))
 	targets := map[string]string{}
 	if len(workers) == 0 {
@@ -128,9 +188,9 @@ func assign(s snapshot, taking map[string]bool) map[string]string {
 		}
 		n++
 		// A lease on its way counts for the worker that gets it. Otherwise all workers would ask for it again and again.
-		if _, ok := share[l.Want]; ok {
+		if _, ok := share[l.Want]; ok && !refuse[l.ID][l.Want] {
 			share[l.Want] = append(share[l.Want], l.ID)
-		} else if _, ok := share[l.Owner]; ok {
+		} else if _, ok := share[l.Owner]; ok && !refuse[l.ID][l.Owner] {
 			share[l.Owner] = append(share[l.Owner], l.ID)
 		} else {
 			pool = append(pool, l.ID)
@@ -149,7 +209,10 @@ func assign(s snapshot, taking map[string]bool) map[string]string {
 		}
 		mine := share[id]
 		if len(mine) > quota {
-			slices.SortFunc(mine, func(a, b string) int { return byWeight(a, b, id) })
+			// What others refuse stays, because it has nowhere to go.
+			slices.SortFunc(mine, func(a, b string) int {
+				return cmp.Or(cmp.Compare(len(refuse[b]), len(refuse[a])), byWeight(a, b, id))
+			})
 			pool, mine = append(pool, mine[quota:]...), mine[:quota]
 		}
 		for _, shard := range mine {
@@ -159,15 +222,29 @@ func assign(s snapshot, taking map[string]bool) map[string]string {
 			room[id] = quota - len(mine)
 		}
 	}
-	slices.Sort(pool)
+	slices.SortFunc(pool, func(a, b string) int { return cmp.Or(cmp.Compare(len(refuse[b]), len(refuse[a])), cmp.Compare(a, b)) })
 	for _, shard := range pool {
-		id := chosen(room, shard)
+		id := chosen(without(room, refuse[shard]), shard)
+		if id == "" { // all that have room refuse it
+			targets[shard] = chosen(without(taking, refuse[shard]), shard)
+			continue
+		}
 		targets[shard] = id
 		if room[id]--; room[id] == 0 {
 			delete(room, id)
 		}
 	}
 	return targets
+}
+
+// without returns the workers that are not among some.
+func without[V any](workers map[string]V, some map[string]bool) map[string]V {
+	if len(some) == 0 {
+		return workers
+	}
+	rest := maps.Clone(workers)
+	maps.DeleteFunc(rest, func(id string, _ V) bool { return some[id] })
+	return rest
 }
 
 // readable reports whether a shard may be read: each parent has ended, or is forgotten by both the table and the source. A listing

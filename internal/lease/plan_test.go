@@ -78,12 +78,12 @@ func (tb *table) forget() {
 	}
 }
 
-// Every small table converges: all assignments of up to four shards to three workers, one of which may be draining, dead, dead
-// without a mark, or gone. For up to three shards the test also takes all wishes.
+// Every small table converges: all assignments of up to four shards to three workers, one of which may be draining, unable, unwilling to
+// read a shard, dead, dead without a mark, or gone. For up to three shards the test also takes all wishes.
 func TestEverySmallTableConverges(t *testing.T) {
 	states, worst := 0, 0
 	owners := []string{"", "a", "b", "c"}
-	for _, third := range []string{"alive", "draining", "dead", "suspect", "missing"} {
+	for _, third := range []string{"alive", "draining", "unable", "all unable", "refuses s0", "all refuse s0", "dead", "suspect", "missing"} {
 		for n := 1; n <= 4; n++ {
 			wants := owners
 			if n == 4 {
@@ -108,6 +108,16 @@ func TestEverySmallTableConverges(t *testing.T) {
 					running = append(running, "c")
 				case "draining":
 					running, c.Draining = append(running, "c"), true
+				case "unable":
+					running, c.Unable = append(running, "c"), true
+				case "all unable":
+					running, c.Unable = append(running, "c"), true
+					tb.Workers[0].Unable, tb.Workers[1].Unable = true, true
+				case "refuses s0":
+					running, c.Refuses = append(running, "c"), []string{"s0"}
+				case "all refuse s0":
+					running, c.Refuses = append(running, "c"), []string{"s0"}
+					tb.Workers[0].Refuses, tb.Workers[1].Refuses = c.Refuses, c.Refuses
 				case "dead":
 					c.Dead = true
 				case "suspect", "missing":
@@ -128,13 +138,16 @@ func TestEverySmallTableConverges(t *testing.T) {
 					has[l.Owner]++
 				}
 				w := 2
-				if third == "alive" {
+				if len(running) == 3 && third != "draining" && third != "unable" {
 					w = 3
+				}
+				if third == "refuses s0" {
+					require.NotEqual(t, "c", tb.Leases[0].Owner, "from %+v: %+v", before, tb)
 				}
 				require.Zero(t, has[""], "a lease starves from %+v: %+v", before, tb)
 				for _, id := range running {
-					if id == "c" && third == "draining" {
-						require.Zero(t, has["c"], "a draining worker keeps leases from %+v: %+v", before, tb)
+					if id == "c" && w == 2 {
+						require.Zero(t, has["c"], "a draining or unable worker keeps leases from %+v: %+v", before, tb)
 						continue
 					}
 					require.GreaterOrEqual(t, has[id], n/w, "from %+v: %+v", before, tb)
@@ -182,7 +195,7 @@ func TestOneMoreOrLessMovesOnlyWhatMust(t *testing.T) {
 		s.Leases = append(s.Leases, Lease{Shard: Shard{ID: fmt.Sprint("s", i)}, Owner: fmt.Sprint("w", i%workers)})
 	}
 	moved := func() (n int) {
-		targets := assign(s, taking)
+		targets := assign(s, taking, nil)
 		require.Len(t, targets, shards)
 		for _, l := range s.Leases {
 			if targets[l.ID] != l.Owner {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
@@ -22,6 +23,9 @@ var (
 // Run takes part until ctx ends, or until a Consume returns a Fatal error. Then it drains, hands over or releases every lease,
 // and returns nil or the Fatal error. It returns only when no Consume runs any more.
 //
+// A worker that was fenced registers anew at once, while a Consume of its last life may still run. So two Consumes of a shard may run
+// at the same time, at different fences.
+//
 // If the table does not answer, Run goes on asking. It returns an error of the table only if the very first registration or the
 // very first look fails with a Fatal error: the table does not exist, or a permission is missing.
 func Run(ctx context.Context, cfg Config) error {
@@ -29,22 +33,27 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	watch := newWatch(cfg.Duration)
+	watch, health := newWatch(cfg.Duration), newHealth(cfg)
+	var past sync.WaitGroup // lives that were fenced and of which something still runs
+	defer past.Wait()
 	for first := true; ; first = false {
-		l, err := register(ctx, cfg, watch, first)
+		l, err := register(ctx, cfg, watch, health, first)
 		if l == nil {
 			return err
 		}
-		if err := l.run(ctx); !errors.Is(err, ErrLost) {
+		err = l.run(ctx)
+		if !errors.Is(err, ErrLost) {
+			l.finish(ctx)
 			return err
 		}
+		past.Go(func() { l.finish(ctx) })
 	}
 }
 
 // register gives the worker a fresh name and a row. It repeats until ctx ends, and then returns nil and no error.
-func register(ctx context.Context, cfg Config, watch *watch, first bool) (*life, error) {
+func register(ctx context.Context, cfg Config, watch *watch, health *health, first bool) (*life, error) {
 	for n := 1; ctx.Err() == nil; n++ {
-		l := newLife(cfg, watch, cfg.Worker+"-"+cfg.suffix())
+		l := newLife(cfg, watch, health, cfg.Worker+"-"+cfg.suffix())
 		l.registered = time.Now()
 		err := l.call(ctx, "Register", func(ctx context.Context) error { return cfg.Store.Register(ctx, l.id, cfg.Duration) })
 		if err == nil {
@@ -89,6 +98,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Worker == "" {
 		c.Worker = "worker"
+	}
+	if c.Now == nil {
+		c.Now = func(context.Context) (time.Time, error) { return time.Now(), nil }
 	}
 	if c.suffix == nil {
 		c.suffix = rand.Text

@@ -207,7 +207,8 @@ func TestALostLeaseEndsItsReader(t *testing.T) {
 					time.Sleep(3 * time.Second)
 					_, err := f.table.Acquire(ctx, f.rows()[h.Shard().ID], "thief")
 					require.NoError(t, err)
-					time.Sleep(1100 * time.Millisecond)
+					time.Sleep(viewEvery * 3 / 2) // no worker that keeps to the protocol takes a lease so, and views are rare
+					synctest.Wait()
 					require.ErrorIs(t, context.Cause(ctx), ErrLost, "it was not told, and would have to save to see it")
 				}
 				if h.Fence() == 1 {
@@ -234,7 +235,7 @@ func TestALostLeaseEndsItsReader(t *testing.T) {
 		time.Sleep(10 * time.Second) // the thief has no row: it is dead
 		synctest.Wait()
 		require.GreaterOrEqual(t, f.rows()["s-0000"].Fence, int64(3))
-		time.Sleep(10 * time.Second)
+		time.Sleep(viewEvery*3/2 + 10*time.Second)
 		synctest.Wait()
 		require.EqualValues(t, 5, f.rows()["s-0000"].Fence)
 	})
@@ -419,7 +420,7 @@ func TestDeadRowsAreForgotten(t *testing.T) {
 			require.NoError(t, err)
 		}
 		f.balance(5*time.Second, last)
-		time.Sleep(10 * time.Second) // the row of a dead worker stays as long as a lease
+		time.Sleep(viewEvery * 3 / 2) // the row of a dead worker stays as long as a lease, and then until somebody takes a view
 		synctest.Wait()
 		v, err := f.table.View(t.Context())
 		require.NoError(t, err)

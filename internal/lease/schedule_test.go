@@ -127,6 +127,11 @@ func (k kind) play(t *testing.T, seed uint64, bug string) (s *sim) {
 		if wrong := s.balanced(2); wrong != "" {
 			s.violation("I8: %s", wrong)
 		}
+		s.split() // only the owner sees this change, unless it tells the other
+		time.Sleep(3 * time.Second)
+		if wrong := s.balanced(2); wrong != "" {
+			s.violation("I8: after a split: %s", wrong)
+		}
 		if rest := s.unfinished(); rest != "" {
 			s.violation("I5: not handled: %s", rest)
 		}
@@ -216,6 +221,7 @@ func TestTheCheckerCatchesBugs(t *testing.T) {
 		{"released without drain", calm, "I2"},
 		{"fenced too late", stormy, "I13"},
 		{"want is ignored", calm, "I8"},
+		{"nobody is told of changes", calm, "I8"},
 		{"end is not one transaction", calm, "I4"},
 		{"children start at the end", calm, "I5"},
 	} {

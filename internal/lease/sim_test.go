@@ -47,7 +47,13 @@ type simShard struct {
 	children []Shard
 	acked    []int
 	handler  *link // the process that handles a record now
-	readers  map[*link]int
+	readers  map[reader]int
+}
+
+// reader is a process that reads a shard at a fence. After a fence it may read the shard again before it has stopped altogether.
+type reader struct {
+	*link
+	fence int64
 }
 
 type simWorker struct {
@@ -84,7 +90,7 @@ func (s *sim) shard(lo, hi int, parents ...string) *simShard {
 	s.next++
 	sh := &simShard{
 		Shard: Shard{ID: fmt.Sprintf("s-%03d", s.next), Parents: parents, HashLo: strconv.Itoa(lo), HashHi: strconv.Itoa(hi)},
-		lo:    lo, hi: hi, readers: map[*link]int{},
+		lo:    lo, hi: hi, readers: map[reader]int{},
 	}
 	s.shards[sh.ID] = sh
 	return sh
@@ -184,7 +190,7 @@ func (s *sim) start(f faults) *simWorker {
 		s.victim(w)
 	}
 	cfg := Config{
-		Store: k, Worker: k.name, Shards: s.list, Duration: simDuration, Drain: simDrain, List: 20 * time.Second, gate: k.gate,
+		Store: k, Worker: k.name, Shards: func(ctx context.Context) ([]Shard, error) { return s.listFor(ctx, k) }, Duration: simDuration, Drain: simDrain, List: time.Minute, gate: k.gate,
 		suffix:  func() string { name++; return strconv.FormatUint(name, 36) },
 		Consume: func(ctx context.Context, h *Held) error { return s.consume(ctx, k, h) },
 		Hooks: Hooks{
@@ -212,8 +218,10 @@ func (s *sim) start(f faults) *simWorker {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, sh := range s.shards {
-			if sh.readers[k] != 0 {
-				s.violations = append(s.violations, fmt.Sprintf("I14: Run of %s has returned while it reads %s", k.name, sh.ID))
+			for r, n := range sh.readers {
+				if r.link == k && n != 0 {
+					s.violations = append(s.violations, fmt.Sprintf("I14: Run of %s has returned while it reads %s", k.name, sh.ID))
+				}
 			}
 		}
 	}()
@@ -230,8 +238,13 @@ func (s *sim) count(n *int) {
 func (s *sim) consume(ctx context.Context, k *link, h *Held) error {
 	s.mu.Lock()
 	sh := s.shards[h.Shard().ID]
-	sh.readers[k]++
-	if sh.readers[k] > 1 {
+	if sickness := k.sickness(); sh == nil || sickness == "read" || sickness == "find" {
+		s.mu.Unlock()
+		return errDenied
+	}
+	r := reader{k, h.Fence()}
+	sh.readers[r]++
+	if sh.readers[r] > 1 {
 		s.violations = append(s.violations, fmt.Sprintf("I11: %s reads %s twice at once", k.name, sh.ID))
 	}
 	if at, ok := s.released[sh.ID]; ok {
@@ -242,7 +255,7 @@ func (s *sim) consume(ctx context.Context, k *link, h *Held) error {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		sh.readers[k]--
+		sh.readers[r]--
 	}()
 
 	done := position(h.Progress().Checkpoint)
@@ -263,6 +276,7 @@ func (s *sim) consume(ctx context.Context, k *link, h *Held) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		h.Reading(nil)
 		select {
 		case <-h.Stop():
 			if s.bug == "released without drain" {

@@ -13,7 +13,7 @@ import (
 // of a Store nobody knows whether the write was applied.
 var ErrRefused = errors.New("the row is not as expected")
 
-// Store is the table of one group and one stream. Every method but View is one conditional write, and may be repeated. It returns
+// Store is the table of one group and one stream. Every method but View and Look is one conditional write, and may be repeated. It returns
 // nil if the row is as the write wanted it, whether this call or an earlier copy did it. A late copy of a write, arriving after
 // its caller gave up, must not change what newer writes have changed.
 //
@@ -22,12 +22,16 @@ type Store interface {
 	// View reads everything, consistently, leases before workers. So the owner of a lease in the view was registered before the
 	// workers were read.
 	View(ctx context.Context) (View, error)
+	// Look reads the workers only. The answer may be a little out of date, and differently for each row: a row may be as it was
+	// before its last writes, or missing though it has just been made, or still there though it has just been deleted.
+	Look(ctx context.Context) ([]Worker, error)
 
-	// Register creates the worker's row with beat 0 and with how long the worker's leases last. It is refused if the row has a
-	// beat or is dead.
+	// Register creates the worker's row with beat 0, moves 1, and how long the worker's leases last. It is refused if the row
+	// has a beat or is dead.
 	Register(ctx context.Context, worker string, duration time.Duration) error
-	// Beat sets the worker's beat, if this is a step forward. It is refused if the row is missing or dead.
-	Beat(ctx context.Context, worker string, beat int64, draining bool) error
+	// Beat sets the beat of the worker w.ID, with its Moves, Draining, Unable and Refuses, if this is a step forward. It is refused if the row is
+	// missing or dead.
+	Beat(ctx context.Context, w Worker) error
 	// MarkDead marks a worker dead if its beat is still the one seen. It is refused if the row is missing: the view is then old,
 	// and a worker whose row was deleted by hand may live without knowing it.
 	MarkDead(ctx context.Context, worker string, seen int64) error
@@ -49,14 +53,24 @@ type Store interface {
 	Save(ctx context.Context, key Key, n int64, p Progress) error
 	// Release makes to the owner and steps the fence. If to is empty, it removes the owner.
 	Release(ctx context.Context, key Key, to string) error
-	// End sets the checkpoint to ShardEnd and creates the missing leases of the children at TrimHorizon, all in one transaction, as
-	// the nth write under this key's fence. With holes it stores them, and the owner keeps the lease; without, it removes the owner.
+	// End keeps the checkpoint as Last, sets it to ShardEnd, and creates the missing leases of the children at TrimHorizon, all in one
+	// transaction, as the nth write under this key's fence. With holes it stores them, and the owner keeps the lease; without, it
+	// removes the owner. It is written once for a shard.
 	End(ctx context.Context, key Key, n int64, holes map[string]Hole, children []Shard) error
 	// Finish removes the holes and the owner of an ended shard.
 	Finish(ctx context.Context, key Key) error
-	// Gone marks the lease of a shard that its source has forgotten, removes its owner, and lets the row expire later. A row that
-	// was deleted at once would let a late copy of Ensure make the shard new again.
-	Gone(ctx context.Context, key Key) error
+	// Miss stores that worker does not find the shard in its source any more, if owner, fence and the worker that missed it
+	// before are still as seen.
+	Miss(ctx context.Context, seen Lease, worker string) error
+	// Gone marks the lease of a shard that its source has forgotten, removes its owner, and lets the row expire later, if owner,
+	// fence and the worker that misses the shard are still as seen. A row that was deleted at once would let a late copy of Ensure
+	// make the shard new again.
+	Gone(ctx context.Context, seen Lease) error
+	// Revive takes Miss and Gone back, if the fence is still as seen.
+	Revive(ctx context.Context, seen Lease) error
+	// Reopen takes an End back: the checkpoint is again what it was before, or TrimHorizon if the row does not say. It is refused
+	// if the lease has an owner or another fence than seen.
+	Reopen(ctx context.Context, seen Lease) error
 }
 
 // View is the table at one time.
@@ -69,19 +83,24 @@ type View struct {
 type Worker struct {
 	ID       string
 	Beat     int64
+	Moves    int64         // steps when the worker has changed what others plan by; 0 if its release does not count this
 	Duration time.Duration // how long its leases are its own after a beat, by its own word; 0 if its row does not say
 	Dead     bool
 	Draining bool
+	Unable   bool     // it cannot list the stream, or reads no shard
+	Refuses  []string // shards that it could not read, sorted; others should
 }
 
 // Lease is a lease's row.
 type Lease struct {
 	Shard
-	Owner string // empty: no owner
-	Fence int64  // steps at every new owner, and only then
-	N     int64  // number of the last write under this fence
-	Want  string // the worker that asks the owner for the lease
-	Gone  bool
+	Owner   string // empty: no owner
+	Fence   int64  // steps at every new owner, and only then
+	N       int64  // number of the last write under this fence
+	Want    string // the worker that asks the owner for the lease
+	Gone    bool
+	Missing string // the worker that has not found the shard in its source
+	Last    string // the checkpoint before the end
 	Progress
 }
 

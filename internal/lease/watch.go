@@ -25,7 +25,7 @@ func newWatch(duration time.Duration) *watch {
 // handlers that take time to notice the end of their context.
 func patience(duration time.Duration) time.Duration { return duration + duration/32 }
 
-// see takes in a view. It returns the time until the next worker will have been silent for too long.
+// see takes in a view, or a look with the leases of the last view. It returns the time until the next worker will have been silent for too long.
 func (w *watch) see(v View, me string, now time.Time) time.Duration {
 	beats, limits, dead := map[string]int64{}, map[string]time.Duration{}, map[string]time.Time{}
 	for _, l := range v.Leases {
@@ -51,7 +51,8 @@ func (w *watch) see(v View, me string, now time.Time) time.Duration {
 	next := w.limit
 	for id, beat := range beats {
 		at, ok := w.seen[id]
-		if !ok || at.beat != beat {
+		// A look may show an earlier beat than the one before.
+		if !ok || at.beat < beat || beat == -1 && at.beat != -1 {
 			at = sighting{beat, now, max(w.limit, limits[id])}
 		}
 		seen[id] = at

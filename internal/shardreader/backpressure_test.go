@@ -22,7 +22,7 @@ func TestASlowHandlerStopsFetching(t *testing.T) {
 		owed := ledger.New(limit, ledger.Progress{}, time.Now())
 		s.get = func(string) (Batch, error) {
 			if next > all {
-				return Batch{Children: []Shard{{ID: "child"}}}, nil
+				return Batch{Children: theChild}, nil
 			}
 			b := Batch{Next: "next", Behind: time.Hour}
 			for range page {

@@ -24,7 +24,13 @@ type script struct {
 	shards   func() ([]Shard, error)
 	log      []string // "<milliseconds> <what was asked for>"
 	wait     time.Duration
+
+	Clock
 }
+
+func (s *script) Over(context.Context) (Over, error) { return Over{}, nil }
+
+func (s *script) Latest(context.Context) (time.Time, error) { return s.Now(), nil }
 
 // note keeps what was asked for, and when.
 func (s *script) note(format string, args ...any) {
@@ -39,6 +45,15 @@ func (s *script) Shards(ctx context.Context) ([]Shard, error) {
 	return s.shards()
 }
 
+func (s *script) Ended(ctx context.Context, shard string) (bool, []Shard, error) {
+	all, err := s.Shards(ctx)
+	if err != nil {
+		return false, nil, err
+	}
+	over, children := ended(all, shard)
+	return over, children, nil
+}
+
 func (s *script) Iterator(_ context.Context, shard string, from Position) (string, error) {
 	s.note("iterator %s %s", shard, from)
 	if s.iterator != nil {
@@ -47,7 +62,7 @@ func (s *script) Iterator(_ context.Context, shard string, from Position) (strin
 	return "it@" + string(from), nil
 }
 
-func (s *script) Get(ctx context.Context, iterator string, _ int) (Batch, error) {
+func (s *script) Get(ctx context.Context, iterator string, _ int, _ *Transfer) (Batch, error) {
 	s.note("get %s", iterator)
 	if s.wait > 0 {
 		timer := time.NewTimer(s.wait)
@@ -72,12 +87,15 @@ func (s *script) gets() (at []int) {
 	return at
 }
 
+// theChild is what continues the shard of a script.
+var theChild = []Shard{{ID: "child", Parents: []string{"shard"}}}
+
 // in plays answers one after the other; the shard ends after the last.
 func in(answers ...any) func(string) (Batch, error) {
 	n := 0
 	return func(string) (Batch, error) {
 		if n == len(answers) {
-			return Batch{Behind: -1, Children: []Shard{{ID: "child"}}}, nil
+			return Batch{Behind: -1, Children: theChild}, nil
 		}
 		n++
 		switch a := answers[n-1].(type) {

@@ -27,6 +27,9 @@ type Kinesis struct {
 	Stream string // name or ARN
 	// StockReader makes the SDK read all answers of GetRecords, instead of only the unusual ones.
 	StockReader bool
+
+	listing listing
+	Clock
 }
 
 // kinesisOnce turns off the SDK's retries. The Reader retries: it knows the limits of a shard, and two loops would multiply.
@@ -39,32 +42,46 @@ func (k *Kinesis) stream() (name, arn *string) {
 	return &k.Stream, nil
 }
 
-// Shards lists the shards, with the retries that the client is configured with.
-func (k *Kinesis) Shards(ctx context.Context) ([]Shard, error) {
-	var shards []Shard
+// Shards implements [Source], with the retries that the client is configured with.
+func (k *Kinesis) Shards(ctx context.Context) ([]Shard, error) { return k.listing.all(ctx, k.page) }
+
+func (k *Kinesis) page(ctx context.Context, token string) (shards []Shard, next string, err error) {
 	in := &kinesis.ListShardsInput{}
-	in.StreamName, in.StreamARN = k.stream()
-	for {
-		out, err := k.Client.ListShards(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		for _, sh := range out.Shards {
-			s := Shard{ID: aws.ToString(sh.ShardId)}
-			for _, parent := range []*string{sh.ParentShardId, sh.AdjacentParentShardId} {
-				if parent != nil {
-					s.Parents = append(s.Parents, *parent)
-				}
-			}
-			s.hashes(sh.HashKeyRange)
-			shards = append(shards, s)
-		}
-		if aws.ToString(out.NextToken) == "" {
-			return shards, nil
-		}
-		// The token names the stream. Kinesis refuses a name beside a token.
-		in = &kinesis.ListShardsInput{NextToken: out.NextToken}
+	if token != "" {
+		in.NextToken = &token // it names the stream; Kinesis refuses a name beside it
+	} else {
+		in.StreamName, in.StreamARN = k.stream()
 	}
+	sent := time.Now()
+	out, err := answered(k.Client.ListShards(ctx, in))
+	if err != nil {
+		return nil, "", err
+	}
+	k.Saw(out.ResultMetadata, sent)
+	for _, sh := range out.Shards {
+		s := Shard{ID: aws.ToString(sh.ShardId)}
+		for _, parent := range []*string{sh.ParentShardId, sh.AdjacentParentShardId} {
+			if aws.ToString(parent) != "" {
+				s.Parents = append(s.Parents, *parent)
+			}
+		}
+		s.hashes(sh.HashKeyRange)
+		if r := sh.SequenceNumberRange; r != nil {
+			s.Closed = aws.ToString(r.EndingSequenceNumber) != ""
+		}
+		shards = append(shards, s)
+	}
+	return shards, aws.ToString(out.NextToken), nil
+}
+
+// Ended implements [Source]. It is asked about answers that do not name the children of their shard, as Kinesis itself does.
+func (k *Kinesis) Ended(ctx context.Context, shard string) (bool, []Shard, error) {
+	all, err := k.Shards(ctx)
+	if err != nil {
+		return false, nil, err
+	}
+	over, children := ended(all, shard)
+	return over, children, nil
 }
 
 func (s *Shard) hashes(r *types.HashKeyRange) {
@@ -82,33 +99,42 @@ func (k *Kinesis) Iterator(ctx context.Context, shard string, from Position) (st
 	} else if number, ok := from.sequence(); ok {
 		in.ShardIteratorType, in.StartingSequenceNumber = types.ShardIteratorTypeAtSequenceNumber, &number
 	}
-	out, err := k.Client.GetShardIterator(ctx, in, kinesisOnce)
+	out, err := answered(k.Client.GetShardIterator(ctx, in, kinesisOnce))
 	if err != nil {
 		return "", err
 	}
 	return aws.ToString(out.ShardIterator), nil
 }
 
-const maxKinesisRecords = 10000
+const (
+	maxKinesisRecords = 10000
+	mostBehind        = 366 * 24 * time.Hour // Kinesis keeps records for a year at most
+)
 
 // recordSlices holds the memory for the records of a batch.
 var recordSlices = sync.Pool{New: func() any { return new([]Record) }}
 
 // Get implements [Source].
-func (k *Kinesis) Get(ctx context.Context, iterator string, limit int) (Batch, error) {
+func (k *Kinesis) Get(ctx context.Context, iterator string, limit int, t *Transfer) (Batch, error) {
 	in := &kinesis.GetRecordsInput{ShardIterator: &iterator}
 	_, in.StreamARN = k.stream()
 	if limit > 0 {
 		in.Limit = aws.Int32(int32(min(limit, maxKinesisRecords)))
 	}
-	opts := []func(*kinesis.Options){kinesisOnce}
+	opts := []func(*kinesis.Options){kinesisOnce, kinesis.WithAPIOptions(t.watch)}
 	var answer fastget.Answer
 	if !k.StockReader {
 		opts = append(opts, answer.Option)
 	}
-	out, err := k.Client.GetRecords(ctx, in, opts...)
+	sent := time.Now()
+	out, err := answered(k.Client.GetRecords(ctx, in, opts...))
 	if err != nil {
 		return Batch{}, err
+	}
+	k.Saw(out.ResultMetadata, sent)
+	if next := aws.ToString(out.NextShardIterator); out.Records == nil && next != "" && next != iterator {
+		answer.Release()
+		return Batch{}, errNoRecords
 	}
 	records := recordSlices.Get().(*[]Record)
 	*records = slices.Grow((*records)[:0], len(out.Records))[:len(out.Records)]
@@ -117,8 +143,8 @@ func (k *Kinesis) Get(ctx context.Context, iterator string, limit int) (Batch, e
 		clear(*records)
 		recordSlices.Put(records)
 	}}
-	if out.MillisBehindLatest != nil {
-		b.Behind = time.Duration(*out.MillisBehindLatest) * time.Millisecond
+	if behind := out.MillisBehindLatest; behind != nil && *behind >= 0 {
+		b.Behind = time.Duration(min(*behind, mostBehind.Milliseconds())) * time.Millisecond
 	}
 	for i := range out.Records {
 		r := &out.Records[i]

@@ -89,7 +89,7 @@ func TestKinesisFromBeginningToEnd(t *testing.T) {
 		shards, err := r.Source.Shards(t.Context())
 		require.NoError(t, err)
 		require.Len(t, shards, 3)
-		require.Equal(t, Shard{ID: first, HashLo: "0", HashHi: "340282366920938463463374607431768211455"}, shards[0])
+		require.Equal(t, Shard{ID: first, Closed: true, HashLo: "0", HashHi: "340282366920938463463374607431768211455"}, shards[0])
 		require.Equal(t, children, shards[1:])
 		byARN := &Kinesis{Client: a.Kinesis, Stream: "arn:aws:kinesis:us-east-1:000000000000:stream/changes"}
 		again, err := byARN.Shards(t.Context())
@@ -247,7 +247,7 @@ func TestListingsHavePages(t *testing.T) {
 	p := &pages{}
 	shards, err := (&Kinesis{Client: p, Stream: "changes"}).Shards(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []Shard{{ID: "a"}, {ID: "b"}, {ID: "c", Parents: []string{"a", "b"}}}, shards)
+	require.Equal(t, []Shard{{ID: "a", Closed: true}, {ID: "b", Closed: true}, {ID: "c", Parents: []string{"a", "b"}}}, shards)
 	require.Len(t, p.asked, 2)
 	require.Nil(t, p.asked[1].StreamName, "a name beside a token is refused")
 

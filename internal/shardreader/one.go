@@ -9,7 +9,6 @@ import (
 )
 
 const (
-	oneTimeout = 30 * time.Second // of a request for one record
 	onePages   = 20               // answers without records in a row that are followed before a new iterator is made
 	// oneMisses is how many readings in a row have to end without the record, and without any other, until it counts as expired. A single
 	// answer that lacks records proves nothing.
@@ -28,7 +27,7 @@ func (r *Reader) One(ctx context.Context, shard, sequence string) (record Record
 	if number, ok := Position(sequence).sequence(); !ok || number != sequence {
 		return Record{}, false, &StopError{Shard: shard, Operation: "starting", Err: fmt.Errorf("%q is no sequence number", sequence)}
 	}
-	w := walk{Reader: r, shard: shard, position: Position(sequence)}
+	w := walk{Reader: r, shard: shard, position: Position(sequence), after: sequence}
 	for misses := 0; ; {
 		record, found, err := w.one(ctx, sequence)
 		switch {
@@ -53,27 +52,21 @@ func (r *Reader) One(ctx context.Context, shard, sequence string) (record Record
 
 // one makes an iterator at the record and reads from there until a record comes.
 func (w *walk) one(ctx context.Context, sequence string) (record Record, found bool, err error) {
-	call := func(f func(context.Context) error) error {
-		if err := sleepUntil(ctx, w.nextGet); err != nil {
-			return err
-		}
-		call, cancel := context.WithTimeout(ctx, oneTimeout)
-		defer cancel()
-		err := f(call)
-		w.nextGet = time.Now().Add(w.poll())
-		return err
+	if err := sleepUntil(ctx, w.nextGet); err != nil {
+		return Record{}, false, err
 	}
-	var iterator string
-	err = call(func(ctx context.Context) (err error) {
-		iterator, err = w.Source.Iterator(ctx, w.shard, Position(sequence))
-		return err
-	})
-	for page := 0; err == nil && iterator != "" && page < onePages; page++ {
+	call, cancel := context.WithTimeout(ctx, requestTimeout)
+	w.iterator, err = w.Source.Iterator(call, w.shard, Position(sequence))
+	cancel()
+	w.nextGet = time.Now().Add(w.poll())
+	for page := 0; err == nil && w.iterator != "" && page < onePages; page++ {
+		if err := sleepUntil(ctx, w.nextGet); err != nil {
+			return Record{}, false, err
+		}
 		var b Batch
-		err = call(func(ctx context.Context) (err error) {
-			b, err = w.Source.Get(ctx, iterator, 1)
-			return err
-		})
+		w.limit = 1
+		b, err = w.get(ctx)
+		w.nextGet = time.Now().Add(w.poll())
 		if err != nil {
 			break
 		}
@@ -89,7 +82,7 @@ func (w *walk) one(ctx context.Context, sequence string) (record Record, found b
 			}
 		}
 		b.done()
-		iterator = b.Next
+		w.iterator = b.Next
 	}
 	if err == nil {
 		err = errMissing

@@ -15,7 +15,8 @@ import (
 func TestATrimmedCheckpointOfKinesis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		at := time.Now()
-		later := []Record{{SequenceNumber: "110", ArrivedAt: at}, {SequenceNumber: "111"}}
+		later := records("110", "111")
+		later[0].ArrivedAt = at
 		for _, c := range []struct {
 			name    string
 			answers []any
@@ -30,7 +31,9 @@ func TestATrimmedCheckpointOfKinesis(t *testing.T) {
 			{"expired, and behind", []any{Batch{Behind: 1}, Batch{Records: later}}, []string{"110", "111"}, []Trimmed{{"shard", "99", "110", at}}},
 			{"expired, and an expired iterator", []any{Batch{Behind: 1}, code("ExpiredIteratorException"), Batch{Records: later}},
 				[]string{"110", "111"}, []Trimmed{{"shard", "99", "110", at}}},
-			{"expired, and nothing there", []any{Batch{}, Batch{Records: later}}, []string{"110", "111"}, []Trimmed{{"shard", "99", "", time.Time{}}}},
+			{"expired, and nothing there yet", []any{Batch{}, Batch{Records: later}}, []string{"110", "111"}, []Trimmed{{"shard", "99", "110", at}}},
+			{"an empty answer at the tip", []any{Batch{}, Batch{Records: records("99")}, Batch{}, Batch{Records: records("110")}}, []string{"110"}, nil},
+			{"an emulator starts too early, with a short answer", []any{Batch{Records: records("98")}, Batch{Records: records("99", "110")}}, []string{"110"}, nil},
 			{"expired, and the shard has ended", nil, nil, []Trimmed{{"shard", "99", "", time.Time{}}}},
 		} {
 			r := play(t, "99", c.answers...)
@@ -88,7 +91,7 @@ func TestWhatIsOlderThanTheStartIsLeftOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now().Add(1500 * time.Millisecond)
 		at := func(number string, t time.Time) Record {
-			return Record{SequenceNumber: number, ArrivedAt: t.Truncate(time.Second)}
+			return Record{SequenceNumber: number, Data: []byte("data"), ArrivedAt: t.Truncate(time.Second)}
 		}
 		r := play(t, At(start), Batch{Records: []Record{at("1", start.Add(-time.Hour)), at("2", start.Add(-time.Hour))}},
 			code("ExpiredIteratorException"),
@@ -135,7 +138,7 @@ func TestNothingIsLostWhateverFails(t *testing.T) {
 					}
 				}
 				if b.Next = fmt.Sprint(n); len(b.Records) == 0 && n > last {
-					b.Next, b.Children = "", []Shard{{ID: "child"}}
+					b.Next, b.Children = "", theChild
 				}
 				return b, nil
 			}

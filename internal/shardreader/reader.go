@@ -7,7 +7,6 @@ package shardreader
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
@@ -17,8 +16,10 @@ import (
 const (
 	minPoll        = 200 * time.Millisecond // five requests a second
 	defaultIdle    = time.Second
-	requestTimeout = 30 * time.Second // a request that takes longer has failed
+	requestTimeout = 30 * time.Second // a request for an iterator that takes longer has failed
 	bytesPerSecond = 2 << 20
+	minLimit       = 32   // a link that is too slow for fewer records is too slow for one
+	usualLimit     = 1000 // what is asked for at first where there was no limit
 	// A reader further behind than this may lose its next records to expiry, so every request checks whether it did. No stream
 	// keeps records for less than a day, and an iterator is used within five minutes. On streams that keep records longer, the
 	// check only costs a second request.
@@ -38,6 +39,8 @@ type Reader struct {
 	Poll time.Duration
 	// Idle is the longest pause between two requests while the shard has nothing new. Default: 1 s.
 	Idle time.Duration
+	// Downloads bounds the large answers that are read at once, if it is not nil.
+	Downloads *Downloads
 
 	// OnRetry, if not nil, is told of each failed request that will be repeated.
 	OnRetry func(Retry)
@@ -72,11 +75,15 @@ type Trimmed struct {
 // At the end of the shard the error is nil, and children are the shards that continue it. A listing may not know the children
 // yet, and a disabled stream has no children. Otherwise the error is a *[StopError], what deliver returned, or ctx's cause when
 // ctx has ended. Then a request under way is given up, but deliver is waited for.
+//
+// An answer without a next iterator is no end by itself. It is the end if it names the shard's children, or if the service lists the
+// shard as ended and says the same again from the last record on. Otherwise it is a failed request, like every answer that lacks what
+// the service always says.
 func (r *Reader) Read(ctx context.Context, shard string, from Position, deliver func(Batch) error) (children []Shard, err error) {
 	if err := from.check(); err != nil {
 		return nil, &StopError{Shard: shard, Operation: "starting", Err: err}
 	}
-	w := walk{Reader: r, shard: shard, position: from}
+	w := walk{Reader: r, shard: shard, position: from, limit: r.Limit, large: true}
 	w.since, _ = from.time()
 	w.since = w.since.Truncate(time.Second) // DynamoDB Streams has no finer times
 	for {
@@ -89,7 +96,7 @@ func (r *Reader) Read(ctx context.Context, shard string, from Position, deliver 
 		if last >= 0 {
 			end = Position(batch.Records[last].SequenceNumber) // deliver may change the slice
 		}
-		ended, named := batch.Next == "", batch.Children
+		ended, named := batch.Next == "", w.named(&batch)
 		err = deliver(batch)
 		batch.done()
 		if err != nil {
@@ -100,9 +107,12 @@ func (r *Reader) Read(ctx context.Context, shard string, from Position, deliver 
 		}
 		switch {
 		case ended && len(named) > 0:
+			w.tellTrimmed(nil)
 			return named, nil
 		case ended:
-			return w.children(ctx)
+			if children, over, err := w.end(ctx, last >= 0); over || err != nil {
+				return children, err
+			}
 		}
 	}
 }
@@ -119,6 +129,12 @@ type walk struct {
 	since time.Time // records before this time are left out, until the first later record; zero after it
 	lost  string    // if gone: the last record before the gap
 
+	ends   int  // answers without a next iterator since the last new record
+	shown  bool // the last answer, or the one before the end, has shown the record at the position
+	doubts int  // failed attempts to find out whether the shard has ended
+
+	limit        int  // of the next request; see Limit
+	large        bool // the next answer may be large
 	failures     int
 	empty        int           // answers without records, in a row
 	fresh        bool          // the last record was not old when it was read
@@ -140,11 +156,10 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 			return Batch{}, err
 		}
 		start := time.Now()
-		call, cancel := context.WithTimeout(ctx, requestTimeout)
-		batch, err := w.Source.Get(call, w.iterator, w.Limit)
-		cancel()
+		batch, err := w.get(ctx)
 		w.nextGet = time.Now().Add(w.poll())
 		if ctx.Err() != nil {
+			batch.done()
 			return Batch{}, context.Cause(ctx)
 		}
 		if err != nil {
@@ -158,6 +173,7 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 		w.pace(start, &batch)
 		had := len(batch.Records)
 		w.admit(&batch)
+		w.goesOn(&batch)
 		if had > 0 && len(batch.Records) == 0 && batch.Next != "" {
 			// All records were known, so there is nothing to deliver. During a delivery the iterator could expire, and the same
 			// records would be read for ever.
@@ -170,6 +186,62 @@ func (w *walk) next(ctx context.Context) (Batch, error) {
 		}
 		return batch, nil
 	}
+}
+
+// get makes one request for records.
+func (w *walk) get(ctx context.Context) (Batch, error) {
+	call, transfer := w.Downloads.transfer(ctx)
+	defer transfer.end()
+	if w.large {
+		if err := transfer.take(call); err != nil {
+			return Batch{}, err
+		}
+	}
+	batch, err := w.Source.Get(call, w.iterator, w.limit, transfer)
+	if err == nil {
+		if err = batch.check(w.above()); err != nil {
+			batch.done()
+			batch, w.iterator = Batch{}, "" // the iterator may be wrong, too
+		}
+	} else if gaveUp := stalled(call); gaveUp != nil {
+		err = gaveUp
+		w.shrink()
+	}
+	if w.large = err != nil || batch.Bytes >= largeAnswer; err == nil {
+		w.grow(len(batch.Records))
+	}
+	return batch, err
+}
+
+// shrink halves how much is asked for, after a request that made no progress.
+func (w *walk) shrink() {
+	if w.limit == 0 {
+		w.limit = usualLimit
+		return
+	}
+	w.limit = min(w.limit, max(minLimit, w.limit/2))
+}
+
+// grow lets more be asked for after an answer with n records, if the limit was lowered and it was what bounded the answer.
+func (w *walk) grow(n int) {
+	if w.limit == w.Limit || n < w.limit {
+		return
+	}
+	w.limit += w.limit/8 + 1
+	if w.Limit > 0 {
+		w.limit = min(w.limit, w.Limit)
+	} else if w.limit >= maxKinesisRecords {
+		w.limit = 0
+	}
+}
+
+// above returns the sequence number that the next records are above, "" if they are above none.
+func (w *walk) above() string {
+	if w.after != "" {
+		return "" // the record at the position comes first, and on some servers records before it
+	}
+	number, _ := w.position.sequence()
+	return number
 }
 
 func (w *walk) newIterator(ctx context.Context) error {
@@ -189,7 +261,7 @@ func (w *walk) newIterator(ctx context.Context) error {
 	if err != nil {
 		return w.failed(ctx, "GetShardIterator", err)
 	}
-	w.iterator = iterator
+	w.iterator, w.shown = iterator, false
 	w.after, _ = w.position.sequence()
 	return nil
 }
@@ -197,7 +269,7 @@ func (w *walk) newIterator(ctx context.Context) error {
 // failed decides about a failed request. It returns why the reading ends, or nil when it is time for the next attempt.
 func (w *walk) failed(ctx context.Context, operation string, err error) error {
 	v := judge(err)
-	if t, ok := w.position.time(); ok && v == stop && awserr.Code(err) == "InvalidArgumentException" && time.Since(t) < time.Hour {
+	if t, ok := w.position.time(); ok && v == stop && awserr.Code(err) == "InvalidArgumentException" && w.Source.Now().Sub(t) < time.Hour {
 		v = again // Kinesis refuses a time in the future, by its own clock
 	}
 	switch v {
@@ -232,7 +304,7 @@ const emptyPages = 10
 func (w *walk) pace(start time.Time, b *Batch) {
 	n := len(b.Records)
 	if w.empty++; n > 0 {
-		w.empty, w.fresh = 0, time.Since(b.Records[n-1].ArrivedAt) < time.Minute
+		w.empty, w.fresh = 0, w.Source.Now().Sub(b.Records[n-1].ArrivedAt) < time.Minute
 	}
 	switch {
 	case n > 0 || b.Behind > 0 || b.Behind < 0 && !w.fresh && w.empty < emptyPages:
@@ -252,25 +324,16 @@ func (w *walk) admit(b *Batch) {
 	found := false
 	if w.after != "" {
 		for len(b.Records) > 0 && CompareSequence(b.Records[0].SequenceNumber, w.after) <= 0 {
-			found = true
+			found = found || b.Records[0].SequenceNumber == w.after
 			b.Records = b.Records[1:]
 		}
 	}
-	// The other side of a gap is unknown while an open shard answers with nothing although it is behind.
-	if certain := len(b.Records) > 0 || b.Behind == 0 || b.Next == ""; found {
+	w.shown = found && (b.Next == "" || b.Behind <= 0) || w.shown && b.Next == ""
+	if found {
 		w.after = ""
-	} else if certain && (w.after != "" || w.gone) {
-		t := Trimmed{Shard: w.shard, After: w.after}
-		if w.gone {
-			t.After = w.lost
-		}
-		if len(b.Records) > 0 {
-			t.Oldest, t.ArrivedAt = b.Records[0].SequenceNumber, b.Records[0].ArrivedAt
-		}
-		w.after, w.gone, w.lost = "", false, ""
-		if w.OnTrimmed != nil {
-			w.OnTrimmed(t)
-		}
+	} else if certain := len(b.Records) > 0 || w.gone && b.Behind == 0; certain {
+		// Without a later record only the service's word shows that a record has expired. An empty answer at the tip does not.
+		w.tellTrimmed(b.Records)
 	}
 	for !w.since.IsZero() && len(b.Records) > 0 {
 		if at := b.Records[0].ArrivedAt; at.IsZero() || !at.Before(w.since) {
@@ -282,22 +345,21 @@ func (w *walk) admit(b *Batch) {
 	}
 }
 
-// children lists the shards that continue this one, for an answer that did not name them.
-func (w *walk) children(ctx context.Context) ([]Shard, error) {
-	w.failures = 0
-	for {
-		call, cancel := context.WithTimeout(ctx, requestTimeout)
-		all, err := w.Source.Shards(call)
-		cancel()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if err == nil {
-			return slices.DeleteFunc(all, func(s Shard) bool { return !slices.Contains(s.Parents, w.shard) }), nil
-		}
-		if err := w.failed(ctx, "listing the children", err); err != nil {
-			return nil, err
-		}
+// tellTrimmed says that the record at the position has expired, if it was not there. records are those that come after the gap.
+func (w *walk) tellTrimmed(records []Record) {
+	if w.after == "" && !w.gone {
+		return
+	}
+	t := Trimmed{Shard: w.shard, After: w.after}
+	if w.gone {
+		t.After = w.lost
+	}
+	if len(records) > 0 {
+		t.Oldest, t.ArrivedAt = records[0].SequenceNumber, records[0].ArrivedAt
+	}
+	w.after, w.gone, w.lost = "", false, ""
+	if w.OnTrimmed != nil {
+		w.OnTrimmed(t)
 	}
 }
 

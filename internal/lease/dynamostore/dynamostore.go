@@ -2,12 +2,14 @@
 //
 // # The table
 //
-// Partition key group (S), sort key id (S). One Query reads the rows of a group and a stream:
+// Partition key group (S), sort key id (S). One Query reads the rows of a group and a stream, or its workers only:
 //
 //	<stream>#L#<shard>    a lease: owner (S), fence (N), n (N), checkpoint (S), attempts (M of N), want (S),
 //	                      unfinished (M: by sequence number attempts (N) and key (N) of a record up to the checkpoint),
-//	                      parents (SS), hashLo, hashHi (S), ttl (N) once the source has forgotten the shard
-//	<stream>#W#<worker>   a worker: beat (N), duration (N, milliseconds), draining (BOOL), dead (BOOL), ttl (N)
+//	                      parents (SS), hashLo, hashHi (S), last (S): the checkpoint before the end, missing (S): a worker that
+//	                      does not find the shard in its source, ttl (N) once the source has forgotten the shard
+//	<stream>#W#<worker>   a worker: beat (N), moves (N), duration (N, milliseconds), draining, dead, unable (BOOL), refuses (SS): shards
+//	                      that the worker could not read, ttl (N)
 //	<stream>#start        position (S): where the group has begun the stream
 //
 // L sorts before W, so a Query reads a lease before its owner's row, and the owner was registered before it owned the lease.
@@ -94,7 +96,7 @@ func (s *Store) update(ctx context.Context, id, condition, expression string, va
 		ReturnValues:                        types.ReturnValueAllNew,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
-	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) && failed != nil {
 		if judge(failed.Item) {
 			return failed.Item, nil
 		}
@@ -103,8 +105,18 @@ func (s *Store) update(ctx context.Context, id, condition, expression string, va
 	if err != nil {
 		return nil, s.explain(id, err)
 	}
+	if out == nil || len(out.Attributes) == 0 { // the row was asked for, so this is not an answer to the request
+		return nil, s.explain(id, errNoRow)
+	}
 	return out.Attributes, nil
 }
+
+// What a client or something on the way to the table has answered, though no table answers so. Nobody knows whether the request was
+// carried out.
+var (
+	errNoRow    = errors.New("the answer lacks the row")
+	errNoAnswer = errors.New("the client has returned neither an answer nor an error")
+)
 
 // explain says where an error happened, and marks errors that no repeat will heal.
 func (s *Store) explain(id string, err error) error {
@@ -119,45 +131,92 @@ func (s *Store) explain(id string, err error) error {
 // View implements lease.Store.
 func (s *Store) View(ctx context.Context) (lease.View, error) {
 	var v lease.View
-	const condition = "#group = :group AND begins_with(#id, :stream)"
+	err := s.read(ctx, s.stream+"#", true, func(id string, row rows.Item) {
+		if shard, ok := strings.CutPrefix(id, s.leaseID("")); ok {
+			v.Leases = append(v.Leases, readLease(shard, row))
+		} else if worker, ok := strings.CutPrefix(id, s.workerID("")); ok {
+			v.Workers = append(v.Workers, readWorker(worker, row))
+		}
+	})
+	if err != nil {
+		return lease.View{}, err
+	}
+	return v, nil
+}
+
+// Look implements lease.Store. It reads eventually consistently, for half the units.
+func (s *Store) Look(ctx context.Context) ([]lease.Worker, error) {
+	var workers []lease.Worker
+	err := s.read(ctx, s.workerID(""), false, func(id string, row rows.Item) {
+		workers = append(workers, readWorker(strings.TrimPrefix(id, s.workerID("")), row))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return workers, nil
+}
+
+// read calls take for each row of the group whose id has the prefix, in the order of ids.
+func (s *Store) read(ctx context.Context, prefix string, consistent bool, take func(id string, row rows.Item)) error {
+	const condition = "#group = :group AND begins_with(#id, :prefix)"
 	var from rows.Item
 	for {
 		out, err := s.client.Query(ctx, &dynamodb.QueryInput{
-			TableName: &s.table, ConsistentRead: aws.Bool(true), ExclusiveStartKey: from,
+			TableName: &s.table, ConsistentRead: &consistent, ExclusiveStartKey: from,
 			KeyConditionExpression:    aws.String(condition),
 			ExpressionAttributeNames:  rows.Names(condition),
-			ExpressionAttributeValues: rows.Item{":group": rows.S(s.group), ":stream": rows.S(s.stream + "#")},
+			ExpressionAttributeValues: rows.Item{":group": rows.S(s.group), ":prefix": rows.S(prefix)},
 		})
 		if err != nil {
-			return lease.View{}, s.explain(s.stream+"#*", err)
+			return s.explain(prefix+"*", err)
+		}
+		if out == nil {
+			return s.explain(prefix+"*", errNoAnswer)
+		}
+		if int(out.Count) > len(out.Items) {
+			return s.explain(prefix+"*", fmt.Errorf("the answer counts %d rows and has %d", out.Count, len(out.Items)))
 		}
 		for _, row := range out.Items {
 			id := rows.Text(row, "id")
-			if shard, ok := strings.CutPrefix(id, s.leaseID("")); ok {
-				v.Leases = append(v.Leases, readLease(shard, row))
-			} else if worker, ok := strings.CutPrefix(id, s.workerID("")); ok {
-				v.Workers = append(v.Workers, lease.Worker{ID: worker, Beat: rows.Int(row, "beat"),
-					Duration: time.Duration(rows.Int(row, "duration")) * time.Millisecond, Dead: rows.Flag(row, "dead"), Draining: rows.Flag(row, "draining")})
+			if id == "" {
+				return s.explain(prefix+"*", errors.New("the answer has a row without a key"))
 			}
+			take(id, row)
 		}
 		if from = out.LastEvaluatedKey; len(from) == 0 {
-			return v, nil
+			return nil
 		}
 	}
 }
 
 // Register implements lease.Store.
 func (s *Store) Register(ctx context.Context, worker string, duration time.Duration) error {
-	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#beat)", "SET #beat = :zero, #duration = :duration, #ttl = :ttl",
-		rows.Item{":zero": rows.N(0), ":duration": rows.N(duration.Milliseconds()), ":ttl": ttl(workerTTL)},
+	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#beat)", "SET #beat = :zero, #moves = :one, #duration = :duration, #ttl = :ttl",
+		rows.Item{":zero": rows.N(0), ":one": rows.N(1), ":duration": rows.N(duration.Milliseconds()), ":ttl": ttl(workerTTL)},
 		func(row rows.Item) bool { return rows.Int(row, "beat") == 0 && !rows.Flag(row, "dead") })
 	return err
 }
 
 // Beat implements lease.Store.
-func (s *Store) Beat(ctx context.Context, worker string, beat int64, draining bool) error {
-	_, err := s.update(ctx, s.workerID(worker), "attribute_not_exists(#dead) AND #beat < :beat", "SET #beat = :beat, #draining = :draining, #ttl = :ttl",
-		rows.Item{":beat": rows.N(beat), ":draining": rows.Bool(draining), ":ttl": ttl(workerTTL)},
+func (s *Store) Beat(ctx context.Context, w lease.Worker) error {
+	expression := "SET #beat = :beat, #moves = :moves, #draining = :draining, #ttl = :ttl"
+	values := rows.Item{":beat": rows.N(w.Beat), ":moves": rows.N(w.Moves), ":draining": rows.Bool(w.Draining), ":ttl": ttl(workerTTL)}
+	var remove []string
+	if w.Unable {
+		expression, values[":unable"] = expression+", #unable = :unable", rows.Bool(true)
+	} else {
+		remove = append(remove, "#unable")
+	}
+	if len(w.Refuses) > 0 {
+		expression, values[":refuses"] = expression+", #refuses = :refuses", &types.AttributeValueMemberSS{Value: w.Refuses}
+	} else {
+		remove = append(remove, "#refuses")
+	}
+	if len(remove) > 0 {
+		expression += " REMOVE " + strings.Join(remove, ", ")
+	}
+	_, err := s.update(ctx, s.workerID(w.ID), "attribute_not_exists(#dead) AND #beat < :beat",
+		expression, values,
 		func(row rows.Item) bool { return row != nil && !rows.Flag(row, "dead") })
 	return err
 }
@@ -180,12 +239,15 @@ func (s *Store) Retire(ctx context.Context, worker string) error {
 // ForgetWorker implements lease.Store.
 func (s *Store) ForgetWorker(ctx context.Context, worker string) error {
 	const condition = "attribute_not_exists(#beat) OR #dead = :yes"
-	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+	out, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 		TableName: &s.table, Key: s.key(s.workerID(worker)),
 		ConditionExpression: aws.String(condition), ExpressionAttributeNames: rows.Names(condition), ExpressionAttributeValues: rows.Item{":yes": rows.Bool(true)},
 	})
-	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
+	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) && failed != nil {
 		return lease.ErrRefused
+	}
+	if err == nil && out == nil {
+		err = errNoAnswer
 	}
 	if err != nil {
 		return s.explain(s.workerID(worker), err)
@@ -197,7 +259,14 @@ func (s *Store) ForgetWorker(ctx context.Context, worker string) error {
 func (s *Store) Begin(ctx context.Context, position string) (string, error) {
 	row, err := s.update(ctx, s.startID(), "attribute_not_exists(#position)", "SET #position = :position", rows.Item{":position": rows.S(position)},
 		func(rows.Item) bool { return true })
-	return rows.Text(row, "position"), err
+	if err != nil {
+		return "", err
+	}
+	begun := rows.Text(row, "position")
+	if begun == "" {
+		return "", s.explain(s.startID(), errNoRow)
+	}
+	return begun, nil
 }
 
 // Ensure implements lease.Store.
@@ -354,9 +423,9 @@ func (s *Store) End(ctx context.Context, key lease.Key, n int64, holes map[strin
 	}
 	values := rows.Item{":end": rows.S(lease.ShardEnd), ":n": rows.N(n)}
 	condition := same(key, values) + " AND (attribute_not_exists(#n) OR #n <= :n)"
-	expression := "SET #checkpoint = :end, #n = :n REMOVE #owner, #want, #attempts, #unfinished"
+	expression := "SET #checkpoint = :end, #last = #checkpoint, #n = :n REMOVE #owner, #want, #attempts, #unfinished"
 	if len(holes) > 0 {
-		expression = "SET #checkpoint = :end, #n = :n, #unfinished = :unfinished REMOVE #attempts"
+		expression = "SET #checkpoint = :end, #last = #checkpoint, #n = :n, #unfinished = :unfinished REMOVE #attempts"
 		values[":unfinished"] = unfinished(holes)
 	}
 	in := &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{{Update: &types.Update{
@@ -371,8 +440,8 @@ func (s *Store) End(ctx context.Context, key lease.Key, n int64, holes map[strin
 			ExpressionAttributeNames: rows.Names(expression), ExpressionAttributeValues: values,
 		}})
 	}
-	_, err := s.client.TransactWriteItems(ctx, in)
-	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) && len(canceled.CancellationReasons) > 0 {
+	out, err := s.client.TransactWriteItems(ctx, in)
+	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) && canceled != nil && len(canceled.CancellationReasons) > 0 {
 		if reason := canceled.CancellationReasons[0]; aws.ToString(reason.Code) == "ConditionalCheckFailed" {
 			row := reason.Item
 			if row != nil && rows.Text(row, "checkpoint") == lease.ShardEnd && rows.Int(row, "fence") == key.Fence {
@@ -380,6 +449,9 @@ func (s *Store) End(ctx context.Context, key lease.Key, n int64, holes map[strin
 			}
 			return lease.ErrRefused
 		}
+	}
+	if err == nil && out == nil {
+		err = errNoAnswer
 	}
 	if err != nil {
 		return s.explain(s.leaseID(key.Shard), err)
@@ -400,14 +472,67 @@ func (s *Store) Finish(ctx context.Context, key lease.Key) error {
 	return err
 }
 
-// Gone implements lease.Store.
-func (s *Store) Gone(ctx context.Context, key lease.Key) error {
-	values := rows.Item{":ttl": ttl(shardTTL)}
-	condition := same(key, values) + " AND attribute_not_exists(#ttl)"
-	_, err := s.update(ctx, s.leaseID(key.Shard), condition, "SET #ttl = :ttl REMOVE #owner, #want", values, func(row rows.Item) bool {
-		return row == nil || row["ttl"] != nil
+// Miss implements lease.Store.
+func (s *Store) Miss(ctx context.Context, seen lease.Lease, worker string) error {
+	values := rows.Item{":me": rows.S(worker)}
+	condition := same(seen.Key(), values) + " AND attribute_not_exists(#ttl) AND "
+	if seen.Missing == "" {
+		condition += "attribute_not_exists(#missing)"
+	} else {
+		condition += "#missing = :seen"
+		values[":seen"] = rows.S(seen.Missing)
+	}
+	_, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #missing = :me", values, func(row rows.Item) bool {
+		return row["ttl"] == nil && rows.Text(row, "owner") == seen.Owner && rows.Int(row, "fence") == seen.Fence && rows.Text(row, "missing") == worker
 	})
 	return err
+}
+
+// Gone implements lease.Store.
+func (s *Store) Gone(ctx context.Context, seen lease.Lease) error {
+	if seen.Missing == "" {
+		return lease.ErrRefused
+	}
+	values := rows.Item{":ttl": ttl(shardTTL), ":voter": rows.S(seen.Missing)}
+	condition := same(seen.Key(), values) + " AND attribute_not_exists(#ttl) AND #missing = :voter"
+	_, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #ttl = :ttl REMOVE #owner, #want", values, func(row rows.Item) bool {
+		return row["ttl"] != nil
+	})
+	return err
+}
+
+// Revive implements lease.Store.
+func (s *Store) Revive(ctx context.Context, seen lease.Lease) error {
+	_, err := s.update(ctx, s.leaseID(seen.ID), "#fence = :fence", "REMOVE #ttl, #missing", rows.Item{":fence": rows.N(seen.Fence)},
+		func(rows.Item) bool { return false })
+	return err
+}
+
+// Reopen implements lease.Store.
+func (s *Store) Reopen(ctx context.Context, seen lease.Lease) error {
+	values := rows.Item{":end": rows.S(lease.ShardEnd)}
+	condition := same(lease.Key{Shard: seen.ID, Fence: seen.Fence}, values) + " AND #checkpoint = :end AND "
+	expression := "SET #checkpoint = #last REMOVE #last"
+	if seen.Last == "" {
+		condition += "attribute_not_exists(#last)"
+		expression, values[":oldest"] = "SET #checkpoint = :oldest", rows.S(lease.TrimHorizon)
+	} else {
+		condition += "attribute_exists(#last)"
+	}
+	_, err := s.update(ctx, s.leaseID(seen.ID), condition, expression, values, func(row rows.Item) bool {
+		at := rows.Text(row, "checkpoint")
+		return at != "" && at != lease.ShardEnd && rows.Text(row, "owner") == "" && rows.Int(row, "fence") == seen.Fence
+	})
+	return err
+}
+
+func readWorker(id string, row rows.Item) lease.Worker {
+	w := lease.Worker{ID: id, Beat: rows.Int(row, "beat"), Moves: rows.Int(row, "moves"), Dead: rows.Flag(row, "dead"), Unable: rows.Flag(row, "unable"),
+		Draining: rows.Flag(row, "draining"), Duration: time.Duration(rows.Int(row, "duration")) * time.Millisecond}
+	if refuses, ok := row["refuses"].(*types.AttributeValueMemberSS); ok {
+		w.Refuses = slices.Sorted(slices.Values(refuses.Value))
+	}
+	return w
 }
 
 func readLease(shard string, row rows.Item) lease.Lease {
@@ -418,6 +543,8 @@ func readLease(shard string, row rows.Item) lease.Lease {
 		N:        rows.Int(row, "n"),
 		Want:     rows.Text(row, "want"),
 		Gone:     row["ttl"] != nil,
+		Missing:  rows.Text(row, "missing"),
+		Last:     rows.Text(row, "last"),
 		Progress: lease.Progress{Checkpoint: rows.Text(row, "checkpoint"), Holes: readHoles(row)},
 	}
 	if parents, ok := row["parents"].(*types.AttributeValueMemberSS); ok {

@@ -82,6 +82,35 @@ func TestViewReadsEveryPage(t *testing.T) {
 	require.GreaterOrEqual(t, p.queries, 4)
 }
 
+// asked notes the queries.
+type asked struct {
+	*dynamodb.Client
+	queries []*dynamodb.QueryInput
+}
+
+func (a *asked) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	a.queries = append(a.queries, in)
+	return a.Client.Query(ctx, in, opts...)
+}
+
+// A look reads the rows of the workers only, for half a unit each 4 KB.
+func TestALookReadsTheWorkersOnly(t *testing.T) {
+	a := &asked{Client: start(t).DynamoDB}
+	s := store(t, a, "orders", "changes")
+	require.NoError(t, s.Register(t.Context(), "a", time.Second))
+	require.NoError(t, store(t, a, "orders", "others").Register(t.Context(), "b", time.Second))
+	require.NoError(t, s.Ensure(t.Context(), lease.Shard{ID: "x"}, "1"))
+	looked, err := s.Look(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []lease.Worker{{ID: "a", Moves: 1, Duration: time.Second}}, looked)
+	require.Len(t, a.queries, 1)
+	require.False(t, aws.ToBool(a.queries[0].ConsistentRead))
+	require.Equal(t, &types.AttributeValueMemberS{Value: "changes#W#"}, a.queries[0].ExpressionAttributeValues[":prefix"])
+	_, err = s.View(t.Context())
+	require.NoError(t, err)
+	require.True(t, aws.ToBool(a.queries[1].ConsistentRead), "a view decides")
+}
+
 func TestCreate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := outboxtest.Start(t, outboxtest.WithDelays(3*time.Second))
@@ -147,7 +176,7 @@ func TestSDKRetriesAreNoRefusals(t *testing.T) {
 			}
 		}
 		do(func() error { return s.Register(t.Context(), "a", time.Second) })
-		do(func() error { return s.Beat(t.Context(), "a", 1, false) })
+		do(func() error { return s.Beat(t.Context(), lease.Worker{ID: "a", Beat: 1, Moves: 1}) })
 		for i := range 30 {
 			id := string(rune('A' + i))
 			do(func() error { return s.Ensure(t.Context(), lease.Shard{ID: id}, "1") })

@@ -43,10 +43,10 @@ func TestTheRowsOfALeaseTable(t *testing.T) {
 	}
 
 	require.NoError(t, s.Register(ctx, "w1", 8*time.Second))
-	require.Equal(t, key("changes#W#w1", rows.Item{"beat": rows.N(0), "duration": rows.N(8000), "ttl": rows.S("set")}), storedRow(t, a, "changes#W#w1"))
-	require.NoError(t, s.Beat(ctx, "w1", 3, true))
+	require.Equal(t, key("changes#W#w1", rows.Item{"beat": rows.N(0), "moves": rows.N(1), "duration": rows.N(8000), "ttl": rows.S("set")}), storedRow(t, a, "changes#W#w1"))
+	require.NoError(t, s.Beat(ctx, lease.Worker{ID: "w1", Beat: 3, Moves: 7, Draining: true}))
 	require.NoError(t, s.MarkDead(ctx, "w1", 3))
-	require.Equal(t, key("changes#W#w1", rows.Item{"beat": rows.N(3), "duration": rows.N(8000), "draining": rows.Bool(true), "dead": rows.Bool(true),
+	require.Equal(t, key("changes#W#w1", rows.Item{"beat": rows.N(3), "moves": rows.N(7), "duration": rows.N(8000), "draining": rows.Bool(true), "dead": rows.Bool(true),
 		"ttl": rows.S("set")}), storedRow(t, a, "changes#W#w1"))
 
 	position, err := s.Begin(ctx, lease.TrimHorizon)
@@ -70,16 +70,20 @@ func TestTheRowsOfALeaseTable(t *testing.T) {
 	holes := map[string]lease.Hole{"7": {Attempts: 3, Key: 1<<64 - 1}, "9": {}}
 	require.NoError(t, s.End(ctx, held.Key(), 5, holes, []lease.Shard{{ID: "s-3", Parents: []string{"s-2"}}}))
 	require.Equal(t, key("changes#L#s-2", rows.Item{"checkpoint": rows.S("SHARD_END"), "fence": rows.N(1), "parents": parents, "hashLo": rows.S("0"),
-		"hashHi": rows.S("99"), "owner": rows.S("w2"), "want": rows.S("w3"), "n": rows.N(5), "unfinished": &types.AttributeValueMemberM{Value: rows.Item{
+		"hashHi": rows.S("99"), "owner": rows.S("w2"), "want": rows.S("w3"), "n": rows.N(5), "last": rows.S("49"), "unfinished": &types.AttributeValueMemberM{Value: rows.Item{
 			"7": &types.AttributeValueMemberM{Value: rows.Item{"attempts": rows.N(3), "key": &types.AttributeValueMemberN{Value: "18446744073709551615"}}},
 			"9": &types.AttributeValueMemberM{Value: rows.Item{"attempts": rows.N(0)}}}}}), storedRow(t, a, "changes#L#s-2"))
 	require.NoError(t, s.Finish(ctx, held.Key()))
 	require.Equal(t, key("changes#L#s-2", rows.Item{"checkpoint": rows.S("SHARD_END"), "fence": rows.N(1), "parents": parents, "hashLo": rows.S("0"),
-		"hashHi": rows.S("99"), "n": rows.N(5)}), storedRow(t, a, "changes#L#s-2"))
+		"hashHi": rows.S("99"), "n": rows.N(5), "last": rows.S("49")}), storedRow(t, a, "changes#L#s-2"))
 	require.Equal(t, key("changes#L#s-3", rows.Item{"checkpoint": rows.S("TRIM_HORIZON"), "fence": rows.N(0),
 		"parents": &types.AttributeValueMemberSS{Value: []string{"s-2"}}}), storedRow(t, a, "changes#L#s-3"))
-	require.NoError(t, s.Gone(ctx, lease.Key{Shard: "s-3"}))
-	require.Equal(t, rows.S("set"), storedRow(t, a, "changes#L#s-3")["ttl"])
+	seen := lease.Lease{Shard: lease.Shard{ID: "s-3"}}
+	require.NoError(t, s.Miss(ctx, seen, "w3"))
+	seen.Missing = "w3"
+	require.NoError(t, s.Gone(ctx, seen))
+	require.Equal(t, key("changes#L#s-3", rows.Item{"checkpoint": rows.S("TRIM_HORIZON"), "fence": rows.N(0), "missing": rows.S("w3"), "ttl": rows.S("set"),
+		"parents": &types.AttributeValueMemberSS{Value: []string{"s-2"}}}), storedRow(t, a, "changes#L#s-3"))
 }
 
 // With 50 holes, as many as there can be, a row is still a small one.

@@ -30,6 +30,7 @@ func Conform(t *testing.T, empty func(t *testing.T) lease.Store) {
 		"end with holes":       testEndWithHoles,
 		"end of both parents":  testMerge,
 		"gone":                 testGone,
+		"an end taken back":    testReopen,
 		"an ended context":     testContext,
 		"answers are no views": testCopies,
 	} {
@@ -48,10 +49,18 @@ type suite struct {
 func (s *suite) ok(err error)      { s.t.Helper(); require.NoError(s.t, err) }
 func (s *suite) refused(err error) { s.t.Helper(); require.ErrorIs(s.t, err, lease.ErrRefused) }
 
+// beat is a beat that carries ten times its number as moves.
+func (s *suite) beat(worker string, beat int64, draining bool) error {
+	return s.Beat(s.ctx, lease.Worker{ID: worker, Beat: beat, Moves: 10 * beat, Draining: draining})
+}
+
 func (s *suite) view() lease.View {
 	s.t.Helper()
 	v, err := s.View(s.ctx)
 	s.ok(err)
+	looked, err := s.Look(s.ctx) // in these tests nothing is out of date
+	s.ok(err)
+	require.Equal(s.t, v.Workers, looked, "a look sees other workers than a view")
 	return v
 }
 
@@ -81,9 +90,8 @@ func testWorkers(s *suite) {
 	s.ok(s.Register(s.ctx, "b", time.Minute))
 	s.ok(s.Register(s.ctx, "a", time.Second))
 	s.ok(s.Register(s.ctx, "a", time.Second)) // again, after a lost answer
-	s.ok(s.Beat(s.ctx, "a", 1, false))
-	s.ok(s.Beat(s.ctx, "b", 1, true))
-	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1, Duration: time.Second}, {ID: "b", Beat: 1, Duration: time.Minute, Draining: true}}, s.view().Workers)
+	s.ok(s.beat("a", 1, false))
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1, Moves: 10, Duration: time.Second}, {ID: "b", Moves: 1, Duration: time.Minute}}, s.view().Workers)
 	s.refused(s.Register(s.ctx, "a", time.Second)) // the name belongs to another worker
 
 	s.refused(s.ForgetWorker(s.ctx, "a"))
@@ -96,7 +104,7 @@ func testWorkers(s *suite) {
 	require.Len(s.t, s.view().Workers, 1)
 
 	// Nothing late makes the worker live again.
-	s.refused(s.Beat(s.ctx, "a", 2, false))
+	s.refused(s.beat("a", 2, false))
 	s.refused(s.MarkDead(s.ctx, "a", 1))
 	s.ok(s.Retire(s.ctx, "a"))
 	require.Len(s.t, s.view().Workers, 1)
@@ -114,22 +122,22 @@ func testBegin(s *suite) {
 
 func testLateBeats(s *suite) {
 	s.ok(s.Register(s.ctx, "a", time.Second))
-	s.ok(s.Beat(s.ctx, "a", 2, true))
-	s.ok(s.Beat(s.ctx, "a", 1, false)) // a late copy; the worker lives, so it is not refused
-	s.ok(s.Beat(s.ctx, "a", 2, true))
-	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Duration: time.Second, Draining: true}}, s.view().Workers)
+	s.ok(s.beat("a", 2, true))
+	s.ok(s.beat("a", 1, false)) // a late copy; the worker lives, so it is not refused
+	s.ok(s.beat("a", 2, true))
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Moves: 20, Duration: time.Second, Draining: true}}, s.view().Workers)
 }
 
 func testMarkDead(s *suite) {
 	s.ok(s.Register(s.ctx, "a", time.Second))
-	s.ok(s.Beat(s.ctx, "a", 1, false))
+	s.ok(s.beat("a", 1, false))
 	s.refused(s.MarkDead(s.ctx, "a", 0)) // the worker has beaten meanwhile
 	require.False(s.t, s.view().Workers[0].Dead)
 	s.ok(s.MarkDead(s.ctx, "a", 1))
 	s.ok(s.MarkDead(s.ctx, "a", 1))
 	s.ok(s.MarkDead(s.ctx, "a", 0)) // the worker is dead already
 	require.True(s.t, s.view().Workers[0].Dead)
-	s.refused(s.Beat(s.ctx, "a", 2, false))
+	s.refused(s.beat("a", 2, false))
 	require.EqualValues(s.t, 1, s.view().Workers[0].Beat)
 }
 
@@ -275,7 +283,7 @@ func testEndWithHoles(s *suite) {
 	s.refused(s.End(s.ctx, l.Key(), 1, holes, []lease.Shard{child})) // a later write is stored
 	s.refused(s.Finish(s.ctx, l.Key()))
 	s.ok(s.End(s.ctx, l.Key(), 3, holes, []lease.Shard{child}))
-	ended := lease.Lease{Shard: shard, Owner: "a", Fence: 1, N: 3, Progress: lease.Progress{Checkpoint: lease.ShardEnd, Holes: holes}}
+	ended := lease.Lease{Shard: shard, Owner: "a", Fence: 1, N: 3, Last: "13", Progress: lease.Progress{Checkpoint: lease.ShardEnd, Holes: holes}}
 	require.Equal(s.t, ended, s.row("s-1"))
 	require.Equal(s.t, lease.Lease{Shard: child, Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, s.row("s-2"))
 	delete(holes, "11")
@@ -312,13 +320,55 @@ func testGone(s *suite) {
 	s.ok(s.Ensure(s.ctx, shard, "10"))
 	free := s.row("s-1")
 	l := s.acquire("s-1", "a")
-	s.refused(s.Gone(s.ctx, free.Key()))
-	s.ok(s.Gone(s.ctx, l.Key()))
-	s.ok(s.Gone(s.ctx, l.Key()))
-	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Gone: true, Progress: lease.Progress{Checkpoint: "10"}}, s.row("s-1"))
+	s.refused(s.Gone(s.ctx, l)) // nobody misses it
+	s.refused(s.Miss(s.ctx, free, "b"))
+	s.ok(s.Miss(s.ctx, l, "b"))
+	s.ok(s.Miss(s.ctx, l, "b"))
+	s.refused(s.Miss(s.ctx, l, "c"))
+	s.refused(s.Gone(s.ctx, l)) // as it was before b missed it
+	missed := s.row("s-1")
+	require.Equal(s.t, lease.Lease{Shard: shard, Owner: "a", Fence: 1, Missing: "b", Progress: lease.Progress{Checkpoint: "10"}}, missed)
+	s.ok(s.Miss(s.ctx, missed, "c"))
+	s.refused(s.Gone(s.ctx, missed))
+	missed = s.row("s-1")
+	s.ok(s.Gone(s.ctx, missed))
+	s.ok(s.Gone(s.ctx, missed))
+	gone := s.row("s-1")
+	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Gone: true, Missing: "c", Progress: lease.Progress{Checkpoint: "10"}}, gone)
 	s.ok(s.Ensure(s.ctx, shard, "10"))
-	_, err := s.Acquire(s.ctx, s.row("s-1"), "b")
+	_, err := s.Acquire(s.ctx, gone, "b")
 	s.refused(err)
+	s.refused(s.Miss(s.ctx, gone, "d"))
+
+	s.ok(s.Revive(s.ctx, gone))
+	s.ok(s.Revive(s.ctx, gone))
+	require.Equal(s.t, lease.Lease{Shard: shard, Fence: 1, Progress: lease.Progress{Checkpoint: "10"}}, s.row("s-1"))
+	s.refused(s.Gone(s.ctx, missed)) // a late copy
+	s.acquire("s-1", "b")
+	s.refused(s.Revive(s.ctx, gone))
+	s.refused(s.Gone(s.ctx, missed))
+	s.refused(s.Gone(s.ctx, lease.Lease{Shard: lease.Shard{ID: "s-9"}, Missing: "b"}))
+}
+
+// An end is taken back, to the checkpoint before it, by whoever finds the shard open.
+func testReopen(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	l := s.acquire("s-1", "a")
+	s.refused(s.Reopen(s.ctx, l))
+	s.ok(s.Save(s.ctx, l.Key(), 1, lease.Progress{Checkpoint: "11"}))
+	s.ok(s.End(s.ctx, l.Key(), 2, nil, nil))
+	ended := s.row("s-1")
+	require.Equal(s.t, "11", ended.Last)
+	s.ok(s.Reopen(s.ctx, ended))
+	s.ok(s.Reopen(s.ctx, ended))
+	require.Equal(s.t, lease.Progress{Checkpoint: "11"}, s.row("s-1").Progress)
+	require.Empty(s.t, s.row("s-1").Last)
+	again := s.acquire("s-1", "b")
+	require.EqualValues(s.t, 2, again.Fence)
+	s.refused(s.Reopen(s.ctx, ended))
+	s.ok(s.End(s.ctx, again.Key(), 1, nil, nil))
+	s.refused(s.Reopen(s.ctx, ended)) // a late copy
+	require.Equal(s.t, lease.ShardEnd, s.row("s-1").Checkpoint)
 }
 
 func testContext(s *suite) {
@@ -326,6 +376,8 @@ func testContext(s *suite) {
 	cancel()
 	require.ErrorIs(s.t, s.Ensure(ctx, shard, "10"), context.Canceled)
 	_, err := s.View(ctx)
+	require.ErrorIs(s.t, err, context.Canceled)
+	_, err = s.Look(ctx)
 	require.ErrorIs(s.t, err, context.Canceled)
 	require.Empty(s.t, s.view().Leases)
 }

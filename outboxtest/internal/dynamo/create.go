@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/attr"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
@@ -132,7 +133,12 @@ func (t *table) newIndex(in globalSecondaryIndex, global bool) *index {
 }
 
 func (db *DB) enableStream(t *table, view string) {
-	label := db.cfg.Now().UTC().Format("2006-01-02T15:04:05.000")
+	at := db.cfg.Now().UTC().Truncate(time.Millisecond)
+	if !at.After(db.lastStream) { // two streams must not have one ARN
+		at = db.lastStream.Add(time.Millisecond)
+	}
+	db.lastStream = at
+	label := at.Format("2006-01-02T15:04:05.000")
 	t.stream = &stream{view: view, label: label, arn: t.arn + "/stream/" + label}
 	t.lastStream = t.stream
 }

@@ -80,6 +80,8 @@ type DB struct {
 	tokens tokens
 	// pending are changes that are committed and not announced yet.
 	pending []Change
+	// lastStream is the latest time that a stream's ARN names.
+	lastStream time.Time
 
 	// announcing is held while changes are announced, one batch at a time, in commit order.
 	announcing sync.Mutex

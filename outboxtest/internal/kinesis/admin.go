@@ -54,6 +54,9 @@ func (e *Engine) createStream(in shape.Values) (any, error) {
 		s.status = active
 		step := new(big.Int).Div(hashSpace(), big.NewInt(int64(count)))
 		created := s.createdAt.Truncate(time.Second).Add(-bornEarlier)
+		if before, ok := e.buried[name]; ok && !created.After(before) { // no sequence number of a stream before comes again
+			created = before.Add(time.Second)
+		}
 		for i := range count {
 			low := new(big.Int).Mul(step, big.NewInt(int64(i)))
 			high := plus(new(big.Int).Add(low, step), -1)
@@ -72,7 +75,10 @@ func (e *Engine) deleteStream(in shape.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.begin(s, deleting, func() { delete(e.streams, s.name) })
+	e.begin(s, deleting, func() {
+		delete(e.streams, s.name)
+		e.buried[s.name] = s.latest(e.buried[s.name])
+	})
 	e.changed.Fire()
 	return nil, nil
 }

@@ -39,8 +39,9 @@ type Engine struct {
 	operations map[string]operation
 
 	mu      sync.Mutex
-	streams map[string]*stream // by name
-	created int64              // numbers the incarnations of streams
+	streams map[string]*stream   // by name
+	created int64                // numbers the incarnations of streams
+	buried  map[string]time.Time // the latest creation of a shard of deleted streams, by name
 
 	changed signal.Signal // fired whenever a reader may find something new
 }
@@ -56,6 +57,7 @@ func New(config Config) *Engine {
 		config:     config,
 		operations: operations(),
 		streams:    make(map[string]*stream),
+		buried:     make(map[string]time.Time),
 	}
 }
 

@@ -32,6 +32,7 @@ func (e *Engine) Do(ctx context.Context, operation string, body []byte) (any, er
 		e.refresh(ctx)
 		return run(e, body, (*Engine).getShardIterator)
 	case "GetRecords":
+		e.refresh(ctx) // a stream that has been disabled has ended
 		return run(e, body, (*Engine).getRecords)
 	}
 	return nil, wire.UnknownOperation(operation + " of DynamoDB Streams")

@@ -139,9 +139,9 @@ func (e *Engine) refresh(ctx context.Context) {
 		current[t.StreamARN] = t.Enabled
 	}
 	for arn, s := range e.streams {
-		if s.enabled && !current[arn] {
+		if newest := s.shards[len(s.shards)-1]; !current[arn] && (s.enabled || newest.last == "") { // a late change has opened another shard
 			s.enabled = false
-			e.closeShard(s.shards[len(s.shards)-1])
+			e.closeShard(newest)
 			e.changed.Fire()
 		}
 	}

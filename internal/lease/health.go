@@ -1,0 +1,207 @@
+package lease
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// health is what a worker knows of its own ability to do the work, over all its lives. Its times are multiples of Config.List.
+type health struct {
+	list  time.Duration // Config.List
+	doubt time.Duration // for how long nothing is held against a worker whose first listing has not come
+
+	mu      sync.Mutex
+	began   time.Time
+	listed  time.Time // when the last good listing ended; zero before the first
+	failed  int       // listings that have failed since
+	why     error     // the last error of these
+	reads   map[*Held]*reads
+	paused  map[string]pause // by shard that is left to others; "" stands for all shards
+	refused error            // the last error of what is paused
+}
+
+// reads is how the reading of a held shard goes.
+type reads struct {
+	good  time.Time // the last answer; zero if there was none
+	since time.Time // the first failure after it; zero if there was none
+	err   error     // the last failure
+}
+
+// pause is a time in which a worker leaves a shard, or all, to others. Each is twice as long as the one before, if that was not long ago.
+type pause struct {
+	until  time.Time
+	length time.Duration
+}
+
+// most is how many shards a worker's row may refuse.
+const most = 20
+
+func newHealth(cfg Config) *health {
+	return &health{list: cfg.List, doubt: cfg.Duration, began: time.Now(), reads: map[*Held]*reads{}, paused: map[string]pause{}}
+}
+
+// sick is for how long a failure must last until it is held against the worker.
+func (h *health) sick() time.Duration { return 2 * h.list }
+
+// listing takes in what a listing came to.
+func (h *health) listing(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		h.failed++
+		h.why = err
+		return
+	}
+	h.listed, h.failed, h.why = time.Now(), 0, nil
+}
+
+// hold and release say from when to when a lease is held.
+func (h *health) hold(l *Held) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reads[l] = &reads{}
+}
+
+func (h *health) release(l *Held) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.reads, l)
+}
+
+// reading takes in what a request of a shard's source came to. A worker that reads is able, whatever was before.
+func (h *health) reading(l *Held, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r, now := h.reads[l], time.Now()
+	switch {
+	case r == nil: // a straggler of a lease that is not held any more
+	case err == nil:
+		r.good, r.since, r.err = now, time.Time{}, nil
+		for _, key := range []string{"", l.shard.ID} {
+			if p := h.paused[key]; now.Before(p.until) {
+				h.paused[key] = pause{now, p.length}
+			}
+		}
+	default:
+		r.err = err
+		if r.since.IsZero() {
+			r.since = now
+		}
+	}
+}
+
+// pending reports whether it is too early to say whether the worker lists the stream whose leases the table has. Until then it
+// acquires nothing.
+func (h *health) pending(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.listed.IsZero() && h.failed < 2 && now.Sub(h.began) < h.doubt
+}
+
+// ability returns why the worker cannot do the work, nil if it can, and the shards that it leaves to others. listed are the shards
+// of the last listing: a worker is not to blame for a shard that is gone.
+func (h *health) ability(now time.Time, listed map[string]bool) (unable error, refuses []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	reading := false
+	var failing []*Held
+	for l, r := range h.reads {
+		switch {
+		case !r.since.IsZero() && now.Sub(r.since) >= h.sick() && (listed == nil || listed[l.shard.ID]):
+			failing = append(failing, l)
+		case r.since.IsZero() && !r.good.IsZero() && now.Sub(r.good) < h.sick():
+			reading = true
+		}
+	}
+	for _, l := range failing {
+		key := l.shard.ID
+		if !reading { // not this shard is sick, but this worker
+			key = ""
+		}
+		h.pause(key, now)
+		h.refused = fmt.Errorf("shard %s could not be read for %v: %w", l.shard.ID, now.Sub(h.reads[l].since).Round(time.Second), h.reads[l].err)
+		h.reads[l].since = now // after the pause it counts anew
+	}
+	for key, p := range h.paused {
+		switch {
+		case now.Sub(p.until) > p.length:
+			delete(h.paused, key)
+		case key != "" && now.Before(p.until):
+			refuses = append(refuses, key)
+		}
+	}
+	slices.Sort(refuses)
+	refuses = refuses[:min(len(refuses), most)]
+	switch {
+	case h.listed.IsZero() && (h.failed >= 2 || now.Sub(h.began) >= h.doubt), !h.listed.IsZero() && h.failed > 0 && now.Sub(h.listed) >= h.sick():
+		unable = h.why
+		if unable == nil {
+			unable = fmt.Errorf("no listing has come in %v", now.Sub(h.began).Round(time.Second))
+		}
+		unable = fmt.Errorf("the shards of the stream cannot be listed: %w", unable)
+	case now.Before(h.paused[""].until):
+		unable = h.refused
+	}
+	return unable, refuses
+}
+
+// pause begins a pause, unless it lasts. The caller holds the lock.
+func (h *health) pause(key string, now time.Time) {
+	p := h.paused[key]
+	if now.Before(p.until) {
+		return
+	}
+	p.length = min(max(2*p.length, 5*h.list), 60*h.list)
+	p.until = now.Add(p.length)
+	h.paused[key] = p
+}
+
+// assess finds out whether this worker can do the work, and tells the others when that changes.
+func (l *life) assess(now time.Time) {
+	listed, _ := l.list.known(0)
+	unable, refuses := l.health.ability(now, listed)
+	l.mu.Lock()
+	changed := (unable != nil) != l.unable || !slices.Equal(refuses, l.refuses)
+	l.unable, l.refuses = unable != nil, refuses
+	tell := unable != nil && now.Sub(l.complained) >= remindEvery
+	if tell {
+		l.complained = now
+	}
+	l.mu.Unlock()
+	if changed {
+		l.moved()
+	}
+	if tell && l.cfg.Hooks.Unable != nil {
+		l.cfg.Hooks.Unable(unable)
+	}
+}
+
+// holdsBack reports whether it is too early to acquire anything: the worker does not know yet whether it is able, or knows that it is not,
+// and the others do not know yet.
+func (l *life) holdsBack(workers []Worker) bool {
+	l.mu.Lock()
+	unable := l.unable
+	l.mu.Unlock()
+	told := slices.ContainsFunc(workers, func(w Worker) bool { return w.ID == l.id && w.Unable })
+	return unable && !told || l.health.pending(time.Now())
+}
+
+// takers returns the workers among candidates that take leases: those that are able, or all if none is.
+func takers(candidates map[string]Worker) map[string]bool {
+	able := map[string]bool{}
+	for id, w := range candidates {
+		if !w.Unable {
+			able[id] = true
+		}
+	}
+	if len(able) > 0 {
+		return able
+	}
+	for id := range maps.Keys(candidates) {
+		able[id] = true
+	}
+	return able
+}
