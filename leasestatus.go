@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/lease"
+	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 )
 
 // LeaseStatus says who reads a shard, and how far, according to the lease table.
@@ -24,15 +25,18 @@ type LeaseStatus struct {
 	WantedBy string
 	// Fence grows with every new owner (see Record.Fence).
 	Fence int64
-	// Checkpoint is the sequence number up to which all records are finished. It is empty if no record is finished yet. Then
-	// StartsAt is the time from which the shard is read, and a zero StartsAt means from its oldest record.
+	// Checkpoint is the sequence number up to which all records but the Unfinished are finished. It is empty if no record is finished
+	// yet. Then StartsAt is the time from which the shard is read, and a zero StartsAt means from its oldest record.
 	Checkpoint string
 	StartsAt   time.Time
-	// Ended says that the shard was closed and all its records are finished.
+	// Ended says that the shard was closed, and that all its records but the Unfinished are finished.
 	Ended bool
-	// Forgotten says that the stream no longer has the shard. Unless the shard has Ended, records were lost.
+	// Unfinished are the sequence numbers of the records up to the checkpoint, or the end, that are not finished, in order: at most 50.
+	// They have failed, or take long, or wait behind such records of their aggregates. The owner goes on with them.
+	Unfinished []string
+	// Forgotten says that the stream no longer has the shard. Unless the shard has Ended without Unfinished records, records were lost.
 	Forgotten bool
-	// Attempts counts the failed attempts at records above the checkpoint, by sequence number.
+	// Attempts counts the failed attempts at records that are not finished, by sequence number.
 	Attempts map[string]int
 }
 
@@ -83,6 +87,16 @@ func leaseStatus(l lease.Lease, states map[string]OwnerState) LeaseStatus {
 			s.OwnerState = OwnerDead // the owner's row is gone
 		}
 	}
+	for sequence, hole := range l.Holes {
+		s.Unfinished = append(s.Unfinished, sequence)
+		if hole.Attempts > 0 {
+			if s.Attempts == nil {
+				s.Attempts = make(map[string]int)
+			}
+			s.Attempts[sequence] = hole.Attempts
+		}
+	}
+	slices.SortFunc(s.Unfinished, shardreader.CompareSequence)
 	switch at, isTime := lease.ParseAt(l.Checkpoint); {
 	case l.Checkpoint == lease.ShardEnd:
 		s.Ended = true

@@ -69,6 +69,8 @@ func TestLeasesReadsEveryRow(t *testing.T) {
 	put("L#d", values{"checkpoint": str("42"), "owner": str("gone"),
 		"attempts": &types.AttributeValueMemberM{Value: values{"43": num("7")}}})
 	put("L#e", values{"checkpoint": str("42"), "owner": str("ok")})
+	hole := func(more values) types.AttributeValue { return &types.AttributeValueMemberM{Value: more} }
+	put("L#f", values{"checkpoint": str("SHARD_END"), "unfinished": hole(values{"100": hole(values{"attempts": num("2"), "key": num("9")}), "99": hole(nil)})})
 	put("W#dead", values{"beat": num("1"), "dead": yes})
 	put("W#draining", values{"beat": num("1"), "draining": yes})
 	put("W#ok", values{"beat": num("1")})
@@ -81,6 +83,7 @@ func TestLeasesReadsEveryRow(t *testing.T) {
 		{Shard: "c", Fence: 3, Owner: "draining", OwnerState: outbox.OwnerDraining},
 		{Shard: "d", Fence: 3, Owner: "gone", OwnerState: outbox.OwnerDead, Checkpoint: "42", Attempts: map[string]int{"43": 7}},
 		{Shard: "e", Fence: 3, Owner: "ok", OwnerState: outbox.OwnerRegistered, Checkpoint: "42"},
+		{Shard: "f", Fence: 3, Ended: true, Unfinished: []string{"99", "100"}, Attempts: map[string]int{"100": 2}},
 	}, got)
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/lease"
@@ -22,11 +24,17 @@ type shardRun struct {
 	owed        *ledger.Ledger
 	ctx         context.Context
 	stopReading context.CancelCauseFunc // ends reading
-	knowsParked bool                    // the parked aggregates were read since the lease is held; only the reader's goroutine uses it
+	knowsParked atomic.Bool             // the parked aggregates were read since the lease is held
 	room        chan struct{}           // a token says that there may be room for more records
 	due         chan struct{}           // a token says that the checkpoint is to be stored
+	news        chan struct{}           // a token says that drain has to look again
+	order       heldBack                // what must not reach the lanes yet
+	fetched     chan struct{}           // closed when every hole is fetched
+	children    []lease.Shard           // when the shard was read to its end
+	atEnd       bool                    // the end of the shard is stored, or nobody knows whether it is
 
 	mu      sync.Mutex
+	broken  error                               // why a hole cannot be fetched
 	asleep  map[*shardBatch]map[int]*time.Timer // records that wait for their retry
 	batches []*shardBatch                       // in order, those that are not done
 	seen    seen                                // of what Status tells
@@ -37,8 +45,14 @@ var errStopReading = errors.New("the shard is to be given up")
 // consume reads a shard until it ends or its lease is to be given up, and returns when no handler of it runs.
 func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	ctx = context.WithValue(ctx, leasesKey{}, w.leasesName)
+	if err := held.Confirm(ctx); err != nil {
+		return err
+	}
 	found := held.Progress()
-	from, err := position(found.Checkpoint)
+	if found.Checkpoint == lease.ShardEnd && len(found.Holes) == 0 {
+		return held.End(ctx, nil, nil)
+	}
+	owed, err := owedOf(found)
 	if err != nil {
 		return lease.Fatal(err)
 	}
@@ -46,8 +60,8 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	defer stopReading(nil)
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, stopReading: stopReading,
-		owed: ledger.New(w.maxUnfinished, ledger.Progress{Checkpoint: found.Checkpoint, Attempts: found.Attempts}, time.Now()),
-		room: make(chan struct{}, 1), due: make(chan struct{}, 1),
+		owed: ledger.New(w.maxUnfinished, owed, time.Now()),
+		room: make(chan struct{}, 1), due: make(chan struct{}, 1), news: make(chan struct{}, 1), fetched: make(chan struct{}), atEnd: owed.Ended,
 		asleep: make(map[*shardBatch]map[int]*time.Timer), seen: seen{behind: unknown},
 	}
 	stopped := make(chan struct{})
@@ -65,9 +79,13 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	if len(w.hooks) > 0 {
 		running.Go(func() { s.tellStatus(besides) })
 	}
+	s.expect(owed.Holes)
+	running.Go(func() { s.followAncestors(besides) })
+	running.Go(func() { s.fetchHoles(reading, owed.Holes) })
 
-	reader := w.reader(s)
-	children, err := reader.Read(reading, held.Shard().ID, from, func(b shardreader.Batch) error { return s.deliver(reading, b) })
+	if !owed.Ended {
+		err = s.read(reading, position(owed.Checkpoint))
+	}
 	if err != nil {
 		s.stop() // what fails is tried again by the next owner, or by the next call
 	}
@@ -76,20 +94,57 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	<-stopped
 	endBesides()
 	running.Wait()
-	return s.finish(ctx, children, err)
+	return s.finish(ctx, err)
+}
+
+// read reads the shard to its end.
+func (s *shardRun) read(reading context.Context, from shardreader.Position) error {
+	children, err := s.w.reader(s).Read(reading, s.held.Shard().ID, from, func(b shardreader.Batch) error { return s.deliver(reading, b) })
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.children = asLeases(children)
+	s.mu.Unlock()
+	s.owed.End()
+	signal(s.due) // perhaps all is finished but what may wait
+	return nil
+}
+
+// owedOf turns what is stored of a shard into what is owed of it. A hole above the checkpoint, as after somebody has set the checkpoint back,
+// is read with the other records.
+func owedOf(p lease.Progress) (ledger.Progress, error) {
+	owed := ledger.Progress{Checkpoint: p.Checkpoint, Attempts: p.Attempts, Ended: p.Checkpoint == lease.ShardEnd}
+	if p.Checkpoint == "" {
+		return owed, fmt.Errorf("a lease with the checkpoint %q cannot be read from", p.Checkpoint)
+	}
+	_, isTime := lease.ParseAt(p.Checkpoint)
+	for sequence, hole := range p.Holes {
+		if !owed.Ended && !isTime && (p.Checkpoint == lease.TrimHorizon || shardreader.CompareSequence(sequence, p.Checkpoint) > 0) {
+			if owed.Attempts == nil {
+				owed.Attempts = make(map[string]int)
+			}
+			owed.Attempts[sequence] = hole.Attempts
+			continue
+		}
+		owed.Holes = append(owed.Holes, ledger.Hole{Sequence: sequence, Key: hole.Key, Attempts: hole.Attempts})
+	}
+	slices.SortFunc(owed.Holes, func(a, b ledger.Hole) int { return shardreader.CompareSequence(a.Sequence, b.Sequence) })
+	for i := range owed.Holes {
+		owed.Holes[i].Slot = ledger.Slot(i)
+	}
+	return owed, nil
 }
 
 // position turns a checkpoint into what a reader understands.
-func position(checkpoint string) (shardreader.Position, error) {
+func position(checkpoint string) shardreader.Position {
 	switch at, ok := lease.ParseAt(checkpoint); {
 	case ok:
-		return shardreader.At(at), nil
+		return shardreader.At(at)
 	case checkpoint == lease.TrimHorizon:
-		return shardreader.Oldest, nil
-	case checkpoint == "", checkpoint == lease.ShardEnd:
-		return "", fmt.Errorf("a lease with the checkpoint %q cannot be read from", checkpoint)
+		return shardreader.Oldest
 	}
-	return shardreader.Position(checkpoint), nil
+	return shardreader.Position(checkpoint)
 }
 
 // poison says that a record will never be handled: nothing from it on is, and the Worker ends.
@@ -102,7 +157,9 @@ func (s *shardRun) poison(slot ledger.Slot, why error) {
 // stop begins the drain: nothing more is fetched, and records that wait for a retry are left to the next owner.
 func (s *shardRun) stop() {
 	s.stopReading(errStopReading)
+	s.order.close()
 	s.owed.Stop() // before the records that sleep are woken: none goes to sleep afterwards
+	signal(s.news)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for b, waiting := range s.asleep {
@@ -115,15 +172,20 @@ func (s *shardRun) stop() {
 	}
 }
 
-// drain returns when no handler of the shard runs and none will start.
+// drain returns when no handler of the shard runs and none will start: everything is finished, or left to the next owner.
 func (s *shardRun) drain() {
 	release := context.AfterFunc(s.ctx, func() { s.stop() })
 	defer release()
 	for {
+		stopping := s.owed.Stopping() // if so, no batch is added any more
 		s.mu.Lock()
 		if len(s.batches) == 0 {
 			s.mu.Unlock()
-			return
+			if stopping || s.owed.Status().Unfinished == 0 {
+				return
+			}
+			<-s.news // holes are fetched, or wait for others
+			continue
 		}
 		b := s.batches[0]
 		s.batches = s.batches[1:]
@@ -133,9 +195,13 @@ func (s *shardRun) drain() {
 }
 
 // finish stores the last checkpoint, when no handler runs any more, and says how the reading of the shard has ended: err is the reader's.
-func (s *shardRun) finish(ctx context.Context, children []shardreader.Shard, err error) error {
+func (s *shardRun) finish(ctx context.Context, err error) error {
+	s.owed.Drained()
 	saveErr := s.saveLast(ctx)
 	poison := s.owed.Poisoned()
+	if err == nil {
+		err = s.broken
+	}
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -144,7 +210,7 @@ func (s *shardRun) finish(ctx context.Context, children []shardreader.Shard, err
 	case poison != nil:
 		return lease.Fatal(poison)
 	case err == nil && s.owed.Status().Unfinished == 0:
-		return s.held.End(ctx, asLeases(children))
+		return s.held.End(ctx, nil, s.children)
 	case err == nil, errors.Is(err, errStopReading):
 		return nil
 	}

@@ -14,6 +14,9 @@ import (
 // its shard's fetching, and a crash repeats no more than there is room for.
 func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) error {
 	s.see(fetched)
+	if err := s.leaveRoom(reading); err != nil {
+		return err
+	}
 	sequences, size := make([]string, len(fetched.Records)), 0
 	for i := range fetched.Records {
 		sequences[i] = fetched.Records[i].SequenceNumber
@@ -23,6 +26,7 @@ func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) e
 	for from := 0; from < len(sequences); {
 		first, n := s.owed.Add(sequences[from:], time.Now())
 		if n == 0 {
+			signal(s.due) // the checkpoint may pass what is in the way
 			select {
 			case <-s.room:
 			case <-reading.Done():
@@ -30,7 +34,7 @@ func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) e
 			}
 			continue
 		}
-		if err := s.start(reading, first, fetched.Records[from:from+n], memory); err != nil {
+		if err := s.start(reading, first, fetched.Records[from:from+n], memory, false); err != nil {
 			return err
 		}
 		from += n
@@ -38,11 +42,14 @@ func (s *shardRun) deliver(reading context.Context, fetched shardreader.Batch) e
 	return nil
 }
 
-// start finds out what the records are, and starts the handlers of the events. What is no event is finished.
-func (s *shardRun) start(reading context.Context, first ledger.Slot, records []shardreader.Record, memory *slab.Slab) error {
+// start finds out what the records are, and starts the handlers of the events, or holds them back. What is no event is finished. holes says
+// that they are records below the checkpoint.
+func (s *shardRun) start(reading context.Context, first ledger.Slot, records []shardreader.Record, memory *slab.Slab, holes bool) error {
+	defer signal(s.news)
 	c := s.w.consumer
 	b := &shardBatch{s: s, handlers: c.registered(), deliveries: make([]delivery, 0, len(records)), slots: make([]ledger.Slot, 0, len(records))}
 	var poison error
+	var poisonAt ledger.Slot
 	for i := 0; i < len(records) && poison == nil; i++ {
 		slot, n := first+ledger.Slot(i), len(b.deliveries)
 		b.deliveries = append(b.deliveries, delivery{Context: s.ctx})
@@ -60,14 +67,30 @@ func (s *shardRun) start(reading context.Context, first ledger.Slot, records []s
 		case receivedPoison:
 			failure := &HandlerError{Record: d.record, Err: reason}
 			c.logFailure(s.ctx, failure)
-			s.poison(slot, failure)
-			poison = failure
+			poison, poisonAt = failure, slot
 		}
 		b.deliveries = b.deliveries[:n]
 	}
 	if err := s.awaitParked(reading, b.deliveries); err != nil {
 		return err
 	}
+	keys := make([]uint64, len(b.deliveries))
+	for i := range b.deliveries {
+		keys[i] = aggregateKey(b.deliveries[i].record.AggregateID)
+	}
+	if !holes {
+		s.owed.Keys(b.slots, keys)
+	}
+	s.order.admit(s, b, keys, holes)
+	if poison != nil { // what lies before it is handled
+		s.poison(poisonAt, poison)
+	}
+	return poison
+}
+
+// run hands events to the lanes.
+func (s *shardRun) run(b *shardBatch) {
+	c := s.w.consumer
 	keys := make([]uint64, len(b.deliveries))
 	for i := range b.deliveries {
 		keys[i] = c.lane(b.deliveries[i].record.AggregateID)
@@ -79,7 +102,6 @@ func (s *shardRun) start(reading context.Context, first ledger.Slot, records []s
 	s.batches = append(s.batches, b)
 	s.mu.Unlock()
 	c.pool.Start(&b.lanes, keys, b)
-	return poison
 }
 
 // origin fills in where a record of this shard came from.
@@ -96,12 +118,14 @@ func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery) e
 	retry := backoff.FullJitter{Base: 200 * time.Millisecond, Max: 10 * time.Second}
 	for n := 1; ; n++ {
 		age := parkedAge
-		if !s.knowsParked {
+		if !s.knowsParked.Load() {
 			age = 0
 		}
 		known, err := s.w.consumer.refreshParked(reading, deliveries, age)
 		if err == nil {
-			s.knowsParked = s.knowsParked || known
+			if known {
+				s.knowsParked.Store(true)
+			}
 			return nil
 		}
 		if reading.Err() == nil {

@@ -53,11 +53,30 @@ func (s *shardRun) saveLast(ctx context.Context) error {
 	return err
 }
 
-// store saves the checkpoint, and the attempts at what is above it.
+// store saves the checkpoint, its holes, and the attempts at what is above it; of a shard that was read to its end, the end and the holes. The
+// very end, without holes, is for finish.
 func (s *shardRun) store(ctx context.Context) error {
 	p := s.owed.Progress()
-	if err := s.held.Save(ctx, lease.Progress{Checkpoint: p.Checkpoint, Attempts: p.Attempts}); err != nil {
-		return err
+	var holes map[string]lease.Hole
+	if len(p.Holes) > 0 {
+		holes = make(map[string]lease.Hole, len(p.Holes))
+		for _, h := range p.Holes {
+			holes[h.Sequence] = lease.Hole{Attempts: h.Attempts, Key: h.Key}
+		}
+	}
+	if !s.atEnd {
+		if err := s.held.Save(ctx, lease.Progress{Checkpoint: p.Checkpoint, Attempts: p.Attempts, Holes: holes}); err != nil {
+			return err
+		}
+	}
+	if p.Ended && len(holes) > 0 {
+		s.mu.Lock()
+		children := s.children
+		s.mu.Unlock()
+		s.atEnd = true
+		if err := s.held.End(ctx, holes, children); err != nil {
+			return err
+		}
 	}
 	s.owed.Stored(p, time.Now())
 	signal(s.room)

@@ -20,8 +20,8 @@ type ShardStatus struct {
 	// Age is how long the last record read had been in the stream when it was read, by the stream's clock (the Date of its answers). It
 	// is 0 if unknown, or if no record has been read yet.
 	Age time.Duration
-	// Unfinished is how many of the records read lie above the point up to which all records are finished. The stored checkpoint
-	// is up to a second behind this point.
+	// Unfinished is how many of the records read lie above the checkpoint, and how many below it are not finished
+	// (LeaseStatus.Unfinished). The stored checkpoint is up to a second behind.
 	Unfinished int
 	// Waiting is for how long the oldest of these records has been unfinished in this worker; 0 if there are no such records.
 	Waiting time.Duration

@@ -42,8 +42,8 @@ type StreamsClient interface {
 //
 // Events of one aggregate are handled one at a time, in the order of arrival within a shard. Other aggregates run in parallel: up
 // to WithConcurrency of the Consumer, over all shards of the Worker. After a failure the handler is called again, with backoff;
-// its aggregate waits and the others go on. The checkpoint of a shard is the point up to which all its records are finished. A
-// Worker logs to its Consumer's logger (WithLogger).
+// its aggregate waits and the others go on. The checkpoint of a shard is the point up to which all its records are finished, except up
+// to 50 that fail or take long: they are stored beside it, and hold back neither the shard nor those that continue it. A Worker logs to its Consumer's logger (WithLogger).
 type Worker struct {
 	workerConfig
 	consumer   *Consumer
@@ -116,8 +116,8 @@ func newWorker(caller string, noClient bool, stream string, check func(string) e
 //
 // An event that cannot be handled becomes a dead letter. Without WithDeadLetters, it ends Run in the same good order: if a
 // handler returned a Permanent error or failed too often (WithHandlerRetry), or if a record could not be decoded. A handler that
-// ended its goroutine ends Run in any case. Nothing is skipped: the checkpoint stays before the record, no later record of the
-// shard is started, and the next Run meets the record again. The error wraps a *HandlerError that names the record. If several
+// ended its goroutine ends Run in any case. Nothing is skipped: the checkpoint stays before the record, or names it as unfinished; no
+// later record of the shard is started, and the next Run meets the record again. The error wraps a *HandlerError that names the record. If several
 // shards meet such records at once, the log has the others.
 //
 // Throttling, outages of the stream or the lease table, and lost leases do not end Run: it goes on when they are over. Only at

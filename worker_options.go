@@ -99,8 +99,10 @@ func WithBatchSize(records int) WorkerOption {
 }
 
 // WithMaxUnfinished bounds how many records of a shard may be fetched and above its checkpoint: unfinished records, and finished
-// records behind them. It bounds memory, and how many records are handled again after a crash. When the bound is reached, the
-// shard is not read until its oldest records are finished; heartbeats and other shards go on. Default 5,000; 1 to 1,000,000.
+// records behind them. It bounds memory, and how many records are handled again after a crash. Up to 50 records that fail or take
+// long, but at most half of the bound, do not hold back the checkpoint: they are stored beside it. When the bound is reached, the
+// shard is not read until its oldest records are finished; heartbeats and other shards go on. Default 5,000; 1 to 1,000,000. With 1, a
+// failing record holds back its shard.
 func WithMaxUnfinished(records int) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if records < 1 || records > 1_000_000 {
@@ -132,8 +134,8 @@ func WithDrainTimeout(d time.Duration) WorkerOption {
 // letter (WithDeadLetters), or Run ends with the error; the event is never skipped. A delivery that fails with ErrClaimed does
 // not count as an attempt: it is repeated when the claim has ended, or sooner.
 //
-// The attempts at the 20 oldest failing records of a shard are stored with its checkpoint, so they go on counting after a restart
-// and on other workers. Default: 100 attempts with delays of up to 200 ms at first and 30 s later, on average about 23 minutes.
+// The attempts at the 20 oldest failing records above the checkpoint of a shard, and at those that the checkpoint has passed
+// (WithMaxUnfinished), are stored with it, so they go on counting after a restart and on other workers. Default: 100 attempts with delays of up to 200 ms at first and 30 s later, on average about 23 minutes.
 // At most 100 attempts, and at most an hour between them.
 func WithHandlerRetry(r Retry) WorkerOption {
 	return workerOption(func(c *workerConfig) (err error) {
@@ -206,10 +208,11 @@ type LeaseEvent struct {
 	Err   error  // why the lease was lost; otherwise nil
 }
 
-// DataLoss says that records of a shard have expired unread.
+// DataLoss says that records of a shard have expired before they were handled.
 type DataLoss struct {
 	Shard string
-	// After is the sequence number of the last record that was read, or a checkpoint.
+	// After is the sequence number of the last record that was read, or a checkpoint. For a single record that had failed, or that waited
+	// behind such a record, it is the record's own.
 	After string
 	// Oldest is the record from which reading goes on; empty if there is no such record.
 	Oldest string

@@ -78,7 +78,7 @@ func (c *cheapCloud) wrote(actor *simLink, operation, id string, before, after v
 	if was.was {
 		c.wroteLease(actor, operation, shard, was, now)
 	}
-	c.sim.stored(shard, now.checkpoint, now.owner, now.fence)
+	c.sim.stored(shard, now.checkpoint, now.owner, now.fence, now.holes)
 	c.coverage()
 }
 
@@ -117,7 +117,7 @@ func (c *cheapCloud) wroteLease(actor *simLink, operation, shard string, was, no
 		say("I1", "owner and fence do not change together")
 	case changed && was.owner != "" && !c.dead[was.owner] && actor != owner:
 		say("I15", "taken from a living owner")
-	case changed && was.owner != "" && !c.dead[was.owner] && !slices.Contains([]string{"Release", "HandOver", "End", "Gone"}, operation):
+	case changed && was.owner != "" && !c.dead[was.owner] && !slices.Contains([]string{"Release", "HandOver", "End", "Finish", "Gone"}, operation):
 		say("I15", "changed hands neither released nor handed over")
 	}
 	if now.checkpoint != was.checkpoint && (was.owner == "" || actor != owner) {
@@ -174,7 +174,7 @@ func (c *cheapCloud) unbalanced(running []*simWorker) string {
 		}
 	}
 	for id, row := range c.table.rows {
-		if r := readRow(row); shardOf(id) != "" && r.checkpoint != "SHARD_END" {
+		if r := readRow(row); shardOf(id) != "" && (r.checkpoint != "SHARD_END" || len(r.holes) > 0) {
 			if _, lives := has[r.owner]; !lives {
 				return fmt.Sprintf("nobody living has %s: %+v", id, r)
 			}

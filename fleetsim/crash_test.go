@@ -12,12 +12,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
 )
 
 // crashStories are short lives of a worker, the victim, with everything that a worker can be killed at. In the first story the
 // victim runs alone, meets a split, gives half of its shards to a second worker, meets a merge, and is stopped while a shard is
 // split. In the second story it joins a fleet, and finishes the work of a worker that dies. In the third story its handlers fail,
-// and it is stopped when it is alone.
+// and it is stopped when it is alone. In the fourth story events wait below the checkpoint: it inherits them, ends shards before them, reads
+// the children, and hands all of it over.
 var crashStories = []struct {
 	name string
 	play func(s *workerSim, rng *rand.Rand, start func() *simWorker)
@@ -75,6 +78,24 @@ var crashStories = []struct {
 		s.others.Go(func() { s.stop(victim) })
 		time.Sleep(time.Second)
 		s.join(0)
+		s.join(0)
+	}},
+	{"waiting", func(s *workerSim, rng *rand.Rand, start func() *simWorker) {
+		s.stuck, s.retry = true, outbox.Retry{BaseDelay: 500 * time.Millisecond, MaxDelay: time.Second}
+		other := s.join(0)
+		s.send(16, rng)
+		time.Sleep(2 * time.Second)
+		s.others.Go(func() { s.stop(other) })
+		victim := start()
+		time.Sleep(2 * time.Second)
+		s.split(0)
+		s.send(12, rng)
+		time.Sleep(3 * time.Second)
+		s.heal() // the holes are finished, and the children go on
+		time.Sleep(2 * time.Second)
+		s.send(6, rng)
+		s.others.Go(func() { s.stop(victim) })
+		time.Sleep(time.Second)
 		s.join(0)
 	}},
 }

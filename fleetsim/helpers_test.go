@@ -45,6 +45,7 @@ type simRow struct {
 	owner, checkpoint   string
 	fence, beat         int64
 	isDead, drains, was bool
+	holes               map[string]bool
 }
 
 // readRow reads a row of a worker or a lease.
@@ -66,7 +67,13 @@ func readRow(row values) (r simRow) {
 		b, ok := row[name].(*types.AttributeValueMemberBOOL)
 		return ok && b.Value
 	}
-	return simRow{text("owner"), text("checkpoint"), number("fence"), number("beat"), flag("dead"), flag("draining"), row != nil}
+	holes := map[string]bool{}
+	if unfinished, ok := row["unfinished"].(*types.AttributeValueMemberM); ok {
+		for sequence := range unfinished.Value {
+			holes[sequence] = true
+		}
+	}
+	return simRow{text("owner"), text("checkpoint"), number("fence"), number("beat"), flag("dead"), flag("draining"), row != nil, holes}
 }
 
 // shardOf returns the shard of a lease's row, or "".

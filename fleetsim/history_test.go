@@ -2,6 +2,7 @@ package fleetsim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -43,6 +44,7 @@ type simSave struct {
 	shard, checkpoint string
 	owner             string
 	fence             int64 // -1 at the end of a shard
+	holes             map[string]bool
 }
 
 // truth is the stream as it really was.
@@ -57,6 +59,22 @@ func (t truth) add(shard, sequence string, data []byte) {
 	t.order[shard] = append(t.order[shard], at)
 	_, aggregate, _ := strings.Cut(string(data), `"aggregateId":{"S":"`)
 	t.aggregate[at], _, _ = strings.Cut(aggregate, `"`)
+}
+
+// lineage returns all the shards that each shard continues.
+func (t truth) lineage() map[string][]string {
+	all := map[string][]string{}
+	for shard := range t.order {
+		seen := map[string]bool{}
+		for next := slices.Clone(t.parents[shard]); len(next) > 0; next = next[1:] {
+			if !seen[next[0]] {
+				seen[next[0]] = true
+				all[shard] = append(all[shard], next[0])
+				next = append(next, t.parents[next[0]]...)
+			}
+		}
+	}
+	return all
 }
 
 func newHistory() *history {
@@ -89,11 +107,11 @@ func (h *history) end(process, aggregate string, r simRecord, fence int64, ok bo
 	}
 }
 
-func (h *history) stored(shard, checkpoint, owner string, fence int64) {
+func (h *history) stored(shard, checkpoint, owner string, fence int64, holes map[string]bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.step++
-	h.saves = append(h.saves, simSave{h.step, shard, checkpoint, owner, fence})
+	h.saves = append(h.saves, simSave{h.step, shard, checkpoint, owner, fence, holes})
 	h.fences[shard] = max(h.fences[shard], fence)
 }
 
@@ -135,8 +153,8 @@ func (h *history) check(t truth, clean bool, bound int) (duplicates int) {
 	return duplicates
 }
 
-// checkSaves checks that a checkpoint goes forward, and never past a record that is not acknowledged. Fences must go up, each
-// with one owner.
+// checkSaves checks that a checkpoint goes forward, and never past a record that is neither acknowledged nor a hole. A hole is there until it
+// is acknowledged, and never comes back. Fences must go up, each with one owner.
 func (h *history) checkSaves(t truth) {
 	last, next := map[string]simSave{}, map[string]int{}
 	owners := map[string]string{}
@@ -167,8 +185,22 @@ func (h *history) checkSaves(t truth) {
 		if upTo < next[s.shard] {
 			h.violate("I2: the checkpoint of %s goes back to %s", s.shard, s.checkpoint)
 		}
-		for ; next[s.shard] < min(upTo, len(records)); next[s.shard]++ {
-			r := records[next[s.shard]]
+		passed := records[min(next[s.shard], len(records)):max(min(next[s.shard], len(records)), min(upTo, len(records)))]
+		open := maps.Clone(before.holes)
+		for _, r := range passed {
+			if open == nil {
+				open = map[string]bool{}
+			}
+			open[r.sequence] = true
+		}
+		for hole := range s.holes {
+			if !open[hole] {
+				h.violate("I2: %s of %s becomes a hole, with the checkpoint %s, though it was finished or is not passed", hole, s.shard, s.checkpoint)
+			}
+			delete(open, hole)
+		}
+		for sequence := range open {
+			r := simRecord{s.shard, sequence}
 			if acks := h.acks[r]; len(acks) == 0 || acks[0].step > s.step {
 				h.violate("I2: the checkpoint %s of %s is past %v, which is not acknowledged", s.checkpoint, s.shard, r)
 			}
@@ -178,7 +210,7 @@ func (h *history) checkSaves(t truth) {
 }
 
 // checkOrder checks that an aggregate's records start in the order of their shard, each after the record before is acknowledged.
-// The records of a child must start after its parents have ended.
+// The records of a child must start after its parents have ended, and after all of their aggregate in the shards that the child continues.
 func (h *history) checkOrder(t truth) {
 	ended := map[string]int{}
 	for _, s := range h.saves {
@@ -196,7 +228,18 @@ func (h *history) checkOrder(t truth) {
 			last[t.aggregate[r]] = r
 		}
 	}
+	lineage := t.lineage()
 	for _, s := range h.starts {
+		for _, ancestor := range lineage[s.record.shard] {
+			for _, p := range t.order[ancestor] {
+				if t.aggregate[p] != s.aggregate {
+					continue
+				}
+				if acks := h.acks[p]; len(acks) == 0 || acks[0].step > s.step {
+					h.violate("I17: %v of %s starts before %v of its ancestor is acknowledged", s.record, s.aggregate, p)
+				}
+			}
+		}
 		if p, ok := before[s.record]; ok {
 			if acks := h.acks[p]; len(acks) == 0 || acks[0].step > s.step {
 				h.violate("I7: %v of %s starts before %v is acknowledged", s.record, s.aggregate, p)

@@ -264,7 +264,7 @@ func isGood(err error) bool {
 
 var leaseOperations = []struct{ prefix, name string }{
 	{"SET #beat = :beat", "Beat"}, {"SET #checkpoint = :checkpoint", "Save"}, {"SET #beat = :zero", "Register"},
-	{"SET #checkpoint = if_not_exists", "Ensure"}, {"SET #owner = :me", "Acquire"}, {"SET #want", "Want"}, {"REMOVE #owner", "Release"},
+	{"SET #checkpoint = if_not_exists", "Ensure"}, {"SET #owner = :me", "Acquire"}, {"SET #want", "Want"}, {"REMOVE #owner", "Release"}, {"REMOVE #unfinished", "Finish"},
 	{"SET #owner = :to", "HandOver"}, {"SET #checkpoint = :end", "End"}, {"SET #ttl", "Gone"}, {"SET #missing", "Miss"}, {"REMOVE #ttl", "Revive"}, {"SET #checkpoint = #last", "Reopen"}, {"SET #checkpoint = :oldest", "Reopen"}, {"SET #position", "Begin"},
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	ktypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
@@ -76,6 +77,17 @@ var plantedBugs = []struct {
 	{"a child before its parents", "reshard", "I3", func(s *workerSim) {
 		s.stream().describe = func(sh *ktypes.Shard) { sh.ParentShardId, sh.AdjacentParentShardId = nil, nil }
 	}},
+	{"a hole that is forgotten at a handover", "waiting", "I5", func(s *workerSim) {
+		s.table().rewrite = func(o string, row values) {
+			if o == "HandOver" {
+				delete(row, "unfinished")
+			}
+		}
+	}},
+	{"a hole without its aggregate, and later events overtake it", "waiting", "I7", func(s *workerSim) { s.table().rewrite = forgetKeys("Save") }},
+	{"a shard that ends with a hole without its aggregate, and its child overtakes it", "waiting", "I17", func(s *workerSim) {
+		s.table().rewrite = forgetKeys("End", "Save")
+	}},
 	{"two events of an aggregate at once", "clean", "I7", func(s *workerSim) {
 		s.effect = func(ctx context.Context, run func(context.Context) error) error {
 			s.others.Go(func() { _ = run(context.WithoutCancel(ctx)) })
@@ -94,6 +106,21 @@ var plantedBugs = []struct {
 			return run(context.WithoutCancel(ctx))
 		}
 	}},
+}
+
+// forgetKeys leaves the keys out of the holes that an operation stores.
+func forgetKeys(operations ...string) func(string, values) {
+	return func(o string, row values) {
+		unfinished, ok := row["unfinished"].(*types.AttributeValueMemberM)
+		if !ok || !slices.Contains(operations, o) {
+			return
+		}
+		without := values{}
+		for sequence := range unfinished.Value {
+			without[sequence] = &types.AttributeValueMemberM{Value: values{"attempts": &types.AttributeValueMemberN{Value: "0"}}}
+		}
+		row["unfinished"] = &types.AttributeValueMemberM{Value: without}
+	}
 }
 
 func (s *workerSim) table() *simTable   { return s.simCloud.(*cheapCloud).table }

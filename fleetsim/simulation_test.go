@@ -50,6 +50,8 @@ type workerSim struct {
 	rng      *rand.Rand // of the handlers
 	slow     time.Duration
 	failing  float64 // share of attempts that fail
+	stuck    bool    // the events of two aggregates fail
+	bound    int     // WithMaxUnfinished
 	retry    outbox.Retry
 	poison   string                                                           // an event that always fails
 	poisoned []int64                                                          // the fences of the attempts at poison
@@ -69,7 +71,7 @@ type simWorker struct {
 }
 
 func newWorkerSim(t *testing.T, seed uint64, wire bool) *workerSim {
-	s := &workerSim{history: newHistory(), t: t, rng: rand.New(rand.NewPCG(seed, 2)), slow: 50 * time.Millisecond, retry: outbox.Retry{MaxDelay: 2 * time.Second}}
+	s := &workerSim{history: newHistory(), t: t, rng: rand.New(rand.NewPCG(seed, 2)), slow: 50 * time.Millisecond, bound: simBound, retry: outbox.Retry{MaxDelay: 2 * time.Second}}
 	if wire {
 		s.simCloud = newWireCloud(t, s)
 	} else {
@@ -78,10 +80,10 @@ func newWorkerSim(t *testing.T, seed uint64, wire bool) *workerSim {
 	return s
 }
 
-func (s *workerSim) fails(event string) bool {
+func (s *workerSim) fails(event, aggregate string) bool {
 	s.rngMu.Lock()
 	defer s.rngMu.Unlock()
-	return !s.calm && (event == s.poison || s.rng.Float64() < s.failing)
+	return !s.calm && (event == s.poison || s.stuck && (aggregate == "a0" || aggregate == "a1") || s.rng.Float64() < s.failing)
 }
 
 func (s *workerSim) upTo(d time.Duration) time.Duration {
@@ -107,7 +109,7 @@ func (s *workerSim) join(trouble float64, killAt ...simPoint) *simWorker {
 	require.NoError(s.t, err)
 	outbox.Handle(c, func(ctx context.Context, e outbox.Event[orderCreated]) error { return s.handle(ctx, w, e) })
 	worker, err := outbox.NewWorker(stream, "events", c, leases,
-		outbox.WithMaxUnfinished(simBound), outbox.WithDrainTimeout(simDrain), outbox.WithLeaseDuration(simLease), outbox.WithBatchSize(7),
+		outbox.WithMaxUnfinished(s.bound), outbox.WithDrainTimeout(simDrain), outbox.WithLeaseDuration(simLease), outbox.WithBatchSize(7),
 		outbox.WithHandlerRetry(s.retry), outbox.WithWorkerHooks(outbox.WorkerHooks{
 			Lease: func(e outbox.LeaseEvent) { s.lease(w, e) },
 			DataLost: func(d outbox.DataLoss) {
@@ -146,7 +148,7 @@ func (s *workerSim) handle(ctx context.Context, w *simWorker, e outbox.Event[ord
 	run := func(ctx context.Context) error {
 		s.start(w.name, e.AggregateID, at, r.Fence)
 		s.mayRun(w, at, r.Fence)
-		ok := simSleep(ctx, s.upTo(s.slow)) && !s.fails(e.ID)
+		ok := simSleep(ctx, s.upTo(s.slow)) && !s.fails(e.ID, e.AggregateID)
 		w.gate()
 		before, after := w.point("Handler")
 		if before {
@@ -300,7 +302,7 @@ func (s *workerSim) settle(clean bool, stopping map[*simWorker]bool) (duplicates
 			s.violations = append(s.violations, fmt.Sprintf("I14: all workers have stopped, and %s", owned))
 		}
 	}
-	return s.check(t, clean, simBound)
+	return s.check(t, clean, s.bound)
 }
 
 // simKind says what goes wrong in a schedule.
@@ -311,6 +313,8 @@ type simKind struct {
 	clean   bool    // nothing may be handled twice, and no lease may be lost
 	slow    bool    // handlers take up to a second, and fail now and then
 	poison  bool    // an event always fails, so one worker after the other stops
+	stuck   bool    // the events of two of eight aggregates fail until the end
+	bound   int     // WithMaxUnfinished; 0: simBound
 }
 
 // simSteady happens in every schedule: workers come and go, up to 5 at once.
@@ -325,6 +329,8 @@ var simKinds = []simKind{
 	{name: "answers", events: []string{"split", "merge", "split under drain", "cut Kinesis policy"}, trouble: 0.2, clean: true},
 	{name: "handlers", events: []string{"crash", "split under drain", "split under drain", "merge under drain"}, slow: true},
 	{name: "poison", events: []string{"split", "merge", "stop"}, poison: true},
+	{name: "waiting", events: []string{"split", "merge", "stop", "split under drain", "merge under drain"}, stuck: true, bound: 60, clean: true},
+	{name: "holes", events: []string{"crash", "crash", "split", "merge", "stop", "split under drain", "merge under drain", "cut Kinesis policy"}, stuck: true},
 	{name: "clock", events: []string{"freeze", "expire", "expire", "split"}},
 	{name: "storm", events: []string{"crash", "crash", "pause", "pause", "cut DynamoDB", "cut DynamoDB", "cut Kinesis", "cut Kinesis policy", "freeze", "expire", "split", "merge",
 		"split under drain", "merge under drain"}, trouble: 0.1, slow: true},
@@ -333,7 +339,7 @@ var simKinds = []simKind{
 // simulate runs one schedule. It begins with one worker. Ten times it publishes up to 15 events, lets up to 3 s pass, and makes
 // one thing of the kind happen. At the end it leaves two workers without faults until everything is handled and shared evenly.
 // plant, if not nil, puts a bug into the world.
-func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*workerSim)) (violations []string, duplicates int) {
+func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*workerSim)) (violations []string, reached simReached) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWorkerSim(t, seed, wire)
 		defer s.close()
@@ -342,6 +348,12 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 		}
 		if kind.slow {
 			s.slow, s.failing, s.retry = time.Second, 0.2, outbox.Retry{BaseDelay: time.Second, MaxDelay: 4 * time.Second}
+		}
+		if kind.stuck {
+			s.stuck, s.retry = true, outbox.Retry{BaseDelay: time.Second, MaxDelay: 4 * time.Second}
+		}
+		if kind.bound > 0 {
+			s.bound = kind.bound
 		}
 		if kind.poison {
 			s.poison, s.retry = "e9", outbox.Retry{MaxAttempts: simAttempts, MaxDelay: time.Second}
@@ -419,7 +431,7 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 				stop(living[0])
 			}
 		}
-		duplicates = s.settle(kind.clean, stopping)
+		reached = s.reached(s.settle(kind.clean, stopping))
 		if most > 600 { // 5 workers, up to 6 shards and their ends, and workers that drain
 			s.violations = append(s.violations, fmt.Sprintf("I11: %d goroutines", most))
 		}
@@ -430,7 +442,27 @@ func simulate(t *testing.T, kind simKind, seed uint64, wire bool, plant func(*wo
 		}
 		violations = s.violations
 	})
-	return violations, duplicates
+	return violations, reached
+}
+
+// simReached counts what a schedule has reached: a world in which it never happens proves nothing about it.
+type simReached struct {
+	twice  int // records that were handled twice
+	holes  int // that were stored
+	hollow int // shards that ended with holes
+}
+
+func (h *history) reached(duplicates int) simReached {
+	holes, hollow := map[simRecord]bool{}, map[string]bool{}
+	for _, s := range h.saves {
+		for sequence := range s.holes {
+			holes[simRecord{s.shard, sequence}] = true
+			if s.checkpoint == "SHARD_END" {
+				hollow[s.shard] = true
+			}
+		}
+	}
+	return simReached{duplicates, len(holes), len(hollow)}
 }
 
 // WORKER_SEEDS is how many seeds of each kind run, WORKER_FIRST the first seed, and WORKER_SEED the only seed. A seed decides the
@@ -449,16 +481,21 @@ func runSeeds(t *testing.T, seeds int, wire bool) {
 	}
 	for _, kind := range simKinds {
 		t.Run(kind.name, func(t *testing.T) {
-			total := 0
+			var total simReached
 			for seed := first; seed < first+seeds; seed++ {
-				violations, duplicates := simulate(t, kind, uint64(seed), wire, nil)
-				total += duplicates
+				violations, reached := simulate(t, kind, uint64(seed), wire, nil)
+				total.twice, total.holes, total.hollow = total.twice+reached.twice, total.holes+reached.holes, total.hollow+reached.hollow
 				if len(violations) > 0 {
 					require.Failf(t, "an invariant is broken", "%s\nto run it again: WORKER_SEED=%d go test -count=1 -run '^%s$' ./fleetsim",
 						strings.Join(violations[:min(6, len(violations))], "\n"), seed, t.Name())
 				}
 			}
-			t.Logf("%s: %d seeds, %d records were handled twice", strings.TrimPrefix(t.Name(), "TestWorkerSimulation/"), seeds, total)
+			t.Logf("%s: %d seeds, %d records were handled twice, %d waited below a checkpoint, %d shards ended before such a record",
+				strings.TrimPrefix(t.Name(), "TestWorkerSimulation/"), seeds, total.twice, total.holes, total.hollow)
+			if kind.stuck && seeds > 5 {
+				require.Greater(t, total.holes, seeds)
+				require.Greater(t, total.hollow, seeds/2)
+			}
 		})
 	}
 }

@@ -35,6 +35,8 @@ type simTable struct {
 	condition func(operation, condition string) string
 	// lose, if not nil, says which operations are acknowledged without being done: another bug to plant.
 	lose func(operation string) bool
+	// rewrite, if not nil, changes a row that an operation writes: another bug to plant.
+	rewrite func(operation string, row values)
 	// wrote is told of each row that an operation of a process has written, with the lock held.
 	wrote func(actor *simLink, operation, id string, before, after values)
 }
@@ -195,6 +197,9 @@ func (t *simTable) holds(x simExpression, row values, update string, condition *
 func (t *simTable) apply(ctx context.Context, operation, id string, before, after values) {
 	if t.lose != nil && t.lose(operation) {
 		return
+	}
+	if t.rewrite != nil && after != nil {
+		t.rewrite(operation, after)
 	}
 	t.past[id] = simPast{time.Now(), before}
 	if after == nil {

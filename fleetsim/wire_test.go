@@ -211,7 +211,7 @@ func (c *wireCloud) audit(operation string, request, answer []byte) {
 			return
 		}
 		if end := row.TransactItems[0].Update; strings.Contains(string(end.ExpressionAttributeValues[":end"]), "SHARD_END") {
-			c.sim.stored(shardOf(end.Key["id"].S), "SHARD_END", "", -1)
+			c.sim.stored(shardOf(end.Key["id"].S), "SHARD_END", "", -1, wireHoles(end.ExpressionAttributeValues[":unfinished"]))
 		}
 		return
 	}
@@ -225,6 +225,17 @@ func (c *wireCloud) audit(operation string, request, answer []byte) {
 	if shard := shardOf(get("id").S); shard != "" {
 		var fence int64
 		_ = json.Unmarshal([]byte(get("fence").N), &fence)
-		c.sim.stored(shard, get("checkpoint").S, get("owner").S, fence)
+		c.sim.stored(shard, get("checkpoint").S, get("owner").S, fence, wireHoles(row.Attributes["unfinished"]))
 	}
+}
+
+// wireHoles reads the sequence numbers of holes.
+func wireHoles(attribute []byte) map[string]bool {
+	var unfinished struct{ M map[string]any }
+	_ = json.Unmarshal(attribute, &unfinished) // a missing member is empty
+	holes := map[string]bool{}
+	for sequence := range unfinished.M {
+		holes[sequence] = true
+	}
+	return holes
 }

@@ -316,5 +316,6 @@ type shardJSON struct {
 	LagSeconds                                            float64
 	LagKnown                                              bool
 	Next                                                  *eventJSON
+	Unfinished                                            []string
 	Attempts                                              map[string]int
 }

@@ -69,18 +69,20 @@ can be more. The lease of a lost shard stays for six hours, and up to two days m
 // shardStatus is how far a shard is.
 type shardStatus struct {
 	Shard      string `json:"shard"`
-	State      string `json:"state"` // reading, unowned, dead owner, not begun, waiting for its parents, finished, lost, ended too early
+	State      string `json:"state"` // reading, unowned, dead owner, not begun, waiting for its parents, ended, finished, lost, ended too early
 	Owner      string `json:"owner,omitempty"`
 	OwnerState string `json:"ownerState,omitempty"`
 	WantedBy   string `json:"wantedBy,omitempty"`
 	Fence      int64  `json:"fence,omitempty"`
 	Checkpoint string `json:"checkpoint,omitempty"`
 	// Lag is the age of the next record that is not finished, 0 if there is none; it is unknown without LagKnown.
-	Lag          seconds        `json:"lagSeconds"`
-	LagKnown     bool           `json:"lagKnown"`
-	MillisBehind int64          `json:"millisBehindLatest"`
-	Next         *eventJSON     `json:"next,omitempty"` // the event of that record, if it is one
-	Attempts     map[string]int `json:"attempts,omitempty"`
+	Lag          seconds    `json:"lagSeconds"`
+	LagKnown     bool       `json:"lagKnown"`
+	MillisBehind int64      `json:"millisBehindLatest"`
+	Next         *eventJSON `json:"next,omitempty"` // the event of that record, if it is one
+	// Unfinished are the records up to the checkpoint, or the end, that are not finished.
+	Unfinished []string       `json:"unfinished,omitempty"`
+	Attempts   map[string]int `json:"attempts,omitempty"`
 
 	start kinesis.GetShardIteratorInput
 	open  bool // the stream lists no end of it
@@ -182,6 +184,8 @@ func tooLate(shards []*shardStatus, most time.Duration) (reasons []string) {
 			reasons = append(reasons, fmt.Sprintf("shard %s is stored as finished, and the stream lists it as open: nobody reads it", s.Shard))
 		case s.State == "lost":
 			reasons = append(reasons, fmt.Sprintf("shard %s is lost: the stream has forgotten it, and it was not finished", s.Shard))
+		case !s.LagKnown && len(s.Unfinished) > 0:
+			reasons = append(reasons, fmt.Sprintf("shard %s: %s, and the age is unknown", s.Shard, waiting(len(s.Unfinished))))
 		case s.LagKnown && time.Duration(s.Lag) > most:
 			reasons = append(reasons, fmt.Sprintf("shard %s lags %s, more than --max-lag", s.Shard, age(time.Duration(s.Lag))))
 		case !s.LagKnown && behind > most:
@@ -189,6 +193,14 @@ func tooLate(shards []*shardStatus, most time.Duration) (reasons []string) {
 		}
 	}
 	return reasons
+}
+
+// waiting says how many records below a checkpoint are not finished.
+func waiting(n int) string {
+	if n == 1 {
+		return "1 record waits"
+	}
+	return fmt.Sprintf("%d records wait", n)
 }
 
 // countDead counts the dead letters of the consumer.
@@ -225,7 +237,7 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus) []*shardStatu
 	}
 	var shards []*shardStatus
 	for _, l := range leases {
-		if !there[l.Shard] && !l.Ended {
+		if !there[l.Shard] && !(l.Ended && len(l.Unfinished) == 0) {
 			shards = append(shards, &shardStatus{Shard: l.Shard, State: "lost", Fence: l.Fence, Checkpoint: l.Checkpoint})
 		}
 	}
@@ -242,9 +254,11 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus) []*shardStatu
 
 func statusOf(l *outbox.LeaseStatus, begun, waits, open bool) *shardStatus {
 	s := &shardStatus{Shard: l.Shard, State: "reading", open: open, Owner: l.Owner, OwnerState: string(l.OwnerState), WantedBy: l.WantedBy, Fence: l.Fence,
-		Checkpoint: l.Checkpoint, Attempts: l.Attempts}
+		Checkpoint: l.Checkpoint, Unfinished: l.Unfinished, Attempts: l.Attempts}
 	s.start.ShardId, s.start.ShardIteratorType = &s.Shard, kinesistypes.ShardIteratorTypeTrimHorizon
 	switch {
+	case len(l.Unfinished) > 0:
+		s.start.ShardIteratorType, s.start.StartingSequenceNumber = kinesistypes.ShardIteratorTypeAtSequenceNumber, &l.Unfinished[0]
 	case l.Checkpoint != "":
 		s.start.ShardIteratorType, s.start.StartingSequenceNumber = kinesistypes.ShardIteratorTypeAfterSequenceNumber, &l.Checkpoint
 	case !l.StartsAt.IsZero():
@@ -253,7 +267,7 @@ func statusOf(l *outbox.LeaseStatus, begun, waits, open bool) *shardStatus {
 	switch {
 	case l.Ended && open:
 		s.State = "ended too early"
-	case l.Ended:
+	case l.Ended && len(l.Unfinished) == 0:
 		s.State = "finished"
 	case waits:
 		s.State = "waiting for its parents"
@@ -263,6 +277,8 @@ func statusOf(l *outbox.LeaseStatus, begun, waits, open bool) *shardStatus {
 		s.State = "unowned"
 	case l.OwnerState == outbox.OwnerDead:
 		s.State = "dead owner"
+	case l.Ended:
+		s.State = "ended"
 	}
 	return s
 }
@@ -342,7 +358,7 @@ func lag(ctx context.Context, c *clients, stream string, s *shardStatus, clock *
 		}
 		s.MillisBehind = *out.MillisBehindLatest
 		if s.MillisBehind == 0 || out.NextShardIterator == nil {
-			s.LagKnown = true // there is nothing
+			s.LagKnown = len(s.Unfinished) == 0 // there is nothing
 			return nil
 		}
 		next = out.NextShardIterator
@@ -385,7 +401,13 @@ func (a *app) printStatus(s *groupStatus) error {
 	for _, owner := range slices.Sorted(maps.Keys(s.Owners)) {
 		fmt.Fprintf(a.out, ", %s has %d", owner, s.Owners[owner])
 	}
-	text := p.green("nothing is waiting")
+	text, unfinished := p.green("nothing is waiting"), 0
+	for _, shard := range s.Shards {
+		unfinished += len(shard.Unfinished)
+	}
+	if unfinished > 0 {
+		text = waiting(unfinished) + " below a checkpoint"
+	}
 	if slices.ContainsFunc(s.Shards, func(s *shardStatus) bool { return s.State == "ended too early" }) {
 		text = p.red("a shard that is stored as finished is open, and nobody reads it")
 	} else if s.Oldest != "" {

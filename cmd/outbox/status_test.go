@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -135,6 +136,59 @@ func TestStatusOfEveryKindOfShard(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.out, "\nshard shardId-000000000999 is lost: the stream has forgotten it, and it was not finished\n")
 	require.Empty(t, withoutNotes(r.err))
+}
+
+// A shard that was read to its end is not finished while events of it wait, and its lag is that of the oldest of them.
+func TestStatusOfAnEndedShardWhoseEventsWait(t *testing.T) {
+	w := newWorld(t)
+	w.CreateOutbox(t, "events", "events", 1)
+	w.CreateTable(t, "leases", "group", "id")
+	w.put(t, "a", 3)
+	require.NoError(t, w.Drain(t.Context()))
+	iterator, err := w.kinesis.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{StreamName: ptr("events"), ShardId: ptr("shardId-000000000000"),
+		ShardIteratorType: kinesistypes.ShardIteratorTypeTrimHorizon})
+	require.NoError(t, err)
+	out, err := w.kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: iterator.ShardIterator})
+	require.NoError(t, err)
+	sequence := *out.Records[1].SequenceNumber
+	_, err = w.kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: ptr("events"), ShardToSplit: ptr("shardId-000000000000"),
+		NewStartingHashKey: ptr("85070591730234615865843651857942052864")})
+	require.NoError(t, err)
+	hole := &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{"attempts": &types.AttributeValueMemberN{Value: "7"}}}
+	put := func(owner string) {
+		item := map[string]types.AttributeValue{"group": &types.AttributeValueMemberS{Value: "g"}, "id": &types.AttributeValueMemberS{Value: "events#L#shardId-000000000000"},
+			"fence": &types.AttributeValueMemberN{Value: "3"}, "checkpoint": &types.AttributeValueMemberS{Value: "SHARD_END"},
+			"unfinished": &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{sequence: hole}}}
+		if owner != "" {
+			item["owner"] = &types.AttributeValueMemberS{Value: owner}
+			_, err := w.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: ptr("leases"), Item: map[string]types.AttributeValue{
+				"group": &types.AttributeValueMemberS{Value: "g"}, "id": &types.AttributeValueMemberS{Value: "events#W#" + owner}, "beat": &types.AttributeValueMemberN{Value: "1"}}})
+			require.NoError(t, err)
+		}
+		_, err := w.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: ptr("leases"), Item: item})
+		require.NoError(t, err)
+	}
+	put("")
+	require.Equal(t, "unowned", decode[statusJSON](t, w.ok(t, "status", "--group", "g", "-o", "json")).Shards[0].State)
+	put("w-1")
+	time.Sleep(2 * time.Millisecond)
+	r := w.run(t, "status", "--group", "g", "-o", "json", "--max-lag", "1ms")
+	require.Equal(t, exitFailed, r.code)
+	s := decode[statusJSON](t, r.out)
+	require.Equal(t, "ended", s.Shards[0].State)
+	require.Equal(t, sequence, s.Shards[0].Next.SequenceNumber)
+	require.Equal(t, map[string]int{sequence: 7}, s.Shards[0].Attempts)
+	require.Equal(t, "not begun", s.Shards[1].State, "its parent has ended")
+	text := w.ok(t, "status", "--group", "g")
+	require.NotContains(t, text, "nothing is waiting")
+	require.NotContains(t, text, "finished")
+
+	w.records = `{"Records":[],"NextShardIterator":"next","MillisBehindLatest":0}`
+	text = w.ok(t, "status", "--group", "g")
+	require.Contains(t, text, "1 record waits below a checkpoint")
+	r = w.run(t, "status", "--group", "g", "--max-lag", "1h")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "shard shardId-000000000000: 1 record waits, and the age is unknown")
 }
 
 // Reads that find nothing leave the lag unknown. Then how far they came decides.

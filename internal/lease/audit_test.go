@@ -115,7 +115,7 @@ func (a *audit) change(op, actor string, was, now Lease) {
 		bad("I1", "owner and fence do not change together")
 	case changed && was.Owner != "" && !a.dead[was.Owner] && actor != was.Owner:
 		bad("I15", "taken from a living owner")
-	case changed && was.Owner != "" && !a.dead[was.Owner] && op != "Release" && op != "End" && op != "Gone":
+	case changed && was.Owner != "" && !a.dead[was.Owner] && op != "Release" && op != "End" && op != "Finish" && op != "Gone":
 		bad("I15", "changed hands neither released nor handed over")
 	}
 	if changed && was.Owner != "" && actor != was.Owner && !a.gone[was.Owner] {
@@ -271,7 +271,7 @@ func (a *audit) Release(ctx context.Context, key Key, to string) error {
 	})
 }
 
-func (a *audit) End(ctx context.Context, key Key, children []Shard) error {
+func (a *audit) End(ctx context.Context, key Key, n int64, holes map[string]Hole, children []Shard) error {
 	return a.write("End", key.Owner, func() error {
 		switch a.bug {
 		case "end is not one transaction": // the second half of the transaction is late
@@ -281,8 +281,12 @@ func (a *audit) End(ctx context.Context, key Key, children []Shard) error {
 				a.mem.ensure(c, strconv.Itoa(a.sim.published(c.ID)))
 			}
 		}
-		return a.mem.End(ctx, key, children)
+		return a.mem.End(ctx, key, n, holes, children)
 	})
+}
+
+func (a *audit) Finish(ctx context.Context, key Key) error {
+	return a.write("Finish", key.Owner, func() error { return a.mem.Finish(ctx, key) })
 }
 
 func (a *audit) Miss(ctx context.Context, seen Lease, worker string) error {

@@ -27,7 +27,11 @@
 //   - A lost answer proves nothing. The next look at the table finds an acquisition without an answer. A release is repeated until its
 //     answer is certain. A save has a number, so that a late copy cannot move the checkpoint back.
 //   - The row of a dead worker stays for as long as a lease. A lease that another worker still hands over to it is then free at once.
-//   - A child is read once each parent is finished, or forgotten by both the table and a listing that has the child.
+//   - A child is read once each parent has ended, or is forgotten by both the table and a listing that has the child.
+//   - A shard has ended when it was read to its end and all of it is finished but some records, the holes. Its row names them, and its
+//     lease is held, handed over and acquired like any other until they are finished. A worker that holds the lease of a child, or of a
+//     child's child, learns from each view which keys are among the holes, and begins no record with such a key. After its end a shard has
+//     no new holes, so a view that is old only makes the child wait longer; a view that is older than the end is not acted on.
 //   - Leases of listed shards are created children first. So a child whose parent has a row is new, and starts at TrimHorizon.
 //   - A shard that its source has forgotten is not deleted but marked, and its row expires later: a late copy of its creation must
 //     not make the shard new.
@@ -82,8 +86,10 @@
 // TestManyFailingEventsDoNotStopTheRest):
 //
 //   - I1: Accepted checkpoints of a lease carry fences that never decrease, and a fence has one owner.
-//   - I2: A checkpoint never goes back, and never passes a record that is not acknowledged.
-//   - I3: No record of a child reaches a handler before all its parents are at ShardEnd.
+//   - I2: A checkpoint never goes back, and never passes a record that is neither acknowledged nor stored as a hole. A hole is stored until it
+//     is acknowledged.
+//   - I3: No record of a child reaches a handler before all its parents are at ShardEnd: read to their end, and what of them still waits is
+//     stored.
 //   - I4: The leases that are not at ShardEnd always cover the whole range of hash keys.
 //   - I5: Nothing is lost under kills, pauses, partitions, throttling, lost and duplicated answers, splits and merges: every event is handled
 //     or a dead letter.
@@ -101,4 +107,5 @@
 //   - I15: No lease changes its owner unless it was released, handed over, or its owner was marked dead.
 //   - I16: After the last fault every record is handled, or told of, within a bounded time, even if one worker stays sick in one
 //     dependency for ever.
+//   - I17: No record of an aggregate reaches a handler in a shard before all of the aggregate in the shards before it are acknowledged.
 package lease

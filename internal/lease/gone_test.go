@@ -213,7 +213,7 @@ func TestAnEndThatListingsContradictIsTakenBack(t *testing.T) {
 						if name == "open, and a known parent" {
 							children = []Shard{{ID: "c", Parents: []string{"a"}}}
 						}
-						return h.End(ctx, children)
+						return h.End(ctx, nil, children)
 					}
 					c.Hooks.Reopened = func(shard, checkpoint string) {
 						mu.Lock()

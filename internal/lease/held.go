@@ -11,13 +11,16 @@ import (
 
 // Held is a lease that this worker holds. A Consume must do the following:
 //
-//   - Start after Progress().Checkpoint.
+//   - Confirm before anything else. Then start after Progress().Checkpoint, and fetch its Holes. The holes are all there is to do if the
+//     checkpoint is ShardEnd.
+//   - Begin no record with a key of Ahead.
 //   - When its context ends: return at once and acknowledge nothing more. It may still try, with another context, to Save what it
 //     has acknowledged before; this works unless the lease is lost. If it does not return within a second, the lease is given up,
 //     and Consume may be called for the shard again, at a later fence, while it runs.
 //   - When Stop is closed: fetch nothing more, finish what has begun, Save, and return nil. The lease then goes to the worker
 //     that wants it, at the last saved checkpoint. If this takes longer than Config.Drain, the context ends.
-//   - When the shard is finished and everything of it acknowledged: End, and return nil.
+//   - When the shard is read to its end, and all of it acknowledged but some holes: End. When the holes are acknowledged: End without
+//     holes, and return nil.
 //
 // A Held is safe for concurrent use.
 type Held struct {
@@ -37,17 +40,29 @@ type Held struct {
 	progress Progress
 	want     string // the worker that asked for the lease, as last seen
 	stopped  bool
-	lost     error   // why the lease is not ours any more
-	ended    []Shard // the children
-	ending   bool    // End has been called
-	over     bool    // End has succeeded
-	leaving  bool    // no Consume runs any more, Release is under way
-	failing  bool    // Consume has failed, and has not been called again yet
-	unseen   bool    // the last view has lacked the row
+	lost     error           // why the lease is not ours any more
+	children []Shard         // told to End
+	ended    bool            // the row says ShardEnd
+	last     *heldWrite      // the last write, until its answer is certain
+	over     bool            // the shard is finished
+	leaving  bool            // no Consume runs any more, Release is under way
+	failing  bool            // Consume has failed, and has not been called again yet
+	unseen   bool            // the last view has lacked the row
+	ahead    map[uint64]bool // see Ahead
+	news     chan struct{}   // closed when ahead changes
 }
 
-func newHeld(l *life, row Lease, lose context.CancelCauseFunc) *Held {
-	return &Held{life: l, shard: row.Shard, fence: row.Fence, lose: lose, stop: make(chan struct{}), returned: make(chan struct{}), overdue: make(chan struct{}), n: row.N, progress: row.Progress, want: row.Want}
+// heldWrite is a write of progress. It may be repeated.
+type heldWrite struct {
+	op    string
+	call  func(context.Context) error
+	ends  bool // the row says ShardEnd afterwards
+	final bool // the shard is finished afterwards
+}
+
+func newHeld(l *life, row Lease, lose context.CancelCauseFunc, ahead map[uint64]bool) *Held {
+	return &Held{life: l, shard: row.Shard, fence: row.Fence, lose: lose, stop: make(chan struct{}), returned: make(chan struct{}), overdue: make(chan struct{}), n: row.N, progress: row.Progress, want: row.Want,
+		ended: row.ended(), ahead: ahead, news: make(chan struct{})}
 }
 
 // Shard returns the shard with its lineage.
@@ -63,7 +78,15 @@ func (h *Held) Worker() string { return h.life.id }
 func (h *Held) Progress() Progress {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return Progress{h.progress.Checkpoint, maps.Clone(h.progress.Attempts)}
+	return h.progress.clone()
+}
+
+// Ahead returns the keys of the unfinished records in the shards that this one continues, and in those that they continue. Records with such
+// a key must not be begun. changed is closed when other keys are returned. The map must not be changed.
+func (h *Held) Ahead() (keys map[uint64]bool, changed <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ahead, h.news
 }
 
 // Stop is closed when the lease is to be given up in good order.
@@ -82,34 +105,83 @@ func (h *Held) Save(ctx context.Context, p Progress) error {
 	}
 	h.saving.Lock()
 	defer h.saving.Unlock()
+	return h.save(ctx, p.clone())
+}
+
+func (h *Held) save(ctx context.Context, p Progress) error {
 	h.n++
-	// The progress is finished whether or not it gets stored. A reader that starts again from less, under the same lease, would
-	// move back a checkpoint that was stored without an answer.
+	n := h.n
+	return h.send(ctx, p, &heldWrite{op: "Save", call: func(ctx context.Context) error { return h.life.cfg.Store.Save(ctx, h.key(), n, p) }})
+}
+
+// send makes a write. The progress is finished whether or not it gets stored. A reader that starts again from less, under the same lease,
+// would move back a checkpoint that was stored without an answer.
+func (h *Held) send(ctx context.Context, p Progress, w *heldWrite) error {
 	h.mu.Lock()
-	h.progress = Progress{p.Checkpoint, maps.Clone(p.Attempts)}
+	h.progress, h.last = p, w
 	h.mu.Unlock()
-	return h.write(ctx, "Save", func(ctx context.Context) error { return h.life.cfg.Store.Save(ctx, h.key(), h.n, p) })
+	return h.repeat(ctx, w)
+}
+
+func (h *Held) repeat(ctx context.Context, w *heldWrite) error {
+	err := h.write(ctx, w.op, w.call)
+	if err == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.last, h.ended, h.over = nil, h.ended || w.ends, h.over || w.final
+		if w.ends {
+			nudge(h.life.wake) // the children may be read
+		}
+	}
+	return err
+}
+
+// Confirm repeats the last write if nobody knows whether it is stored. Otherwise a reader that begins anew could finish as many records as it
+// may above a checkpoint that is not in the table, again and again. It fails like Save.
+func (h *Held) Confirm(ctx context.Context) error {
+	h.saving.Lock()
+	defer h.saving.Unlock()
+	h.mu.Lock()
+	last := h.last
+	h.mu.Unlock()
+	if last == nil {
+		return nil
+	}
+	return h.repeat(ctx, last)
 }
 
 // Fail makes the whole worker stop in good order, and Run return err, as a Fatal error of Consume does. It acts at once: every
 // lease is to be given up, and Config.Drain counts from now on.
 func (h *Held) Fail(err error) { h.life.fail(err) }
 
-// End finishes the shard for ever and creates the leases of its children, all or nothing. It repeats and fails like Save.
-func (h *Held) End(ctx context.Context, children []Shard) error {
+// End says that the shard is read to its end, and that all of it is finished but the holes. It creates the leases of the children, all or
+// nothing. The lease is kept while there are holes; End without holes finishes the shard for ever. End repeats and fails like Save.
+func (h *Held) End(ctx context.Context, holes map[string]Hole, children []Shard) error {
 	h.saving.Lock()
 	defer h.saving.Unlock()
+	p := Progress{Checkpoint: ShardEnd, Holes: maps.Clone(holes)}
 	h.mu.Lock()
-	h.ended, h.ending = children, true
-	h.mu.Unlock()
-	err := h.write(ctx, "End", func(ctx context.Context) error { return h.life.cfg.Store.End(ctx, h.key(), children) })
-	if err == nil {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.progress = Progress{Checkpoint: ShardEnd}
-		h.over = true
+	ended, before := h.ended, len(h.progress.Holes)
+	if !ended {
+		h.children = children
 	}
-	return err
+	h.mu.Unlock()
+	store := h.life.cfg.Store
+	switch {
+	case ended && len(holes) > 0:
+		err := h.save(ctx, p)
+		if err == nil && len(holes) < before {
+			h.life.moved() // the shards after this one wait for fewer
+		}
+		return err
+	case ended:
+		return h.send(ctx, p, &heldWrite{op: "Finish", final: true, call: func(ctx context.Context) error { return store.Finish(ctx, h.key()) }})
+	}
+	h.n++
+	n := h.n
+	return h.send(ctx, p, &heldWrite{op: "End", ends: true, final: len(holes) == 0, call: func(ctx context.Context) error {
+		return store.End(ctx, h.key(), n, p.Holes, children)
+	}})
 }
 
 func (h *Held) write(ctx context.Context, op string, call func(context.Context) error) error {
@@ -196,8 +268,9 @@ func (h *Held) stopping() bool {
 	return h.stopped
 }
 
-// compare takes in the lease's row in the table; ok is false if the view has no row. One view without the row proves nothing.
-func (h *Held) compare(row Lease, ok bool) {
+// compare takes in the lease's row in the table, and the keys of what is unfinished in its ancestors; ok is false if the view has
+// no row. One view without the row proves nothing.
+func (h *Held) compare(row Lease, ok bool, ahead map[uint64]bool) {
 	h.mu.Lock()
 	var why error
 	again := h.unseen
@@ -205,13 +278,18 @@ func (h *Held) compare(row Lease, ok bool) {
 	switch {
 	case !ok && !again:
 	case h.leaving || h.over:
-	case ok && row.Fence == h.fence && row.Checkpoint == ShardEnd: // our own End, whose answer is still on its way
+	case ok && row.Fence == h.fence && row.finished(): // our own End, whose answer is still on its way
 	// A lower fence cannot come from an old view, because readers are started between two views. The row was deleted and made
 	// anew.
 	case !ok, row.Fence != h.fence, row.Owner != h.life.id:
 		why = fmt.Errorf("%w: shard %s is at fence %d, owner %q; we had fence %d", ErrLost, h.shard.ID, row.Fence, row.Owner, h.fence)
 	default:
 		h.want = row.Want
+		if !maps.Equal(h.ahead, ahead) {
+			h.ahead = ahead
+			close(h.news)
+			h.news = make(chan struct{})
+		}
 	}
 	h.mu.Unlock()
 	if why != nil {

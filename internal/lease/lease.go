@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 )
 
@@ -42,11 +43,24 @@ func ParseAt(position string) (time.Time, bool) {
 
 // Progress is what the next reader of a shard needs, whichever worker it runs on.
 type Progress struct {
-	// Checkpoint is a position. Everything up to it is finished.
+	// Checkpoint is a position. Everything up to it is finished, except the Holes.
 	Checkpoint string
-	// Attempts counts the failed attempts at unfinished records, by sequence number, so that a record that always fails is not
-	// tried for ever. An attempt that kills its process is not counted. The caller bounds the size of the map.
+	// Attempts counts the failed attempts at records above the checkpoint, by sequence number, so that a record that always fails is
+	// not tried for ever. An attempt that kills its process is not counted. The caller bounds the size of the map.
 	Attempts map[string]int
+	// Holes are the unfinished records up to the checkpoint, by sequence number. The next reader fetches them one by one. The caller
+	// bounds the size of the map.
+	Holes map[string]Hole
+}
+
+// Hole is what is known of an unfinished record below the checkpoint.
+type Hole struct {
+	Attempts int
+	Key      uint64 // of its aggregate: later records with the key wait for this one; 0: none waits
+}
+
+func (p Progress) clone() Progress {
+	return Progress{p.Checkpoint, maps.Clone(p.Attempts), maps.Clone(p.Holes)}
 }
 
 // Config is one worker's part. Store, Shards and Consume are required.

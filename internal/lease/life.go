@@ -204,14 +204,14 @@ func (l *life) fail(err error) {
 }
 
 // start makes the lease ours, unless we have it or had it under this fence.
-func (l *life) start(alive, work context.Context, row Lease) {
+func (l *life) start(alive, work context.Context, row Lease, ahead map[uint64]bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if alive.Err() != nil || l.held[row.ID] != nil || row.Fence <= l.done[row.ID] {
 		return
 	}
 	ctx, lose := context.WithCancelCause(work)
-	h := newHeld(l, row, lose)
+	h := newHeld(l, row, lose, ahead)
 	l.held[row.ID] = h
 	l.health.hold(h)
 	if l.draining {
@@ -345,11 +345,11 @@ func (l *life) guard(ctx context.Context, h *Held, cut context.CancelCauseFunc, 
 func (l *life) leave(alive context.Context, h *Held, gained bool) {
 	h.mu.Lock()
 	h.leaving = true
-	lost, over, ending, children, to := h.lost, h.over, h.ending, h.ended, h.want
+	lost, over, last, children, to := h.lost, h.over, h.last, h.children, h.want
 	h.mu.Unlock()
-	for n := 1; ending && !over && lost == nil; n++ {
-		// Perhaps the shard has ended, and only the answer was lost. Asking once more is the way to know.
-		switch err := l.call(alive, "End", func(ctx context.Context) error { return l.cfg.Store.End(ctx, h.key(), children) }); {
+	for n := 1; last != nil && last.final && !over && lost == nil; n++ {
+		// Perhaps the shard is finished, and only the answer was lost. Asking once more is the way to know.
+		switch err := l.call(alive, last.op, last.call); {
 		case err == nil:
 			over = true
 		case errors.Is(err, ErrRefused):

@@ -313,8 +313,12 @@ func (k *link) Release(ctx context.Context, key Key, to string) error {
 	return k.do(ctx, "Release", func(ctx context.Context) error { return k.store.Release(ctx, key, to) })
 }
 
-func (k *link) End(ctx context.Context, key Key, children []Shard) error {
-	return k.do(ctx, "End", func(ctx context.Context) error { return k.store.End(ctx, key, children) })
+func (k *link) End(ctx context.Context, key Key, n int64, holes map[string]Hole, children []Shard) error {
+	return k.do(ctx, "End", func(ctx context.Context) error { return k.store.End(ctx, key, n, holes, children) })
+}
+
+func (k *link) Finish(ctx context.Context, key Key) error {
+	return k.do(ctx, "Finish", func(ctx context.Context) error { return k.store.Finish(ctx, key) })
 }
 
 func (k *link) Miss(ctx context.Context, seen Lease, worker string) error {

@@ -129,7 +129,7 @@ func (g *listing) again(before map[string]miss, shard string) miss {
 func (g *listing) familiar(cfg Config, listed map[string]bool, before View, me string) error {
 	unread := 0
 	for _, row := range before.Leases {
-		if row.Checkpoint == ShardEnd {
+		if row.finished() {
 			continue
 		}
 		if unread++; listed[row.ID] {

@@ -94,7 +94,7 @@ func (f *fleet) ends(end <-chan struct{}, children []Shard) func(*Config) {
 			if err := consume(reading, h); ctx.Err() != nil || reading.Err() == nil {
 				return err
 			}
-			return h.End(ctx, children)
+			return h.End(ctx, nil, children)
 		}
 	}
 }

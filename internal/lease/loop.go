@@ -97,13 +97,15 @@ func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
 
 // compare takes in what the table says about the leases that we hold, and who may get them.
 func (l *life) compare(v View) {
-	rows := make(map[string]Lease, len(v.Leases))
-	for _, row := range v.Leases {
-		rows[row.ID] = row
-	}
+	line := newLineage(v)
 	for _, h := range l.all() {
-		row, ok := rows[h.shard.ID]
-		h.compare(row, ok)
+		row, ok := line.rows[h.shard.ID]
+		if !ok {
+			h.compare(Lease{}, false, nil)
+			continue
+		}
+		ahead, _ := line.ahead(*row)
+		h.compare(*row, true, ahead)
 	}
 	others := map[string]Worker{}
 	for _, w := range v.Workers {
@@ -119,6 +121,7 @@ func (l *life) compare(v View) {
 // act does what is planned. If a worker has been marked dead, act marks it in s too and returns true: there is more to plan.
 func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (more bool) {
 	var mu sync.Mutex
+	line := newLineage(s.View)
 	each(todo, func(a action) {
 		shard := a.lease.ID
 		l.mu.Lock()
@@ -165,12 +168,18 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			}
 			err := l.call(alive, "Gone", func(ctx context.Context) error { return l.cfg.Store.Gone(ctx, a.lease) })
 			if err == nil && l.cfg.Hooks.Gone != nil {
-				l.cfg.Hooks.Gone(shard, a.lease.Checkpoint)
+				l.cfg.Hooks.Gone(shard, a.lease.lostFrom())
 			}
 		case adopt:
-			l.start(alive, work, a.lease)
+			if h != nil {
+				return
+			}
+			if ahead, ok := line.ahead(a.lease); ok {
+				l.start(alive, work, a.lease, ahead)
+			}
 		case acquire:
-			if h != nil || draining || l.holdsBack(s.Workers) {
+			ahead, ok := line.ahead(a.lease)
+			if h != nil || draining || !ok || l.holdsBack(s.Workers) {
 				return
 			}
 			var row Lease
@@ -181,7 +190,7 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 				return err
 			})
 			if err == nil { // the next view finds an acquisition whose answer was lost
-				l.start(alive, work, row)
+				l.start(alive, work, row, ahead)
 			}
 		case want:
 			if !draining && !l.holdsBack(s.Workers) {

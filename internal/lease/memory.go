@@ -3,7 +3,6 @@ package lease
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -41,7 +40,7 @@ func (m *Memory) lock() (unlock func()) {
 	return m.mu.Unlock
 }
 
-// clone shares with the row only what is never changed in place: the parents and the attempts.
+// clone shares with the row only what is never changed in place: the parents, the attempts and the holes.
 func (l *Lease) clone() Lease { return *l }
 
 // View implements Store.
@@ -171,7 +170,7 @@ func (m *Memory) Acquire(ctx context.Context, seen Lease, worker string) (Lease,
 		if l == nil || l.Gone {
 			return false
 		}
-		if l.Key() == seen.Key() && l.Checkpoint != ShardEnd {
+		if l.Key() == seen.Key() && !l.finished() {
 			l.Owner, l.Fence, l.N, l.Want = worker, l.Fence+1, 0, ""
 		}
 		now = l.clone()
@@ -201,7 +200,7 @@ func (m *Memory) Save(ctx context.Context, key Key, n int64, p Progress) error {
 		if l == nil || l.Key() != key || key.Owner == "" || l.N > n {
 			return false
 		}
-		l.N, l.Progress = n, Progress{p.Checkpoint, maps.Clone(p.Attempts)}
+		l.N, l.Progress = n, p.clone()
 		return true
 	})
 }
@@ -225,20 +224,38 @@ func (m *Memory) Release(ctx context.Context, key Key, to string) error {
 }
 
 // End implements Store.
-func (m *Memory) End(ctx context.Context, key Key, children []Shard) error {
+func (m *Memory) End(ctx context.Context, key Key, n int64, holes map[string]Hole, children []Shard) error {
 	return m.write(ctx, func() bool {
 		l := m.leases[key.Shard]
 		if l == nil {
 			return false
 		}
-		if l.Key() != key || key.Owner == "" {
-			return l.Checkpoint == ShardEnd && l.Fence == key.Fence
+		if l.Key() != key || key.Owner == "" || l.N > n {
+			return l.ended() && l.Fence == key.Fence
 		}
 		l.Last = l.Checkpoint
-		l.Owner, l.Want, l.Progress = "", "", Progress{Checkpoint: ShardEnd}
+		l.N, l.Progress = n, Progress{Checkpoint: ShardEnd, Holes: holes}.clone()
+		if len(holes) == 0 {
+			l.Owner, l.Want = "", ""
+		}
 		for _, c := range children {
 			m.ensure(c, TrimHorizon)
 		}
+		return true
+	})
+}
+
+// Finish implements Store.
+func (m *Memory) Finish(ctx context.Context, key Key) error {
+	return m.write(ctx, func() bool {
+		l := m.leases[key.Shard]
+		switch {
+		case l == nil || !l.ended() || key.Owner == "":
+			return false
+		case l.Key() != key:
+			return l.finished() && l.Fence == key.Fence
+		}
+		l.Owner, l.Want, l.Progress = "", "", Progress{Checkpoint: ShardEnd}
 		return true
 	})
 }

@@ -90,10 +90,9 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 			if verb, ok := missing(l, s, me, free, alive, taking); ok {
 				todo = append(todo, action{verb: verb, lease: l})
 			}
-		case l.Checkpoint == ShardEnd:
-			if s.open[l.ID] && l.Owner == "" && !hasChild(l.ID, s.Leases) {
-				todo = append(todo, action{verb: reopenShard, lease: l})
-			}
+		case l.ended() && l.Owner == "" && s.open[l.ID] && !hasChild(l.ID, s.Leases):
+			todo = append(todo, action{verb: reopenShard, lease: l})
+		case l.finished():
 		case l.Owner == me:
 			todo = append(todo, action{verb: adopt, lease: l})
 			if target != me {
@@ -248,18 +247,21 @@ func without[V any](workers map[string]V, some map[string]bool) map[string]V {
 	return rest
 }
 
-// readable reports whether a shard may be read: each parent is finished, or forgotten by both the table and the source. A listing
+// readable reports whether a shard may be read: each parent has ended, or is forgotten by both the table and the source. A listing
 // without the shard itself is older than the shard, and proves nothing about its parents.
 func readable(l *Lease, rows map[string]*Lease, s snapshot) bool {
-	if l.Gone || s.gone[l.ID] || l.Checkpoint == ShardEnd {
+	if l.Gone || s.gone[l.ID] || l.finished() {
 		return false
+	}
+	if l.ended() {
+		return true // its holes are; the parents ended before it did
 	}
 	for _, p := range l.Parents {
 		parent := rows[p]
 		switch {
 		case parent == nil && (!s.listed[l.ID] || s.listed[p]):
 			return false
-		case parent != nil && parent.Checkpoint != ShardEnd && !parent.Gone:
+		case parent != nil && !parent.ended() && !parent.Gone:
 			return false
 		}
 	}

@@ -247,7 +247,7 @@ func TestAttemptsSurviveARestart(t *testing.T) {
 		change := func(c *Config) {
 			c.Consume = func(ctx context.Context, h *Held) error {
 				p := h.Progress()
-				seen = append(seen, Progress{p.Checkpoint, maps.Clone(p.Attempts)})
+				seen = append(seen, p.clone())
 				if p.Attempts == nil {
 					p.Attempts = map[string]int{}
 				}
@@ -443,7 +443,7 @@ func TestAnEndWhoseAnswerIsLostIsFound(t *testing.T) {
 				}
 				brief, cancel := context.WithTimeout(ctx, time.Millisecond)
 				defer cancel()
-				err := h.End(brief, []Shard{{ID: "child", Parents: []string{"s-0000"}}})
+				err := h.End(brief, nil, []Shard{{ID: "child", Parents: []string{"s-0000"}}})
 				require.Error(t, err)
 				<-ctx.Done() // the shard is ours no more; or else until the test ends
 				return ctx.Err()
@@ -467,8 +467,8 @@ type deafEnd struct {
 	calls int
 }
 
-func (d *deafEnd) End(ctx context.Context, key Key, children []Shard) error {
-	err := d.Store.End(ctx, key, children)
+func (d *deafEnd) End(ctx context.Context, key Key, n int64, holes map[string]Hole, children []Shard) error {
+	err := d.Store.End(ctx, key, n, holes, children)
 	if d.calls++; d.calls == 1 {
 		<-ctx.Done()
 		return ctx.Err()

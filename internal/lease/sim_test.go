@@ -305,7 +305,7 @@ func (s *sim) consume(ctx context.Context, k *link, h *Held) error {
 				done++
 			}
 		case closed:
-			return h.End(ctx, children)
+			return h.End(ctx, nil, children)
 		default:
 			sleep(ctx, s.random(100*time.Millisecond))
 		}

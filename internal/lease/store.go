@@ -1,8 +1,11 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -45,13 +48,17 @@ type Store interface {
 	Acquire(ctx context.Context, seen Lease, worker string) (Lease, error)
 	// Want asks the owner for the lease, if owner, fence and want are still as seen.
 	Want(ctx context.Context, seen Lease, worker string) error
-	// Save stores progress as the nth write under this key's fence. It is refused if a write with a higher number is stored.
+	// Save stores progress as the nth write under this key's fence. It is refused if a write with a higher number is stored. The
+	// checkpoint of an ended shard stays ShardEnd.
 	Save(ctx context.Context, key Key, n int64, p Progress) error
 	// Release makes to the owner and steps the fence. If to is empty, it removes the owner.
 	Release(ctx context.Context, key Key, to string) error
-	// End keeps the checkpoint as Last and sets it to ShardEnd, removes the owner, and creates the missing leases of the children at TrimHorizon, all
-	// in one transaction.
-	End(ctx context.Context, key Key, children []Shard) error
+	// End keeps the checkpoint as Last, sets it to ShardEnd, and creates the missing leases of the children at TrimHorizon, all in one
+	// transaction, as the nth write under this key's fence. With holes it stores them, and the owner keeps the lease; without, it
+	// removes the owner. It is written once for a shard.
+	End(ctx context.Context, key Key, n int64, holes map[string]Hole, children []Shard) error
+	// Finish removes the holes and the owner of an ended shard.
+	Finish(ctx context.Context, key Key) error
 	// Miss stores that worker does not find the shard in its source any more, if owner, fence and the worker that missed it
 	// before are still as seen.
 	Miss(ctx context.Context, seen Lease, worker string) error
@@ -95,6 +102,20 @@ type Lease struct {
 	Missing string // the worker that has not found the shard in its source
 	Last    string // the checkpoint before the end
 	Progress
+}
+
+// ended reports whether the shard was read to its end. Its children may be read.
+func (l Lease) ended() bool { return l.Checkpoint == ShardEnd }
+
+// finished reports whether nothing is left to do for the shard.
+func (l Lease) finished() bool { return l.ended() && len(l.Holes) == 0 }
+
+// lostFrom is the position from which on something is lost if the source has forgotten the shard: ShardEnd if nothing is.
+func (l Lease) lostFrom() string {
+	if l.ended() && len(l.Holes) > 0 {
+		return slices.MinFunc(slices.Collect(maps.Keys(l.Holes)), func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	}
+	return l.Checkpoint
 }
 
 // Key names a lease while one worker owns it. Owner is empty if no worker does.

@@ -4,7 +4,8 @@
 // It knows sequence numbers and aggregates as opaque text. It must not know records, handlers, lanes, or where checkpoints are stored. It has
 // no goroutine and no clock, and nothing in it waits: who has to is told when to ask again.
 //
-// Records that have failed are kept with their sequence numbers, apart from the ring of those that lie above the checkpoint.
+// The records above the checkpoint are in a ring. An unfinished one that would hold back the checkpoint for long leaves the ring as a hole:
+// the checkpoint passes it, and the Progress names it. See holes.go.
 package ledger
 
 import (
@@ -28,18 +29,26 @@ const never = ^Slot(0)
 
 // Ledger is safe for concurrent use. The records of a shard are added by one goroutine, in their order.
 type Ledger struct {
-	limit   int
-	created time.Time
+	limit    int
+	maxHoles int
+	created  time.Time
 
 	mu         sync.Mutex
 	recent     ring
-	checkpoint string           // the position up to which everything is finished
+	holes      map[Slot]*entry  // the unfinished records that the checkpoint has passed
+	byKey      map[uint64]int   // how many of them there are of each aggregate
+	now        time.Duration    // the last time that the ledger was told, after it was made
+	head       Slot             // the oldest record of the ring when Due was asked last
+	headSince  time.Duration    // since when it has been
+	checkpoint string           // the position up to which everything is finished but the holes
 	failed     map[Slot]failure // unfinished records with failed attempts
 	earlier    map[string]int   // attempts of earlier owners, by sequence number, at records that have not been added yet
-	changes    uint64           // how often failed or earlier have changed
+	changes    uint64           // how often failed, earlier or holes have changed
 	stored     mark             // of the Progress that was stored last
 	storedAt   time.Time
 
+	ended    bool // nothing more is added
+	drained  bool // nothing more is handled
 	stopping bool
 	finishTo Slot            // while stopping, records before this one may still start
 	poison   Slot            // nothing from here on is handled
@@ -54,11 +63,15 @@ type failure struct {
 
 // Progress is what the next owner of the shard has to know.
 type Progress struct {
-	// Checkpoint is the position up to which everything is finished: a sequence number, or where the ledger began.
+	// Checkpoint is the position up to which everything is finished but the Holes: a sequence number, or where the ledger began.
 	Checkpoint string
 	// Attempts are the failed attempts at records above the checkpoint, by sequence number: at most 20 records, the oldest ones. nil if
 	// there are none.
 	Attempts map[string]int
+	// Holes are the unfinished records up to the checkpoint, in the order of the shard: at most 50.
+	Holes []Hole
+	// Ended says that the shard was read to its end, and that nothing of it is unfinished but the Holes.
+	Ended bool
 
 	mark
 }
@@ -66,16 +79,27 @@ type Progress struct {
 // mark is what a Progress has of the ledger.
 type mark struct {
 	finished Slot   // how many records lie up to the checkpoint
-	changes  uint64 // of the attempts
+	holes    int    // how many of them are unfinished
+	changes  uint64 // of the attempts and the holes
 }
 
-// New returns the ledger of a shard of which p is stored. At most limit records are above the stored checkpoint at any time, at least 1.
+// New returns the ledger of a shard of which p is stored. At any time, at most limit records are above the stored checkpoint or among its
+// holes, at least 1. If there are more holes to begin with, nothing is added before they are fewer. The holes have the slots from 0 on.
 func New(limit int, p Progress, now time.Time) *Ledger {
 	limit = max(limit, 1)
-	return &Ledger{
-		limit: limit, created: now, recent: ring{most: limit}, checkpoint: p.Checkpoint, earlier: maps.Clone(p.Attempts), storedAt: now,
-		failed: make(map[Slot]failure), blocked: make(map[string]bool), poison: never,
+	first := Slot(len(p.Holes))
+	l := &Ledger{
+		limit: limit, maxHoles: min(maxHoles, limit/2), created: now, recent: ring{most: limit, from: first, to: first}, checkpoint: p.Checkpoint,
+		earlier: maps.Clone(p.Attempts), storedAt: now, stored: mark{finished: first, holes: len(p.Holes)}, ended: p.Ended,
+		holes: make(map[Slot]*entry), byKey: make(map[uint64]int), failed: make(map[Slot]failure), blocked: make(map[string]bool), poison: never,
 	}
+	for i, h := range p.Holes {
+		l.addHole(Slot(i), entry{sequence: h.Sequence, key: h.Key, known: true})
+		if h.Attempts > 0 {
+			l.failed[Slot(i)] = failure{h.Sequence, h.Attempts}
+		}
+	}
+	return l
 }
 
 // Add takes in records, given by their sequence numbers in order, as far as there is room above the stored checkpoint: the first n, into the
@@ -85,12 +109,13 @@ func (l *Ledger) Add(sequences []string, now time.Time) (first Slot, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first = l.recent.to
-	free := l.limit - int(l.recent.to-l.stored.finished)
+	l.tell(now)
+	free := l.limit - int(l.recent.to-l.stored.finished) - l.stored.holes
 	if free < min(len(sequences), max(l.limit/8, 1)) {
 		return first, 0
 	}
 	n = min(free, len(sequences))
-	l.recent.add(sequences[:n], now.Sub(l.created))
+	l.recent.add(sequences[:n], l.now)
 	for i := 0; i < n && len(l.earlier) > 0; i++ {
 		if attempts := l.earlier[sequences[i]]; attempts > 0 {
 			l.failed[first+Slot(i)] = failure{sequences[i], attempts}
@@ -100,16 +125,28 @@ func (l *Ledger) Add(sequences []string, now time.Time) (first Slot, n int) {
 	return first, n
 }
 
+// Keys says to which aggregates records belong, in numbers; 0 is none. Records without a key do not become holes.
+func (l *Ledger) Keys(slots []Slot, keys []uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, s := range slots {
+		e := l.get(s)
+		e.key, e.known = keys[i], true
+	}
+}
+
 // MayStart reports whether a handler may be called for a record. If so, the record is begun; otherwise it is to be Left. After Stop, only a
-// record that is not begun and lies before one that is may start: without it, the one behind it would be handled twice.
+// record of the ring that is not begun and lies before one that is may start: without it, the one behind it could be handled twice.
 func (l *Ledger) MayStart(s Slot, aggregate string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.recent.get(s)
-	if s >= l.poison || l.blocked[aggregate] || l.stopping && (e.state == started || s >= l.finishTo) {
+	e := l.get(s)
+	if s >= l.poison || l.blocked[aggregate] || l.stopping && (e.state == started || s >= l.finishTo || s < l.recent.from) {
 		return false
 	}
-	e.state = started
+	if e.state == fresh {
+		e.state, e.begun = started, l.now
+	}
 	l.finishTo = max(l.finishTo, s+1)
 	return true
 }
@@ -118,22 +155,22 @@ func (l *Ledger) MayStart(s Slot, aggregate string) bool {
 func (l *Ledger) Failed(s Slot) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := failure{l.recent.get(s).sequence, l.failed[s].attempts + 1}
+	f := failure{l.get(s).sequence, l.failed[s].attempts + 1}
 	l.failed[s] = f
 	l.changes++
 	return f.attempts
 }
 
-// Left says that a record is left to the next owner. No later one of its aggregate may be begun, unless it has none (""), and after Stop no
-// record behind it, which the next owner handles in any case.
+// Left says that a record is left to the next owner. No later one of its aggregate may be begun, unless it has none (""). After Stop no record
+// behind it is begun, either, unless so many are unfinished that not all can become holes.
 func (l *Ledger) Left(s Slot, aggregate string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if aggregate != "" {
 		l.blocked[aggregate] = true
 	}
-	if l.stopping {
-		l.finishTo = min(l.finishTo, s)
+	if l.stopping && s >= l.recent.from && s < l.finishTo && l.recent.unfinished(l.finishTo) <= l.maxHoles-len(l.holes) {
+		l.finishTo = s
 	}
 }
 
@@ -142,21 +179,31 @@ func (l *Ledger) Left(s Slot, aggregate string) {
 func (l *Ledger) Settled(s Slot) (due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	last, moved := l.recent.finish(s)
 	if _, failed := l.failed[s]; failed {
 		delete(l.failed, s)
 		l.changes++
 	}
+	if l.holes[s] != nil {
+		l.removeHole(s)
+		return false
+	}
+	last, moved := l.recent.finish(s)
 	if !moved {
 		return false
 	}
 	l.checkpoint = last
-	return l.above() >= l.enough()
+	if l.ended { // the shards that continue this one wait for what can still be passed
+		l.pass()
+	}
+	return l.above() >= l.enough() || l.atEnd()
 }
 
 // above returns how many records are finished above the stored checkpoint, and enough how many of them are reason to store it.
 func (l *Ledger) above() int  { return int(l.recent.from - l.stored.finished) }
 func (l *Ledger) enough() int { return min(maxAbove, max(l.limit/4, 1)) }
+
+// atEnd reports whether nothing of the shard is unfinished but the holes, and nothing more will come.
+func (l *Ledger) atEnd() bool { return l.ended && l.recent.from == l.recent.to }
 
 // Poison says that a record will never be handled: nothing from it on is begun any more. What lies before it is, also after a Stop that
 // follows, or the next owner would get no further. Of several poisons the first one of the shard counts.
@@ -192,32 +239,41 @@ func (l *Ledger) Stopping() bool {
 	return l.stopping
 }
 
-// Due reports whether the Progress is to be stored: attempts have changed, or enough is finished above the stored checkpoint, or something is
-// and Every has passed.
+// Due reports whether the Progress is to be stored: attempts or holes have changed, or enough is finished above the stored checkpoint, or
+// something is and Every has passed, or the shard has ended.
 func (l *Ledger) Due(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.tell(now)
+	l.pass()
 	above := l.above()
-	return l.changes != l.stored.changes || above >= l.enough() || above > 0 && now.Sub(l.storedAt) >= Every
+	return l.changes != l.stored.changes || above >= l.enough() || above > 0 && (now.Sub(l.storedAt) >= Every || l.atEnd())
 }
 
 // Progress returns what is to be stored.
 func (l *Ledger) Progress() Progress {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := Progress{Checkpoint: l.checkpoint, mark: mark{l.recent.from, l.changes}}
-	if len(l.failed)+len(l.earlier) == 0 {
+	p := Progress{Checkpoint: l.checkpoint, Ended: l.atEnd(), mark: mark{l.recent.from, len(l.holes), l.changes}}
+	if len(l.failed)+len(l.earlier)+len(l.holes) == 0 {
 		return p
 	}
-	p.Attempts = make(map[string]int)
-	oldest := slices.Sorted(maps.Keys(l.failed))
-	for _, s := range oldest[:min(len(oldest), maxRemembered)] {
-		p.Attempts[l.failed[s].sequence] = l.failed[s].attempts
+	for _, s := range slices.Sorted(maps.Keys(l.holes)) {
+		p.Holes = append(p.Holes, Hole{Slot: s, Sequence: l.holes[s].sequence, Key: l.holes[s].key, Attempts: l.failed[s].attempts})
+	}
+	attempts := make(map[string]int)
+	for _, s := range slices.Sorted(maps.Keys(l.failed)) {
+		if len(attempts) < maxRemembered && l.holes[s] == nil {
+			attempts[l.failed[s].sequence] = l.failed[s].attempts
+		}
 	}
 	for sequence, n := range l.earlier { // further on than all that were added
-		if len(p.Attempts) < maxRemembered {
-			p.Attempts[sequence] = n
+		if len(attempts) < maxRemembered {
+			attempts[sequence] = n
 		}
+	}
+	if len(attempts) > 0 {
+		p.Attempts = attempts
 	}
 	return p
 }
@@ -233,10 +289,10 @@ func (l *Ledger) Stored(p Progress, now time.Time) {
 
 // Status is what a ledger holds at some moment.
 type Status struct {
-	// Unfinished is how many records lie above the end of what is finished without a gap, those included that are finished and wait for an
-	// earlier one: what would be delivered again after a crash, once the Progress is stored.
+	// Unfinished is how many records lie above the checkpoint of the Progress, those included that are finished and wait for an earlier one,
+	// and how many holes there are: what would be delivered again after a crash, once the Progress is stored.
 	Unfinished int
-	// Oldest is when the first of them was added; zero if there is none.
+	// Oldest is when the first of them was added, or the ledger made with it; zero if there is none.
 	Oldest time.Time
 	// Unstored is how many records below that end are above the stored checkpoint.
 	Unstored int
@@ -247,8 +303,10 @@ func (l *Ledger) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := &l.recent
-	status := Status{Unfinished: int(r.to - r.from), Unstored: l.above()}
-	if r.from < r.to {
+	status := Status{Unfinished: int(r.to-r.from) + len(l.holes), Unstored: l.above()}
+	if len(l.holes) > 0 {
+		status.Oldest = l.created.Add(l.holes[slices.Min(slices.Collect(maps.Keys(l.holes)))].added)
+	} else if r.from < r.to {
 		status.Oldest = l.created.Add(r.at(r.from).added)
 	}
 	return status

@@ -19,7 +19,11 @@ type ring struct {
 type entry struct {
 	sequence string
 	added    time.Duration // after the ledger was made
+	begun    time.Duration // likewise, to about a second; only if it is started
+	key      uint64        // of its aggregate
 	state    state
+	known    bool // its key is known
+	deferred bool // it waits for a record of another shard
 }
 
 type state uint8
@@ -67,10 +71,28 @@ func (r *ring) grow(n int) {
 // the oldest now.
 func (r *ring) finish(s Slot) (last string, moved bool) {
 	r.get(s).state = done
-	for r.from < r.to && r.at(r.from).state == done {
-		last, moved = r.at(r.from).sequence, true
+	if s != r.from {
+		return "", false
+	}
+	return r.drop(), true
+}
+
+// drop takes out the oldest record, and those behind it that are finished. It returns the sequence number of the last of them.
+func (r *ring) drop() (last string) {
+	for first := true; r.from < r.to && (first || r.at(r.from).state == done); first = false {
+		last = r.at(r.from).sequence
 		*r.at(r.from) = entry{} // the memory of a batch must not be kept alive
 		r.from++
 	}
-	return last, moved
+	return last
+}
+
+// unfinished returns how many records before a slot are unfinished.
+func (r *ring) unfinished(to Slot) (n int) {
+	for s := r.from; s < min(to, r.to); s++ {
+		if r.at(s).state != done {
+			n++
+		}
+	}
+	return n
 }

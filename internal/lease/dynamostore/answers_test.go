@@ -68,7 +68,7 @@ func TestAnAnswerWithoutARowIsAnError(t *testing.T) {
 			_, err := s.View(t.Context())
 			require.Error(t, err)
 			require.Error(t, s.ForgetWorker(t.Context(), "a"))
-			require.Error(t, s.End(t.Context(), lease.Key{Shard: "s", Owner: "a", Fence: 1}, nil))
+			require.Error(t, s.End(t.Context(), lease.Key{Shard: "s", Owner: "a", Fence: 1}, 1, nil, nil))
 		})
 	}
 }
@@ -87,7 +87,7 @@ func TestErrorsWithoutAValue(t *testing.T) {
 				require.Error(t, all[call], call)
 			}
 			require.Error(t, s.ForgetWorker(t.Context(), "a"))
-			require.Error(t, s.End(t.Context(), lease.Key{Shard: "s", Owner: "a", Fence: 1}, nil))
+			require.Error(t, s.End(t.Context(), lease.Key{Shard: "s", Owner: "a", Fence: 1}, 1, nil, nil))
 		})
 	}
 }

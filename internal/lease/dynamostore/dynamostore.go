@@ -5,6 +5,7 @@
 // Partition key group (S), sort key id (S). One Query reads the rows of a group and a stream, or its workers only:
 //
 //	<stream>#L#<shard>    a lease: owner (S), fence (N), n (N), checkpoint (S), attempts (M of N), want (S),
+//	                      unfinished (M: by sequence number attempts (N) and key (N) of a record up to the checkpoint),
 //	                      parents (SS), hashLo, hashHi (S), last (S): the checkpoint before the end, missing (S): a worker that
 //	                      does not find the shard in its source, ttl (N) once the source has forgotten the shard
 //	<stream>#W#<worker>   a worker: beat (N), moves (N), duration (N, milliseconds), draining, dead, unable (BOOL), refuses (SS): shards
@@ -20,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -314,7 +316,7 @@ func same(key lease.Key, values rows.Item) string {
 // Acquire implements lease.Store.
 func (s *Store) Acquire(ctx context.Context, seen lease.Lease, worker string) (lease.Lease, error) {
 	values := rows.Item{":next": rows.N(seen.Fence + 1), ":me": rows.S(worker), ":end": rows.S(lease.ShardEnd)}
-	condition := same(seen.Key(), values) + " AND #checkpoint <> :end AND attribute_not_exists(#ttl)"
+	condition := same(seen.Key(), values) + " AND (#checkpoint <> :end OR attribute_exists(#unfinished)) AND attribute_not_exists(#ttl)"
 	row, err := s.update(ctx, s.leaseID(seen.ID), condition, "SET #owner = :me, #fence = :next REMOVE #want, #n", values,
 		func(row rows.Item) bool {
 			return rows.Text(row, "owner") == worker && rows.Int(row, "fence") == seen.Fence+1 && row["ttl"] == nil
@@ -350,20 +352,62 @@ func (s *Store) Save(ctx context.Context, key lease.Key, n int64, p lease.Progre
 		return lease.ErrRefused
 	}
 	values := rows.Item{":n": rows.N(n), ":checkpoint": rows.S(p.Checkpoint)}
-	expression := "SET #checkpoint = :checkpoint, #n = :n"
+	set, remove := "SET #checkpoint = :checkpoint, #n = :n", []string{}
 	if len(p.Attempts) == 0 {
-		expression += " REMOVE #attempts"
+		remove = append(remove, "#attempts")
 	} else {
 		attempts := rows.Item{}
 		for record, n := range p.Attempts {
 			attempts[record] = rows.N(int64(n))
 		}
-		expression += ", #attempts = :attempts"
+		set += ", #attempts = :attempts"
 		values[":attempts"] = &types.AttributeValueMemberM{Value: attempts}
+	}
+	if len(p.Holes) == 0 {
+		remove = append(remove, "#unfinished")
+	} else {
+		set += ", #unfinished = :unfinished"
+		values[":unfinished"] = unfinished(p.Holes)
+	}
+	expression := set
+	if len(remove) > 0 {
+		expression += " REMOVE " + strings.Join(remove, ", ")
 	}
 	condition := same(key, values) + " AND (attribute_not_exists(#n) OR #n <= :n)"
 	_, err := s.update(ctx, s.leaseID(key.Shard), condition, expression, values, func(rows.Item) bool { return false })
 	return err
+}
+
+// unfinished is the attribute that holds the holes below a checkpoint.
+func unfinished(holes map[string]lease.Hole) types.AttributeValue {
+	all := rows.Item{}
+	for record, hole := range holes {
+		one := rows.Item{"attempts": rows.N(int64(hole.Attempts))}
+		if hole.Key != 0 {
+			one["key"] = &types.AttributeValueMemberN{Value: strconv.FormatUint(hole.Key, 10)}
+		}
+		all[record] = &types.AttributeValueMemberM{Value: one}
+	}
+	return &types.AttributeValueMemberM{Value: all}
+}
+
+func readHoles(row rows.Item) map[string]lease.Hole {
+	all, ok := row["unfinished"].(*types.AttributeValueMemberM)
+	if !ok || len(all.Value) == 0 {
+		return nil
+	}
+	holes := make(map[string]lease.Hole, len(all.Value))
+	for record, one := range all.Value {
+		var hole lease.Hole
+		if m, ok := one.(*types.AttributeValueMemberM); ok {
+			hole.Attempts = int(rows.Int(m.Value, "attempts"))
+			if key, ok := m.Value["key"].(*types.AttributeValueMemberN); ok {
+				hole.Key, _ = strconv.ParseUint(key.Value, 10, 64)
+			}
+		}
+		holes[record] = hole
+	}
+	return holes
 }
 
 // Release implements lease.Store.
@@ -384,12 +428,17 @@ func (s *Store) Release(ctx context.Context, key lease.Key, to string) error {
 }
 
 // End implements lease.Store.
-func (s *Store) End(ctx context.Context, key lease.Key, children []lease.Shard) error {
+func (s *Store) End(ctx context.Context, key lease.Key, n int64, holes map[string]lease.Hole, children []lease.Shard) error {
 	if key.Owner == "" {
 		return lease.ErrRefused
 	}
-	values := rows.Item{":end": rows.S(lease.ShardEnd)}
-	condition, expression := same(key, values), "SET #checkpoint = :end, #last = #checkpoint REMOVE #owner, #want, #attempts"
+	values := rows.Item{":end": rows.S(lease.ShardEnd), ":n": rows.N(n)}
+	condition := same(key, values) + " AND (attribute_not_exists(#n) OR #n <= :n)"
+	expression := "SET #checkpoint = :end, #last = #checkpoint, #n = :n REMOVE #owner, #want, #attempts, #unfinished"
+	if len(holes) > 0 {
+		expression = "SET #checkpoint = :end, #last = #checkpoint, #n = :n, #unfinished = :unfinished REMOVE #attempts"
+		values[":unfinished"] = unfinished(holes)
+	}
 	in := &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{{Update: &types.Update{
 		TableName: &s.table, Key: s.key(s.leaseID(key.Shard)), ConditionExpression: &condition, UpdateExpression: &expression,
 		ExpressionAttributeNames: rows.Names(condition, expression), ExpressionAttributeValues: values,
@@ -419,6 +468,19 @@ func (s *Store) End(ctx context.Context, key lease.Key, children []lease.Shard) 
 		return s.explain(s.leaseID(key.Shard), err)
 	}
 	return nil
+}
+
+// Finish implements lease.Store.
+func (s *Store) Finish(ctx context.Context, key lease.Key) error {
+	if key.Owner == "" {
+		return lease.ErrRefused
+	}
+	values := rows.Item{":end": rows.S(lease.ShardEnd)}
+	condition := same(key, values) + " AND #checkpoint = :end"
+	_, err := s.update(ctx, s.leaseID(key.Shard), condition, "REMOVE #unfinished, #attempts, #owner, #want", values, func(row rows.Item) bool {
+		return rows.Text(row, "checkpoint") == lease.ShardEnd && row["unfinished"] == nil && rows.Int(row, "fence") == key.Fence
+	})
+	return err
 }
 
 // Miss implements lease.Store.
@@ -494,7 +556,7 @@ func readLease(shard string, row rows.Item) lease.Lease {
 		Gone:     row["ttl"] != nil,
 		Missing:  rows.Text(row, "missing"),
 		Last:     rows.Text(row, "last"),
-		Progress: lease.Progress{Checkpoint: rows.Text(row, "checkpoint")},
+		Progress: lease.Progress{Checkpoint: rows.Text(row, "checkpoint"), Holes: readHoles(row)},
 	}
 	if parents, ok := row["parents"].(*types.AttributeValueMemberSS); ok {
 		l.Parents = slices.Sorted(slices.Values(parents.Value))

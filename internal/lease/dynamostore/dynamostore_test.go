@@ -190,7 +190,7 @@ func TestSDKRetriesAreNoRefusals(t *testing.T) {
 			if i%2 == 0 {
 				do(func() error { return s.Release(t.Context(), l.Key(), "b") })
 			} else {
-				do(func() error { return s.End(t.Context(), l.Key(), nil) })
+				do(func() error { return s.End(t.Context(), l.Key(), 9, nil, nil) })
 			}
 		}
 	})
@@ -223,7 +223,7 @@ func TestAFleetOnDynamoDB(t *testing.T) {
 					Shards: func(context.Context) ([]lease.Shard, error) { return shards, nil },
 					Consume: func(ctx context.Context, h *lease.Held) error {
 						if h.Shard().ID == "a" && h.Progress().Checkpoint == "7" {
-							return h.End(ctx, []lease.Shard{{ID: "z", Parents: []string{"a"}}})
+							return h.End(ctx, nil, []lease.Shard{{ID: "z", Parents: []string{"a"}}})
 						}
 						select {
 						case <-h.Stop():

@@ -1,6 +1,7 @@
 package dynamostore_test
 
 import (
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-1b628d3f/outbox/internal/itemsize"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
@@ -65,9 +67,15 @@ func TestTheRowsOfALeaseTable(t *testing.T) {
 	require.Equal(t, key("changes#L#s-2", rows.Item{"checkpoint": rows.S("49"), "fence": rows.N(1), "parents": parents, "hashLo": rows.S("0"),
 		"hashHi": rows.S("99"), "owner": rows.S("w2"), "want": rows.S("w3"), "n": rows.N(4),
 		"attempts": &types.AttributeValueMemberM{Value: rows.Item{"50": rows.N(2)}}}), storedRow(t, a, "changes#L#s-2"))
-	require.NoError(t, s.End(ctx, held.Key(), []lease.Shard{{ID: "s-3", Parents: []string{"s-2"}}}))
+	holes := map[string]lease.Hole{"7": {Attempts: 3, Key: 1<<64 - 1}, "9": {}}
+	require.NoError(t, s.End(ctx, held.Key(), 5, holes, []lease.Shard{{ID: "s-3", Parents: []string{"s-2"}}}))
 	require.Equal(t, key("changes#L#s-2", rows.Item{"checkpoint": rows.S("SHARD_END"), "fence": rows.N(1), "parents": parents, "hashLo": rows.S("0"),
-		"hashHi": rows.S("99"), "n": rows.N(4), "last": rows.S("49")}), storedRow(t, a, "changes#L#s-2"))
+		"hashHi": rows.S("99"), "owner": rows.S("w2"), "want": rows.S("w3"), "n": rows.N(5), "last": rows.S("49"), "unfinished": &types.AttributeValueMemberM{Value: rows.Item{
+			"7": &types.AttributeValueMemberM{Value: rows.Item{"attempts": rows.N(3), "key": &types.AttributeValueMemberN{Value: "18446744073709551615"}}},
+			"9": &types.AttributeValueMemberM{Value: rows.Item{"attempts": rows.N(0)}}}}}), storedRow(t, a, "changes#L#s-2"))
+	require.NoError(t, s.Finish(ctx, held.Key()))
+	require.Equal(t, key("changes#L#s-2", rows.Item{"checkpoint": rows.S("SHARD_END"), "fence": rows.N(1), "parents": parents, "hashLo": rows.S("0"),
+		"hashHi": rows.S("99"), "n": rows.N(5), "last": rows.S("49")}), storedRow(t, a, "changes#L#s-2"))
 	require.Equal(t, key("changes#L#s-3", rows.Item{"checkpoint": rows.S("TRIM_HORIZON"), "fence": rows.N(0),
 		"parents": &types.AttributeValueMemberSS{Value: []string{"s-2"}}}), storedRow(t, a, "changes#L#s-3"))
 	seen := lease.Lease{Shard: lease.Shard{ID: "s-3"}}
@@ -76,4 +84,25 @@ func TestTheRowsOfALeaseTable(t *testing.T) {
 	require.NoError(t, s.Gone(ctx, seen))
 	require.Equal(t, key("changes#L#s-3", rows.Item{"checkpoint": rows.S("TRIM_HORIZON"), "fence": rows.N(0), "missing": rows.S("w3"), "ttl": rows.S("set"),
 		"parents": &types.AttributeValueMemberSS{Value: []string{"s-2"}}}), storedRow(t, a, "changes#L#s-3"))
+}
+
+// With 50 holes, as many as there can be, a row is still a small one.
+func TestTheSizeOfHoles(t *testing.T) {
+	ctx := t.Context()
+	a := start(t)
+	s := store(t, a.DynamoDB, "orders", "changes")
+	require.NoError(t, s.Ensure(ctx, lease.Shard{ID: "shardId-000000000000"}, lease.TrimHorizon))
+	l, err := s.Acquire(ctx, lease.Lease{Shard: lease.Shard{ID: "shardId-000000000000"}}, "w")
+	require.NoError(t, err)
+	holes := map[string]lease.Hole{}
+	for i := range 50 {
+		holes[fmt.Sprintf("49680622210660530497709061405818172283611631628111052%03d", i)] = lease.Hole{Attempts: 99, Key: 1<<64 - 1}
+	}
+	before, err := itemsize.Of(storedRow(t, a, "changes#L#shardId-000000000000"))
+	require.NoError(t, err)
+	require.NoError(t, s.Save(ctx, l.Key(), 1, lease.Progress{Checkpoint: "49680622210660530497709061405818172283611631628111052999", Holes: holes}))
+	with, err := itemsize.Of(storedRow(t, a, "changes#L#shardId-000000000000"))
+	require.NoError(t, err)
+	require.Less(t, with, 6<<10)
+	t.Logf("a lease of %d bytes has %d with 50 holes", before, with)
 }

@@ -27,6 +27,7 @@ func Conform(t *testing.T, empty func(t *testing.T) lease.Store) {
 		"release":              testRelease,
 		"hand over":            testHandOver,
 		"end":                  testEnd,
+		"end with holes":       testEndWithHoles,
 		"end of both parents":  testMerge,
 		"gone":                 testGone,
 		"an end taken back":    testReopen,
@@ -249,10 +250,10 @@ func testEnd(s *suite) {
 	children := []lease.Shard{{ID: "s-2", Parents: []string{"s-1"}, HashLo: "0", HashHi: "4"}, {ID: "s-3", Parents: []string{"s-1"}, HashLo: "5", HashHi: "9"}}
 	s.ok(s.Ensure(s.ctx, children[1], "77")) // a listing had the child before
 
-	s.refused(s.End(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 1}, children))
+	s.refused(s.End(s.ctx, lease.Key{Shard: "s-1", Owner: "b", Fence: 1}, 2, nil, children))
 	require.Len(s.t, s.view().Leases, 2, "a refused end has made a child")
-	s.ok(s.End(s.ctx, l.Key(), children))
-	s.ok(s.End(s.ctx, l.Key(), children))
+	s.ok(s.End(s.ctx, l.Key(), 2, nil, children))
+	s.ok(s.End(s.ctx, l.Key(), 2, nil, children))
 	ended := s.row("s-1")
 	require.Equal(s.t, lease.Progress{Checkpoint: lease.ShardEnd}, ended.Progress)
 	require.Empty(s.t, ended.Owner)
@@ -263,17 +264,54 @@ func testEnd(s *suite) {
 	s.refused(err)
 	s.refused(s.Save(s.ctx, l.Key(), 2, lease.Progress{Checkpoint: "12"}))
 	child := s.acquire("s-2", "b")
-	s.ok(s.End(s.ctx, l.Key(), children)) // a late copy
+	s.ok(s.End(s.ctx, l.Key(), 2, nil, children)) // a late copy
 	require.Equal(s.t, child, s.row("s-2"))
-	s.refused(s.End(s.ctx, lease.Key{Shard: "s-2", Owner: "a", Fence: 1}, nil))
-	s.ok(s.End(s.ctx, child.Key(), nil))
+	s.refused(s.End(s.ctx, lease.Key{Shard: "s-2", Owner: "a", Fence: 1}, 2, nil, nil))
+	s.ok(s.End(s.ctx, child.Key(), 2, nil, nil))
+}
+
+func testEndWithHoles(s *suite) {
+	s.ok(s.Ensure(s.ctx, shard, "10"))
+	l := s.acquire("s-1", "a")
+	holes := map[string]lease.Hole{"11": {Attempts: 2, Key: 1 << 63}, "12": {Key: 5}}
+	s.ok(s.Save(s.ctx, l.Key(), 1, lease.Progress{Checkpoint: "12", Attempts: map[string]int{"13": 1}, Holes: holes}))
+	require.Equal(s.t, lease.Progress{Checkpoint: "12", Attempts: map[string]int{"13": 1}, Holes: holes}, s.row("s-1").Progress)
+	s.ok(s.Save(s.ctx, l.Key(), 2, lease.Progress{Checkpoint: "13"}))
+	require.Nil(s.t, s.row("s-1").Holes)
+
+	child := lease.Shard{ID: "s-2", Parents: []string{"s-1"}}
+	s.refused(s.End(s.ctx, l.Key(), 1, holes, []lease.Shard{child})) // a later write is stored
+	s.refused(s.Finish(s.ctx, l.Key()))
+	s.ok(s.End(s.ctx, l.Key(), 3, holes, []lease.Shard{child}))
+	ended := lease.Lease{Shard: shard, Owner: "a", Fence: 1, N: 3, Last: "13", Progress: lease.Progress{Checkpoint: lease.ShardEnd, Holes: holes}}
+	require.Equal(s.t, ended, s.row("s-1"))
+	require.Equal(s.t, lease.Lease{Shard: child, Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, s.row("s-2"))
+	delete(holes, "11")
+	require.Len(s.t, s.row("s-1").Holes, 2, "the store shares its holes")
+
+	s.ok(s.Save(s.ctx, l.Key(), 4, lease.Progress{Checkpoint: lease.ShardEnd, Holes: holes}))
+	s.ok(s.End(s.ctx, l.Key(), 3, ended.Holes, []lease.Shard{child})) // a late copy
+	require.Equal(s.t, holes, s.row("s-1").Holes)
+	s.ok(s.Release(s.ctx, l.Key(), ""))
+	l = s.acquire("s-1", "b")
+	require.Equal(s.t, lease.Progress{Checkpoint: lease.ShardEnd, Holes: holes}, l.Progress)
+	s.refused(s.Finish(s.ctx, lease.Key{Shard: "s-1", Owner: "a", Fence: 1}))
+	s.ok(s.Finish(s.ctx, l.Key()))
+	s.ok(s.Finish(s.ctx, l.Key()))
+	finished := s.row("s-1")
+	require.Empty(s.t, finished.Owner)
+	require.Equal(s.t, lease.Progress{Checkpoint: lease.ShardEnd}, finished.Progress)
+	_, err := s.Acquire(s.ctx, finished, "c")
+	s.refused(err)
+	s.refused(s.Save(s.ctx, l.Key(), 9, lease.Progress{Checkpoint: lease.ShardEnd, Holes: holes})) // a late copy
+	s.refused(s.Finish(s.ctx, lease.Key{Shard: "s-1", Owner: "", Fence: 2}))
 }
 
 func testMerge(s *suite) {
 	child := lease.Shard{ID: "s-3", Parents: []string{"s-1", "s-2"}, HashLo: "0", HashHi: "9"}
 	for _, id := range []string{"s-1", "s-2"} {
 		s.ok(s.Ensure(s.ctx, lease.Shard{ID: id}, lease.TrimHorizon))
-		s.ok(s.End(s.ctx, s.acquire(id, "a").Key(), []lease.Shard{child}))
+		s.ok(s.End(s.ctx, s.acquire(id, "a").Key(), 1, nil, []lease.Shard{child}))
 		require.Equal(s.t, lease.Lease{Shard: child, Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, s.row("s-3"))
 	}
 }
@@ -318,7 +356,7 @@ func testReopen(s *suite) {
 	l := s.acquire("s-1", "a")
 	s.refused(s.Reopen(s.ctx, l))
 	s.ok(s.Save(s.ctx, l.Key(), 1, lease.Progress{Checkpoint: "11"}))
-	s.ok(s.End(s.ctx, l.Key(), nil))
+	s.ok(s.End(s.ctx, l.Key(), 2, nil, nil))
 	ended := s.row("s-1")
 	require.Equal(s.t, "11", ended.Last)
 	s.ok(s.Reopen(s.ctx, ended))
@@ -328,7 +366,7 @@ func testReopen(s *suite) {
 	again := s.acquire("s-1", "b")
 	require.EqualValues(s.t, 2, again.Fence)
 	s.refused(s.Reopen(s.ctx, ended))
-	s.ok(s.End(s.ctx, again.Key(), nil))
+	s.ok(s.End(s.ctx, again.Key(), 1, nil, nil))
 	s.refused(s.Reopen(s.ctx, ended)) // a late copy
 	require.Equal(s.t, lease.ShardEnd, s.row("s-1").Checkpoint)
 }
