@@ -44,6 +44,9 @@ func (l *Lock) Extend(ctx context.Context, until time.Time) (bool, error) {
 func (l *Lock) take(ctx context.Context, condition string, values rows.Item, until time.Time) (bool, error) {
 	values[":until"] = rows.Millis(until)
 	ok, err := l.update(ctx, condition, "SET #claim = :me, #claimUntil = :until", values)
+	if errors.Is(err, ErrMissing) { // or the client or the service did not return the row
+		_, err = l.s.row(ctx, rows.Text(l.key, "group"), rows.Text(l.key, "id"), "id")
+	}
 	if ok {
 		l.Until = until
 	}
@@ -69,9 +72,8 @@ func (l *Lock) update(ctx context.Context, condition, expression string, values 
 		return err
 	})
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
-		if len(failed.Item) == 0 { // there is no row, or the client or the service did not return it
-			_, err := l.s.row(ctx, rows.Text(l.key, "group"), rows.Text(l.key, "id"), "id")
-			return false, err
+		if len(failed.Item) == 0 {
+			return false, l.s.failed("lock "+rows.Text(l.key, "id"), ErrMissing)
 		}
 		return false, nil
 	}

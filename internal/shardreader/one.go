@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	onePages   = 20               // answers without records in a row that are followed before a new iterator is made
+	onePages = 20 // answers without records in a row that are followed before a new iterator is made
 	// oneMisses is how many readings in a row have to end without the record, and without any other, until it counts as expired. A single
 	// answer that lacks records proves nothing.
 	oneMisses = 10
