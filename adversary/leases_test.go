@@ -1,0 +1,88 @@
+package adversary
+
+import (
+	"context"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// watch looks at the lease table from outside, as a monitor does, and remembers what must never go back.
+type watch struct {
+	world  *world
+	table  *outbox.LeaseTable
+	stream string
+	fence  map[string]int64
+	owner  map[string]string // of the fence
+	passed map[string]int    // records up to the checkpoint, all of them settled
+	met    bool              // the group has met the stream
+}
+
+func newWatch(w *world) *watch {
+	table, err := outbox.NewLeaseTable(tableLink{link: &link{faults: newFaults(0, w.reached)}, db: w.db}, "leases", "group")
+	must(err)
+	stream := "events"
+	if w.plan.streams {
+		stream = streamARN
+	}
+	return &watch{world: w, table: table, stream: stream, fence: map[string]int64{}, owner: map[string]string{}, passed: map[string]int{}}
+}
+
+func (l *watch) leases() []outbox.LeaseStatus {
+	leases, err := l.table.Status(context.Background(), l.stream)
+	must(err)
+	return leases
+}
+
+// look checks I1, I2 and the bound of WithMaxUnfinished.
+func (l *watch) look() {
+	leases := l.leases()
+	l.met = l.met || len(leases) > 0
+	s, h := l.world.stream, l.world.history
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, at := range leases {
+		in := s.byID[at.Shard]
+		if in == nil {
+			continue // a lie of a listing
+		}
+		switch before := l.fence[at.Shard]; {
+		case at.Fence < before:
+			h.violate("I1: the fence of %s goes back from %d to %d", at.Shard, before, at.Fence)
+		case at.Fence == before && at.Owner != "" && l.owner[at.Shard] != "" && at.Owner != l.owner[at.Shard]:
+			h.violate("I1: fence %d of %s has two owners, %s and %s", at.Fence, at.Shard, l.owner[at.Shard], at.Owner)
+		case at.Fence > before || l.owner[at.Shard] == "":
+			l.fence[at.Shard], l.owner[at.Shard] = at.Fence, at.Owner
+		}
+		l.checkpoint(h, in, at)
+	}
+}
+
+func (l *watch) checkpoint(h *history, in *shard, at outbox.LeaseStatus) {
+	upTo := l.passed[in.id]
+	switch {
+	case at.Ended && in.closed:
+		upTo = len(in.records)
+	case at.Checkpoint != "":
+		upTo = in.find(at.Checkpoint, true)
+	}
+	if upTo < l.passed[in.id] {
+		h.violate("I2: the checkpoint of %s goes back from record %d to %d", in.id, l.passed[in.id], upTo)
+	}
+	for ; l.passed[in.id] < upTo; l.passed[in.id]++ {
+		r := in.records[l.passed[in.id]]
+		if l.world.required(r) && !h.settled(r.event) && l.passed[in.id] >= in.trimmed {
+			h.violate("I2: the checkpoint of %s, %q (ended: %v), passes %s, record %d, which is not finished", in.id, at.Checkpoint, at.Ended, r.event, r.at)
+		}
+	}
+	above := 0
+	for _, r := range in.records[upTo:] {
+		if h.settled(r.event) {
+			above++
+		}
+	}
+	if above > l.world.plan.maxUnfinished {
+		h.violate("I6: %d records of %s are finished above its checkpoint, at most %d may be repeated", above, in.id, l.world.plan.maxUnfinished)
+	}
+}
