@@ -20,11 +20,11 @@ const (
 	oldListing      fault = "a listing is minutes old"
 	foreignListing  fault = "a listing is another stream's"
 	noRangeEnd      fault = "a listing lacks EndingSequenceNumber"
-	noParents       fault = "a listing lacks ParentShardId"
 	noLag           fault = "GetRecords: MillisBehindLatest and arrival times are missing"
 	shortPage       fault = "GetRecords: fewer records than there are, or none"
 	expiredIterator fault = "an iterator expires at once"
 	nilAnswer       fault = "a client returns neither an answer nor an error"
+	nilError        fault = "a client returns a nil pointer as its error"
 
 	// Answers of the tables.
 	noAttributes  fault = "UpdateItem: Attributes is missing"
@@ -49,8 +49,8 @@ const (
 )
 
 // onAnswers are the faults that strike single calls, each with its probability.
-var onAnswers = []fault{noNextIterator, noChildren, emptyBody, noIterator, emptyListing, firstPageOnly, oldListing, foreignListing, noRangeEnd, noParents, noLag, shortPage,
-	expiredIterator, nilAnswer, noAttributes, emptyQuery, cutQuery, noOldItem, lostAnswer, lateDuplicate, throttled, serverError, slow, hanging, slowBytes}
+var onAnswers = []fault{noNextIterator, noChildren, emptyBody, noIterator, emptyListing, firstPageOnly, oldListing, foreignListing, noRangeEnd, noLag, shortPage,
+	expiredIterator, nilAnswer, nilError, noAttributes, emptyQuery, cutQuery, noOldItem, lostAnswer, lateDuplicate, throttled, serverError, slow, hanging, slowBytes}
 
 // sicknesses strike every call.
 var sicknesses = []fault{cannotList, cannotRead, cannotLease, frozen, foreignListing, emptyListing, emptyBody, noIterator}

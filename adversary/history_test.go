@@ -9,6 +9,12 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
+// How an event was told of.
+const (
+	deadLetter = "a dead letter"
+	expired    = "expired"
+)
+
 // run is a handler that runs.
 type run struct {
 	by    *process
@@ -25,11 +31,14 @@ type history struct {
 	began      time.Time
 	running    map[string][]*run // by aggregate
 	handled    map[string]int    // successes, by event
+	first      map[string]int    // the how-manyth success an event's first was
+	successes  int
 	told       map[string]string // events that need not be handled, and how this was said
 	fences     map[string]map[int64]bool
 	repeats    map[string]int // successes after the first, by shard
 	losses     []outbox.DataLoss
-	lost       map[string]int // leases lost, by member
+	lost       map[string]int                // leases lost, by member
+	holders    map[string]map[int64]*process // who has gained a shard, by fence
 	violations []string
 	lastStart  time.Time
 	longest    time.Duration // between the starts of two handlers of events that do not fail for ever
@@ -37,8 +46,8 @@ type history struct {
 }
 
 func newHistory(s *stream, failing map[string]bool) *history {
-	return &history{stream: s, failing: failing, began: time.Now(), running: map[string][]*run{}, handled: map[string]int{}, told: map[string]string{},
-		fences: map[string]map[int64]bool{}, repeats: map[string]int{}, lost: map[string]int{}, lastStart: time.Now()}
+	return &history{stream: s, failing: failing, began: time.Now(), running: map[string][]*run{}, handled: map[string]int{}, told: map[string]string{}, first: map[string]int{},
+		fences: map[string]map[int64]bool{}, repeats: map[string]int{}, lost: map[string]int{}, holders: map[string]map[int64]*process{}, lastStart: time.Now()}
 }
 
 // violate notes what must not happen. Only the first ones are kept: the others mostly follow from these.
@@ -115,8 +124,11 @@ func (h *history) end(mine *run, r *record, success bool) {
 	if !success {
 		return
 	}
+	h.successes++
 	if h.handled[r.event]++; h.handled[r.event] > 1 {
 		h.repeats[r.shard]++
+	} else {
+		h.first[r.event] = h.successes
 	}
 }
 
@@ -129,7 +141,7 @@ func (h *history) hang(mine *run) {
 func (h *history) deadLettered(event string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.told[event] = "a dead letter"
+	h.told[event] = deadLetter
 }
 
 func (h *history) dataLost(loss outbox.DataLoss) {
@@ -138,10 +150,22 @@ func (h *history) dataLost(loss outbox.DataLoss) {
 	h.losses = append(h.losses, loss)
 }
 
-func (h *history) leaseLost(member string) {
+// lease notes what a process says of a lease.
+func (h *history) lease(by *process, e outbox.LeaseEvent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lost[member]++
+	switch e.Kind {
+	case outbox.LeaseGained:
+		if h.holders[e.Shard] == nil {
+			h.holders[e.Shard] = map[int64]*process{}
+		}
+		if other := h.holders[e.Shard][e.Fence]; other != nil && other != by {
+			h.violate("I1: fence %d of %s is of %s and of %s", e.Fence, e.Shard, other.name, by.name)
+		}
+		h.holders[e.Shard][e.Fence] = by
+	case outbox.LeaseLost:
+		h.lost[by.member.name]++
+	}
 }
 
 // missing are the required events that are neither handled nor told of. An event waits rightly behind an event of its aggregate that fails for

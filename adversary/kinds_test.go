@@ -287,13 +287,15 @@ func TestTheStreamsClockDecidesWhereLatestIs(t *testing.T) {
 	}
 }
 
-// A client of the user's own returns neither an answer nor an error.
+// A client of the user's own returns neither an answer nor an error, or a nil pointer as its error.
 func TestNoAnswerAndNoErrorIsAnError(t *testing.T) {
-	for _, streams := range []bool{false, true} {
-		t.Run(fmt.Sprintf("streams=%v", streams), func(t *testing.T) {
-			p := calm()
-			p.streams = streams
-			direct(t, p, tenSeconds(nilAnswer, .3, 0, 1))
-		})
+	for _, what := range []fault{nilAnswer, nilError} {
+		for _, streams := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/streams=%v", what, streams), func(t *testing.T) {
+				p := calm()
+				p.streams, p.letters = streams, true
+				direct(t, p, tenSeconds(what, .3, 0, 1))
+			})
+		}
 	}
 }

@@ -33,10 +33,18 @@ func (l *watch) leases() []outbox.LeaseStatus {
 	return leases
 }
 
-// look checks I1, I2 and the bound of WithMaxUnfinished.
 func (l *watch) look() {
+	h := l.world.history
+	h.mu.Lock()
+	successes := h.successes // while the table answers, more is finished
+	h.mu.Unlock()
 	leases := l.leases()
 	l.met = l.met || len(leases) > 0
+	l.judge(leases, successes)
+}
+
+// judge checks I1, I2 and the bound of WithMaxUnfinished, for which only the first successes count.
+func (l *watch) judge(leases []outbox.LeaseStatus, successes int) {
 	s, h := l.world.stream, l.world.history
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,15 +63,17 @@ func (l *watch) look() {
 		case at.Fence > before || l.owner[at.Shard] == "":
 			l.fence[at.Shard], l.owner[at.Shard] = at.Fence, at.Owner
 		}
-		l.checkpoint(h, in, at)
+		l.checkpoint(h, in, at, successes)
 	}
 }
 
-func (l *watch) checkpoint(h *history, in *shard, at outbox.LeaseStatus) {
-	upTo := l.passed[in.id]
+func (l *watch) checkpoint(h *history, in *shard, at outbox.LeaseStatus, successes int) {
+	upTo := 0
 	switch {
 	case at.Ended && in.closed:
 		upTo = len(in.records)
+	case at.Ended: // an end that the stream contradicts must be taken back: I16
+		return
 	case at.Checkpoint != "":
 		upTo = in.find(at.Checkpoint, true)
 	}
@@ -78,7 +88,7 @@ func (l *watch) checkpoint(h *history, in *shard, at outbox.LeaseStatus) {
 	}
 	above := 0
 	for _, r := range in.records[upTo:] {
-		if h.settled(r.event) {
+		if n := h.first[r.event]; n > 0 && n <= successes {
 			above++
 		}
 	}

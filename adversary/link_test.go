@@ -49,6 +49,8 @@ func (l *link) request(ctx context.Context, to service) error {
 		return ctx.Err()
 	case l.strikes(throttled):
 		return to.throttled
+	case l.strikes(nilError):
+		return (*smithy.GenericAPIError)(nil)
 	case l.strikes(serverError):
 		return &smithy.GenericAPIError{Code: "InternalServerError", Message: "we could not process your request", Fault: smithy.FaultServer}
 	}

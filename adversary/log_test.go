@@ -13,8 +13,7 @@ import (
 type logs struct {
 	mu    sync.Mutex
 	lines []string
-	count map[string]int // messages at WARN and above, by process and text
-	kept  bool           // what follows is only the end of the world
+	kept  bool // what follows is only the end of the world
 }
 
 func (l *logs) add(process, line string) {
@@ -45,18 +44,6 @@ func (l *logs) String() string {
 	return strings.Join(l.lines, "\n")
 }
 
-// logged is how often a process has said at WARN or above something that contains a text.
-func (l *logs) logged(process, text string) (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for key, count := range l.count {
-		if strings.HasPrefix(key, process+" ") && strings.Contains(key, text) {
-			n += count
-		}
-	}
-	return n
-}
-
 func (l *logs) of(process string) slog.Handler { return &logHandler{to: l, process: process} }
 
 type logHandler struct {
@@ -80,12 +67,6 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	h.to.add(h.process, b.String())
-	h.to.mu.Lock()
-	defer h.to.mu.Unlock()
-	if h.to.count == nil {
-		h.to.count = map[string]int{}
-	}
-	h.to.count[h.process+" "+r.Message]++
 	return nil
 }
 

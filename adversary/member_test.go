@@ -41,12 +41,22 @@ type process struct {
 
 var errHandler = errors.New("the handler fails")
 
-// start runs a process, and another one after it whenever it ends by itself, as a supervisor does.
+// works says that the process was not killed, not asked to stop, and has not ended.
+func (p *process) works() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return p.asked.IsZero() && !p.link.killed.Load()
+	}
+}
+
+// start runs a process unless one works, and another one after it whenever it ends by itself, as a supervisor does.
 func (m *member) start() *process {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.gone {
-		return nil
+	if m.gone || m.current != nil && m.current.works() {
+		return m.current
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{name: fmt.Sprintf("%s.%d", m.name, len(m.all)+1), member: m, link: &link{faults: m.faults}, cancel: cancel, done: make(chan struct{})}
@@ -122,8 +132,8 @@ func (w *world) worker(p *process) *outbox.Worker {
 			DataLost: w.history.dataLost,
 			Lease: func(e outbox.LeaseEvent) {
 				w.reached.count("lease " + string(e.Kind))
-				if e.Kind == outbox.LeaseLost && !p.link.killed.Load() {
-					w.history.leaseLost(p.member.name)
+				if !p.link.killed.Load() {
+					w.history.lease(p, e)
 				}
 			}})}
 	if w.plan.letters {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -36,6 +38,10 @@ type plan struct {
 	phase          time.Duration // of the faults
 	steps          []step
 	core           []int
+	crashes        bool
+	lied           []int // members to whom listings lie
+	listingsLie    bool  // to more than one member, or to the only one
+	clean          bool  // no process crashes, no call fails, no handler is cut off
 }
 
 // step is what happens at a moment of the phase of faults.
@@ -60,6 +66,20 @@ func (p *plan) String() string {
 	}
 	fmt.Fprintf(&b, "%10v  the core is healed, the rest stays as it is", p.phase.Round(time.Millisecond))
 	return b.String()
+}
+
+// without leaves out the steps whose text matches a pattern, to find out which of them a failure needs. "fails for ever" stands for the events
+// whose handler does.
+func (p *plan) without(pattern string) {
+	if pattern == "" {
+		return
+	}
+	matches := regexp.MustCompile(pattern)
+	p.steps = slices.DeleteFunc(p.steps, func(s step) bool { return matches.MatchString(s.text) })
+	if matches.MatchString("fails for ever") {
+		clear(p.failing)
+	}
+	p.clean = false
 }
 
 // takes is how long the handler of an event takes. It depends on nothing but the event, so that a repeat takes as long.
@@ -114,8 +134,10 @@ func planOf(seed uint64) *plan {
 	}
 	p.resharding(d)
 	p.processes(d)
+	p.clean = !p.crashes && len(p.failing) == 0 && p.failsInHundred == 0 && p.longOneIn == 0
 	p.answers(d)
 	p.sickness(d)
+	p.expiry(d)
 	sort.SliceStable(p.steps, func(i, j int) bool { return p.steps[i].at < p.steps[j].at })
 	for i := range p.members {
 		if d.chance(.5) {
@@ -158,6 +180,7 @@ func (p *plan) processes(d dice) {
 		at, i, pause := d.between(time.Second, p.phase), d.IntN(p.members), d.between(0, 20*time.Second)
 		switch {
 		case kills && d.chance(.5):
+			p.crashes = true
 			p.add(at, func(w *world) { w.members[i].process().kill(); w.reached.count("kill") }, "m%d is killed", i)
 		case stops:
 			p.add(at, func(w *world) { w.members[i].process().stop(); w.reached.count("stop") }, "m%d is stopped", i)
@@ -167,6 +190,7 @@ func (p *plan) processes(d dice) {
 		p.add(at+pause, func(w *world) { w.members[i].start() }, "m%d is started", i)
 	}
 	if hangs {
+		p.crashes = true
 		i := d.IntN(p.members)
 		p.add(d.between(time.Second, p.phase), func(w *world) { w.members[i].hang() }, "a handler of m%d hangs for ever", i)
 	}
@@ -178,12 +202,13 @@ func (p *plan) answers(d dice) {
 		return
 	}
 	for _, what := range onAnswers {
-		if what == nilAnswer || !d.chance(.15) {
+		if what == nilAnswer || what == nilError || !d.chance(.15) {
 			continue
 		}
 		probability, whom := oneOf(d, .01, .1, .5), p.some(d)
 		at := d.between(0, p.phase/2)
 		until := at + d.between(5*time.Second, p.phase)
+		p.struck(what, whom)
 		for _, i := range whom {
 			p.add(at, func(w *world) { w.members[i].faults.set(what, probability) }, "m%d: %s (%.2f)", i, what, probability)
 			p.add(until, func(w *world) { w.members[i].faults.set(what, 0) }, "m%d: no more: %s", i, what)
@@ -202,11 +227,32 @@ func (p *plan) sickness(d dice) {
 		if d.chance(.15) {
 			until, whom = at+12*time.Second, p.all()
 		}
+		p.struck(what, whom)
 		for _, i := range whom {
 			p.add(at, func(w *world) { w.members[i].faults.set(what, 1) }, "m%d is sick: %s", i, what)
 			p.add(until, func(w *world) { w.members[i].faults.set(what, 0) }, "m%d is well again: %s", i, what)
 		}
 	}
+}
+
+// expiry is that of records that are older than some seconds: the stream's retention is too short for the outage.
+func (p *plan) expiry(d dice) {
+	if d.chance(.15) {
+		n, age := d.IntN(1000), d.between(2*time.Second, 20*time.Second)
+		p.add(d.between(20*time.Second, p.phase), func(w *world) { w.expire(n, age) }, "records of shard %d expire after %v", n, age)
+	}
+}
+
+// struck notes what a fault means for the checks.
+func (p *plan) struck(what fault, whom []int) {
+	p.clean = false
+	switch what {
+	case foreignListing, emptyListing, firstPageOnly, oldListing, noRangeEnd:
+		p.lied = append(p.lied, whom...)
+	}
+	slices.Sort(p.lied)
+	p.lied = slices.Compact(p.lied)
+	p.listingsLie = len(p.lied) > 1 || len(p.lied) == p.members
 }
 
 func (p *plan) all() (all []int) {

@@ -122,7 +122,11 @@ func (d *database) judge(w write) (judged, error) {
 	case !w.delete && w.update == nil:
 		j.next = j.old // a ConditionCheck
 	case !w.delete:
-		j.next = s.apply(d.update(w.update))
+		actions := d.update(w.update)
+		if j.old == nil && len(actions) > 0 && !slices.ContainsFunc(actions, func(a action) bool { return a.kind == "SET" || a.kind == "ADD" }) {
+			return j, nil // what only removes makes no item
+		}
+		j.next = s.apply(actions)
 		for name, v := range w.key {
 			j.next[name] = v
 		}
@@ -295,14 +299,16 @@ func (d *database) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*
 		found = slices.DeleteFunc(found, func(k [2]string) bool { return (k[1] <= start[1]) == forward || k[1] == start[1] })
 	}
 	out := &dynamodb.QueryOutput{}
-	limit := len(found)
+	limit := len(found) + 1
 	if d.pageRows > 0 {
 		limit = min(limit, d.pageRows)
 	}
 	if in.Limit != nil {
 		limit = min(limit, int(*in.Limit))
 	}
-	if limit < len(found) {
+	if limit > len(found) {
+		limit = len(found)
+	} else { // also if nothing follows
 		names, last := d.keys[table], d.rows[table][found[limit-1]]
 		out.LastEvaluatedKey = item{names[0]: last[names[0]], names[1]: last[names[1]]}
 	}

@@ -30,12 +30,13 @@ type world struct {
 	writing        atomic.Bool
 	over           chan struct{}
 	background     sync.WaitGroup
-	from           time.Time // StartAtLatest: what arrived before need not be handled
-	expired        []*record
+	from           time.Time       // StartAtLatest: what arrived before need not be handled
+	expired        []*record       // unread, of shards with a checkpoint
+	trimmed        map[string]bool // shards of which something has expired
 }
 
 func newWorld(p *plan, reached *coverage) *world {
-	w := &world{plan: p, reached: reached, log: &logs{}, over: make(chan struct{}), db: newDatabase()}
+	w := &world{plan: p, reached: reached, log: &logs{}, over: make(chan struct{}), db: newDatabase(), trimmed: map[string]bool{}}
 	digits := 56
 	if p.streams {
 		digits = 27
@@ -123,16 +124,8 @@ func (w *world) recover() {
 	core := map[int]bool{}
 	for _, i := range w.plan.core {
 		core[i] = true
-		m := w.members[i]
-		m.faults.heal()
-		select {
-		case <-m.process().done:
-			m.start()
-		default:
-			if m.process().link.killed.Load() || !m.process().asked.IsZero() {
-				m.start()
-			}
-		}
+		w.members[i].faults.heal()
+		w.members[i].start()
 	}
 	for i, m := range w.members {
 		if !core[i] && w.plan.seed>>(i%8)%3 == 0 {
@@ -186,6 +179,9 @@ func (w *world) end() {
 				w.history.note("I14: Run of %s has not returned %v after its context has ended", p.name, w.plan.drain+15*time.Second)
 			}
 		}
+	}
+	if w.ordered() {
+		w.succeeded()
 	}
 	for _, m := range w.members {
 		for _, p := range m.all {
