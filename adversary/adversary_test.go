@@ -48,7 +48,7 @@ func TestAdversary(t *testing.T) {
 			require.NotZero(t, reached.of(what), "%d schedules have not reached: %s", count, what)
 		}
 	}
-	t.Logf("%d schedules", count)
+	t.Logf("%d schedules, %d faults and rare events of %d kinds", count, reached.all(), len(reached.times))
 }
 
 // play runs the whole plan.

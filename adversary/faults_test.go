@@ -122,3 +122,12 @@ func (c *coverage) of(what string) int {
 	defer c.mu.Unlock()
 	return c.times[what]
 }
+
+func (c *coverage) all() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, one := range c.times {
+		n += one
+	}
+	return n
+}

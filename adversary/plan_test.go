@@ -206,6 +206,10 @@ func (p *plan) answers(d dice) {
 			continue
 		}
 		probability, whom := oneOf(d, .01, .1, .5), p.some(d)
+		switch what {
+		case emptyListing, firstPageOnly, oldListing, foreignListing, noRangeEnd, noChildren, noOldItem: // of rare answers
+			probability = oneOf(d, .3, 1.)
+		}
 		at := d.between(0, p.phase/2)
 		until := at + d.between(5*time.Second, p.phase)
 		p.struck(what, whom)
