@@ -128,7 +128,7 @@ func (w *world) told() {
 	reported := map[string]bool{}
 	for _, loss := range w.history.losses {
 		reported[loss.Shard] = true
-		if !w.trimmed[loss.Shard] && !w.plan.listingsLie {
+		if w.stream.byID[loss.Shard] != nil && !w.trimmed[loss.Shard] && !w.plan.listingsLie {
 			w.history.violate("I17: DataLost is called for %s, of which nothing has expired: %+v", loss.Shard, loss)
 		}
 	}

@@ -128,6 +128,9 @@ func (w *world) recover() {
 		w.members[i].start()
 	}
 	for i, m := range w.members {
+		for _, what := range []fault{hanging, slow, slowBytes, throttled} {
+			m.faults.set(what, 0) // a member that is only slow keeps its shards, and may need longer than the bound
+		}
 		if !core[i] && w.plan.seed>>(i%8)%3 == 0 {
 			m.depart()
 			w.reached.count("a member is dead for ever")
@@ -154,6 +157,11 @@ func (w *world) progress() []*record {
 
 // tell notes what is neither handled nor told of.
 func (w *world) tell(missing []*record) {
+	if len(missing) > 0 {
+		for _, at := range w.watch.leases() {
+			w.log.add("lease table", fmt.Sprintf("%+v", at))
+		}
+	}
 	for _, r := range missing {
 		w.history.note("I16: %s, record %d of %s, is neither handled nor told of %v after the last fault", r.event, r.at, r.shard, bound)
 	}
