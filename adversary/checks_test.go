@@ -87,6 +87,7 @@ func TestTheChecksSeeWhatTheyAreFor(t *testing.T) {
 		t.Run(tc.invariant, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := calm()
+				p.streams = tc.invariant == "I5"
 				p.shards, p.maxUnfinished, p.members, p.core = 1, 2, 2, []int{0}
 				w := newWorld(p, &coverage{})
 				for _, m := range w.members {

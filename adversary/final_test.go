@@ -121,7 +121,8 @@ func (w *world) repeated() (n int) {
 	return n
 }
 
-// told checks DataLost. What expired unread behind a checkpoint is told of, and what has not expired is not told of.
+// told checks DataLost. What has not expired is not told of. What expired unread behind a checkpoint is told of, but for a data stream: there a
+// reader that is behind goes on with its iterator, which jumps over what has expired and does not say so.
 func (w *world) told() {
 	w.history.mu.Lock()
 	defer w.history.mu.Unlock()
@@ -171,7 +172,7 @@ func (w *world) expiring(shard string, upTo int) {
 		}
 		w.reached.count("a record expires unread")
 		w.history.told[r.event] = expired
-		if w.watch.passed[shard] > 0 && w.required(r) {
+		if w.watch.passed[shard] > 0 && w.required(r) && w.plan.streams {
 			w.expired = append(w.expired, r)
 		}
 	}

@@ -92,21 +92,47 @@ func TestTheAbsenceOfAFieldAtAShardsEndIsNoEvidence(t *testing.T) {
 	}
 }
 
+// What expires while nobody reads is told of.
+func TestWhatExpiresUnreadIsToldOf(t *testing.T) {
+	for _, streams := range []bool{false, true} {
+		t.Run(fmt.Sprintf("streams=%v", streams), func(t *testing.T) {
+			p := calm()
+			p.streams, p.shards, p.members, p.core = streams, 1, 1, []int{0}
+			var w *world
+			synctest.Test(t, func(*testing.T) {
+				w = newWorld(p, &coverage{})
+				w.begin()
+				time.Sleep(10 * time.Second)
+				w.restarted(0, func() {
+					time.Sleep(time.Minute)
+					w.expire(0, 20*time.Second)
+				})
+				w.tell(w.progress())
+				w.end()
+			})
+			w.report(t, t.Name())
+			require.True(t, w.trimmed["shardId-000000000000"])
+			require.Len(t, w.history.losses, 1)
+		})
+	}
+}
+
 // A listing says that the shard is closed; it does not say that the shard has been read to its end.
 func TestAClosedShardWithABacklogIsReadToItsEnd(t *testing.T) {
 	for _, what := range []fault{emptyBody, noNextIterator, noChildren, shortPage} {
 		for _, streams := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/streams=%v", what, streams), func(t *testing.T) {
 				p := calm()
-				p.streams, p.shards, p.batch = streams, 1, 10
+				p.streams, p.batch = streams, 10
 				direct(t, p, func(w *world) {
-					for i := range 500 {
-						w.stream.write(fmt.Sprintf("a%d", i%p.aggregates))
+					w.set(what, .5, 0, 1)
+					for range 10 {
+						for i := range 100 {
+							w.stream.write(fmt.Sprintf("a%d", i%p.aggregates))
+						}
+						w.stream.roll()
+						time.Sleep(15 * time.Second)
 					}
-					w.stream.roll()
-					time.Sleep(5 * time.Second)
-					w.set(what, .3, 0, 1)
-					time.Sleep(time.Minute)
 					w.set(what, 0, 0, 1)
 				})
 			})
