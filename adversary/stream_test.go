@@ -178,6 +178,14 @@ func parseCursor(text string) (c cursor, ok bool) {
 	return c, err == nil
 }
 
+// isClosed says whether the shard of an iterator is closed.
+func (s *stream) isClosed(iterator string) bool {
+	c, _ := parseCursor(iterator)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byID[c.shard].closed
+}
+
 // find is the position of the first record whose number is not below (after: above) a sequence number of the shard.
 func (in *shard) find(sequence string, after bool) int {
 	return sort.Search(len(in.records), func(i int) bool {
