@@ -29,7 +29,7 @@ func direct(t *testing.T, p *plan, script func(*world)) *history {
 	})
 	w.report(t, fmt.Sprintf("go test -count=1 -run '^%s$' ./adversary", t.Name()))
 	for _, loss := range w.history.losses {
-		require.NotContains(t, w.stream.byID, loss.Shard, "nothing has expired, and DataLost was called: %+v", loss)
+		require.NotContains(t, w.stream.byID, loss.Shard, "nothing has expired, and DataLost was called: %+v\n%s", loss, w.log)
 	}
 	return w.history
 }

@@ -18,7 +18,7 @@ type watch struct {
 }
 
 func newWatch(w *world) *watch {
-	table, err := outbox.NewLeaseTable(tableLink{link: &link{faults: newFaults(0, w.reached)}, db: w.db}, "leases", "group")
+	table, err := outbox.NewLeaseTable(tableLink{link: &link{faults: newFaults(0, w.reached)}, db: w.db, consistent: true}, "leases", "group")
 	must(err)
 	stream := "events"
 	if w.plan.streams {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -15,7 +16,8 @@ import (
 type tableLink struct {
 	outbox.DeadLetterClient
 	*link
-	db *database
+	db         *database
+	consistent bool // of the watch: all its reads are strongly consistent
 }
 
 // errLost is what a client sees of a lost answer.
@@ -91,6 +93,11 @@ func (l tableLink) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemIn
 }
 
 func (l tableLink) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	if l.consistent {
+		asked := *in
+		asked.ConsistentRead = aws.Bool(true)
+		in = &asked
+	}
 	out, err := reading(ctx, l, in, l.db.Query)
 	switch {
 	case err != nil || out == nil || *in.TableName != "leases": // an answer of the dead letter table that lies loses the order, and is not its promise

@@ -129,7 +129,10 @@ func (w *world) worker(p *process) *outbox.Worker {
 	must(err)
 	workerOptions := []outbox.WorkerOption{outbox.WithMaxUnfinished(w.plan.maxUnfinished), outbox.WithBatchSize(w.plan.batch), outbox.WithStockReader(),
 		outbox.WithDrainTimeout(w.plan.drain), outbox.WithWorkerHooks(outbox.WorkerHooks{
-			DataLost: w.history.dataLost,
+			DataLost: func(loss outbox.DataLoss) {
+				w.log.add(p.name, fmt.Sprintf("DataLost %+v", loss))
+				w.history.dataLost(loss)
+			},
 			Lease: func(e outbox.LeaseEvent) {
 				w.reached.count("lease " + string(e.Kind))
 				if !p.link.killed.Load() {

@@ -3,10 +3,12 @@ package adversary
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -20,14 +22,22 @@ type database struct {
 	rows       map[string]map[[2]string]item
 	conditions map[string]*expression
 	updates    map[string][]action
-	pageRows   int // rows of a page of a Query; 0 for no bound
+	pageRows   int                              // rows of a page of a Query; 0 for no bound
+	before     map[string]map[[2]string]version // what a row was before its last change
 	readUnits  float64
+}
+
+// version is a row that was changed at a time.
+type version struct {
+	row     item
+	changed time.Time
 }
 
 func newDatabase() *database {
 	return &database{
 		keys: map[string][2]string{"leases": {"group", "id"}, "dead": {"group", "id"}},
 		rows: map[string]map[[2]string]item{"leases": {}, "dead": {}}, conditions: map[string]*expression{}, updates: map[string][]action{},
+		before: map[string]map[[2]string]version{"leases": {}, "dead": {}},
 	}
 }
 
@@ -134,7 +144,32 @@ func (d *database) judge(w write) (judged, error) {
 	return j, nil
 }
 
+// seen are the rows of a table as a read sees them. A read that is not strongly consistent may see a row as it was a second ago: here each second
+// row that was changed since.
+func (d *database) seen(table string, consistent *bool) map[[2]string]item {
+	rows := d.rows[table]
+	if aws.ToBool(consistent) {
+		return rows
+	}
+	cloned := false
+	for key, old := range d.before[table] {
+		switch {
+		case time.Since(old.changed) > time.Second:
+			delete(d.before[table], key)
+		case len(key[1])%2 == old.changed.Second()%2:
+			if !cloned {
+				rows, cloned = maps.Clone(rows), true
+			}
+			if rows[key] = old.row; old.row == nil {
+				delete(rows, key)
+			}
+		}
+	}
+	return rows
+}
+
 func (d *database) commit(j judged) {
+	d.before[j.table][j.key] = version{row: j.old, changed: time.Now()}
 	if j.next == nil {
 		delete(d.rows[j.table], j.key)
 	} else {
@@ -253,7 +288,7 @@ func (d *database) GetItem(_ context.Context, in *dynamodb.GetItemInput, _ ...fu
 		return nil, err
 	}
 	d.readUnits++
-	return &dynamodb.GetItemOutput{Item: d.rows[table][d.key(table, in.Key)]}, nil
+	return &dynamodb.GetItemOutput{Item: d.seen(table, in.ConsistentRead)[d.key(table, in.Key)]}, nil
 }
 
 func (d *database) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
@@ -267,7 +302,7 @@ func (d *database) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInpu
 		}
 		out.Responses[name] = nil
 		for _, key := range wanted.Keys {
-			if row, ok := d.rows[table][d.key(table, key)]; ok {
+			if row, ok := d.seen(table, wanted.ConsistentRead)[d.key(table, key)]; ok {
 				out.Responses[name] = append(out.Responses[name], row)
 			}
 		}
@@ -286,7 +321,8 @@ func (d *database) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*
 	s := scope{names: in.ExpressionAttributeNames, values: in.ExpressionAttributeValues}
 	wanted, filter := d.condition(in.KeyConditionExpression), d.condition(in.FilterExpression)
 	var found [][2]string
-	for key, row := range d.rows[table] {
+	rows := d.seen(table, in.ConsistentRead)
+	for key, row := range rows {
 		s.item = row
 		if s.holds(wanted) {
 			found = append(found, key)
@@ -309,12 +345,12 @@ func (d *database) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*
 	if limit > len(found) {
 		limit = len(found)
 	} else { // also if nothing follows
-		names, last := d.keys[table], d.rows[table][found[limit-1]]
+		names, last := d.keys[table], rows[found[limit-1]]
 		out.LastEvaluatedKey = item{names[0]: last[names[0]], names[1]: last[names[1]]}
 	}
 	bytes := 0
 	for _, key := range found[:limit] {
-		s.item = d.rows[table][key]
+		s.item = rows[key]
 		out.ScannedCount++
 		bytes += rowBytes(s.item)
 		if s.holds(filter) {
