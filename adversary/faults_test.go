@@ -60,11 +60,12 @@ type faults struct {
 	mu      sync.Mutex
 	random  *rand.Rand
 	on      map[fault]float64
+	lied    map[string]bool // by closed shard: the last answer was a lie
 	reached *coverage
 }
 
 func newFaults(seed uint64, reached *coverage) *faults {
-	return &faults{random: rand.New(rand.NewPCG(seed, 1)), on: map[fault]float64{}, reached: reached}
+	return &faults{random: rand.New(rand.NewPCG(seed, 1)), on: map[fault]float64{}, lied: map[string]bool{}, reached: reached}
 }
 
 func (f *faults) strikes(what fault) bool {
@@ -75,6 +76,22 @@ func (f *faults) strikes(what fault) bool {
 		return false
 	}
 	f.reached.count(string(what))
+	return true
+}
+
+// strikesClosed is strikes for a lie about what a shard has left. Of a closed shard it strikes every other time at most: a service that keeps saying
+// that a closed shard has no more must be believed.
+func (f *faults) strikesClosed(what fault, shard string, closed bool) bool {
+	f.mu.Lock()
+	before := f.lied[shard] && closed
+	f.lied[shard] = false
+	f.mu.Unlock()
+	if before || !f.strikes(what) {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lied[shard] = true
 	return true
 }
 

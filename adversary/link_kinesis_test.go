@@ -73,13 +73,14 @@ func (l kinesisLink) GetShardIterator(ctx context.Context, in *kinesis.GetShardI
 }
 
 func (l kinesisLink) GetRecords(ctx context.Context, in *kinesis.GetRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error) {
+	shard, closed := l.real.closedShard(*in.ShardIterator)
 	if err := l.request(ctx, kinesisRead); err != nil {
 		return nil, err
 	}
 	switch {
 	case l.strikes(nilAnswer):
 		return nil, nil
-	case l.strikes(emptyBody):
+	case l.strikesClosed(emptyBody, shard, closed):
 		return &kinesis.GetRecordsOutput{}, nil
 	case l.strikes(expiredIterator):
 		return nil, &types.ExpiredIteratorException{Message: aws.String("Iterator expired.")}

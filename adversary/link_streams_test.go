@@ -73,13 +73,14 @@ func (l streamsLink) GetShardIterator(ctx context.Context, in *streams.GetShardI
 }
 
 func (l streamsLink) GetRecords(ctx context.Context, in *streams.GetRecordsInput, _ ...func(*streams.Options)) (*streams.GetRecordsOutput, error) {
+	shard, closed := l.real.closedShard(*in.ShardIterator)
 	if err := l.request(ctx, streamsRead); err != nil {
 		return nil, err
 	}
 	switch {
 	case l.strikes(nilAnswer):
 		return nil, nil
-	case l.strikes(emptyBody):
+	case l.strikesClosed(emptyBody, shard, closed):
 		return &streams.GetRecordsOutput{}, nil
 	case l.strikes(expiredIterator):
 		return nil, &types.ExpiredIteratorException{Message: aws.String("Iterator expired")}
@@ -96,7 +97,7 @@ func (l streamsLink) GetRecords(ctx context.Context, in *streams.GetRecordsInput
 		return nil, err
 	}
 	// Of a closed shard the service itself gives no iterator at the end, and nothing else: this lie nobody can know.
-	if out.NextShardIterator != nil && !l.real.isClosed(*in.ShardIterator) && l.strikes(noNextIterator) {
+	if out.NextShardIterator != nil && !closed && l.strikes(noNextIterator) {
 		out.NextShardIterator = nil
 	}
 	return out, l.answer(ctx, 300+l.real.weight(len(out.Records)))

@@ -69,7 +69,7 @@ func (p *plan) String() string {
 }
 
 // without leaves out the steps whose text matches a pattern, to find out which of them a failure needs. "fails for ever" stands for the events
-// whose handler does.
+// whose handler does, "StartAtLatest" for the option.
 func (p *plan) without(pattern string) {
 	if pattern == "" {
 		return
@@ -79,6 +79,7 @@ func (p *plan) without(pattern string) {
 	if matches.MatchString("fails for ever") {
 		clear(p.failing)
 	}
+	p.latest = p.latest && !matches.MatchString("StartAtLatest")
 	p.clean = false
 }
 

@@ -178,12 +178,13 @@ func parseCursor(text string) (c cursor, ok bool) {
 	return c, err == nil
 }
 
-// isClosed says whether the shard of an iterator is closed.
-func (s *stream) isClosed(iterator string) bool {
+// closedShard is the shard of an iterator, and whether it is closed.
+func (s *stream) closedShard(iterator string) (id string, closed bool) {
 	c, _ := parseCursor(iterator)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.byID[c.shard].closed
+	in := s.byID[c.shard]
+	return c.shard, in != nil && in.closed
 }
 
 // find is the position of the first record whose number is not below (after: above) a sequence number of the shard.
