@@ -115,8 +115,8 @@ func planOf(seed uint64) *plan {
 		maxUnfinished: oneOf(d, 20, 100, 5000), batch: oneOf(d, 5, 50, 1000), drain: oneOf(d, 2*time.Second, 30*time.Second), letters: d.chance(.3), latest: d.chance(.1),
 		limited: d.chance(.5), endAlone: d.chance(.5), pageShards: oneOf(d, 2, 10, 100), pageRows: oneOf(d, 0, 0, 3), aggregates: oneOf(d, 5, 20, 60),
 		every: oneOf(d, 50*time.Millisecond, 150*time.Millisecond, 400*time.Millisecond), handler: oneOf(d, 0, 20*time.Millisecond, 200*time.Millisecond),
-		failing: map[string]bool{}, phase: d.between(30*time.Second, 100*time.Second)}
-	if d.chance(.02) {
+		failing: map[string]bool{}, phase: d.between(20*time.Second, 60*time.Second)}
+	if d.chance(.005) {
 		p.shards, p.pageShards, p.pageRows, p.aggregates = oneOf(d, 100, 200), 100, 0, 300
 	}
 	if d.chance(.3) {
@@ -244,7 +244,7 @@ func (p *plan) sickness(d dice) {
 func (p *plan) expiry(d dice) {
 	if d.chance(.15) {
 		n, age := d.IntN(1000), d.between(2*time.Second, 20*time.Second)
-		p.add(d.between(20*time.Second, p.phase), func(w *world) { w.expire(n, age) }, "records of shard %d expire after %v", n, age)
+		p.add(d.between(15*time.Second, p.phase), func(w *world) { w.expire(n, age) }, "records of shard %d expire after %v", n, age)
 	}
 }
 

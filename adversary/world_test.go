@@ -80,7 +80,7 @@ func (w *world) begin() {
 	w.writing.Store(true)
 	w.background.Go(w.write)
 	w.background.Go(func() {
-		for w.sleep(time.Second) {
+		for w.sleep(1900 * time.Millisecond) {
 			w.watch.look()
 			if w.watch.met && w.from.IsZero() {
 				w.from = time.Now()
@@ -143,7 +143,7 @@ func (w *world) recover() {
 
 // progress waits until everything is handled or told of, and returns what is not after the bound.
 func (w *world) progress() []*record {
-	time.Sleep(20 * time.Second)
+	time.Sleep(10 * time.Second)
 	w.writing.Store(false)
 	began := time.Now()
 	for {
