@@ -271,8 +271,8 @@ func TestASlowLinkMakesProgress(t *testing.T) {
 func TestAFailingEventHoldsBackItsAggregateOnly(t *testing.T) {
 	begin := func() *plan {
 		p := calm()
-		p.shards, p.maxUnfinished, p.every = 1, 50, 50*time.Millisecond
-		p.failing["a3-2"], p.failing["a5-4"] = true, true
+		p.shards, p.maxUnfinished, p.aggregates, p.every = 1, 100, 300, 50*time.Millisecond
+		p.failing["a3-0"], p.failing["a5-1"] = true, true
 		return p
 	}
 	scripts := map[string]func(*world){

@@ -38,7 +38,7 @@ type plan struct {
 	phase          time.Duration // of the faults
 	steps          []step
 	core           []int
-	crashes        bool
+	crashes, hangs bool
 	lied           []int // members to whom listings lie
 	listingsLie    bool  // to more than one member, or to the only one
 	clean          bool  // no process crashes, no call fails, no handler is cut off
@@ -135,6 +135,10 @@ func planOf(seed uint64) *plan {
 	}
 	p.resharding(d)
 	p.processes(d)
+	if len(p.failing) > 0 && !p.letters || p.hangs {
+		// At most 50 events of a shard, and half of maxUnfinished, may fail or wait behind those that fail: the aggregates are many, and slow.
+		p.aggregates, p.every, p.maxUnfinished = max(p.aggregates, 60), max(p.every, 150*time.Millisecond), max(p.maxUnfinished, 100)
+	}
 	p.clean = !p.crashes && len(p.failing) == 0 && p.failsInHundred == 0 && p.longOneIn == 0
 	p.answers(d)
 	p.sickness(d)
@@ -191,7 +195,7 @@ func (p *plan) processes(d dice) {
 		p.add(at+pause, func(w *world) { w.members[i].start() }, "m%d is started", i)
 	}
 	if hangs {
-		p.crashes = true
+		p.crashes, p.hangs = true, true
 		i := d.IntN(p.members)
 		p.add(d.between(time.Second, p.phase), func(w *world) { w.members[i].hang() }, "a handler of m%d hangs for ever", i)
 	}
