@@ -183,7 +183,7 @@ func (h *history) missing(required func(*record) bool) (missing []*record) {
 		}
 	}
 	for _, r := range all {
-		if h.failing[r.event] && h.told[r.event] == "" {
+		if h.failing[r.event] && h.told[r.event] != deadLetter {
 			waiting[r.aggregate] = true
 		}
 		if required(r) && !h.settled(r.event) && !waiting[r.aggregate] {
