@@ -207,7 +207,7 @@ func (p *plan) answers(d dice) {
 		return
 	}
 	for _, what := range onAnswers {
-		if what == nilAnswer || what == nilError || !d.chance(.15) {
+		if !d.chance(.15) {
 			continue
 		}
 		probability, whom := oneOf(d, .01, .1, .5), p.some(d)
