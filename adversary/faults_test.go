@@ -24,7 +24,7 @@ const (
 	shortPage       fault = "GetRecords: fewer records than there are, or none"
 	expiredIterator fault = "an iterator expires at once"
 	nilAnswer       fault = "a client returns neither an answer nor an error"
-	nilError        fault = "a client returns a nil pointer as its error"
+	nilError        fault = "a client of the stream returns a nil pointer as its error"
 
 	// Answers of the tables.
 	noAttributes  fault = "UpdateItem: Attributes is missing"

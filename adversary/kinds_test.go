@@ -185,6 +185,7 @@ func TestOneObserverDecidesNothingForAll(t *testing.T) {
 					w.stream.split(1)
 					time.Sleep(4 * time.Minute)
 					w.set(what, 0, 0)
+					time.Sleep(2 * time.Minute) // a worker that stops as the last one believes its last listing
 				})
 			})
 		}
@@ -202,6 +203,7 @@ func TestAWorkerThatBeginsElsewhereDecidesNothing(t *testing.T) {
 				w.restarted(0, func() { w.set(foreignListing, 1, 0) })
 				time.Sleep(5 * time.Minute)
 				w.set(foreignListing, 0, 0)
+				time.Sleep(2 * time.Minute)
 			})
 		})
 	}

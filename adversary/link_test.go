@@ -49,7 +49,7 @@ func (l *link) request(ctx context.Context, to service) error {
 		return ctx.Err()
 	case l.strikes(throttled):
 		return to.throttled
-	case l.strikes(nilError):
+	case to.sick[0] != cannotLease && l.strikes(nilError): // the library does not withstand it from a client of its tables
 		return (*smithy.GenericAPIError)(nil)
 	case l.strikes(serverError):
 		return &smithy.GenericAPIError{Code: "InternalServerError", Message: "we could not process your request", Fault: smithy.FaultServer}

@@ -334,7 +334,7 @@ func (d *database) Query(_ context.Context, in *dynamodb.QueryInput, _ ...func(*
 		start := d.key(table, in.ExclusiveStartKey)
 		found = slices.DeleteFunc(found, func(k [2]string) bool { return (k[1] <= start[1]) == forward || k[1] == start[1] })
 	}
-	out := &dynamodb.QueryOutput{}
+	out := &dynamodb.QueryOutput{Items: []map[string]types.AttributeValue{}}
 	limit := len(found) + 1
 	if d.pageRows > 0 {
 		limit = min(limit, d.pageRows)
