@@ -239,6 +239,24 @@ func TestAHungHandlerAndAnOutageLeaveTheRestWorking(t *testing.T) {
 	})
 }
 
+// Reading a shard fails as a whole for a moment, and begins anew beside the handler that hangs.
+func TestAHungHandlerDoesNotKeepAShardFromBeginningAnew(t *testing.T) {
+	for _, what := range []fault{cannotRead, cannotList, noIterator, emptyBody} {
+		t.Run(string(what), func(t *testing.T) {
+			p := calm()
+			p.members, p.core, p.aggregates = 1, []int{0}, 300
+			direct(t, p, func(w *world) {
+				w.members[0].hang()
+				time.Sleep(20 * time.Second)
+				w.set(what, 1, 0)
+				time.Sleep(3 * time.Second)
+				w.set(what, 0, 0)
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
 // Kind 4: N scans, and from the start after each failure.
 func TestManyShardsEndTogether(t *testing.T) {
 	for _, streams := range []bool{true, false} {
