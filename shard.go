@@ -97,11 +97,37 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	return s.finish(ctx, err)
 }
 
-// read reads the shard to its end.
+// read reads the shard to its end. A failure ends only the reading, and not for long: the handlers go on, and one that hangs holds up nothing
+// but its aggregate.
 func (s *shardRun) read(reading context.Context, from shardreader.Position) error {
-	children, err := s.w.reader(s).Read(reading, s.held.Shard().ID, from, func(b shardreader.Batch) error { return s.deliver(reading, b) })
-	if err != nil {
-		return err
+	var children []shardreader.Shard
+	for n := 1; ; n++ {
+		began := time.Now()
+		var err error
+		children, err = s.w.reader(s).Read(reading, s.held.Shard().ID, from, func(b shardreader.Batch) error {
+			last := len(b.Records) - 1
+			if last < 0 {
+				return s.deliver(reading, b)
+			}
+			next := shardreader.Position(b.Records[last].SequenceNumber)
+			err := s.deliver(reading, b)
+			if err == nil {
+				from = next
+			}
+			return err
+		})
+		if err == nil {
+			break
+		}
+		if stop := (*shardreader.StopError)(nil); !errors.As(err, &stop) || reading.Err() != nil {
+			return err
+		}
+		if time.Since(began) > time.Minute {
+			n = 1
+		}
+		if err := s.held.Failed(reading, err, n); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	s.children = asLeases(children)

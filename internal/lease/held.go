@@ -96,6 +96,30 @@ func (h *Held) Stop() <-chan struct{} { return h.stop }
 // shard to others. Consume calls it after each request but those that the source has throttled.
 func (h *Held) Reading(err error) { h.life.health.reading(h, err) }
 
+// Failed tells that the shard cannot be read, for the nth time in a row, and waits until it may be tried again. It returns early when
+// Stop is closed, and with ctx's cause when ctx ends. A Consume calls it to go on by itself, while handlers of the shard run; if it
+// returns the error instead, it is called again only after the last of them.
+func (h *Held) Failed(ctx context.Context, err error, n int) error {
+	cfg := h.life.cfg
+	again := cfg.slow().Delay(n)
+	h.Reading(err)
+	if cfg.Hooks.Failed != nil {
+		cfg.Hooks.Failed(h.shard.ID, err, again)
+	}
+	h.setFailing(true)
+	timer := time.NewTimer(again)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		h.setFailing(false)
+		return nil
+	case <-h.stop:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // Save stores progress. It repeats failed writes until ctx ends, for Config.Duration at most. After ErrLost nothing may be
 // acknowledged any more. After any other error nobody knows whether the progress is stored; saving the same or later progress
 // again is right either way.

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
 // life is a worker from its registration to its retirement. Its goroutines are the loop that looks and plans, the heart, the
@@ -245,7 +243,6 @@ func (l *life) start(alive, work context.Context, row Lease, ahead map[uint64]bo
 
 // consume calls Consume until the lease ends one way or another.
 func (l *life) consume(ctx context.Context, h *Held) {
-	pace := backoff.FullJitter{Base: min(l.cfg.Beat/4, 500*time.Millisecond), Max: min(15*l.cfg.Beat, 30*time.Second)}
 	for n := 1; ; n++ {
 		began := time.Now()
 		err := l.reading(ctx, h)
@@ -269,24 +266,10 @@ func (l *life) consume(ctx context.Context, h *Held) {
 		if err == nil {
 			err = errors.New("it returned before its shard's end without having been told to stop")
 		}
-		h.Reading(err)
-		if time.Since(began) > pace.Max {
+		if time.Since(began) > l.cfg.slow().Max {
 			n = 1
 		}
-		again := pace.Delay(n)
-		if l.cfg.Hooks.Failed != nil {
-			l.cfg.Hooks.Failed(h.shard.ID, err, again)
-		}
-		h.setFailing(true)
-		timer := time.NewTimer(again)
-		select {
-		case <-timer.C:
-			h.setFailing(false)
-		case <-h.stop:
-			timer.Stop()
-			return
-		case <-ctx.Done():
-			timer.Stop()
+		if h.Failed(ctx, err, n) != nil || h.stopping() {
 			return
 		}
 	}

@@ -113,6 +113,11 @@ func (c Config) retry() backoff.FullJitter {
 	return backoff.FullJitter{Base: min(c.Beat/8, 250*time.Millisecond), Max: min(c.Beat, 2*time.Second)}
 }
 
+// slow paces the attempts to read a shard that cannot be read.
+func (c Config) slow() backoff.FullJitter {
+	return backoff.FullJitter{Base: min(c.Beat/4, 500*time.Millisecond), Max: min(15*c.Beat, 30*time.Second)}
+}
+
 // sleep reports whether it slept for all of d.
 func sleep(ctx context.Context, d time.Duration) bool {
 	return backoff.Sleep(ctx, d) == nil
