@@ -13,8 +13,10 @@ type watch struct {
 	stream string
 	fence  map[string]int64
 	owner  map[string]string // of the fence
-	passed map[string]int    // records up to the checkpoint, all of them settled
-	met    bool              // the group has met the stream
+	passed map[string]int    // records up to the checkpoint, all of them settled, but for the waiting
+	// The records below the checkpoint that are not finished, by shard. Each of them must be settled before the table forgets it.
+	waiting map[string]map[*record]bool
+	met     bool // the group has met the stream
 }
 
 func newWatch(w *world) *watch {
@@ -24,7 +26,7 @@ func newWatch(w *world) *watch {
 	if w.plan.streams {
 		stream = streamARN
 	}
-	return &watch{world: w, table: table, stream: stream, fence: map[string]int64{}, owner: map[string]string{}, passed: map[string]int{}}
+	return &watch{world: w, table: table, stream: stream, fence: map[string]int64{}, owner: map[string]string{}, passed: map[string]int{}, waiting: map[string]map[*record]bool{}}
 }
 
 func (l *watch) leases() []outbox.LeaseStatus {
@@ -80,17 +82,37 @@ func (l *watch) checkpoint(h *history, in *shard, at outbox.LeaseStatus, success
 	if upTo < l.passed[in.id] {
 		h.violate("I2: the checkpoint of %s goes back from record %d to %d", in.id, l.passed[in.id], upTo)
 	}
+	now := map[*record]bool{}
+	for _, sequence := range at.Unfinished {
+		if n := in.find(sequence, false); n < len(in.records) && in.records[n].sequence == sequence {
+			now[in.records[n]] = true
+		} else {
+			h.violate("I2: %s waits for %s, which is not its record", in.id, sequence)
+		}
+	}
+	for r := range l.waiting[in.id] {
+		if !now[r] && !h.settled(r.event) && r.at >= in.trimmed {
+			h.violate("I2: %s, record %d of %s, is not finished, and is no longer waited for", r.event, r.at, in.id)
+		}
+	}
+	l.waiting[in.id] = now
 	for ; l.passed[in.id] < upTo; l.passed[in.id]++ {
 		r := in.records[l.passed[in.id]]
-		if l.world.required(r) && !h.settled(r.event) && l.passed[in.id] >= in.trimmed {
+		if l.world.required(r) && !h.settled(r.event) && !now[r] && r.at >= in.trimmed {
 			h.violate("I2: the checkpoint of %s, %q (ended: %v), passes %s, record %d, which is not finished", in.id, at.Checkpoint, at.Ended, r.event, r.at)
 		}
 	}
-	above := 0
-	for _, r := range in.records[upTo:] {
+	above := 0 // or below, and not yet taken off what waits
+	count := func(r *record) {
 		if n := h.first[r.event]; n > 0 && n <= successes {
 			above++
 		}
+	}
+	for r := range now {
+		count(r)
+	}
+	for _, r := range in.records[upTo:] {
+		count(r)
 	}
 	if above > l.world.plan.maxUnfinished {
 		h.violate("I6: %d records of %s are finished above its checkpoint, at most %d may be repeated", above, in.id, l.world.plan.maxUnfinished)
