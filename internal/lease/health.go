@@ -101,9 +101,9 @@ func (h *health) unproven() bool {
 	return h.listed.IsZero()
 }
 
-// ability returns why the worker cannot do the work, nil if it can, and the shards that it leaves to others. listed are the shards
+// ability returns the shards that the worker leaves to others, and why it cannot do the work at all, nil if it can. listed are the shards
 // of the last listing: a worker is not to blame for a shard that is gone.
-func (h *health) ability(now time.Time, listed map[string]bool) (unable error, refuses []string) {
+func (h *health) ability(now time.Time, listed map[string]bool) (refuses []string, unable error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	reading := false
@@ -145,7 +145,7 @@ func (h *health) ability(now time.Time, listed map[string]bool) (unable error, r
 	case now.Before(h.paused[""].until):
 		unable = h.refused
 	}
-	return unable, refuses
+	return refuses, unable
 }
 
 // pause begins a pause, unless it lasts. The caller holds the lock.
@@ -162,7 +162,7 @@ func (h *health) pause(key string, now time.Time) {
 // assess finds out whether this worker can do the work, and tells the others when that changes.
 func (l *life) assess(now time.Time) {
 	listed, _ := l.list.known(0)
-	unable, refuses := l.health.ability(now, listed)
+	refuses, unable := l.health.ability(now, listed)
 	l.mu.Lock()
 	changed := (unable != nil) != l.unable || !slices.Equal(refuses, l.refuses)
 	l.unable, l.refuses = unable != nil, refuses
