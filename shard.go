@@ -34,7 +34,6 @@ type shardRun struct {
 	atEnd       bool                    // the end of the shard is stored, or nobody knows whether it is
 
 	mu      sync.Mutex
-	broken  error                               // why a hole cannot be fetched
 	asleep  map[*shardBatch]map[int]*time.Timer // records that wait for their retry
 	batches []*shardBatch                       // in order, those that are not done
 	seen    seen                                // of what Status tells
@@ -97,37 +96,25 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	return s.finish(ctx, err)
 }
 
-// read reads the shard to its end. A failure ends only the reading, and not for long: the handlers go on, and one that hangs holds up nothing
-// but its aggregate.
+// read reads the shard to its end.
 func (s *shardRun) read(reading context.Context, from shardreader.Position) error {
 	var children []shardreader.Shard
-	for n := 1; ; n++ {
-		began := time.Now()
-		var err error
+	err := s.repeat(reading, func() (err error) {
 		children, err = s.w.reader(s).Read(reading, s.held.Shard().ID, from, func(b shardreader.Batch) error {
-			last := len(b.Records) - 1
-			if last < 0 {
-				return s.deliver(reading, b)
+			next := from
+			if last := len(b.Records) - 1; last >= 0 {
+				next = shardreader.Position(b.Records[last].SequenceNumber)
 			}
-			next := shardreader.Position(b.Records[last].SequenceNumber)
 			err := s.deliver(reading, b)
 			if err == nil {
 				from = next
 			}
 			return err
 		})
-		if err == nil {
-			break
-		}
-		if stop := (*shardreader.StopError)(nil); !errors.As(err, &stop) || reading.Err() != nil {
-			return err
-		}
-		if time.Since(began) > time.Minute {
-			n = 1
-		}
-		if err := s.held.Failed(reading, err, n); err != nil {
-			return err
-		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	s.mu.Lock()
 	s.children = asLeases(children)
@@ -135,6 +122,24 @@ func (s *shardRun) read(reading context.Context, from shardreader.Position) erro
 	s.owed.End()
 	signal(s.due) // perhaps all is finished but what may wait
 	return nil
+}
+
+// repeat repeats a reading that fails as a whole. The handlers go on meanwhile: one that hangs must not keep its shard from being read.
+func (s *shardRun) repeat(reading context.Context, read func() error) error {
+	for n := 1; ; n++ {
+		began := time.Now()
+		err := read()
+		if stop := (*shardreader.StopError)(nil); !errors.As(err, &stop) || reading.Err() != nil {
+			return err
+		}
+		if time.Since(began) > time.Minute {
+			n = 1
+		}
+		s.unseen()
+		if err := s.held.Failed(reading, err, n); err != nil {
+			return err
+		}
+	}
 }
 
 // owedOf turns what is stored of a shard into what is owed of it. A hole above the checkpoint, as after somebody has set the checkpoint back,
@@ -225,9 +230,6 @@ func (s *shardRun) finish(ctx context.Context, err error) error {
 	s.owed.Drained()
 	saveErr := s.saveLast(ctx)
 	poison := s.owed.Poisoned()
-	if err == nil {
-		err = s.broken
-	}
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

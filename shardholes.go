@@ -168,15 +168,8 @@ func (s *shardRun) fetchHoles(reading context.Context, holes []ledger.Hole) {
 	reader := s.w.reader(s)
 	reader.Poll = fetchPoll
 	for _, h := range holes {
-		err := s.fetchHole(reading, reader, h)
-		if reading.Err() != nil {
-			return
-		}
-		if err != nil {
-			s.mu.Lock()
-			s.broken = err
-			s.mu.Unlock()
-			s.stop()
+		if err := s.repeat(reading, func() error { return s.fetchHole(reading, reader, h) }); err != nil {
+			s.stop() // nothing behind a poison is handled
 			return
 		}
 	}
@@ -187,6 +180,7 @@ func (s *shardRun) fetchHole(reading context.Context, reader *shardreader.Reader
 	if err != nil {
 		return err
 	}
+	s.held.Reading(nil)
 	if !found {
 		s.w.consumer.logger.ErrorContext(s.ctx, "outbox: a record that waited has expired before it was handled", "stream", s.w.stream,
 			"shard", s.held.Shard().ID, "sequenceNumber", h.Sequence, "attempts", h.Attempts)

@@ -6,9 +6,12 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -178,5 +181,57 @@ func TestHooksAddUp(t *testing.T) {
 			}
 		}
 		require.Positive(t, kinds)
+	})
+}
+
+// deniedReads is a client whose requests for records are refused while denied says so.
+type deniedReads struct {
+	outbox.KinesisClient
+	denied atomic.Bool
+}
+
+func (d *deniedReads) GetRecords(ctx context.Context, in *kinesis.GetRecordsInput, opts ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error) {
+	if d.denied.Load() {
+		return nil, &smithy.GenericAPIError{Code: "AccessDeniedException"}
+	}
+	return d.KinesisClient.GetRecords(ctx, in, opts...)
+}
+
+// While a shard cannot be read, its status goes on, and does not say that it is at the tip.
+func TestTheStatusOfAShardThatCannotBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		client := &deniedReads{KinesisClient: f.Kinesis}
+		last := map[string]time.Duration{}
+		w := f.startWith(t, client, f.leases, func(context.Context, outbox.Event[orderCreated]) error { return nil }, outbox.WithWorkerHooks(outbox.WorkerHooks{Status: func(s outbox.ShardStatus) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			last[s.Shard] = s.Behind
+		}}))
+		behind := func() map[string]time.Duration {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			now := last
+			last = map[string]time.Duration{}
+			return now
+		}
+		time.Sleep(10 * time.Second)
+		require.Len(t, behind(), 2)
+		client.denied.Store(true)
+		time.Sleep(10 * time.Second)
+		behind()
+		time.Sleep(10 * time.Second)
+		denied := behind()
+		require.Len(t, denied, 2)
+		for shard, b := range denied {
+			require.Negative(t, b, shard)
+		}
+		client.denied.Store(false)
+		time.Sleep(time.Minute)
+		for shard, b := range behind() {
+			require.Zero(t, b, shard)
+		}
+		require.NoError(t, w.stop())
 	})
 }

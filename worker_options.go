@@ -163,8 +163,8 @@ type WorkerHooks struct {
 	// Lease is called when a lease changes hands.
 	Lease func(LeaseEvent)
 	// Status is called once a second for each shard that this worker reads, even while nothing arrives or a handler holds the
-	// shard up. While reading the shard fails as a whole, only Retried is called. When the lease has changed hands, remove the
-	// gauges that were made from Status: see Lease.
+	// shard up. While reading fails, Behind is negative. When the lease has changed hands, remove the gauges that were made from
+	// Status: see Lease.
 	Status func(ShardStatus)
 	// Retried is called when a request to the stream failed and will be repeated; throttled says that the stream's limits were
 	// exceeded. It is also called when reading a shard failed as a whole: its checkpoint cannot be stored, or the shard is

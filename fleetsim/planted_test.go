@@ -33,12 +33,15 @@ var plantedBugs = []struct {
 	{"a checkpoint that was not stored", "clean", "I6", lost("Save")},
 	{"beats that are not made any more", "clean", "I13", func(s *workerSim) {
 		s.slow = time.Second
-		beats := 0
-		s.table().lose = func(o string) bool {
-			if o == "Beat" {
-				beats++
+		beats, victim := 0, ""
+		s.table().lose = func(o, id string) bool {
+			if o != "Beat" {
+				return false
 			}
-			return o == "Beat" && beats > 6
+			if beats++; beats == 6 {
+				victim = id // if all lost their beats, nobody would believe a view
+			}
+			return id == victim
 		}
 	}},
 	{"children without a lease", "reshard", "I4", lost("EndChild")},
@@ -141,7 +144,7 @@ func weak(operation, condition string) func(*workerSim) {
 // lost acknowledges operations without doing them.
 func lost(operations ...string) func(*workerSim) {
 	return func(s *workerSim) {
-		s.table().lose = func(o string) bool { return slices.Contains(operations, o) }
+		s.table().lose = func(o, _ string) bool { return slices.Contains(operations, o) }
 	}
 }
 

@@ -33,8 +33,8 @@ type simTable struct {
 	stale func() bool
 	// condition, if not nil, replaces a condition: a bug to plant.
 	condition func(operation, condition string) string
-	// lose, if not nil, says which operations are acknowledged without being done: another bug to plant.
-	lose func(operation string) bool
+	// lose, if not nil, says which operations on a row are acknowledged without being done: another bug to plant.
+	lose func(operation, id string) bool
 	// rewrite, if not nil, changes a row that an operation writes: another bug to plant.
 	rewrite func(operation string, row values)
 	// wrote is told of each row that an operation of a process has written, with the lock held.
@@ -195,7 +195,7 @@ func (t *simTable) holds(x simExpression, row values, update string, condition *
 }
 
 func (t *simTable) apply(ctx context.Context, operation, id string, before, after values) {
-	if t.lose != nil && t.lose(operation) {
+	if t.lose != nil && t.lose(operation, id) {
 		return
 	}
 	if t.rewrite != nil && after != nil {

@@ -237,7 +237,7 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus) []*shardStatu
 	}
 	var shards []*shardStatus
 	for _, l := range leases {
-		if !there[l.Shard] && !(l.Ended && len(l.Unfinished) == 0) {
+		if finished := l.Ended && len(l.Unfinished) == 0; !there[l.Shard] && !finished {
 			shards = append(shards, &shardStatus{Shard: l.Shard, State: "lost", Fence: l.Fence, Checkpoint: l.Checkpoint})
 		}
 	}

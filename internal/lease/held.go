@@ -46,7 +46,7 @@ type Held struct {
 	last     *heldWrite      // the last write, until its answer is certain
 	over     bool            // the shard is finished
 	leaving  bool            // no Consume runs any more, Release is under way
-	failing  bool            // Consume has failed, and has not been called again yet
+	failing  bool            // reading has failed, and pauses before the next attempt
 	unseen   bool            // the last view has lacked the row
 	ahead    map[uint64]bool // see Ahead
 	news     chan struct{}   // closed when ahead changes
@@ -92,8 +92,8 @@ func (h *Held) Ahead() (keys map[uint64]bool, changed <-chan struct{}) {
 // Stop is closed when the lease is to be given up in good order.
 func (h *Held) Stop() <-chan struct{} { return h.stop }
 
-// Reading tells what a request of the shard's source came to: nil after an answer. A worker that gets no answers for long leaves the
-// shard to others. Consume calls it after each request but those that the source has throttled.
+// Reading tells what a request came to that reading the shard needs, to its source or to another service: nil after an answer. A worker
+// that gets no answers for long leaves the shard to others. Consume calls it after each request but those that were throttled.
 func (h *Held) Reading(err error) { h.life.health.reading(h, err) }
 
 // Failed tells that the shard cannot be read, for the nth time in a row, and waits until it may be tried again. It returns early when

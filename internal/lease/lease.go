@@ -109,7 +109,7 @@ type Hooks struct {
 	Reopened   func(shard string, checkpoint string)              // a shard that was stored as finished is listed as open, and is read on after this checkpoint
 	Unable     func(why error)                                    // this worker cannot do the work, and leaves it to others if others can; told every minute
 	Gone       func(shard string, checkpoint string)              // the source has forgotten the shard; unless checkpoint is ShardEnd, data were lost
-	Failed     func(shard string, err error, again time.Duration) // Consume failed, and is called again after this pause
+	Failed     func(shard string, err error, again time.Duration) // reading failed, and is tried again after this pause
 	Waiting    func(shard string, fence int64, t time.Duration)   // a Consume that is to return has run on for so long; told every minute
 	Trouble    func(op string, err error)                         // the table or the listing failed; the worker goes on
 }
