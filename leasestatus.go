@@ -25,8 +25,8 @@ type LeaseStatus struct {
 	WantedBy string
 	// Fence grows with every new owner (see Record.Fence).
 	Fence int64
-	// Checkpoint is the sequence number up to which all records but the Unfinished are finished. It is empty if no record is finished
-	// yet. Then StartsAt is the time from which the shard is read, and a zero StartsAt means from its oldest record.
+	// Checkpoint is the sequence number up to which all records but the Unfinished are finished. It is empty if the shard has Ended, or
+	// if no record is finished yet. Then StartsAt is the time from which the shard is read, and a zero StartsAt means from its oldest record.
 	Checkpoint string
 	StartsAt   time.Time
 	// Ended says that the shard was closed, and that all its records but the Unfinished are finished.

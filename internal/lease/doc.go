@@ -39,7 +39,7 @@
 //
 // # Doubts
 //
-// An answer may lack something, be old, or come from elsewhere. Nothing that cannot be undone rests on one answer or one worker.
+// An answer may lack something, be old, or come from elsewhere. Nothing in the table that cannot be undone rests on one answer or one worker.
 //
 //   - A view without the worker's own row, or with a beat before its last confirmed one, is no view. Nor is a view with a lease that lacks
 //     its checkpoint or its fence. A row that is missing from two views is gone.
@@ -48,18 +48,19 @@
 //     A worker that is alone does both, after three minutes of listings. A shard that is listed again is read on at its checkpoint.
 //   - An end keeps the checkpoint before it. If listings over two minutes have the shard as open, and no shard continues it, the end is
 //     taken back.
-//   - A listing with none of the shards that are still to be read is a failure. If no worker is able for five minutes, it is believed: after
-//     an outage longer than the retention all shards are others.
+//   - A listing with none of the shards that are still to be read is a failure. If no other worker is able after five minutes of such
+//     listings, they are believed: after an outage longer than the retention all shards are others.
 //
 // # Ability
 //
 // Beats say that a worker lives. Whether it can do the work, its row says. A worker is unable before its first listing if two have
-// failed, later if none has succeeded for two minutes (2 List), or if a shard has failed for so long and no other shard of it is read. It
+// failed or none has come within Duration, later if none has succeeded for two minutes (2 List), or if a shard has failed for so long and no other shard of it is read. It
 // takes no leases, and others ask for its leases. If no worker is able, all take.
 //
 // A worker that reads other shards refuses only the shard that fails: the shard goes to a worker that does not refuse it, unless all do.
 // So a shard that nobody can read costs the others nothing. A refusal, and inability for failing shards, last five minutes, and twice as
-// long after each relapse, up to an hour. A new worker acquires nothing before its first listing has succeeded or it knows that it is unable.
+// long after each relapse, up to an hour; an answer that the shard gives ends them. A new worker acquires nothing before its first listing
+// has succeeded or it has told the others that it is unable.
 //
 // # Looks and views
 //
@@ -95,14 +96,15 @@
 //     or a dead letter.
 //   - I6: A crash repeats at most as many records as the bound above the checkpoint. A clean handover or stop repeats none.
 //   - I7: Handlers of one aggregate never overlap within a fence, and start in the order of arrival.
-//   - I8: After the last fault every lease has an owner, the shares differ by one at most, and they stay as they are.
+//   - I8: After the last fault every lease has an owner, the shares differ by one at most unless a worker refuses shards, and they stay as they
+//     are.
 //   - I9: With an inbox each event has exactly one committed effect.
 //   - I10: The attempts at a record that always fails are bounded over restarts and owners, and other aggregates go on.
 //   - I11: Goroutines and memory are bounded by the shards that a worker owns.
 //   - I12: A lost answer of the table never costs a lease.
 //   - I13: A worker that cannot reach the table for Duration has no running handler after it, but for the time that a handler takes to
 //     notice the end of its context.
-//   - I14: Run returns within Drain, with every lease released or about to expire. The next owner starts exactly at the end of what is
+//   - I14: Run returns within Drain, unless a handler does not notice the end of its context, with every lease released or about to expire. The next owner starts exactly at the end of what is
 //     finished.
 //   - I15: No lease changes its owner unless it was released, handed over, or its owner was marked dead.
 //   - I16: After the last fault every record is handled, or told of, within a bounded time, even if one worker stays sick in one

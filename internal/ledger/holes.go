@@ -41,7 +41,7 @@ func (l *Ledger) removeHole(s Slot) {
 
 // pass makes holes of the oldest records as far as they are in the way: of those that have failed or take long, and those behind them in
 // their aggregates. The ring has to be crowded, or the shard read to its end, so that in calm times there are none. When nothing more is
-// handled, all records in the way of finished ones become holes.
+// handled, the records in the way of finished ones become holes, as far as there is room for holes, and none behind a poison.
 func (l *Ledger) pass() {
 	r := &l.recent
 	if r.from != l.head {

@@ -294,7 +294,7 @@ type Status struct {
 	Unfinished int
 	// Oldest is when the first of them was added, or the ledger made with it; zero if there is none.
 	Oldest time.Time
-	// Unstored is how many records below that end are above the stored checkpoint.
+	// Unstored is how many records are finished above the stored checkpoint.
 	Unstored int
 }
 

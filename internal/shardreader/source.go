@@ -93,7 +93,8 @@ func (b *Batch) check(after string) error {
 	return nil
 }
 
-// errNoRecords is what is wrong with an answer that has no list of records, not even an empty one, and does not stay where it was asked.
+// errNoRecords is what is wrong with an answer that has no list of records, not even an empty one. An answer that gives back
+// the iterator it was asked with passes over nothing, and is no such answer.
 var errNoRecords = errors.New("the answer has no list of records")
 
 // answered turns into errors what no client of the SDK returns: neither an answer nor an error, and a nil pointer as an error.

@@ -45,7 +45,7 @@ type Client interface {
 }
 
 // Some rows stay only so that late copies of old writes find them. DynamoDB deletes an expired row hours or days later. Besides
-// the start at lease.Latest, these are the only wall-clock times in the protocol, and only garbage depends on them.
+// the time at which a group begins, these are the only wall-clock times in the protocol, and only garbage depends on them.
 const (
 	workerTTL = 7 * 24 * time.Hour // every beat, and the worker's death, renew it
 	shardTTL  = 6 * time.Hour      // a DynamoDB stream replaces each shard several times a day, and every View reads the rows that stay
