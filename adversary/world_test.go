@@ -133,6 +133,7 @@ func (w *world) recover() {
 		}
 		if !core[i] && w.plan.seed>>(i%8)%3 == 0 {
 			m.depart()
+			w.plan.clean = false
 			w.reached.count("a member is dead for ever")
 		}
 	}
