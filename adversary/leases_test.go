@@ -2,12 +2,15 @@ package adversary
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	"github.com/seed-1b628d3f/outbox"
 )
 
 // watch looks at the lease table from outside, as a monitor does, and remembers what must never go back.
 type watch struct {
+	mu     sync.Mutex
 	world  *world
 	table  *outbox.LeaseTable
 	stream string
@@ -16,7 +19,6 @@ type watch struct {
 	passed map[string]int    // records up to the checkpoint, all of them settled, but for the waiting
 	// The records below the checkpoint that are not finished, by shard. Each of them must be settled before the table forgets it.
 	waiting map[string]map[*record]bool
-	met     bool // the group has met the stream
 }
 
 func newWatch(w *world) *watch {
@@ -36,12 +38,17 @@ func (l *watch) leases() []outbox.LeaseStatus {
 }
 
 func (l *watch) look() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	h := l.world.history
 	h.mu.Lock()
 	successes := h.successes // while the table answers, more is finished
 	h.mu.Unlock()
 	leases := l.leases()
-	l.met = l.met || len(leases) > 0
+	if len(leases) > 0 && l.world.from.Load() == nil {
+		now := time.Now()
+		l.world.from.Store(&now)
+	}
 	l.judge(leases, successes)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	streams "github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
@@ -35,7 +36,7 @@ type process struct {
 	link   *link
 	cancel context.CancelFunc
 	done   chan struct{}
-	asked  time.Time // when it was asked to stop
+	asked  atomic.Bool // to stop
 	err    error
 }
 
@@ -47,7 +48,7 @@ func (p *process) works() bool {
 	case <-p.done:
 		return false
 	default:
-		return p.asked.IsZero() && !p.link.killed.Load()
+		return !p.asked.Load() && !p.link.killed.Load()
 	}
 }
 
@@ -94,7 +95,7 @@ func (p *process) kill() {
 
 // stop asks the process to end in good order.
 func (p *process) stop() {
-	p.asked = time.Now()
+	p.asked.Store(true)
 	p.cancel()
 }
 

@@ -30,9 +30,9 @@ type world struct {
 	writing        atomic.Bool
 	over           chan struct{}
 	background     sync.WaitGroup
-	from           time.Time       // StartAtLatest: what arrived before need not be handled
-	expired        []*record       // unread, of shards with a checkpoint
-	trimmed        map[string]bool // shards of which something has expired
+	from           atomic.Pointer[time.Time] // when the group had met the stream. With StartAtLatest, what arrived before need not be handled
+	expired        []*record                 // unread, of shards with a checkpoint
+	trimmed        map[string]bool           // shards of which something has expired
 }
 
 func newWorld(p *plan, reached *coverage) *world {
@@ -69,7 +69,8 @@ func (w *world) required(r *record) bool {
 	if !w.plan.latest {
 		return true
 	}
-	return !w.from.IsZero() && !r.arrived.Add(-w.plan.skew).Before(w.from)
+	from := w.from.Load()
+	return from != nil && !r.arrived.Add(-w.plan.skew).Before(*from)
 }
 
 // begin starts the members, the traffic, and the watch.
@@ -82,9 +83,6 @@ func (w *world) begin() {
 	w.background.Go(func() {
 		for w.sleep(1900 * time.Millisecond) {
 			w.watch.look()
-			if w.watch.met && w.from.IsZero() {
-				w.from = time.Now()
-			}
 		}
 	})
 }
