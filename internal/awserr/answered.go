@@ -39,8 +39,14 @@ func Written[T any](out *T, err error) (*T, error) {
 }
 
 func notNil(err error) error {
-	if v := reflect.ValueOf(err); err != nil && v.Kind() == reflect.Pointer && v.IsNil() {
+	if err != nil && isNil(err) {
 		return fmt.Errorf("the client returned a nil %T as its error", err)
 	}
 	return err
+}
+
+// isNil reports whether v is a nil pointer, whose methods may panic.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return r.Kind() == reflect.Pointer && r.IsNil()
 }

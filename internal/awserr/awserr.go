@@ -16,7 +16,7 @@ const InProgress = "TransactionInProgressException"
 // Code returns the service's error code. It is empty if the error is not the service's.
 func Code(err error) string {
 	var coded interface{ ErrorCode() string }
-	if errors.As(err, &coded) {
+	if errors.As(err, &coded) && !isNil(coded) {
 		return coded.ErrorCode()
 	}
 	return ""
@@ -42,7 +42,7 @@ func Refused(err error) bool {
 		return false
 	}
 	var response interface{ HTTPStatusCode() int }
-	if errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
+	if errors.As(err, &response) && !isNil(response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
 		return false
 	}
 	switch code {

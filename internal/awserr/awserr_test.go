@@ -54,3 +54,12 @@ func TestWhatAnErrorSaysAboutItsRequest(t *testing.T) {
 		require.Equal(t, c.throttling, awserr.IsThrottling(awserr.Code(c.err)), name)
 	}
 }
+
+// A nil pointer as an error, whose methods would panic, has no code, and says nothing about the request.
+func TestANilPointerHasNoCode(t *testing.T) {
+	var none *smithy.GenericAPIError
+	for _, err := range []error{none, fmt.Errorf("wrapped: %w", none)} {
+		require.Empty(t, awserr.Code(err))
+		require.False(t, awserr.Refused(err))
+	}
+}

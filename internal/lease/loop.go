@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -122,6 +123,7 @@ func (l *life) compare(v View) {
 func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (more bool) {
 	var mu sync.Mutex
 	line := newLineage(s.View)
+	workers := slices.Clone(s.Workers) // s is changed meanwhile
 	each(todo, func(a action) {
 		shard := a.lease.ID
 		l.mu.Lock()
@@ -179,7 +181,7 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			}
 		case acquire:
 			ahead, ok := line.ahead(a.lease)
-			if h != nil || draining || !ok || l.holdsBack(s.Workers) {
+			if h != nil || draining || !ok || l.holdsBack(workers) {
 				return
 			}
 			var row Lease
@@ -193,7 +195,7 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 				l.start(alive, work, row, ahead)
 			}
 		case want:
-			if !draining && !l.holdsBack(s.Workers) {
+			if !draining && !l.holdsBack(workers) {
 				_ = l.call(alive, "Want", func(ctx context.Context) error { return l.cfg.Store.Want(ctx, a.lease, l.id) })
 			}
 		case yield:

@@ -8,18 +8,14 @@ import (
 	"time"
 )
 
-const (
-	onePages = 20 // answers without records in a row that are followed before a new iterator is made
-	// oneMisses is how many readings in a row have to end without the record, and without any other, until it counts as expired. A single
-	// answer that lacks records proves nothing.
-	oneMisses = 10
-)
+// onePages is how many answers without records in a row are followed before a new iterator is made.
+const onePages = 20
 
-// errMissing is an answer that should have had a record.
+// errMissing is an answer that should have had a record. However often it comes, it does not prove that the record has expired.
 var errMissing = errors.New("the service has answered without the record")
 
 // One fetches a single record of a shard, given by its sequence number. found is false if the record has expired: the service says so, or gives
-// a later record in its place, or ten readings in a row have found nothing.
+// a later record in its place.
 //
 // One repeats failed requests, and tells OnRetry. The error is a *[StopError], or ctx's cause when ctx has ended. It makes at most one request
 // of a kind in Poll's time; a Read of the shard beside it has to leave room.
@@ -28,21 +24,15 @@ func (r *Reader) One(ctx context.Context, shard, sequence string) (record Record
 		return Record{}, false, &StopError{Shard: shard, Operation: "starting", Err: fmt.Errorf("%q is no sequence number", sequence)}
 	}
 	w := walk{Reader: r, shard: shard, position: Position(sequence), after: sequence}
-	for misses := 0; ; {
+	for {
 		record, found, err := w.one(ctx, sequence)
 		switch {
 		case err == nil:
 			return record, found, nil
 		case ctx.Err() != nil:
 			return Record{}, false, context.Cause(ctx)
-		case errors.Is(err, errMissing):
-			if misses++; misses == oneMisses {
-				return Record{}, false, nil
-			}
 		case judge(err) == trimmed:
 			return Record{}, false, nil
-		default:
-			misses = 0
 		}
 		if err := w.failed(ctx, "GetRecords", err); err != nil {
 			return Record{}, false, err

@@ -13,9 +13,9 @@ import (
 // One finds its record however the service answers, and says that it has expired only if this is certain.
 func TestOneRecord(t *testing.T) {
 	empty, end := Batch{Behind: 0}, Batch{Behind: 0, Next: "-"}
-	tenEmpty := make([]any, oneMisses*onePages)
-	for i := range tenEmpty {
-		tenEmpty[i] = empty
+	often := make([]any, 30*onePages, 30*onePages+1)
+	for i := range often {
+		often[i] = empty
 	}
 	for name, test := range map[string]struct {
 		answers []any
@@ -31,7 +31,7 @@ func TestOneRecord(t *testing.T) {
 		"after an iterator that was too old":  {[]any{code("ExpiredIteratorException"), Batch{Records: records("57")}}, true, 0},
 		"a later record is in its place":      {[]any{Batch{Records: records("100")}}, false, 0},
 		"the service says that it is trimmed": {[]any{code("TrimmedDataAccessException")}, false, 0},
-		"many readings find nothing at all":   {tenEmpty, false, oneMisses - 1},
+		"after thirty readings of nothing":    {append(often, Batch{Records: records("57")}), true, 30},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
