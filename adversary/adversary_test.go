@@ -73,7 +73,7 @@ func (w *world) report(t *testing.T, again string) {
 // everything is what the schedules must reach.
 func everything() []string {
 	all := []string{"lease gained", "lease lost", "lease released", "lease ended", "dead letter", "kill", "stop", "split", "merge", "all shards end together",
-		"Run ends by itself", "a handler hangs for ever", "a handler takes long", "a handler fails for ever", "a handler fails for a while",
+		"a handler hangs for ever", "a handler takes long", "a handler fails for ever", "a handler fails for a while",
 		"a record expires unread", "a successor handles nothing again",
 		"the shares of a settled fleet are looked at", "a clean schedule repeats nothing", "a member is dead for ever", "a member stays as it is beside a healthy core"}
 	for _, what := range onAnswers {
