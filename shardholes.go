@@ -134,6 +134,13 @@ func (o *heldBack) open(s *shardRun, key uint64) {
 func (s *shardRun) followAncestors(ctx context.Context) {
 	for {
 		keys, changed := s.held.Ahead()
+		if any, free := s.order.freed(keys); any {
+			// What was waited for may be a dead letter now, and its aggregate parked.
+			s.knowsParked.Store(false)
+			if s.awaitParked(ctx, free) != nil {
+				return
+			}
+		}
 		s.order.follow(s, keys)
 		select {
 		case <-ctx.Done():
@@ -141,6 +148,22 @@ func (s *shardRun) followAncestors(ctx context.Context) {
 		case <-changed:
 		}
 	}
+}
+
+// freed reports whether any key need not wait any more if only these are ahead, and which events have waited for it.
+func (o *heldBack) freed(ahead map[uint64]bool) (any bool, free []delivery) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for key := range o.ahead {
+		if ahead[key] {
+			continue
+		}
+		any = true
+		if l := o.waiting[key]; l != nil {
+			free = append(append(free, l.holes.deliveries...), l.later.deliveries...)
+		}
+	}
+	return any, free
 }
 
 func (o *heldBack) follow(s *shardRun, ahead map[uint64]bool) {

@@ -42,8 +42,9 @@ type StreamsClient interface {
 //
 // Events of one aggregate are handled one at a time, in the order of arrival within a shard. Other aggregates run in parallel: up
 // to WithConcurrency of the Consumer, over all shards of the Worker. After a failure the handler is called again, with backoff;
-// its aggregate waits and the others go on. The checkpoint of a shard is the point up to which all its records are finished, except up
-// to 50 that fail or take long: they are stored beside it, and hold back neither the shard nor those that continue it. A Worker logs to its Consumer's logger (WithLogger).
+// its aggregate waits and the others go on. The checkpoint of a shard is the point up to which all its records are finished. Up to 50
+// that fail or take long hold back neither the shard nor those that continue it: when they are in the way, they are stored beside the
+// checkpoint, which passes them. A Worker logs to its Consumer's logger (WithLogger).
 type Worker struct {
 	workerConfig
 	consumer   *Consumer

@@ -100,7 +100,7 @@ func WithBatchSize(records int) WorkerOption {
 
 // WithMaxUnfinished bounds how many records of a shard may be fetched and above its checkpoint: unfinished records, and finished
 // records behind them. It bounds memory, and how many records are handled again after a crash. Up to 50 records that fail or take
-// long, but at most half of the bound, do not hold back the checkpoint: they are stored beside it. When the bound is reached, the
+// long, but at most half of the bound, are stored beside the checkpoint when half of the bound is used: the checkpoint passes them. When the bound is reached, the
 // shard is not read until its oldest records are finished; heartbeats and other shards go on. Default 5,000; 1 to 1,000,000. With 1, a
 // failing record holds back its shard.
 func WithMaxUnfinished(records int) WorkerOption {

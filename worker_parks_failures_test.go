@@ -171,3 +171,31 @@ func TestAWorkerParksThroughFaults(t *testing.T) {
 		require.Len(t, m.order["bad-0"], 8)
 	})
 }
+
+// When a failing event becomes a letter at last, what has waited for it in the shards that continue its shard is parked behind it, at whichever
+// worker it waits.
+func TestALetterHoldsBackWhatWaitsInOtherShards(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newFleetWithLetters(t)
+		defer m.Close()
+		m.oneShard(t)
+		retry := outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 15, BaseDelay: 3 * time.Second, MaxDelay: 3 * time.Second})
+		workers := []running{m.startWorker(t, retry), m.startWorker(t, retry)}
+		m.put(t, "bad", 1, 1)
+		time.Sleep(5 * time.Second)
+		split(t, m.fleet, 2)
+		ids := m.put(t, "bad", 1, 20) // the first is there already
+		stored := func() (n int) {
+			for _, err := range m.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+				require.NoError(t, err)
+				n++
+			}
+			return n
+		}
+		m.await(t, "all are letters", 5*time.Minute, func() bool { return stored() == len(ids) })
+		for _, w := range workers {
+			require.NoError(t, w.stop())
+		}
+		m.requireTimes(t, 0, ids)
+	})
+}

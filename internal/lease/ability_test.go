@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -219,5 +220,49 @@ func TestAFleetThatCannotListReadsOn(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		f.balance(0, a, b)
+	})
+}
+
+// blinded is a table of which one worker may not read what is in it.
+type blinded struct {
+	Store
+	denied *atomic.Bool
+}
+
+func (b *blinded) refuse() error {
+	if b.denied.Load() {
+		return Fatal(errDenied)
+	}
+	return nil
+}
+
+func (b *blinded) View(ctx context.Context) (View, error) {
+	if err := b.refuse(); err != nil {
+		return View{}, err
+	}
+	return b.Store.View(ctx)
+}
+
+func (b *blinded) Look(ctx context.Context) ([]Worker, error) {
+	if err := b.refuse(); err != nil {
+		return nil, err
+	}
+	return b.Store.Look(ctx)
+}
+
+// A worker that beats and may not look at the table leaves its shards to the others, and takes part again when it may.
+func TestAWorkerThatMayNotLookGivesUp(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, f *fleet) {
+		var denied atomic.Bool
+		a := f.start(f.answers(healthy))
+		b := f.start(all(f.answers(healthy), func(c *Config) { c.Store = &blinded{c.Store, &denied} }))
+		f.balance(time.Minute, a, b)
+		denied.Store(true)
+		time.Sleep(2*time.Minute + 20*time.Second)
+		has, _, whole := f.spread(a)
+		require.True(t, whole)
+		require.Equal(t, 6, has)
+		denied.Store(false)
+		f.balance(time.Minute, a, b)
 	})
 }

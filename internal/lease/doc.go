@@ -55,7 +55,8 @@
 //
 // Beats say that a worker lives. Whether it can do the work, its row says. A worker is unable before its first listing if two have
 // failed or none has come within Duration, later if none has succeeded for two minutes (2 List), or if a shard has failed for so long and no other shard of it is read. It
-// takes no leases, and others ask for its leases. If no worker is able, all take.
+// takes no leases, and others ask for its leases. If no worker is able, all take. A
+// worker that beats and may not look at the table for as long registers anew, when it may.
 //
 // A worker that reads other shards refuses only the shard that fails: the shard goes to a worker that does not refuse it, unless all do.
 // So a shard that nobody can read costs the others nothing. A refusal, and inability for failing shards, last five minutes, and twice as

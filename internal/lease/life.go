@@ -23,8 +23,9 @@ type life struct {
 	failed chan struct{} // closed by fail
 
 	consumers, others sync.WaitGroup
-	list              listing // used by the loop
-	calm              *rest   // used by the loop; nil if the next tick needs a view
+	list              listing   // used by the loop
+	calm              *rest     // used by the loop; nil if the next tick needs a view
+	blind             time.Time // used by the loop: since when the table may not be looked at; zero if it may
 
 	mu       sync.Mutex
 	held     map[string]*Held
@@ -65,7 +66,7 @@ func (l *life) run(ctx context.Context) error {
 	defer cut(nil)
 	l.others.Go(func() { l.beat(alive, end) })
 	l.others.Go(func() { l.drain(ctx, alive, cut, end) })
-	l.loop(alive, work)
+	l.loop(alive, work, end)
 
 	l.mu.Lock()
 	err, cause, draining := l.fatal, l.over, l.draining
@@ -78,6 +79,20 @@ func (l *life) run(ctx context.Context) error {
 	}
 	end(errOver)
 	return err
+}
+
+// awaitSight returns when the table can be looked at again, or ctx ends. A worker that beats and cannot look would keep a share that it
+// never acquires.
+func (l *life) awaitSight(ctx context.Context) {
+	for n := 1; ; n++ {
+		err := l.call(ctx, "Look", func(ctx context.Context) error {
+			_, err := l.cfg.Store.Look(ctx)
+			return err
+		})
+		if err == nil || !sleep(ctx, l.cfg.retry().Delay(n)) {
+			return
+		}
+	}
 }
 
 // finish waits until nothing of this life runs any more, and retires its name.

@@ -75,6 +75,7 @@ func (l *life) look(alive context.Context) (wait time.Duration, calm bool) {
 		looked, err = l.cfg.Store.Look(ctx)
 		return err
 	})
+	l.looked(err)
 	pace := l.pace(len(l.calm.view.Workers))
 	if err != nil {
 		return pace, true
@@ -90,6 +91,16 @@ func (l *life) look(alive context.Context) (wait time.Duration, calm bool) {
 	}
 	l.list.due(alive, l, v, now)
 	return wait, true
+}
+
+// looked takes in whether the table may be looked at. Throttling and an outage pass, and the heartbeats would tell of an outage.
+func (l *life) looked(err error) {
+	switch {
+	case !IsFatal(err):
+		l.blind = time.Time{}
+	case l.blind.IsZero():
+		l.blind = time.Now()
+	}
 }
 
 // pace is the time between two looks. Each worker looks at the rows of all, so the units grow with the square of their number. In

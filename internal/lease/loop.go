@@ -16,10 +16,14 @@ import (
 // often. (A View of DynamoDB is one Query per megabyte, about 4,000 leases.) A lease that moves costs one Want, one Release, what
 // its reader saves, and two or three beats; an acquisition is one call and a beat. Each worker then takes a View or two. While
 // leases move, but not for much longer than Duration, the two workers concerned take a View five times a tick.
-func (l *life) loop(alive, work context.Context) {
+func (l *life) loop(alive, work context.Context, end func(error)) {
 	for woken := true; ; {
 		l.assess(time.Now())
 		wait := l.tick(alive, work, woken)
+		if !l.blind.IsZero() && time.Since(l.blind) >= l.health.sick() {
+			end(errBlind)
+			return
+		}
 		l.mu.Lock()
 		finished := l.draining && len(l.held) == 0
 		l.mu.Unlock()
@@ -67,6 +71,7 @@ func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
 	if !l.watch.viewed && IsFatal(err) {
 		l.fail(err) // the table has never worked, and no repeat will change this
 	}
+	l.looked(err)
 	if err != nil {
 		return l.cfg.Tick
 	}

@@ -16,6 +16,7 @@ import (
 var (
 	errDead   = fmt.Errorf("%w: this worker has been marked dead", ErrLost)
 	errSilent = fmt.Errorf("%w: no heartbeat of this worker has been confirmed for too long", ErrLost)
+	errBlind  = fmt.Errorf("%w: this worker may not look at the table", ErrLost)
 	errOver   = fmt.Errorf("%w: this worker has stopped", ErrLost)
 	errDrain  = errors.New("draining takes longer than it may")
 )
@@ -42,6 +43,11 @@ func Run(ctx context.Context, cfg Config) error {
 			return err
 		}
 		err = l.run(ctx)
+		if errors.Is(err, errBlind) {
+			past.Go(func() { l.finish(ctx) })
+			l.awaitSight(ctx)
+			continue
+		}
 		if !errors.Is(err, ErrLost) {
 			l.finish(ctx)
 			return err
