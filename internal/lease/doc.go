@@ -45,7 +45,7 @@
 //     its checkpoint or its fence. A row that is missing from two views is gone.
 //   - An acquisition, or the group's beginning, whose answer does not have what was written is read again.
 //   - Two workers must miss a shard before it is marked gone: one leaves its name in the row, another marks it. The owner is not the first.
-//     A worker that is alone does both, after three minutes of listings. A shard that is listed again is read on at its checkpoint.
+//     A worker that is alone does both, after three minutes of listings made alone. A shard that is listed again is read on at its checkpoint.
 //   - An end keeps the checkpoint before it. If listings over two minutes have the shard as open, and no shard continues it, the end is
 //     taken back.
 //   - A listing with none of the shards that are still to be read is a failure. If no other worker is able after five minutes of such
@@ -54,11 +54,13 @@
 // # Ability
 //
 // Beats say that a worker lives. Whether it can do the work, its row says. A worker is unable before its first listing if two have
-// failed or none has come within Duration, later if none has succeeded for two minutes (2 List), or if a shard has failed for so long and no other shard of it is read. It
+// failed or none has come within Duration, later if none has succeeded for two minutes (2 List), or if a shard has failed for so long and no other shard of it is read.
+// It is also unable for five minutes after its views have failed for half a minute although its beats got through. It
 // takes no leases, and others ask for its leases. If no worker is able, all take. A
-// worker that beats and may not look at the table for as long registers anew, when it may.
+// worker that beats and may not look at the table for as long as two minutes registers anew, when it may.
 //
 // A worker that reads other shards refuses only the shard that fails: the shard goes to a worker that does not refuse it, unless all do.
+// It refuses as well what its own last listings lack and the table has, unless it holds the shard and its reading does not fail.
 // So a shard that nobody can read costs the others nothing. A refusal, and inability for failing shards, last five minutes, and twice as
 // long after each relapse, up to an hour; an answer that the shard gives ends them. A new worker acquires nothing before its first listing
 // has succeeded or it has told the others that it is unable.

@@ -21,6 +21,8 @@ type health struct {
 	reads   map[*Held]*reads
 	paused  map[string]pause // by shard that is left to others; "" stands for all shards
 	refused error            // the last error of what is paused
+	blinded time.Time        // until when the worker leaves all shards to others because it has not seen the table for long
+	unseen  error            // why
 }
 
 // reads is how the reading of a held shard goes.
@@ -93,6 +95,18 @@ func (h *health) reading(l *Held, err error) {
 	}
 }
 
+// blind takes in that all views since then have failed, although heartbeats get through. The others would wait for such a worker: it
+// neither acquires what falls to it nor hands over what others ask for.
+func (h *health) blind(since time.Time, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if long := now.Sub(since); long >= max(h.list/2, 2*h.doubt) {
+		h.blinded = now.Add(5 * h.list)
+		h.unseen = fmt.Errorf("the lease table could not be read for %v: %w", long.Round(time.Second), err)
+	}
+}
+
 // unproven reports whether no listing has shown yet that the worker lists the stream whose leases the table has. Until then it
 // acquires nothing, unless it is known to be unable and nobody else is able.
 func (h *health) unproven() bool {
@@ -102,8 +116,9 @@ func (h *health) unproven() bool {
 }
 
 // ability returns the shards that the worker leaves to others, and why it cannot do the work at all, nil if it can. listed are the shards
-// of the last listing: a worker is not to blame for a shard that is gone.
-func (h *health) ability(now time.Time, listed map[string]bool) (refuses []string, unable error) {
+// of the last listing: a worker is not to blame for a shard that is gone. missed are the shards still to be read that the last listings
+// lack: another worker may know better, unless this one reads them well.
+func (h *health) ability(now time.Time, listed map[string]bool, missed []string) (refuses []string, unable error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	reading := false
@@ -133,6 +148,16 @@ func (h *health) ability(now time.Time, listed map[string]bool) (refuses []strin
 			refuses = append(refuses, key)
 		}
 	}
+	well := map[string]bool{}
+	for l, r := range h.reads {
+		well[l.shard.ID] = r.since.IsZero()
+	}
+	for _, shard := range missed {
+		if !well[shard] && !slices.Contains(refuses, shard) {
+			refuses = append(refuses, shard)
+		}
+	}
+	tooMany := len(refuses) > most
 	slices.Sort(refuses)
 	refuses = refuses[:min(len(refuses), most)]
 	switch {
@@ -142,8 +167,12 @@ func (h *health) ability(now time.Time, listed map[string]bool) (refuses []strin
 			unable = fmt.Errorf("no listing has come in %v", now.Sub(h.began).Round(time.Second))
 		}
 		unable = fmt.Errorf("the shards of the stream cannot be listed: %w", unable)
+	case now.Before(h.blinded):
+		unable = h.unseen
 	case now.Before(h.paused[""].until):
 		unable = h.refused
+	case tooMany:
+		unable = fmt.Errorf("more than %d shards can be read by others only", most)
 	}
 	return refuses, unable
 }
@@ -162,7 +191,7 @@ func (h *health) pause(key string, now time.Time) {
 // assess finds out whether this worker can do the work, and tells the others when that changes.
 func (l *life) assess(now time.Time) {
 	listed, _ := l.list.known(0)
-	refuses, unable := l.health.ability(now, listed)
+	refuses, unable := l.health.ability(now, listed, l.list.lacks(l.cfg.List/2))
 	l.mu.Lock()
 	changed := (unable != nil) != l.unable || !slices.Equal(refuses, l.refuses)
 	l.unable, l.refuses = unable != nil, refuses

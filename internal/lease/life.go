@@ -26,6 +26,7 @@ type life struct {
 	list              listing   // used by the loop
 	calm              *rest     // used by the loop; nil if the next tick needs a view
 	blind             time.Time // used by the loop: since when the table may not be looked at; zero if it may
+	sightless         time.Time // used by the loop: since when each view has failed
 
 	mu       sync.Mutex
 	held     map[string]*Held

@@ -22,6 +22,8 @@ type listing struct {
 	listed map[string]bool
 	missed map[string]miss // shards that have a lease and were missing in the last listings
 	open   map[string]miss // shards that have ended, and that the last listings had as open
+	unread []string        // those that were missing in the last listing and are still to be read
+	alone  time.Time       // since when all listings were made while no other worker was able
 	back   map[string]bool // shards that were marked gone, or missed by somebody, when the last listing began, and that it has
 	alien  time.Time       // since when all listings have had none of the table's shards; zero: they have some
 	begun  string          // where the group has begun the stream; "" until a lease is to be created
@@ -98,10 +100,14 @@ func (g *listing) result(cfg Config, shards []Shard, before View, me string, err
 	for _, s := range shards {
 		open[s.ID] = s.Open && !parents[s.ID]
 	}
+	var unread []string
 	missed, opened, back := map[string]miss{}, map[string]miss{}, map[string]bool{}
 	for _, row := range before.Leases {
 		switch {
 		case !listed[row.ID] && !row.Gone:
+			if !row.finished() {
+				unread = append(unread, row.ID)
+			}
 			missed[row.ID] = g.again(g.missed, row.ID)
 		case open[row.ID] && row.Checkpoint == ShardEnd:
 			opened[row.ID] = g.again(g.open, row.ID)
@@ -110,7 +116,13 @@ func (g *listing) result(cfg Config, shards []Shard, before View, me string, err
 			back[row.ID] = true
 		}
 	}
-	g.shards, g.listed, g.missed, g.open, g.back = shards, listed, missed, opened, back
+	g.shards, g.listed, g.missed, g.open, g.back, g.unread = shards, listed, missed, opened, back, unread
+	if g.alone.IsZero() {
+		g.alone = g.last
+	}
+	if slices.ContainsFunc(before.Workers, func(w Worker) bool { return w.ID != me && !w.Dead && w.Beat > 0 && !w.Unable }) {
+		g.alone = time.Time{}
+	}
 	return nil
 }
 
@@ -165,13 +177,30 @@ func (g *listing) known(apart time.Duration) (listed, gone map[string]bool) {
 	return g.listed, gone
 }
 
+// lacks returns the shards still to be read that are gone as known has it.
+func (g *listing) lacks(apart time.Duration) []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var lacks []string
+	for _, id := range g.unread {
+		if m := g.missed[id]; m.last.Sub(m.first) >= apart {
+			lacks = append(lacks, id)
+		}
+	}
+	return lacks
+}
+
 // doubts returns shards of the table about which the last listings say something else: missing for long, back again, and open.
 func (g *listing) doubts(list time.Duration) (long, back, open map[string]bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	long, open = map[string]bool{}, map[string]bool{}
 	for id, m := range g.missed {
-		long[id] = m.last.Sub(m.first) >= 3*list
+		since := m.first
+		if g.alone.After(since) {
+			since = g.alone
+		}
+		long[id] = !g.alone.IsZero() && m.last.Sub(since) >= 3*list
 	}
 	for id, m := range g.open {
 		open[id] = m.last.Sub(m.first) >= 2*list // a listing may be older than its answer

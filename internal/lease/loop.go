@@ -62,6 +62,7 @@ func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
 	l.mu.Unlock()
 	var s snapshot
 	beat := l.confirmed.Load()
+	asked := time.Now()
 	err := l.call(alive, "View", func(ctx context.Context) (err error) {
 		if s.View, err = l.cfg.Store.View(ctx); err == nil {
 			err = s.check(l.id, beat)
@@ -73,8 +74,15 @@ func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
 	}
 	l.looked(err)
 	if err != nil {
+		if l.sightless.IsZero() {
+			l.sightless = asked
+		}
+		if !IsFatal(err) { // otherwise this worker soon registers anew
+			l.health.blind(l.sightless, err)
+		}
 		return l.cfg.Tick
 	}
+	l.sightless = time.Time{}
 	l.watch.viewed = true
 	// Count from when the answer came: a beat in it may have been sent just before.
 	now := time.Now()

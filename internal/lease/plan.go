@@ -87,8 +87,11 @@ func plan(s snapshot, me string) (todo []action, moving bool) {
 			todo = append(todo, action{verb: reviveShard, lease: l})
 		case l.Gone:
 		case s.gone[l.ID]:
+			// This worker refuses the shard, so another one may ask for it.
 			if verb, ok := missing(l, s, me, free, alive, taking); ok {
 				todo = append(todo, action{verb: verb, lease: l})
+			} else if l.Owner == me && target != me && l.Want != me && taking[l.Want] && !l.finished() {
+				todo, moving = append(todo, action{verb: yield, lease: l}), true
 			}
 		case l.ended() && l.Owner == "" && s.open[l.ID] && !hasChild(l.ID, s.Leases):
 			todo = append(todo, action{verb: reopenShard, lease: l})
@@ -248,9 +251,10 @@ func without[V any](workers map[string]V, some map[string]bool) map[string]V {
 }
 
 // readable reports whether a shard may be read: each parent has ended, or is forgotten by both the table and the source. A listing
-// without the shard itself is older than the shard, and proves nothing about its parents.
+// without the shard itself is older than the shard, and proves nothing about its parents. Nor does it make a shard unreadable for one
+// worker alone: the others would leave the shard to that worker.
 func readable(l *Lease, rows map[string]*Lease, s snapshot) bool {
-	if l.Gone || s.gone[l.ID] || l.finished() {
+	if l.Gone || l.finished() {
 		return false
 	}
 	if l.ended() {
