@@ -39,8 +39,8 @@ func (f *fleet) answers(broken func(shard string) error) func(*Config) {
 func healthy(string) error { return nil }
 
 // complaints counts what Unable tells.
-func complaints(n *int) func(*Config) {
-	return func(c *Config) { c.Hooks.Unable = func(error) { *n++ } }
+func complaints(n *atomic.Int64) func(*Config) {
+	return func(c *Config) { c.Hooks.Unable = func(error) { n.Add(1) } }
 }
 
 // all is several changes.
@@ -58,7 +58,8 @@ func deaf(c *Config) { c.Shards = func(context.Context) ([]Shard, error) { retur
 // it can. When its listings succeed, it gets its share.
 func TestAWorkerThatCannotListGetsNothing(t *testing.T) {
 	bubble(t, 6, func(t *testing.T, f *fleet) {
-		a, told := f.start(f.answers(healthy)), 0
+		a := f.start(f.answers(healthy))
+		var told atomic.Int64
 		f.balance(time.Minute, a)
 		var mu sync.Mutex
 		repaired := false
@@ -77,7 +78,7 @@ func TestAWorkerThatCannotListGetsNothing(t *testing.T) {
 			synctest.Wait()
 			f.balance(0, a)
 		}
-		require.InDelta(t, 10, told, 1)
+		require.InDelta(t, 10, told.Load(), 1)
 		_, err := f.stopOne(a)
 		require.NoError(t, err)
 		f.balance(5*time.Second, b)
@@ -123,7 +124,8 @@ func TestAWorkerThatCannotListAnyMoreGivesUp(t *testing.T) {
 // A worker that can read no shard gives all up after two minutes. It tries again after five minutes, and then after ten.
 func TestAWorkerThatCannotReadGivesUp(t *testing.T) {
 	bubble(t, 6, func(t *testing.T, f *fleet) {
-		a, told := f.start(f.answers(healthy)), 0
+		a := f.start(f.answers(healthy))
+		var told atomic.Int64
 		f.balance(time.Minute, a)
 		began := time.Now()
 		f.start(all(f.answers(func(string) error { return errDenied }), complaints(&told)))
@@ -138,7 +140,7 @@ func TestAWorkerThatCannotReadGivesUp(t *testing.T) {
 		}
 		require.Less(t, unread, 10, "the worker gets shards too often")
 		require.Greater(t, unread, 1, "the worker does not try again")
-		require.Greater(t, told, 40)
+		require.Greater(t, told.Load(), int64(40))
 		require.Less(t, time.Since(began), 2*time.Hour)
 	})
 }
@@ -152,7 +154,7 @@ func TestAShardThatNobodyCanRead(t *testing.T) {
 			}
 			return nil
 		}
-		told := 0
+		var told atomic.Int64
 		for range 3 {
 			f.start(all(f.answers(broken), complaints(&told)))
 		}
@@ -167,7 +169,7 @@ func TestAShardThatNobodyCanRead(t *testing.T) {
 			require.GreaterOrEqual(t, read, 5, "a shard that can be read is not")
 			owners[f.rows()["s-0003"].Owner] = true
 		}
-		require.Zero(t, told)
+		require.Zero(t, told.Load())
 		require.GreaterOrEqual(t, len(owners), 3, "not every worker has tried: %v", owners)
 		for id, row := range f.rows() {
 			require.NotEmpty(t, row.Owner, id)

@@ -83,14 +83,14 @@ func (u unseen) View(ctx context.Context) (View, error) {
 func TestAWorkerThatCannotSeeTheTableGetsNothingMore(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, f *fleet) {
 		var blind atomic.Bool
-		told := 0
+		var told atomic.Int64
 		a := f.start(f.answers(healthy))
 		b := f.start(all(f.answers(healthy), complaints(&told), func(c *Config) { c.Store = unseen{c.Store, &blind} }))
 		f.balance(time.Minute, a, b)
 		blind.Store(true)
 		f.set(append(f.shards[:4:4], Shard{ID: "s-0004"}, Shard{ID: "s-0005"}, Shard{ID: "s-0006"}, Shard{ID: "s-0007"}))
 		f.reads(t, 4*time.Minute, a, 6)
-		require.Positive(t, told)
+		require.Positive(t, told.Load())
 		blind.Store(false)
 		f.balance(6*time.Minute+10*time.Second, a, b)
 		time.Sleep(10 * time.Minute)
@@ -114,6 +114,6 @@ func TestAWorkerThatHasJustBecomeAloneMarksNothing(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		_, err = f.stopOne(b)
 		require.NoError(t, err)
-		require.Empty(t, gone)
+		require.Empty(t, counted(&mu, gone))
 	})
 }

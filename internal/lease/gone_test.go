@@ -3,7 +3,9 @@ package lease
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,12 +35,20 @@ func gones(mu *sync.Mutex, n map[string]int) func(*Config) {
 	}
 }
 
+// counted returns what has been counted until now.
+func counted(mu *sync.Mutex, n map[string]int) map[string]int {
+	mu.Lock()
+	defer mu.Unlock()
+	return maps.Clone(n)
+}
+
 // A worker that lists another stream marks nothing as gone, creates nothing and reads nothing beside a worker that lists the right
 // one, from its first moment on.
 func TestAListingOfAnotherStreamIsNone(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, f *fleet) {
 		var mu sync.Mutex
-		gone, read, told := map[string]int{}, 0, 0
+		gone, read := map[string]int{}, 0
+		var told atomic.Int64
 		a := f.start(all(f.answers(healthy), gones(&mu, gone)))
 		f.balance(time.Minute, a)
 		other := []Shard{{ID: "other"}}
@@ -51,10 +61,10 @@ func TestAListingOfAnotherStreamIsNone(t *testing.T) {
 			synctest.Wait()
 			f.balance(0, a)
 		}
-		require.Empty(t, gone)
+		require.Empty(t, counted(&mu, gone))
 		require.Zero(t, read)
 		require.NotContains(t, f.rows(), "other")
-		require.InDelta(t, 30, told, 1)
+		require.InDelta(t, 30, told.Load(), 1)
 		for id, row := range f.rows() {
 			require.EqualValues(t, 1, row.Fence, id)
 		}
@@ -77,7 +87,7 @@ func TestOneWorkersListingProvesNothing(t *testing.T) {
 		b := f.start(all(f.answers(broken), gones(&mu, gone), lists(&mu, &fewer)))
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		require.Empty(t, gone)
+		require.Empty(t, counted(&mu, gone))
 		require.False(t, f.rows()["s-0003"].Gone)
 		_, err := f.stopOne(b)
 		require.NoError(t, err)
@@ -86,7 +96,7 @@ func TestOneWorkersListingProvesNothing(t *testing.T) {
 		f.set(f.shards[:3])
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		require.Equal(t, map[string]int{"s-0003": 1}, gone)
+		require.Equal(t, map[string]int{"s-0003": 1}, counted(&mu, gone))
 		require.True(t, f.rows()["s-0003"].Gone)
 	})
 }
@@ -106,10 +116,10 @@ func TestAWorkerThatIsAloneNeedsMoreListings(t *testing.T) {
 		f.set(f.shards[:1])
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
-		require.Empty(t, gone)
+		require.Empty(t, counted(&mu, gone))
 		time.Sleep(4 * time.Minute)
 		synctest.Wait()
-		require.Equal(t, map[string]int{"s-0001": 1}, gone)
+		require.Equal(t, map[string]int{"s-0001": 1}, counted(&mu, gone))
 	})
 }
 
@@ -171,7 +181,7 @@ func TestAfterALongOutageEveryShardIsNew(t *testing.T) {
 		rows := f.rows()
 		require.NotEmpty(t, rows["t-1"].Owner)
 		require.NotEmpty(t, rows["t-2"].Owner)
-		require.Equal(t, map[string]int{"s-0000": 1, "s-0001": 1, "s-0002": 1}, gone)
+		require.Equal(t, map[string]int{"s-0000": 1, "s-0001": 1, "s-0002": 1}, counted(&mu, gone))
 	})
 }
 
