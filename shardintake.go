@@ -96,11 +96,11 @@ func (s *shardRun) run(b *shardBatch) {
 		keys[i] = c.lane(b.deliveries[i].record.AggregateID)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock() // drain must not meet a batch that is not started
 	for len(s.batches) > 0 && s.batches[0].done() {
 		s.batches = s.batches[1:]
 	}
 	s.batches = append(s.batches, b)
-	s.mu.Unlock()
 	c.pool.Start(&b.lanes, keys, b)
 }
 

@@ -136,7 +136,8 @@ func (l *life) compare(v View) {
 func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (more bool) {
 	var mu sync.Mutex
 	line := newLineage(s.View)
-	workers := slices.Clone(s.Workers) // s is changed meanwhile
+	workers := s.Workers // a listing may still read these
+	s.Workers = slices.Clone(workers)
 	each(todo, func(a action) {
 		shard := a.lease.ID
 		l.mu.Lock()
