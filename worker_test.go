@@ -52,8 +52,11 @@ func TestAFailingHandlerIsCalledAgainWhileOthersGoOn(t *testing.T) {
 		var at []time.Time
 		w := f.start(t, func(_ context.Context, e outbox.Event[orderCreated]) error {
 			if e.ID == "a-3-1" {
+				f.mu.Lock()
 				at = append(at, time.Now())
-				if len(at) < 8 {
+				n := len(at)
+				f.mu.Unlock()
+				if n < 8 {
 					return errors.New("mail server down")
 				}
 			}

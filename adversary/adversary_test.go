@@ -43,7 +43,7 @@ func TestAdversary(t *testing.T) {
 			w.report(t, fmt.Sprintf("ADVERSARY_SEED=%d go test -count=1 -run '^TestAdversary$' ./adversary", seed))
 		})
 	}
-	if count >= 300 && !t.Failed() && os.Getenv("ADVERSARY_WITHOUT") == "" {
+	if count >= 2000 && !t.Failed() && os.Getenv("ADVERSARY_WITHOUT") == "" {
 		for _, what := range everything() {
 			require.NotZero(t, reached.of(what), "%d schedules have not reached: %s", count, what)
 		}
