@@ -28,7 +28,7 @@ test: ## every test that needs neither network nor server, as the README says
 race: ## every test under the race detector
 	@.ci/race
 
-# 1,500 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol; 400 of the other world.
+# 1,500 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol, and with a sick member; 400 of the other world.
 .PHONY: sim
 sim: export WORKER_SEEDS ?= 1500
 sim: export WORKER_WIRE_SEEDS ?= 20

@@ -47,7 +47,7 @@ func TestTheChecksSeeWhatTheyAreFor(t *testing.T) {
 		{"I2: the checkpoint of shardId-000000000000, ", func(w *world, a, b *process, r []*record) {
 			w.watch.judge([]outbox.LeaseStatus{{Shard: r[0].shard, Fence: 1, Checkpoint: r[0].sequence}}, 0)
 		}},
-		{"I3, I7", func(w *world, a, b *process, r []*record) { success(w, a, r[1], 1) }},
+		{"I3, I7, I17", func(w *world, a, b *process, r []*record) { success(w, a, r[1], 1) }},
 		{"I6: 3 records", func(w *world, a, b *process, r []*record) {
 			for _, one := range r {
 				success(w, a, one, 1)
@@ -66,7 +66,7 @@ func TestTheChecksSeeWhatTheyAreFor(t *testing.T) {
 			success(w, a, r[0], 1)
 			w.tell(w.history.missing(w.required))
 		}},
-		{"I17", func(w *world, a, b *process, r []*record) {
+		{"false alarm", func(w *world, a, b *process, r []*record) {
 			w.history.dataLost(outbox.DataLoss{Shard: r[0].shard})
 			w.told()
 		}},

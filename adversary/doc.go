@@ -12,5 +12,5 @@
 //   - link: what stands between a process and the services. Each fault is switched on or off once for a run.
 //   - history: what handlers, hooks, logs and the lease table showed, and what must hold of it.
 //
-// Each fault is counted: a fault that no seed reaches fails the run.
+// Each fault is counted: in 2,000 seeds or more, a fault that no seed reaches fails the run.
 package adversary

@@ -15,7 +15,7 @@ func (w *world) ordered() bool {
 		if !core[i] && !m.process().link.killed.Load() {
 			return false
 		}
-		for _, p := range m.all {
+		for _, p := range m.processes() {
 			if w.hung(p) {
 				return false
 			}
@@ -130,7 +130,7 @@ func (w *world) told() {
 	for _, loss := range w.history.losses {
 		reported[loss.Shard] = true
 		if w.stream.byID[loss.Shard] != nil && !w.trimmed[loss.Shard] && !w.plan.listingsLie {
-			w.history.violate("I17: DataLost is called for %s, of which nothing has expired: %+v", loss.Shard, loss)
+			w.history.violate("false alarm: DataLost is called for %s, of which nothing has expired: %+v", loss.Shard, loss)
 		}
 	}
 	for _, r := range w.expired {

@@ -86,7 +86,7 @@ func (h *history) start(ctx context.Context, by *process, r *record, fence int64
 	h.fences[r.shard][fence] = true
 	if r.version > 0 {
 		if before := fmt.Sprintf("%s-%d", r.aggregate, r.version-1); !h.settled(before) {
-			h.violate("I3, I7: %s of %s starts on %s while %s of %s is not finished", r.event, r.shard, by.name, before, h.stream.records[before].shard)
+			h.violate("I3, I7, I17: %s of %s starts on %s while %s is not finished", r.event, r.shard, by.name, before)
 		}
 	}
 	mine := &run{by: by, ctx: ctx, shard: r.shard, fence: fence}

@@ -13,7 +13,7 @@ type kinesisLink struct {
 	*link
 	real    *kinesisService
 	foreign *kinesisService
-	first   **kinesis.ListShardsOutput // the member's first listing
+	first   *first[kinesis.ListShardsOutput] // the member's first listing
 }
 
 // weight is what some records weigh on the wire.
@@ -30,8 +30,8 @@ func (l kinesisLink) ListShards(ctx context.Context, in *kinesis.ListShardsInput
 		return nil, nil
 	case l.strikes(emptyListing):
 		return &kinesis.ListShardsOutput{}, l.answer(ctx, 100)
-	case whole && *l.first != nil && l.strikes(oldListing):
-		return *l.first, l.answer(ctx, 1000)
+	case whole && l.first.get() != nil && l.strikes(oldListing):
+		return l.first.get(), l.answer(ctx, 1000)
 	case l.strikes(foreignListing):
 		from = l.foreign
 	}
@@ -39,8 +39,8 @@ func (l kinesisLink) ListShards(ctx context.Context, in *kinesis.ListShardsInput
 	if err != nil {
 		return nil, err
 	}
-	if whole && *l.first == nil && from == l.real {
-		*l.first = out
+	if whole && from == l.real {
+		l.first.keep(out)
 	}
 	answer := *out
 	if answer.NextToken != nil && l.strikes(firstPageOnly) {

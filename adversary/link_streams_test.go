@@ -13,7 +13,7 @@ type streamsLink struct {
 	*link
 	real    *dynamoStream
 	foreign *dynamoStream
-	first   **streams.DescribeStreamOutput // the member's first listing
+	first   *first[streams.DescribeStreamOutput] // the member's first listing
 }
 
 func (l streamsLink) DescribeStream(ctx context.Context, in *streams.DescribeStreamInput, _ ...func(*streams.Options)) (*streams.DescribeStreamOutput, error) {
@@ -26,8 +26,8 @@ func (l streamsLink) DescribeStream(ctx context.Context, in *streams.DescribeStr
 		return nil, nil
 	case l.strikes(emptyListing):
 		return &streams.DescribeStreamOutput{}, l.answer(ctx, 100)
-	case in.ExclusiveStartShardId == nil && in.ShardFilter == nil && *l.first != nil && l.strikes(oldListing):
-		return *l.first, l.answer(ctx, 1000)
+	case in.ExclusiveStartShardId == nil && in.ShardFilter == nil && l.first.get() != nil && l.strikes(oldListing):
+		return l.first.get(), l.answer(ctx, 1000)
 	case in.ShardFilter == nil && l.strikes(foreignListing):
 		from = l.foreign
 	}
@@ -36,8 +36,8 @@ func (l streamsLink) DescribeStream(ctx context.Context, in *streams.DescribeStr
 		return nil, err
 	}
 	about := out.StreamDescription
-	if *l.first == nil && from == l.real && in.ExclusiveStartShardId == nil && in.ShardFilter == nil {
-		*l.first = out
+	if from == l.real && in.ExclusiveStartShardId == nil && in.ShardFilter == nil && in.Limit == nil {
+		l.first.keep(out)
 	}
 	if about.LastEvaluatedShardId != nil && l.strikes(firstPageOnly) {
 		cut := *about

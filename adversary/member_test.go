@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,14 +21,20 @@ type member struct {
 	name         string
 	world        *world
 	faults       *faults
-	kinesisFirst *kinesis.ListShardsOutput
-	streamsFirst *streams.DescribeStreamOutput
+	kinesisFirst first[kinesis.ListShardsOutput]
+	streamsFirst first[streams.DescribeStreamOutput]
 	mu           sync.Mutex
 	current      *process
 	all          []*process
 	gone         bool // no process is started any more
 	hangs        int  // so many of the next handlers hang
 }
+
+// first keeps the first answer of a kind.
+type first[T any] struct{ answer atomic.Pointer[T] }
+
+func (f *first[T]) get() *T        { return f.answer.Load() }
+func (f *first[T]) keep(answer *T) { f.answer.CompareAndSwap(nil, answer) }
 
 // process is a Worker from its start to its end.
 type process struct {
@@ -79,6 +86,13 @@ func (m *member) start() *process {
 		}
 	}()
 	return p
+}
+
+// processes returns those that have run until now.
+func (m *member) processes() []*process {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.all)
 }
 
 func (m *member) process() *process {

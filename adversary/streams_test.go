@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	streams "github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams/types"
+	"github.com/aws/smithy-go"
 )
 
 const streamARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/events/stream/2026-01-01T00:00:00.000"
@@ -20,7 +21,7 @@ type dynamoStream struct {
 }
 
 func refused(format string, args ...any) error {
-	return fmt.Errorf("ValidationException: "+format, args...)
+	return &smithy.GenericAPIError{Code: "ValidationException", Message: fmt.Sprintf(format, args...)}
 }
 
 // DescribeStream is limited to ten calls a second, in pages of at most 100 shards.

@@ -191,14 +191,14 @@ func (w *world) end() {
 		w.succeeded()
 	}
 	for _, m := range w.members {
-		for _, p := range m.all {
+		for _, p := range m.processes() {
 			p.kill()
 		}
 	}
 	close(w.over)
 	w.background.Wait()
 	for _, m := range w.members {
-		for _, p := range m.all {
+		for _, p := range m.processes() {
 			<-p.done
 		}
 	}
