@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -187,5 +189,101 @@ func TestTheBoundHoldsWhenReadingBeginsAnew(t *testing.T) {
 		f.await(t, "all handled", 10*time.Minute, f.all(ids))
 		require.NoError(t, w.stop())
 		f.requireTimes(t, 1, slices.Concat(first, ids))
+	})
+}
+
+// A failing event keeps no memory of the events that were handled behind it.
+func TestAFailingEventKeepsNothingButItself(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		f.oneShard(t)
+		var payloads []weak.Pointer[byte]
+		w := f.start(t, func(ctx context.Context, e outbox.Event[orderCreated]) error {
+			if e.AggregateID == "bad-0" {
+				return errors.New("no")
+			}
+			r, ok := outbox.RecordFromContext(ctx)
+			if !ok {
+				return errors.New("no record")
+			}
+			f.mu.Lock()
+			payloads = append(payloads, weak.Make(&r.Payload[0]))
+			f.mu.Unlock()
+			f.note(t, e)
+			return nil
+		})
+		f.put(t, "bad", 1, 1)
+		time.Sleep(5 * time.Second)
+		var ids []string
+		for i := range 20 {
+			ids = append(ids, f.put(t, fmt.Sprint("a", i), 20, 1)...)
+			time.Sleep(2 * time.Second)
+		}
+		f.await(t, "the others handled", time.Minute, f.all(ids))
+		runtime.GC()
+		runtime.GC()
+		f.mu.Lock()
+		kept := len(slices.DeleteFunc(payloads, func(p weak.Pointer[byte]) bool { return p.Value() == nil }))
+		f.mu.Unlock()
+		require.Less(t, kept, len(ids)/4)
+		require.NoError(t, w.stop())
+	})
+}
+
+// withoutRecord is a client that cannot start at one record while it is denied.
+type withoutRecord struct {
+	outbox.KinesisClient
+	sequence string
+	denied   atomic.Bool
+}
+
+func (c *withoutRecord) GetShardIterator(ctx context.Context, in *kinesis.GetShardIteratorInput, opts ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error) {
+	if c.denied.Load() && aws.ToString(in.StartingSequenceNumber) == c.sequence {
+		return nil, &smithy.GenericAPIError{Code: "AccessDeniedException"}
+	}
+	return c.KinesisClient.GetShardIterator(ctx, in, opts...)
+}
+
+// A waiting event that cannot be read again holds up its own aggregate only.
+func TestAWaitingEventThatCannotBeReadHoldsUpNoOther(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		defer f.Close()
+		f.oneShard(t)
+		var healed atomic.Bool
+		handle := func(_ context.Context, e outbox.Event[orderCreated]) error {
+			if strings.HasPrefix(e.AggregateID, "bad") && !healed.Load() {
+				return errors.New("no")
+			}
+			f.note(t, e)
+			return nil
+		}
+		w := f.start(t, handle)
+		bad := f.put(t, "bad", 3, 2) // of three aggregates in turn
+		ids := f.put(t, "a", 20, 1)
+		f.await(t, "the others handled", time.Minute, f.all(ids))
+		require.NoError(t, w.stop())
+		waiting := f.waitingShard(t).Unfinished
+		require.Len(t, waiting, len(bad))
+		healed.Store(true)
+		client := &withoutRecord{KinesisClient: f.Kinesis, sequence: waiting[0]}
+		client.denied.Store(true)
+		w = f.startWith(t, client, f.leases, handle)
+		time.Sleep(time.Minute)
+		handled := 0
+		f.mu.Lock()
+		for _, id := range bad {
+			handled += f.handled[id]
+		}
+		f.mu.Unlock()
+		require.Equal(t, 4, handled, "the two other aggregates")
+		client.denied.Store(false)
+		f.await(t, "all handled", 2*time.Minute, f.all(bad))
+		require.NoError(t, w.stop())
+		f.requireTimes(t, 1, bad)
+		for a, order := range f.order {
+			require.True(t, slices.IsSorted(order), "%s: %v", a, order)
+		}
 	})
 }

@@ -24,12 +24,12 @@ type shardRun struct {
 	owed        *ledger.Ledger
 	ctx         context.Context
 	stopReading context.CancelCauseFunc // ends reading
-	knowsParked atomic.Bool             // the parked aggregates were read since the lease is held
+	parkedTurn  atomic.Int64            // the turn of order in which the parked aggregates were read; 0 before the first
 	room        chan struct{}           // a token says that there may be room for more records
 	due         chan struct{}           // a token says that the checkpoint is to be stored
 	news        chan struct{}           // a token says that drain has to look again
 	order       heldBack                // what must not reach the lanes yet
-	fetched     chan struct{}           // closed when every hole is fetched
+	allFetched  chan struct{}           // closed when every hole is fetched
 	children    []lease.Shard           // when the shard was read to its end
 	atEnd       bool                    // the end of the shard is stored, or nobody knows whether it is
 
@@ -60,7 +60,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 	s := &shardRun{
 		w: w, held: held, ctx: ctx, stopReading: stopReading,
 		owed: ledger.New(w.maxUnfinished, owed, time.Now()),
-		room: make(chan struct{}, 1), due: make(chan struct{}, 1), news: make(chan struct{}, 1), fetched: make(chan struct{}), atEnd: owed.Ended,
+		room: make(chan struct{}, 1), due: make(chan struct{}, 1), news: make(chan struct{}, 1), allFetched: make(chan struct{}), atEnd: owed.Ended,
 		asleep: make(map[*shardBatch]map[int]*time.Timer), seen: seen{behind: unknown},
 	}
 	stopped := make(chan struct{})

@@ -2,6 +2,9 @@ package outbox
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +21,7 @@ import (
 // fetchPoll and readPoll keep the requests for holes and those for the other records, together, within the five a second of a shard.
 const (
 	fetchPoll = 300 * time.Millisecond
-	readPoll  = 400 * time.Millisecond
+	readPoll  = 600 * time.Millisecond
 )
 
 // aggregateKey tells aggregates apart in the lease table: alike in every process. A few may share a key, and then wait for each other's holes.
@@ -37,6 +40,7 @@ func aggregateKey(aggregateID string) uint64 {
 type heldBack struct {
 	mu      sync.Mutex
 	closed  bool
+	turn    int64           // from 1 on; steps when keys need not wait any more, whose aggregates may be parked since
 	ahead   map[uint64]bool // keys of unfinished events in the shards that this one continues
 	unread  map[uint64]int  // holes of this shard that are not fetched yet, by key
 	waiting map[uint64]*line
@@ -50,6 +54,7 @@ func (s *shardRun) expect(holes []ledger.Hole) {
 	o := &s.order
 	o.unread, o.waiting = make(map[uint64]int), make(map[uint64]*line)
 	o.ahead, _ = s.held.Ahead()
+	o.turn = 1
 	for _, h := range holes {
 		if h.Key != 0 {
 			o.unread[h.Key]++
@@ -64,12 +69,23 @@ func (o *heldBack) close() {
 	o.closed = true
 }
 
-// admit hands the events of a batch to the lanes, except those that have to wait.
-func (o *heldBack) admit(s *shardRun, b *shardBatch, keys []uint64, holes bool) {
+// now returns the turn.
+func (o *heldBack) now() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.turn
+}
+
+// admit hands the events of a batch to the lanes, except those that have to wait. It does nothing and returns false if the turn, in which the
+// parked aggregates were read, is over.
+func (o *heldBack) admit(s *shardRun, b *shardBatch, keys []uint64, holes bool, turn int64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.turn != turn {
+		return false
+	}
 	if o.closed {
-		return
+		return true
 	}
 	n := 0
 	for i, key := range keys {
@@ -94,6 +110,7 @@ func (o *heldBack) admit(s *shardRun, b *shardBatch, keys []uint64, holes bool) 
 	if b.deliveries, b.slots = b.deliveries[:n], b.slots[:n]; n > 0 {
 		s.run(b)
 	}
+	return true
 }
 
 // fetched says that a hole has been admitted, or will not be.
@@ -134,14 +151,14 @@ func (o *heldBack) open(s *shardRun, key uint64) {
 func (s *shardRun) followAncestors(ctx context.Context) {
 	for {
 		keys, changed := s.held.Ahead()
-		if any, free := s.order.freed(keys); any {
+		for followed := false; !followed; {
 			// What was waited for may be a dead letter now, and its aggregate parked.
-			s.knowsParked.Store(false)
-			if s.awaitParked(ctx, free) != nil {
+			free := s.order.freed(keys)
+			if s.awaitParked(ctx, free, noTurn) != nil {
 				return
 			}
+			followed = s.order.follow(s, keys, len(free))
 		}
-		s.order.follow(s, keys)
 		select {
 		case <-ctx.Done():
 			return
@@ -150,48 +167,73 @@ func (s *shardRun) followAncestors(ctx context.Context) {
 	}
 }
 
-// freed reports whether any key need not wait any more if only these are ahead, and which events have waited for it.
-func (o *heldBack) freed(ahead map[uint64]bool) (any bool, free []delivery) {
+// noTurn is no turn: nothing that is known counts.
+const noTurn = 0
+
+// freed returns the events that wait for nothing but keys that are no longer ahead, if only these are.
+func (o *heldBack) freed(ahead map[uint64]bool) []delivery {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.free(ahead)
+}
+
+func (o *heldBack) free(ahead map[uint64]bool) (free []delivery) {
 	for key := range o.ahead {
-		if ahead[key] {
-			continue
-		}
-		any = true
-		if l := o.waiting[key]; l != nil {
+		if l := o.waiting[key]; l != nil && !ahead[key] {
 			free = append(append(free, l.holes.deliveries...), l.later.deliveries...)
 		}
 	}
-	return any, free
+	return free
 }
 
-func (o *heldBack) follow(s *shardRun, ahead map[uint64]bool) {
+// follow takes in which keys are ahead, and hands over what need not wait any more: n events. It does nothing and returns false if there are
+// more by now.
+func (o *heldBack) follow(s *shardRun, ahead map[uint64]bool, n int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ahead = ahead
+	if len(o.free(ahead)) != n {
+		return false
+	}
+	if !maps.Equal(o.ahead, ahead) {
+		o.ahead = ahead
+		o.turn++
+	}
 	for key := range o.waiting {
 		o.open(s, key)
 	}
+	return true
 }
 
 // leaveRoom slows down the reading while holes are fetched.
 func (s *shardRun) leaveRoom(reading context.Context) error {
 	select {
-	case <-s.fetched:
+	case <-s.allFetched:
 		return nil
 	default:
 		return backoff.Sleep(reading, readPoll)
 	}
 }
 
-// fetchHoles fetches the unfinished records up to the checkpoint, in order, and starts their handlers.
+// fetchHoles fetches the unfinished records up to the checkpoint and starts their handlers: in order, but if a record cannot be fetched, those
+// of other aggregates come first.
 func (s *shardRun) fetchHoles(reading context.Context, holes []ledger.Hole) {
-	defer close(s.fetched)
+	defer close(s.allFetched)
 	reader := s.w.reader(s)
 	reader.Poll = fetchPoll
-	for _, h := range holes {
-		if err := s.repeat(reading, func() error { return s.fetchHole(reading, reader, h) }); err != nil {
+	for n := 1; len(holes) > 0; {
+		err := s.fetchHole(reading, reader, holes[0])
+		switch stop := (*shardreader.StopError)(nil); {
+		case err == nil:
+			holes, n = holes[1:], 1
+		case errors.As(err, &stop) && reading.Err() == nil:
+			key := holes[0].Key
+			behind := func(h ledger.Hole) bool { return h.Key == key && key != 0 || h.Slot == holes[0].Slot }
+			holes = append(slices.DeleteFunc(slices.Clone(holes), behind), slices.DeleteFunc(slices.Clone(holes), func(h ledger.Hole) bool { return !behind(h) })...)
+			if s.held.Failed(reading, err, n) != nil {
+				return
+			}
+			n++
+		default:
 			s.stop() // nothing behind a poison is handled
 			return
 		}

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
@@ -71,9 +72,6 @@ func (s *shardRun) start(reading context.Context, first ledger.Slot, records []s
 		}
 		b.deliveries = b.deliveries[:n]
 	}
-	if err := s.awaitParked(reading, b.deliveries); err != nil {
-		return err
-	}
 	keys := make([]uint64, len(b.deliveries))
 	for i := range b.deliveries {
 		keys[i] = aggregateKey(b.deliveries[i].record.AggregateID)
@@ -81,7 +79,13 @@ func (s *shardRun) start(reading context.Context, first ledger.Slot, records []s
 	if !holes {
 		s.owed.Keys(b.slots, keys)
 	}
-	s.order.admit(s, b, keys, holes)
+	for admitted := false; !admitted; {
+		turn := s.order.now()
+		if err := s.awaitParked(reading, b.deliveries, turn); err != nil {
+			return err
+		}
+		admitted = s.order.admit(s, b, keys, holes, turn)
+	}
 	if poison != nil { // what lies before it is handled
 		s.poison(poisonAt, poison)
 	}
@@ -97,10 +101,8 @@ func (s *shardRun) run(b *shardBatch) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock() // drain must not meet a batch that is not started
-	for len(s.batches) > 0 && s.batches[0].done() {
-		s.batches = s.batches[1:]
-	}
-	s.batches = append(s.batches, b)
+	// All that are done, not only the first: one failing event must not keep the memory of those behind it.
+	s.batches = append(slices.DeleteFunc(s.batches, (*shardBatch).done), b)
 	c.pool.Start(&b.lanes, keys, b)
 }
 
@@ -113,18 +115,18 @@ func (s *shardRun) origin(to *Record, r *shardreader.Record) {
 const parkedAge = time.Second
 
 // awaitParked finds out which aggregates are parked, however long it takes. The owner before this one may have parked some, so what another
-// shard of this process learned before the lease was held is not enough.
-func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery) error {
+// shard of this process learned before the lease was held is not enough. Nor is what was learned before this turn of heldBack.
+func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery, turn int64) error {
 	retry := backoff.FullJitter{Base: 200 * time.Millisecond, Max: 10 * time.Second}
 	for n := 1; ; n++ {
 		age := parkedAge
-		if !s.knowsParked.Load() {
+		if turn == noTurn || s.parkedTurn.Load() != turn {
 			age = 0
 		}
 		known, err := s.w.consumer.refreshParked(reading, deliveries, age)
 		if err == nil {
-			if known {
-				s.knowsParked.Store(true)
+			if known && turn != noTurn {
+				s.parkedTurn.Store(turn)
 			}
 			return nil
 		}

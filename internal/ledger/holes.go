@@ -79,7 +79,7 @@ func (l *Ledger) holdsUp(s Slot, e *entry) bool {
 	return s == l.head && l.now-l.headSince >= long // its lane waits for another shard, or for a place
 }
 
-// Deferred says that a record waits for one of another shard, perhaps for long.
+// Deferred says that a record waits for one that is not in the lanes, perhaps for long.
 func (l *Ledger) Deferred(s Slot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

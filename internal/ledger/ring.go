@@ -23,7 +23,7 @@ type entry struct {
 	key      uint64        // of its aggregate
 	state    state
 	known    bool // its key is known
-	deferred bool // it waits for a record of another shard
+	deferred bool // see Deferred
 }
 
 type state uint8

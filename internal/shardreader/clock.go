@@ -85,7 +85,7 @@ func (k *Kinesis) Latest(ctx context.Context) (time.Time, error) {
 	}
 }
 
-// Latest returns a time that the service's clock has reached, and at most some seconds ago. Without a Date it is the local time.
+// Latest returns the Date of the last answer, a time that the service's clock has reached. Without a Date it is the local time.
 func (s *Streams) Latest(ctx context.Context) (time.Time, error) {
 	if date, ok := s.seen(); ok {
 		return date, nil

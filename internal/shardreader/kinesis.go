@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/fastget"
 )
 
@@ -53,7 +54,7 @@ func (k *Kinesis) page(ctx context.Context, token string) (shards []Shard, next 
 		in.StreamName, in.StreamARN = k.stream()
 	}
 	sent := time.Now()
-	out, err := answered(k.Client.ListShards(ctx, in))
+	out, err := awserr.Answered(k.Client.ListShards(ctx, in))
 	if err != nil {
 		return nil, "", err
 	}
@@ -99,7 +100,7 @@ func (k *Kinesis) Iterator(ctx context.Context, shard string, from Position) (st
 	} else if number, ok := from.sequence(); ok {
 		in.ShardIteratorType, in.StartingSequenceNumber = types.ShardIteratorTypeAtSequenceNumber, &number
 	}
-	out, err := answered(k.Client.GetShardIterator(ctx, in, kinesisOnce))
+	out, err := awserr.Answered(k.Client.GetShardIterator(ctx, in, kinesisOnce))
 	if err != nil {
 		return "", err
 	}
@@ -127,7 +128,7 @@ func (k *Kinesis) Get(ctx context.Context, iterator string, limit int, t *Transf
 		opts = append(opts, answer.Option)
 	}
 	sent := time.Now()
-	out, err := answered(k.Client.GetRecords(ctx, in, opts...))
+	out, err := awserr.Answered(k.Client.GetRecords(ctx, in, opts...))
 	if err != nil {
 		return Batch{}, err
 	}

@@ -82,14 +82,14 @@ func (l *listing) lead(ctx context.Context, r *run, read read) {
 	defer func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.running = nil; r.err == nil {
+		if l.running = nil; r.err == nil && !r.left {
 			l.last = r.shards
 		}
 		close(r.done)
 	}()
 	r.left = true // also if the client panics
 	r.shards, r.err = l.read(ctx, read)
-	r.left = ctx.Err() != nil
+	r.left = r.err != nil && ctx.Err() != nil
 }
 
 // read reads the pages that are missing.

@@ -8,14 +8,16 @@ import (
 	"time"
 )
 
-// onePages is how many answers without records in a row are followed before a new iterator is made.
-const onePages = 20
+const (
+	onePages  = 20 // answers without records in a row that are followed before a new iterator is made
+	oneMisses = 10 // readings in a row that find nothing until One gives up
+)
 
 // errMissing is an answer that should have had a record. However often it comes, it does not prove that the record has expired.
 var errMissing = errors.New("the service has answered without the record")
 
 // One fetches a single record of a shard, given by its sequence number. found is false if the record has expired: the service says so, or gives
-// a later record in its place.
+// a later record in its place. Ten readings in a row that find nothing are no proof, but a *[StopError]: others may be read first.
 //
 // One repeats failed requests, and tells OnRetry. The error is a *[StopError], or ctx's cause when ctx has ended. It makes at most one request
 // of a kind in Poll's time; a Read of the shard beside it has to leave room.
@@ -24,8 +26,13 @@ func (r *Reader) One(ctx context.Context, shard, sequence string) (record Record
 		return Record{}, false, &StopError{Shard: shard, Operation: "starting", Err: fmt.Errorf("%q is no sequence number", sequence)}
 	}
 	w := walk{Reader: r, shard: shard, position: Position(sequence), after: sequence}
-	for {
+	for misses := 0; ; {
 		record, found, err := w.one(ctx, sequence)
+		if !errors.Is(err, errMissing) {
+			misses = 0
+		} else if misses++; misses == oneMisses {
+			return Record{}, false, &StopError{Shard: shard, Operation: "GetRecords", Err: err}
+		}
 		switch {
 		case err == nil:
 			return record, found, nil

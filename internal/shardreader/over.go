@@ -45,11 +45,11 @@ func (k *Kinesis) Over(ctx context.Context) (Over, error) {
 
 // Over implements [Source]. A stream that is disabled stays readable for a day.
 func (s *Streams) Over(ctx context.Context) (Over, error) {
-	out, err := s.Client.DescribeStream(ctx, &dynamodbstreams.DescribeStreamInput{StreamArn: &s.ARN, Limit: aws.Int32(1)})
+	out, err := awserr.Answered(s.Client.DescribeStream(ctx, &dynamodbstreams.DescribeStreamInput{StreamArn: &s.ARN, Limit: aws.Int32(1)}))
 	if err != nil {
 		return overOrError(nil, err)
 	}
-	if out != nil && out.StreamDescription != nil {
+	if out.StreamDescription != nil {
 		switch out.StreamDescription.StreamStatus {
 		case types.StreamStatusDisabled, types.StreamStatusDisabling:
 			return Over{Reason: "it has been disabled, or its table was deleted; a table's stream that is enabled again has another ARN", Certain: true}, nil

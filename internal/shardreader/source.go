@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +27,7 @@ type Source interface {
 	Over(ctx context.Context) (Over, error)
 	// Now returns the service's time as far as its answers have told it, or else the local time. It makes no call.
 	Now() time.Time
-	// Latest returns a time that the service's clock has reached, at most some seconds ago.
+	// Latest returns a time that the service's clock has reached, as its last answer says it.
 	Latest(ctx context.Context) (time.Time, error)
 }
 
@@ -96,17 +95,6 @@ func (b *Batch) check(after string) error {
 // errNoRecords is what is wrong with an answer that has no list of records, not even an empty one. An answer that gives back
 // the iterator it was asked with passes over nothing, and is no such answer.
 var errNoRecords = errors.New("the answer has no list of records")
-
-// answered turns into errors what no client of the SDK returns: neither an answer nor an error, and a nil pointer as an error.
-func answered[T any](out *T, err error) (*T, error) {
-	if v := reflect.ValueOf(err); err != nil && v.Kind() == reflect.Pointer && v.IsNil() {
-		return nil, fmt.Errorf("the client returned a nil %T as its error", err)
-	}
-	if err == nil && out == nil {
-		return nil, errors.New("the client returned neither an answer nor an error")
-	}
-	return out, err
-}
 
 // Record is one record of a shard.
 type Record struct {

@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
 )
 
 // StreamsClient is the part of *dynamodbstreams.Client that reading needs.
@@ -56,7 +58,7 @@ func (s *Streams) describe(ctx context.Context, in *dynamodbstreams.DescribeStre
 		return nil, "", err
 	}
 	sent := time.Now()
-	out, err := answered(s.Client.DescribeStream(ctx, in))
+	out, err := awserr.Answered(s.Client.DescribeStream(ctx, in))
 	if err != nil {
 		return nil, "", err
 	}
@@ -147,7 +149,7 @@ func (s *Streams) Iterator(ctx context.Context, shard string, from Position) (st
 }
 
 func (s *Streams) iterator(ctx context.Context, in *dynamodbstreams.GetShardIteratorInput) (string, error) {
-	out, err := answered(s.Client.GetShardIterator(ctx, in, streamsOnce))
+	out, err := awserr.Answered(s.Client.GetShardIterator(ctx, in, streamsOnce))
 	if err != nil {
 		return "", err
 	}
@@ -163,7 +165,7 @@ func (s *Streams) Get(ctx context.Context, iterator string, limit int, t *Transf
 		in.Limit = aws.Int32(int32(min(limit, maxStreamsRecords)))
 	}
 	sent := time.Now()
-	out, err := answered(s.Client.GetRecords(ctx, in, streamsOnce, dynamodbstreams.WithAPIOptions(t.watch)))
+	out, err := awserr.Answered(s.Client.GetRecords(ctx, in, streamsOnce, dynamodbstreams.WithAPIOptions(t.watch)))
 	if err != nil {
 		return Batch{}, err
 	}
