@@ -161,7 +161,7 @@ func (x simExpression) update(row, key values, expression string) values {
 		for _, one := range topLevel(set, ",") {
 			target, source, _ := strings.Cut(strings.TrimSpace(one), " = ")
 			if call, ok := strings.CutPrefix(source, "if_not_exists("); ok {
-				path, otherwise, _ := strings.Cut(strings.TrimSuffix(call, ")"), ", ")
+				path, otherwise, _ := strings.Cut(strings.TrimSuffix(call, ")"), ", ") // a value or a path
 				if v, exists := row[x.name(path)]; exists {
 					after[x.name(target)] = v
 					continue

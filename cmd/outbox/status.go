@@ -181,7 +181,7 @@ func tooLate(shards []*shardStatus, most time.Duration) (reasons []string) {
 		switch {
 		case s.State == "finished":
 		case s.State == "ended too early":
-			reasons = append(reasons, fmt.Sprintf("shard %s is stored as finished, and the stream lists it as open: nobody reads it", s.Shard))
+			reasons = append(reasons, fmt.Sprintf("shard %s is stored as finished, and the stream lists it as open: unless the listing is behind, nobody reads it", s.Shard))
 		case s.State == "lost":
 			reasons = append(reasons, fmt.Sprintf("shard %s is lost: the stream has forgotten it, and it was not finished", s.Shard))
 		case !s.LagKnown && len(s.Unfinished) > 0:
@@ -265,7 +265,7 @@ func statusOf(l *outbox.LeaseStatus, begun, waits, open bool) *shardStatus {
 		s.start.ShardIteratorType, s.start.Timestamp = kinesistypes.ShardIteratorTypeAtTimestamp, &l.StartsAt
 	}
 	switch {
-	case l.Ended && open:
+	case l.Ended && open && l.Owner == "" && len(l.Unfinished) == 0:
 		s.State = "ended too early"
 	case l.Ended && len(l.Unfinished) == 0:
 		s.State = "finished"

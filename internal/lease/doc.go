@@ -54,10 +54,12 @@
 // # Ability
 //
 // Beats say that a worker lives. Whether it can do the work, its row says. A worker is unable before its first listing if two have
-// failed or none has come within Duration, later if none has succeeded for two minutes (2 List), or if a shard has failed for so long and no other shard of it is read.
-// It is also unable for five minutes after its views have failed for half a minute although its beats got through. It
-// takes no leases, and others ask for its leases. If no worker is able, all take. A
-// worker that beats and may not look at the table for as long as two minutes registers anew, when it may.
+// failed or none has come within Duration, later if none has succeeded for two minutes (2 List), or if
+// a shard has failed for so long and no other shard of it is read. It takes no leases, and others ask for its leases. If no worker is able,
+// all take.
+//
+// A worker that beats and gets no view for half a minute is unable for five minutes. It keeps what it has, since it cannot see who asks for
+// it. If it may not look at all (a permission is missing), for two minutes, it gives everything up, and registers anew when it may.
 //
 // A worker that reads other shards refuses only the shard that fails: the shard goes to a worker that does not refuse it, unless all do.
 // It refuses as well what its own last listings lack and the table has, unless it holds the shard and its reading does not fail.
@@ -107,8 +109,8 @@
 //   - I12: A lost answer of the table never costs a lease.
 //   - I13: A worker that cannot reach the table for Duration has no running handler after it, but for the time that a handler takes to
 //     notice the end of its context.
-//   - I14: Run returns within Drain, unless a handler does not notice the end of its context, with every lease released or about to expire. The next owner starts exactly at the end of what is
-//     finished.
+//   - I14: Run returns within Drain, unless a handler does not notice the end of its context, with every lease released or about to
+//     expire. The next owner starts exactly at the end of what is finished.
 //   - I15: No lease changes its owner unless it was released, handed over, or its owner was marked dead.
 //   - I16: After the last fault every record is handled, or told of, within a bounded time, even if one worker stays sick in one
 //     dependency for ever.

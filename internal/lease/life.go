@@ -86,8 +86,8 @@ func (l *life) run(ctx context.Context) error {
 // never acquires.
 func (l *life) awaitSight(ctx context.Context) {
 	for n := 1; ; n++ {
-		err := l.call(ctx, "Look", func(ctx context.Context) error {
-			_, err := l.cfg.Store.Look(ctx)
+		err := l.call(ctx, "View", func(ctx context.Context) error {
+			_, err := l.cfg.Store.View(ctx)
 			return err
 		})
 		if err == nil || !sleep(ctx, l.cfg.retry().Delay(n)) {

@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -120,10 +121,15 @@ func (g *listing) result(cfg Config, shards []Shard, before View, me string, err
 	if g.alone.IsZero() {
 		g.alone = g.last
 	}
-	if slices.ContainsFunc(before.Workers, func(w Worker) bool { return w.ID != me && !w.Dead && w.Beat > 0 && !w.Unable }) {
+	if othersAble(before, me) {
 		g.alone = time.Time{}
 	}
 	return nil
+}
+
+// othersAble reports whether another worker can do the work.
+func othersAble(v View, me string) bool {
+	return slices.ContainsFunc(v.Workers, func(w Worker) bool { return w.ID != me && !w.Dead && w.Beat > 0 && !w.Unable })
 }
 
 // again notes that the last listing, too, says something of a shard.
@@ -141,7 +147,7 @@ func (g *listing) again(before map[string]miss, shard string) miss {
 func (g *listing) familiar(cfg Config, listed map[string]bool, before View, me string) error {
 	unread := 0
 	for _, row := range before.Leases {
-		if row.finished() {
+		if row.finished() || row.Gone && !listed[row.ID] {
 			continue
 		}
 		if unread++; listed[row.ID] {
@@ -156,8 +162,7 @@ func (g *listing) familiar(cfg Config, listed map[string]bool, before View, me s
 	if g.alien.IsZero() {
 		g.alien = g.last
 	}
-	able := slices.ContainsFunc(before.Workers, func(w Worker) bool { return w.ID != me && !w.Dead && w.Beat > 0 && !w.Unable })
-	if able || g.last.Sub(g.alien) < 5*cfg.List {
+	if othersAble(before, me) || g.last.Sub(g.alien) < 5*cfg.List {
 		return errAlien
 	}
 	return nil
@@ -206,6 +211,16 @@ func (g *listing) doubts(list time.Duration) (long, back, open map[string]bool) 
 		open[id] = m.last.Sub(m.first) >= 2*list // a listing may be older than its answer
 	}
 	return long, g.back, open
+}
+
+// settled says that what the last listing has said of a shard is done. A worker whose listing says the opposite could undo it at once, and
+// both would write for ever; so each writes once for a listing.
+func (g *listing) settled(shard string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.back, g.open = maps.Clone(g.back), maps.Clone(g.open)
+	delete(g.back, shard)
+	delete(g.open, shard)
 }
 
 // ensure creates the missing leases of listed shards, children before their parents. So a worker that sees a parent's row may

@@ -78,6 +78,7 @@ func (l *life) look(alive context.Context) (wait time.Duration, calm bool) {
 	l.looked(err)
 	pace := l.pace(len(l.calm.view.Workers))
 	if err != nil {
+		l.calm = nil // the next tick takes a view, whose failures count
 		return pace, true
 	}
 	if l.calm.stirred(looked, l.id) {
@@ -93,12 +94,13 @@ func (l *life) look(alive context.Context) (wait time.Duration, calm bool) {
 	return wait, true
 }
 
-// looked takes in whether the table may be looked at. Throttling and an outage pass, and the heartbeats would tell of an outage.
+// looked takes in whether the table may be looked at. Throttling and an outage begin no blindness: they pass, and the heartbeats tell of an
+// outage. Only an answer ends it.
 func (l *life) looked(err error) {
 	switch {
-	case !IsFatal(err):
+	case err == nil:
 		l.blind = time.Time{}
-	case l.blind.IsZero():
+	case IsFatal(err) && l.blind.IsZero():
 		l.blind = time.Now()
 	}
 }

@@ -20,7 +20,7 @@ func (l *life) loop(alive, work context.Context, end func(error)) {
 	for woken := true; ; {
 		l.assess(time.Now())
 		wait := l.tick(alive, work, woken)
-		if !l.blind.IsZero() && time.Since(l.blind) >= l.health.sick() {
+		if !l.blind.IsZero() && time.Since(l.blind) >= l.health.sick() && !l.isDraining() {
 			end(errBlind)
 			return
 		}
@@ -166,11 +166,17 @@ func (l *life) act(alive, work context.Context, s *snapshot, todo []action) (mor
 			_ = l.call(alive, "Miss", func(ctx context.Context) error { return l.cfg.Store.Miss(ctx, a.lease, l.id) })
 		case reviveShard:
 			err := l.call(alive, "Revive", func(ctx context.Context) error { return l.cfg.Store.Revive(ctx, a.lease) })
+			if err == nil {
+				l.list.settled(shard)
+			}
 			if err == nil && a.lease.Gone && l.cfg.Hooks.Returned != nil {
 				l.cfg.Hooks.Returned(shard, a.lease.Checkpoint)
 			}
 		case reopenShard:
 			err := l.call(alive, "Reopen", func(ctx context.Context) error { return l.cfg.Store.Reopen(ctx, a.lease) })
+			if err == nil {
+				l.list.settled(shard)
+			}
 			if err == nil && l.cfg.Hooks.Reopened != nil {
 				l.cfg.Hooks.Reopened(shard, cmp.Or(a.lease.Last, TrimHorizon))
 			}

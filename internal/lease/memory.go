@@ -233,7 +233,9 @@ func (m *Memory) End(ctx context.Context, key Key, n int64, holes map[string]Hol
 		if l.Key() != key || key.Owner == "" || l.N > n {
 			return l.ended() && l.Fence == key.Fence
 		}
-		l.Last = l.Checkpoint
+		if l.Last == "" { // otherwise a repeat
+			l.Last = l.Checkpoint
+		}
 		l.N, l.Progress = n, Progress{Checkpoint: ShardEnd, Holes: holes}.clone()
 		if len(holes) == 0 {
 			l.Owner, l.Want = "", ""

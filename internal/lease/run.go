@@ -11,7 +11,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 )
 
-// Reasons why Consume's context ends. After errDead and errSilent the worker registers under another name. errDrain does not wrap
+// Reasons why Consume's context ends. After errDead and errSilent the worker registers under another name, after
+// errBlind when it may look again. errDrain does not wrap
 // ErrLost, because the lease is still held.
 var (
 	errDead   = fmt.Errorf("%w: this worker has been marked dead", ErrLost)
@@ -24,7 +25,7 @@ var (
 // Run takes part until ctx ends, or until a Consume returns a Fatal error. Then it drains, hands over or releases every lease,
 // and returns nil or the Fatal error. It returns only when no Consume runs any more.
 //
-// A worker that was fenced registers anew at once, while a Consume of its last life may still run. So two Consumes of a shard may run
+// A worker that was fenced registers anew, while a Consume of its last life may still run. So two Consumes of a shard may run
 // at the same time, at different fences.
 //
 // If the table does not answer, Run goes on asking. It returns an error of the table only if the very first registration or the
@@ -43,16 +44,14 @@ func Run(ctx context.Context, cfg Config) error {
 			return err
 		}
 		err = l.run(ctx)
-		if errors.Is(err, errBlind) {
-			past.Go(func() { l.finish(ctx) })
-			l.awaitSight(ctx)
-			continue
-		}
 		if !errors.Is(err, ErrLost) {
 			l.finish(ctx)
 			return err
 		}
 		past.Go(func() { l.finish(ctx) })
+		if errors.Is(err, errBlind) {
+			l.awaitSight(ctx)
+		}
 	}
 }
 

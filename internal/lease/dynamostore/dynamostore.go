@@ -97,7 +97,7 @@ func (s *Store) key(id string) rows.Item {
 // update is one conditional write. If its condition does not hold, judge gets the row, nil if there is no row. judge reports
 // whether an earlier copy of the write has made the row as the write wanted it.
 func (s *Store) update(ctx context.Context, id, condition, expression string, values rows.Item, judge func(rows.Item) bool) (rows.Item, error) {
-	out, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+	out, err := awserr.Answered(s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName:                           &s.table,
 		Key:                                 s.key(id),
 		ConditionExpression:                 &condition,
@@ -106,7 +106,7 @@ func (s *Store) update(ctx context.Context, id, condition, expression string, va
 		ExpressionAttributeValues:           values,
 		ReturnValues:                        types.ReturnValueAllNew,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	})
+	}))
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) && failed != nil {
 		if judge(failed.Item) {
 			return failed.Item, nil
@@ -116,18 +116,15 @@ func (s *Store) update(ctx context.Context, id, condition, expression string, va
 	if err != nil {
 		return nil, s.explain(id, err)
 	}
-	if out == nil || len(out.Attributes) == 0 { // the row was asked for, so this is not an answer to the request
+	if len(out.Attributes) == 0 { // the row was asked for, so this is not an answer to the request
 		return nil, s.explain(id, errNoRow)
 	}
 	return out.Attributes, nil
 }
 
-// What a client or something on the way to the table has answered, though no table answers so. Nobody knows whether the request was
-// carried out.
-var (
-	errNoRow    = errors.New("the answer lacks the row")
-	errNoAnswer = errors.New("the client has returned neither an answer nor an error")
-)
+// errNoRow is what a client or something on the way to the table has answered, though no table answers so. Nobody knows whether the
+// request was carried out.
+var errNoRow = errors.New("the answer lacks the row")
 
 // explain says where an error happened, and marks errors that no repeat will heal.
 func (s *Store) explain(id string, err error) error {
@@ -172,17 +169,14 @@ func (s *Store) read(ctx context.Context, prefix string, consistent bool, take f
 	const condition = "#group = :group AND begins_with(#id, :prefix)"
 	var from rows.Item
 	for {
-		out, err := s.client.Query(ctx, &dynamodb.QueryInput{
+		out, err := awserr.Answered(s.client.Query(ctx, &dynamodb.QueryInput{
 			TableName: &s.table, ConsistentRead: &consistent, ExclusiveStartKey: from,
 			KeyConditionExpression:    aws.String(condition),
 			ExpressionAttributeNames:  rows.Names(condition),
 			ExpressionAttributeValues: rows.Item{":group": rows.S(s.group), ":prefix": rows.S(prefix)},
-		})
+		}))
 		if err != nil {
 			return s.explain(prefix+"*", err)
-		}
-		if out == nil {
-			return s.explain(prefix+"*", errNoAnswer)
 		}
 		if int(out.Count) > len(out.Items) {
 			return s.explain(prefix+"*", fmt.Errorf("the answer counts %d rows and has %d", out.Count, len(out.Items)))
@@ -250,15 +244,12 @@ func (s *Store) Retire(ctx context.Context, worker string) error {
 // ForgetWorker implements lease.Store.
 func (s *Store) ForgetWorker(ctx context.Context, worker string) error {
 	const condition = "attribute_not_exists(#beat) OR #dead = :yes"
-	out, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+	_, err := awserr.Answered(s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 		TableName: &s.table, Key: s.key(s.workerID(worker)),
 		ConditionExpression: aws.String(condition), ExpressionAttributeNames: rows.Names(condition), ExpressionAttributeValues: rows.Item{":yes": rows.Bool(true)},
-	})
+	}))
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) && failed != nil {
 		return lease.ErrRefused
-	}
-	if err == nil && out == nil {
-		err = errNoAnswer
 	}
 	if err != nil {
 		return s.explain(s.workerID(worker), err)
@@ -434,9 +425,9 @@ func (s *Store) End(ctx context.Context, key lease.Key, n int64, holes map[strin
 	}
 	values := rows.Item{":end": rows.S(lease.ShardEnd), ":n": rows.N(n)}
 	condition := same(key, values) + " AND (attribute_not_exists(#n) OR #n <= :n)"
-	expression := "SET #checkpoint = :end, #last = #checkpoint, #n = :n REMOVE #owner, #want, #attempts, #unfinished"
+	expression := "SET #checkpoint = :end, #last = if_not_exists(#last, #checkpoint), #n = :n REMOVE #owner, #want, #attempts, #unfinished"
 	if len(holes) > 0 {
-		expression = "SET #checkpoint = :end, #last = #checkpoint, #n = :n, #unfinished = :unfinished REMOVE #attempts"
+		expression = "SET #checkpoint = :end, #last = if_not_exists(#last, #checkpoint), #n = :n, #unfinished = :unfinished REMOVE #attempts"
 		values[":unfinished"] = unfinished(holes)
 	}
 	in := &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{{Update: &types.Update{
@@ -451,7 +442,7 @@ func (s *Store) End(ctx context.Context, key lease.Key, n int64, holes map[strin
 			ExpressionAttributeNames: rows.Names(expression), ExpressionAttributeValues: values,
 		}})
 	}
-	out, err := s.client.TransactWriteItems(ctx, in)
+	_, err := awserr.Answered(s.client.TransactWriteItems(ctx, in))
 	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) && canceled != nil && len(canceled.CancellationReasons) > 0 {
 		if reason := canceled.CancellationReasons[0]; aws.ToString(reason.Code) == "ConditionalCheckFailed" {
 			row := reason.Item
@@ -460,9 +451,6 @@ func (s *Store) End(ctx context.Context, key lease.Key, n int64, holes map[strin
 			}
 			return lease.ErrRefused
 		}
-	}
-	if err == nil && out == nil {
-		err = errNoAnswer
 	}
 	if err != nil {
 		return s.explain(s.leaseID(key.Shard), err)

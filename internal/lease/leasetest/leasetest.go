@@ -285,6 +285,8 @@ func testEndWithHoles(s *suite) {
 	s.ok(s.End(s.ctx, l.Key(), 3, holes, []lease.Shard{child}))
 	ended := lease.Lease{Shard: shard, Owner: "a", Fence: 1, N: 3, Last: "13", Progress: lease.Progress{Checkpoint: lease.ShardEnd, Holes: holes}}
 	require.Equal(s.t, ended, s.row("s-1"))
+	s.ok(s.End(s.ctx, l.Key(), 3, holes, []lease.Shard{child})) // a repeat after a lost answer
+	require.Equal(s.t, ended, s.row("s-1"))
 	require.Equal(s.t, lease.Lease{Shard: child, Progress: lease.Progress{Checkpoint: lease.TrimHorizon}}, s.row("s-2"))
 	delete(holes, "11")
 	require.Len(s.t, s.row("s-1").Holes, 2, "the store shares its holes")
