@@ -130,6 +130,24 @@ var itemCases = []testCase{
 		_, err := c.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &table, Item: item{"pk": s("1"), "v": nested(33)}})
 		requireCode(t, err, "ValidationException")
 	}},
+	{"items: an operand of a transaction nests one level more", onTransactions, func(t *trial, c clients) {
+		table := c.table(t, "pk:S")
+		nested := func(levels int) types.AttributeValue {
+			v := s("x")
+			for range levels {
+				v = m(item{"n": v})
+			}
+			return v
+		}
+		c.put(t, table, item{"pk": s("1"), "v": nested(31)})
+		check := func(levels int) error {
+			_, err := c.DynamoDB.TransactWriteItems(t.Context(), &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{{ConditionCheck: &types.ConditionCheck{
+				TableName: &table, Key: item{"pk": s("1")}, ConditionExpression: aws.String("v <> :v"), ExpressionAttributeValues: item{":v": nested(levels)}}}}})
+			return err
+		}
+		require.NoError(t, check(32))
+		requireCode(t, check(33), "ValidationException")
+	}},
 	{"items: a projection picks attributes, members and elements", onTables, func(t *trial, c clients) {
 		table := c.table(t, "pk:S")
 		c.put(t, table, item{"pk": s("1"), "a": s("x"), "m": m(item{"p": n(1), "q": n(2)}), "l": l(n(1), n(2), n(3)), "name": s("reserved")})

@@ -113,6 +113,13 @@ var queryCases = []testCase{
 		from3 := func(in *dynamodb.QueryInput) { in.ExclusiveStartKey = item{"pk": s("1"), "sk": n(3)} }
 		require.Equal(t, []string{"4", "5"}, column(c.query(t, table, "", nil, from3), "sk"))
 	}},
+	{"queries: without a sort key there is nothing to go on with", onTables, func(t *trial, c clients) {
+		table := c.table(t, "pk:S")
+		c.put(t, table, item{"pk": s("1")})
+		_, err := c.DynamoDB.Query(t.Context(), &dynamodb.QueryInput{TableName: &table, KeyConditionExpression: aws.String("pk = :pk"),
+			ExpressionAttributeValues: item{":pk": s("1")}, ExclusiveStartKey: item{"pk": s("1")}})
+		requireCode(t, err, "ValidationException")
+	}},
 	{"queries: a filter comes after the limit, and counts both", onTables, func(t *trial, c clients) {
 		table := c.numbered(t, "1", "2", "3", "4", "5")
 		out, err := c.DynamoDB.Query(t.Context(), &dynamodb.QueryInput{TableName: &table, Limit: aws.Int32(4), KeyConditionExpression: aws.String("pk = :pk"),

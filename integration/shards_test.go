@@ -153,11 +153,15 @@ var shardCases = []testCase{
 		refused(t, "no neighbours", err, "InvalidArgumentException")
 		require.Len(t, c.shards(t, stream), 3)
 	}},
-	{"shards: a closed shard cannot be split again", onStreams, func(t *trial, c clients) {
-		stream := c.stream(t, 1)
-		c.split(t, stream)
+	{"shards: a closed shard can be neither split again nor merged", onStreams, func(t *trial, c clients) {
+		stream := c.stream(t, 2)
 		_, err := c.Kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: &stream, ShardToSplit: aws.String(firstShard), NewStartingHashKey: aws.String("5")})
-		requireCode(t, err, "InvalidArgumentException", "ResourceInUseException")
+		require.NoError(t, err)
+		c.streamActive(t, stream)
+		_, err = c.Kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: &stream, ShardToSplit: aws.String(firstShard), NewStartingHashKey: aws.String("9")})
+		refused(t, "split again", err, "InvalidArgumentException")
+		_, err = c.Kinesis.MergeShards(t.Context(), &kinesis.MergeShardsInput{StreamName: &stream, ShardToMerge: aws.String(firstShard), AdjacentShardToMerge: aws.String("shardId-000000000001")})
+		refused(t, "merged", err, "InvalidArgumentException")
 	}},
 	{"shards: lists come in pages", onStreams, func(t *trial, c clients) {
 		stream := c.stream(t, 5)
@@ -229,6 +233,14 @@ var streamCases = []testCase{
 		require.Equal(t, []string{"shardId-000000000002"}, shardNames(out.StreamDescription.Shards))
 		require.False(t, aws.ToBool(out.StreamDescription.HasMoreShards))
 	}},
+	{"streams: who names no number of shards gets four", onStreams, func(t *trial, c clients) {
+		name := unique("stream")
+		_, err := c.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: &name})
+		require.NoError(t, err)
+		t.Cleanup(func(ctx context.Context) { _, _ = c.Kinesis.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: &name}) })
+		c.streamActive(t, name)
+		require.Len(t, c.shards(t, name), 4)
+	}},
 	{"streams: a name is taken once", onStreams, func(t *trial, c clients) {
 		stream := c.stream(t, 1)
 		_, err := c.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: &stream, ShardCount: aws.Int32(1)})
@@ -296,8 +308,8 @@ var streamCases = []testCase{
 			t.eventually("the retention has not changed", func() bool { return aws.ToInt32(c.summary(t, stream).RetentionPeriodHours) == hours })
 			c.streamActive(t, stream)
 		}
-		requireCode(t, change(23), "InvalidArgumentException", "ValidationException")
-		requireCode(t, change(8761), "InvalidArgumentException", "ValidationException")
+		refused(t, "23 hours", change(23), "InvalidArgumentException")
+		refused(t, "8,761 hours", change(8761), "InvalidArgumentException")
 	}},
 	{"streams: bad names and counts are refused", onStreams, func(t *trial, c clients) {
 		for what, in := range map[string]kinesis.CreateStreamInput{
@@ -310,7 +322,7 @@ var streamCases = []testCase{
 					_, _ = c.Kinesis.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: in.StreamName})
 				})
 			}
-			refused(t, what, err, "ValidationException", "InvalidArgumentException")
+			refused(t, what, err, "ValidationException")
 		}
 	}},
 }

@@ -123,6 +123,16 @@ func TestRecordDistribution(t *testing.T) {
 	require.ErrorContains(t, err, "InvalidArgumentException")
 }
 
+// Who names neither a mode nor a number of shards gets four.
+func TestAStreamOfNoNumberHasFourShards(t *testing.T) {
+	a := outboxtest.Start(t)
+	_, err := a.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("changes")})
+	require.NoError(t, err)
+	all := shards(t, a, aws.String("changes"))
+	require.Len(t, all, 4)
+	covers(t, all)
+}
+
 func TestModesAndRecordSize(t *testing.T) {
 	a := outboxtest.Start(t)
 	_, err := a.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("changes"),
@@ -151,7 +161,8 @@ func TestModesAndRecordSize(t *testing.T) {
 	_, err = a.Kinesis.PutRecord(t.Context(), big)
 	require.NoError(t, err)
 	for mode, in := range map[string]*kinesis.CreateStreamInput{
-		"ShardCount is a required parameter for PROVISIONED": {StreamName: aws.String("x")},
+		"ShardCount is a required parameter for PROVISIONED": {StreamName: aws.String("x"),
+			StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeProvisioned}},
 		"ShardCount cannot be set for ON_DEMAND": {StreamName: aws.String("x"), ShardCount: aws.Int32(1),
 			StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeOnDemand}},
 	} {

@@ -50,8 +50,10 @@ func TestSplitAndMergeKeepTheLineage(t *testing.T) {
 	require.True(t, ended)
 
 	_, err := a.Kinesis.SplitShard(t.Context(), &kinesis.SplitShardInput{StreamName: name, ShardToSplit: parent.ShardId, NewStartingHashKey: middle(left)})
-	var inUse *types.ResourceInUseException
-	require.ErrorAs(t, err, &inUse, "a closed shard cannot be split")
+	var invalid *types.InvalidArgumentException
+	require.ErrorAs(t, err, &invalid, "a closed shard cannot be split")
+	_, err = a.Kinesis.MergeShards(t.Context(), &kinesis.MergeShardsInput{StreamName: name, ShardToMerge: parent.ShardId, AdjacentShardToMerge: right.ShardId})
+	require.ErrorAs(t, err, &invalid, "nor merged")
 
 	_, err = a.Kinesis.MergeShards(t.Context(), &kinesis.MergeShardsInput{StreamName: name, ShardToMerge: left.ShardId, AdjacentShardToMerge: right.ShardId})
 	require.NoError(t, err)

@@ -108,7 +108,10 @@ func checkElement(tree any) error {
 }
 
 // Value checks the rules and makes the value; a broken rule is a ValidationException.
-func (r Raw) Value() (Value, error) { return fromMembers(r.members, 0) }
+func (r Raw) Value() (Value, error) { return fromMembers(r.members, maxNesting) }
+
+// Operand is Value for the operand of an expression in a transaction, which may nest one level more: the item alone is measured.
+func (r Raw) Operand() (Value, error) { return fromMembers(r.members, maxNesting+1) }
 
 // IsZero reports whether nothing came.
 func (r Raw) IsZero() bool { return r.members == nil }
@@ -138,9 +141,10 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-func fromMembers(members map[string]any, depth int) (Value, error) {
-	if depth >= maxNesting {
-		return Value{}, wire.Validation(MessageTooDeep)
+// fromMembers makes a value of at most so many levels.
+func fromMembers(members map[string]any, levels int) (Value, error) {
+	if levels == 0 {
+		return Value{}, wire.CountedValidation(MessageTooDeep)
 	}
 	var found Value
 	count := 0
@@ -149,7 +153,7 @@ func fromMembers(members map[string]any, depth int) (Value, error) {
 		if !ok || tree == nil {
 			continue
 		}
-		v, err := fromTree(kind, tree, depth)
+		v, err := fromTree(kind, tree, levels)
 		if err != nil {
 			return Value{}, err
 		}
@@ -165,7 +169,7 @@ func fromMembers(members map[string]any, depth int) (Value, error) {
 	return Value{}, wire.Validation("Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes")
 }
 
-func fromTree(kind Kind, tree any, depth int) (Value, error) {
+func fromTree(kind Kind, tree any, levels int) (Value, error) {
 	switch kind {
 	case KindS:
 		s, err := wire.String(tree)
@@ -198,7 +202,7 @@ func fromTree(kind Kind, tree any, depth int) (Value, error) {
 		list := make([]Value, len(items))
 		for i, item := range items {
 			members, _ := item.(map[string]any)
-			if list[i], err = fromMembers(members, depth+1); err != nil {
+			if list[i], err = fromMembers(members, levels-1); err != nil {
 				return Value{}, err
 			}
 		}
@@ -211,7 +215,7 @@ func fromTree(kind Kind, tree any, depth int) (Value, error) {
 	out := make(map[string]Value, len(m))
 	for _, name := range sortedKeys(m) {
 		members, _ := m[name].(map[string]any)
-		if out[name], err = fromMembers(members, depth+1); err != nil {
+		if out[name], err = fromMembers(members, levels-1); err != nil {
 			return Value{}, err
 		}
 	}

@@ -44,8 +44,11 @@ func ItemSize(item Item) int {
 	return n
 }
 
-// MessageTooDeep is AWS's complaint about a value nested too deeply.
-const MessageTooDeep = "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"
+// MessageTooDeep is AWS's complaint about a value nested too deeply; the short one stands in the reason of a cancellation.
+const (
+	MessageTooDeepShort = "Nesting Levels have exceeded supported limits"
+	MessageTooDeep      = MessageTooDeepShort + ": Attributes in the item have nested levels beyond supported limit"
+)
 
 // TooDeep reports whether an item holds lists and maps within each other beyond the limit.
 func TooDeep(item Item) bool {

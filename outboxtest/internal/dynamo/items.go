@@ -159,7 +159,7 @@ func (e *expressions) projection(text *string, names []string) (*expr.Proj, erro
 	if text == nil {
 		return nil, nil
 	}
-	s, err := e.scope()
+	s, err := e.scope(attr.Raw.Value)
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ func TestPutRefusals(t *testing.T) {
 		{with("v", ss()), "1 validation error detected: One or more parameter values were invalid: An string set  may not be empty"},
 		{with("v", ss("a", "a")), "1 validation error detected: One or more parameter values were invalid: Input collection [\"a\", \"a\"] contains duplicates."},
 		{with("v", &types.AttributeValueMemberNS{Value: []string{"1", "1.0"}}), "1 validation error detected: One or more parameter values were invalid: Input collection contains duplicates."},
-		{with("v", deep), "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"},
+		{with("v", deep), enveloped + "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"},
 		{with("v", s(strings.Repeat("x", 400<<10))), "Item size has exceeded the maximum allowed size"},
 	} {
 		t.Run(c.message, func(t *testing.T) {

@@ -148,6 +148,41 @@ func TestNothingChangedIsNoChange(t *testing.T) {
 	require.Equal(t, stored, w.get("rows", key))
 }
 
+// The operands of a transaction's expressions may nest one level more than an item. Whoever writes one is told by the reason.
+func TestOperandsNestOneLevelMoreInATransaction(t *testing.T) {
+	w := newWorld(t)
+	w.create("rows", "pk:S")
+	nested := func(levels int) types.AttributeValue {
+		v := s("x")
+		for range levels {
+			v = m(item{"n": v})
+		}
+		return v
+	}
+	key := item{"pk": s("a")}
+	w.put("rows", key)
+	update := func(expression string, levels int) types.TransactWriteItem {
+		return types.TransactWriteItem{Update: &types.Update{TableName: aws.String("rows"), Key: key, UpdateExpression: &expression,
+			ExpressionAttributeValues: item{":v": nested(levels)}}}
+	}
+	check := func(levels int) types.TransactWriteItem {
+		return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{TableName: aws.String("rows"), Key: key,
+			ConditionExpression: aws.String("attribute_exists(pk) AND v <> :v"), ExpressionAttributeValues: item{":v": nested(levels)}}}
+	}
+	const short = "Nesting Levels have exceeded supported limits"
+	const long = short + ": Attributes in the item have nested levels beyond supported limit"
+	require.NoError(t, w.transact("", check(32)))
+	requireInvalid(t, w.transact("", check(33)), "ExpressionAttributeValues contains invalid value: "+long+" for key :v")
+	require.NoError(t, w.transact("", update("SET v = :v", 31)))
+	var cancelled *types.TransactionCanceledException
+	require.ErrorAs(t, w.transact("", update("SET v = :v", 32)), &cancelled)
+	require.Equal(t, "ValidationError", *cancelled.CancellationReasons[0].Code)
+	require.Equal(t, short, *cancelled.CancellationReasons[0].Message)
+	_, err := w.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{TableName: aws.String("rows"), Key: key, UpdateExpression: aws.String("SET w = pk"),
+		ConditionExpression: aws.String("v <> :v"), ExpressionAttributeValues: item{":v": nested(32)}})
+	requireInvalid(t, err, "1 validation error detected: "+long)
+}
+
 // TestFiftyGoroutines has every operation on the same items at once; what was counted must add up.
 func TestFiftyGoroutines(t *testing.T) {
 	const workers, rounds = 50, 2

@@ -63,8 +63,8 @@ func (e *expressions) checkParams(all []expression, legacy []param) error {
 	return nil
 }
 
-// scope checks the placeholders.
-func (e *expressions) scope() (*expr.Scope, error) {
+// scope checks the placeholders; operand makes their values.
+func (e *expressions) scope(operand func(attr.Raw) (attr.Value, error)) (*expr.Scope, error) {
 	// The spelling of all placeholders is looked at before any value.
 	if _, err := expr.NewScope(e.ExpressionAttributeNames, nil); err != nil {
 		return nil, err
@@ -72,20 +72,20 @@ func (e *expressions) scope() (*expr.Scope, error) {
 	if err := expr.CheckValueNames(e.ExpressionAttributeValues); err != nil {
 		return nil, err
 	}
-	values, err := e.values()
+	values, err := e.values(operand)
 	if err != nil {
 		return nil, err
 	}
 	return expr.NewScope(e.ExpressionAttributeNames, values)
 }
 
-func (e *expressions) values() (map[string]attr.Value, error) {
+func (e *expressions) values(operand func(attr.Raw) (attr.Value, error)) (map[string]attr.Value, error) {
 	if e.ExpressionAttributeValues == nil {
 		return nil, nil
 	}
 	values := make(map[string]attr.Value, len(e.ExpressionAttributeValues))
 	for name, raw := range e.ExpressionAttributeValues {
-		v, err := raw.Value()
+		v, err := operand(raw)
 		if err != nil {
 			return nil, invalidValue(wire.AsError(err), name)
 		}
@@ -105,7 +105,7 @@ func invalidValue(fault *wire.Error, placeholder string) error {
 		e.Older = e.Message
 	}
 	e.Older = wrap(e.Older)
-	if !e.Counted && e.Message != attr.MessageTooDeep {
+	if !e.Counted {
 		e.Message = wrap(e.Message)
 	}
 	return &e

@@ -1,9 +1,12 @@
 package dynamo
 
 import (
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/attr"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/expr"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
+
+const messageNoRestart = "The query can return at most one row and cannot be restarted"
 
 type queryInput struct {
 	selection
@@ -46,7 +49,11 @@ func (db *DB) query(in *queryInput) (*pageOutput, error) {
 		return nil, err
 	}
 	forward := in.ScanIndexForward == nil || *in.ScanIndexForward
-	return r.page(in.Limit, r.walk(part, within, forward)), nil
+	out := r.page(in.Limit, r.walk(part, within, forward))
+	if r.single() {
+		out.LastEvaluatedKey = nil // such a query cannot be restarted
+	}
+	return out, nil
 }
 
 // parse checks the request as far as that goes without the table.
@@ -95,7 +102,7 @@ func (in *queryInput) parse() (*reading, map[string]expr.Bound, error) {
 }
 
 func (in *queryInput) parseExpressions(r *reading) (map[string]expr.Bound, error) {
-	s, err := in.scope()
+	s, err := in.scope(attr.Raw.Value)
 	if err != nil {
 		return nil, err
 	}
@@ -139,13 +146,18 @@ func (r *reading) checkStartBounds(part string, within stretch, ranged bool) err
 	switch same := place.part == part; {
 	case !ranged && !same:
 		return wire.Validation("The provided starting key is outside query boundaries based on provided conditions")
+	case r.single():
+		return wire.Validation(messageNoRestart)
 	case ranged && !within.holds(place.sort):
 		return wire.Validation("The provided starting key does not match the range key predicate")
 	case !same:
-		return wire.Validation("The query can return at most one row and cannot be restarted")
+		return wire.Validation(messageNoRestart)
 	}
 	return nil
 }
+
+// single reports whether a partition has one item at most: that of a table without a range attribute.
+func (r *reading) single() bool { return r.i == nil && len(r.t.key.ranges) == 0 }
 
 // checkFilter refuses filters on the key, which is what the key condition is for.
 func (in *queryInput) checkFilter(r *reading) error {

@@ -177,3 +177,25 @@ func TestQueryRefusals(t *testing.T) {
 		ExpressionAttributeValues: item{":s": s("a")}})
 	requireInvalid(t, err, "Query key condition not supported")
 }
+
+// A partition of a table without a sort key has one item, so there is nothing to go on with: neither does an answer say where to, nor may
+// a request. In an index it may have many.
+func TestAQueryOfOneItemCannotBeRestarted(t *testing.T) {
+	w := newWorld(t)
+	w.create("plain", "pk:S")
+	w.put("plain", item{"pk": s("a")})
+	query := func(start item) (*dynamodb.QueryOutput, error) {
+		return w.Query(t.Context(), &dynamodb.QueryInput{TableName: aws.String("plain"), KeyConditionExpression: aws.String("pk = :s"), Limit: aws.Int32(1),
+			ExpressionAttributeValues: item{":s": s("a")}, ExclusiveStartKey: start})
+	}
+	out, err := query(nil)
+	require.NoError(t, err)
+	require.Len(t, out.Items, 1)
+	require.Nil(t, out.LastEvaluatedKey)
+	_, err = query(item{"pk": s("a")})
+	requireInvalid(t, err, "The query can return at most one row and cannot be restarted")
+	_, err = query(item{"pk": s("b")})
+	requireInvalid(t, err, "The provided starting key is outside query boundaries based on provided conditions")
+	_, err = query(item{"pk": s("a"), "more": s("x")})
+	requireInvalid(t, err, "The provided starting key is invalid")
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 
+	"github.com/seed-1b628d3f/outbox/outboxtest/internal/attr"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/expr"
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/wire"
 )
@@ -78,7 +79,7 @@ func (in *scanInput) checkSegments() error {
 }
 
 func (in *scanInput) parseExpressions(r *reading) error {
-	s, err := in.scope()
+	s, err := in.scope(attr.Raw.Value)
 	if err != nil {
 		return err
 	}

@@ -258,7 +258,7 @@ func (a transactWriteItem) parse() (w *write, values int, err error) {
 	if err := c.parseExpressions(w, text); err != nil {
 		return nil, 0, err
 	}
-	all, err := c.values()
+	all, err := c.values(attr.Raw.Operand)
 	return w, attr.ItemSize(all), err
 }
 

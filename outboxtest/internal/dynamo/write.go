@@ -133,7 +133,10 @@ func (w *write) evaluateUpdate(o *outcome) error {
 	if err := o.t.checkUpdated(base, next); err != nil {
 		return err
 	}
-	if attr.TooDeep(next) {
+	switch deep := attr.TooDeep(next); {
+	case deep && w.inTransaction:
+		return wire.Validation(attr.MessageTooDeepShort)
+	case deep:
 		return wire.Validation(attr.MessageTooDeep)
 	}
 	if attr.ItemSize(next) > maxItemSize {
@@ -179,7 +182,11 @@ func (c *conditional) parse(w *write, update *string, hasUpdate bool, legacy []p
 
 // parseExpressions parses the expressions of a write.
 func (c *conditional) parseExpressions(w *write, update *string) error {
-	s, err := c.scope()
+	operand := attr.Raw.Value
+	if w.inTransaction {
+		operand = attr.Raw.Operand
+	}
+	s, err := c.scope(operand)
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest/internal/shape"
 )
 
-// onDemandShards is how many shards a new stream in on-demand mode has.
-const onDemandShards = 4
+// defaultShards is how many shards a new stream has in on-demand mode, or if neither a mode nor a number is asked for.
+const defaultShards = 4
 
 func (e *Engine) createStream(in shape.Values) (any, error) {
 	name := in.String("StreamName")
@@ -21,7 +21,7 @@ func (e *Engine) createStream(in shape.Values) (any, error) {
 	if details := in.Struct("StreamModeDetails"); details != nil {
 		mode = details.String("StreamMode")
 	}
-	count := in.Int("ShardCount", onDemandShards)
+	count := in.Int("ShardCount", defaultShards)
 	distribution := byPartitionKey
 	if in.Has("RecordDistributionStrategy") {
 		distribution = in.String("RecordDistributionStrategy")
@@ -29,7 +29,7 @@ func (e *Engine) createStream(in shape.Values) (any, error) {
 	switch {
 	case mode == "PROVISIONED" && distribution == byTurns:
 		return nil, notForProvisioned()
-	case mode == "PROVISIONED" && !in.Has("ShardCount"):
+	case mode == "PROVISIONED" && in.Has("StreamModeDetails") && !in.Has("ShardCount"):
 		return nil, fail("ValidationException", "ShardCount is a required parameter for PROVISIONED stream mode.")
 	case mode == "ON_DEMAND" && in.Has("ShardCount"):
 		return nil, fail("ValidationException", "ShardCount cannot be set for ON_DEMAND stream mode.")

@@ -79,7 +79,7 @@ func (e *Engine) reshardable(in shape.Values, given ...string) (*stream, []*shar
 			return nil, nil, e.noShard(id, name)
 		}
 		if sh.last != "" {
-			return nil, nil, fail("ResourceInUseException", "Shard %s in stream %s under account %s has already been merged or split, and thus is not eligible for merging or splitting.",
+			return nil, nil, invalid("Shard %s in stream %s under account %s has already been merged or split, and thus is not eligible for merging or splitting.",
 				id, name, e.config.Account)
 		}
 		out = append(out, sh)

@@ -49,6 +49,27 @@ func run[In any](e *Engine, body []byte, operation func(*Engine, In) (any, error
 	return operation(e, in)
 }
 
+// streamOf returns the stream of an ARN. What has not the form of a stream's ARN is a ValidationException, unlike a stream that is not there.
+func (e *Engine) streamOf(arn string) (*stream, error) {
+	if err := checkARN(arn); err != nil {
+		return nil, err
+	}
+	if s := e.streams[arn]; s != nil {
+		return s, nil
+	}
+	return nil, notFound("Stream: %s not found", arn)
+}
+
+func checkARN(arn string) error {
+	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 && parts[0] == "arn" && parts[2] == "dynamodb" {
+		table, label, found := strings.Cut(strings.TrimPrefix(parts[5], "table/"), "/stream/")
+		if found && strings.HasPrefix(parts[5], "table/") && table != "" && label != "" {
+			return nil
+		}
+	}
+	return wire.Validation("Invalid StreamArn: " + arn)
+}
+
 type listStreamsIn struct {
 	ExclusiveStartStreamArn *string `wire:"min=37,max=1024"`
 	Limit                   *int32  `wire:"min=1,max=100"`
@@ -56,6 +77,11 @@ type listStreamsIn struct {
 }
 
 func (e *Engine) listStreams(in listStreamsIn) (any, error) {
+	if start := in.ExclusiveStartStreamArn; start != nil {
+		if err := checkARN(*start); err != nil {
+			return nil, err
+		}
+	}
 	type entry struct{ StreamArn, StreamLabel, TableName string }
 	out := struct {
 		LastEvaluatedStreamArn string `json:",omitempty"`
@@ -97,6 +123,19 @@ type shardFilterIn struct {
 	ShardId *string `wire:"min=28,max=65"` //nolint:revive // the wire's name
 }
 
+// check refuses a filter that lacks a member. The model requires neither, and the service both.
+func (f *shardFilterIn) check() error {
+	switch {
+	case f == nil:
+		return nil
+	case f.Type == nil:
+		return wire.Validation("Type must be provided in a ShardFilter")
+	case f.ShardId == nil:
+		return wire.Validation("ShardId must be provided in a ShardFilter of Type " + *f.Type)
+	}
+	return nil
+}
+
 type sequenceRange struct {
 	EndingSequenceNumber   string `json:",omitempty"`
 	StartingSequenceNumber string
@@ -109,9 +148,12 @@ type shardOut struct {
 }
 
 func (e *Engine) describeStream(in describeStreamIn) (any, error) {
-	s := e.streams[*in.StreamArn]
-	if s == nil {
-		return nil, notFound("Stream: %s not found", *in.StreamArn)
+	s, err := e.streamOf(*in.StreamArn)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.ShardFilter.check(); err != nil {
+		return nil, err
 	}
 	type description struct {
 		CreationRequestDateTime wire.Epoch
@@ -136,7 +178,7 @@ func (e *Engine) describeStream(in describeStreamIn) (any, error) {
 		if in.ExclusiveStartShardId != nil && sh.id <= *in.ExclusiveStartShardId {
 			continue
 		}
-		if f := in.ShardFilter; f != nil && f.ShardId != nil && sh.parent != *f.ShardId {
+		if f := in.ShardFilter; f != nil && sh.parent != *f.ShardId {
 			continue
 		}
 		if len(d.Shards) == limit {
@@ -158,16 +200,15 @@ type getShardIteratorIn struct {
 }
 
 func (e *Engine) getShardIterator(in getShardIteratorIn) (any, error) {
-	s := e.streams[*in.StreamArn]
-	if s == nil {
-		return nil, notFound("Stream: %s not found", *in.StreamArn)
+	s, err := e.streamOf(*in.StreamArn)
+	if err != nil {
+		return nil, err
 	}
 	sh := s.shard(*in.ShardId)
 	if sh == nil {
 		return nil, notFound("Shard: %s in Stream: %s not found", *in.ShardId, *in.StreamArn)
 	}
 	var position int64
-	var err error
 	switch {
 	case *in.ShardIteratorType == "AT_TIMESTAMP":
 		position, err = sh.positionAt(in.Timestamp, in.SequenceNumber, e.config.Now())

@@ -113,6 +113,39 @@ func TestARolledShardEndsAndHasAChild(t *testing.T) {
 	require.Equal(t, shards[0]["ShardId"], out["StreamDescription"].(map[string]any)["LastEvaluatedShardId"])
 }
 
+// A malformed ARN is a fault of the request; only a stream that could be there is not found.
+func TestMalformedARNsAndFilters(t *testing.T) {
+	e, _ := start()
+	add(t, e, "1")
+	_, shards := describe(t, e)
+	id := shards[0]["ShardId"]
+	const noStream = "arn:aws:dynamodb:us-east-1:000000000000:table/events"
+	for _, malformed := range []string{
+		"sdfadfsdfnlfkajakfgjalksfgklasjklasdjfklasdfasdfgasf", noStream, noStream + "/stream/", "arn:aws:kinesis:us-east-1:000000000000:stream/events-and-more",
+		"arn:aws:dynamodb:us-east-1:000000000000:events/stream/2015-05-11T21:21:33.291",
+	} {
+		for operation, body := range map[string]string{
+			"DescribeStream": `{"StreamArn":%q}`, "ListStreams": `{"ExclusiveStartStreamArn":%q}`,
+			"GetShardIterator": `{"StreamArn":%q,"ShardId":"shardId-00000000000000000000-00000000","ShardIteratorType":"LATEST"}`,
+		} {
+			_, err := do(t, e, operation, fmt.Sprintf(body, malformed))
+			require.ErrorContains(t, err, "ValidationException: Invalid StreamArn", operation)
+		}
+	}
+	gone := noStream + "/stream/2026-05-11T21:21:33.291"
+	_, err := do(t, e, "DescribeStream", fmt.Sprintf(`{"StreamArn":%q}`, gone))
+	require.ErrorContains(t, err, "ResourceNotFoundException")
+	must(t, e, "ListStreams", fmt.Sprintf(`{"ExclusiveStartStreamArn":%q}`, gone))
+	for filter, want := range map[string]string{
+		`{}`:                              "Type must be provided",
+		`{"Type":"CHILD_SHARDS"}`:         "ShardId must be provided",
+		fmt.Sprintf(`{"ShardId":%q}`, id): "Type must be provided",
+	} {
+		_, err := do(t, e, "DescribeStream", fmt.Sprintf(`{"StreamArn":%q,"ShardFilter":%s}`, arn, filter))
+		require.ErrorContains(t, err, "ValidationException: "+want, filter)
+	}
+}
+
 func TestADisabledStreamStaysReadable(t *testing.T) {
 	e, db := start()
 	add(t, e, "1")
