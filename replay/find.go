@@ -67,6 +67,7 @@ func (e *Events) find(ctx context.Context, q Query, progress func(searched, foun
 			progress(searched, len(found))
 		}
 	}
+	placeCopies(found)
 	inOrder(found)
 	return found, nil
 }

@@ -2,6 +2,7 @@ package replay_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -211,4 +212,10 @@ func (w *world) many(t testing.TB, n int, aggregates ...string) map[string][]str
 		}
 	}
 	return ids
+}
+
+// copyID is the id of a copy, as docs/event-row.md has it.
+func copyID(original, run string) string {
+	id := original + "#replay#" + run
+	return fmt.Sprintf("%s#%x", id, sha256.Sum256([]byte(id)))[:len(id)+9]
 }

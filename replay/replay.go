@@ -41,9 +41,6 @@ var ErrNotFound = errors.New("no such event")
 // ErrTooMany says that more events match a query than WithMaxEvents allows. Nothing was handled: narrow the query.
 var ErrTooMany = errors.New("too many events: narrow the query, or raise the limit")
 
-// HeaderReplayOf is the header of an event that [Events.Again] wrote. Its value is the id of the original.
-const HeaderReplayOf = "replayOf"
-
 // Client is what Events needs of the SDK. *dynamodb.Client implements it. Only CreateIndex uses UpdateTable.
 type Client interface {
 	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
@@ -181,8 +178,8 @@ func (e *Events) check(q Query) error {
 // it collects and sorts all keys. Then the iteration fetches the rows, 100 at a time. Rows that are written or deleted meanwhile
 // may or may not be among them.
 //
-// A copy that Again wrote is left out if its original is found too, and so are all copies of one event but the first. They would
-// be handled twice.
+// A copy that Again wrote is left out if its original is found too, and so are all copies of one event but the first: the event
+// would be handled twice. If the original is deleted after it was found, a copy takes its place.
 //
 // A row that cannot be read comes as a Record with only its ID, and an error that matches *outbox.DecodeError; the caller may go
 // on. Any other error ends the iteration, with an empty Record. Items without an id and a type are no events and are skipped.
@@ -193,7 +190,7 @@ func (e *Events) Records(ctx context.Context, q Query) iter.Seq2[outbox.Record, 
 			yield(outbox.Record{}, fmt.Errorf("replay: %w", err))
 			return
 		}
-		copies := newCopies(found)
+		passed := copies{}
 		for some := range slices.Chunk(found, maxBatch) {
 			rows, err := e.fetch(ctx, some)
 			if err != nil {
@@ -205,7 +202,7 @@ func (e *Events) Records(ctx context.Context, q Query) iter.Seq2[outbox.Record, 
 					yield(outbox.Record{}, fmt.Errorf("replay: %w", e.notFound(q.ID)))
 					return
 				}
-				if r.gone || r.err == nil && copies.leaveOut(&r.record) {
+				if r.gone || r.err == nil && passed.leaveOut(r.record.ID) {
 					continue
 				}
 				if !yield(r.record, r.err) {
@@ -226,34 +223,4 @@ func (e *Events) tableName() string {
 		return name
 	}
 	return e.table
-}
-
-// copies knows which copies of Again are superfluous.
-type copies struct{ originals map[string]bool }
-
-func newCopies(found []key) *copies {
-	c := &copies{originals: make(map[string]bool, len(found))}
-	for _, k := range found {
-		c.originals[k.id] = true
-	}
-	return c
-}
-
-// leaveOut reports whether the event is a copy of an event that is there.
-func (c *copies) leaveOut(r *outbox.Record) bool {
-	original := originalOf(r)
-	if original == r.ID {
-		return false
-	}
-	known := c.originals[original]
-	c.originals[original] = true
-	return known
-}
-
-// originalOf returns the id of the event that r is a copy of. If r is no copy, it returns r's own id.
-func originalOf(r *outbox.Record) string {
-	if original := r.Headers[HeaderReplayOf]; original != "" {
-		return original
-	}
-	return r.ID
 }

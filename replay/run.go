@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -91,8 +90,8 @@ func (e *Events) To(ctx context.Context, q Query, consumer Processor, o Options)
 var runName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // Again writes the events that match the query once more, as new events, so that they reach every consumer through the stream. A
-// copy has the original's type, aggregate, sequence, time, headers and payload, and its id in the header replayOf. The id of the
-// copy is the original's id, "#replay#", and run, the name of the run: 1 to 64 letters, digits, '.', '_' and '-'.
+// copy has the original's type, aggregate, sequence, time, headers and payload. Its id is made of the original's id and run, the
+// name of the run: 1 to 64 letters, digits, '.', '_' and '-'. Original finds the original's id in it.
 //
 // The name makes a repeat safe: a run that failed, or was repeated by mistake, writes only what is missing, for as long as the
 // rows are kept. A new name writes everything once more. If the original of a copy is there, the copy is not copied.
@@ -112,15 +111,6 @@ func (e *Events) Again(ctx context.Context, q Query, writer *outbox.Writer, run 
 			return writer.Transact(ctx, nil, copyOf(r, run))
 		})
 	})
-}
-
-func copyOf(r outbox.Record, run string) outbox.Record {
-	original := originalOf(&r)
-	headers := make(map[string]string, len(r.Headers)+1)
-	maps.Copy(headers, r.Headers)
-	headers[HeaderReplayOf] = original
-	r.ID, r.Headers = original+"#replay#"+run, headers
-	return r
 }
 
 // concurrency is how many aggregates Again writes at a time.
@@ -232,7 +222,7 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 	if o.PerSecond > 0 {
 		size = int(min(maxBatch, max(1, o.PerSecond))) // at most a second's worth at once
 	}
-	copies, started, paced := newCopies(found), time.Now(), 0
+	passed, started, paced := copies{}, time.Now(), 0
 	for from := 0; from < len(found); from += size {
 		some := found[from:min(from+size, len(found))]
 		if o.PerSecond > 0 {
@@ -242,7 +232,7 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 				return fail(r, err)
 			}
 		}
-		n, left, err := e.pass(ctx, some, copies, &r, o.Unreadable, handle)
+		n, left, err := e.pass(ctx, some, passed, &r, o.Unreadable, handle)
 		paced += n
 		if err != nil {
 			r.Next = rest(q, slices.Concat(left, found[from+len(some):]))
@@ -258,7 +248,7 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 }
 
 // pass fetches and handles one batch. It returns how many records handle was given, and the keys of those that are not done.
-func (e *Events) pass(ctx context.Context, some []key, copies *copies, r *Result, leaveOut func(outbox.Record, error) bool, handle func(context.Context, []outbox.Record) ([]int, error)) (n int, left []key, err error) {
+func (e *Events) pass(ctx context.Context, some []key, passed copies, r *Result, leaveOut func(outbox.Record, error) bool, handle func(context.Context, []outbox.Record) ([]int, error)) (n int, left []key, err error) {
 	rows, err := e.fetch(ctx, some)
 	if err != nil {
 		return 0, some, err
@@ -274,7 +264,7 @@ func (e *Events) pass(ctx context.Context, some []key, copies *copies, r *Result
 			unreadable, left = row.err, some[i:]
 		case row.gone:
 			r.Gone++
-		case copies.leaveOut(&row.record):
+		case passed.leaveOut(row.record.ID):
 			r.Copies++
 		default:
 			records, keys = append(records, row.record), append(keys, row.key)
@@ -307,7 +297,7 @@ func rest(q Query, left []key) Query {
 		}
 	}
 	if !earliest.IsZero() {
-		q.From = earliest
+		q.From = earliest.Truncate(time.Millisecond) // copies have no less
 	}
 	return q
 }
