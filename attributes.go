@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
 // NoAttribute in a field of [Attributes] says that the rows of the table do not have this attribute. A Writer refuses an event that
@@ -151,11 +152,11 @@ func (a *Attributes) differences(event *meant, stored map[string]types.Attribute
 		names = append(names, a.Payload)
 	}
 	var headers map[string]types.AttributeValue
-	if m, ok := stored[a.Headers].(*types.AttributeValueMemberM); ok {
+	if m, ok := rows.As[*types.AttributeValueMemberM](stored[a.Headers]); ok {
 		headers = m.Value
 	}
 	for name, value := range event.ownHeaders {
-		if s, ok := headers[name].(*types.AttributeValueMemberS); !ok || s.Value != value {
+		if s, ok := rows.As[*types.AttributeValueMemberS](headers[name]); !ok || s.Value != value {
 			return append(names, a.Headers)
 		}
 	}
@@ -167,8 +168,8 @@ func samePayload(meant, stored types.AttributeValue) bool {
 	if reflect.DeepEqual(meant, stored) {
 		return true
 	}
-	m, ok1 := meant.(*types.AttributeValueMemberS)
-	s, ok2 := stored.(*types.AttributeValueMemberS)
+	m, ok1 := rows.As[*types.AttributeValueMemberS](meant)
+	s, ok2 := rows.As[*types.AttributeValueMemberS](stored)
 	if !ok1 || !ok2 {
 		return false
 	}
@@ -188,11 +189,11 @@ func samePayload(meant, stored types.AttributeValue) bool {
 
 // scalarText reads a string or number attribute for a message.
 func scalarText(v types.AttributeValue) string {
-	switch v := v.(type) {
-	case *types.AttributeValueMemberS:
-		return v.Value
-	case *types.AttributeValueMemberN:
-		return v.Value
+	if s, ok := rows.As[*types.AttributeValueMemberS](v); ok {
+		return s.Value
+	}
+	if n, ok := rows.As[*types.AttributeValueMemberN](v); ok {
+		return n.Value
 	}
 	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
 // DecodeItem reads an event row as it is stored in the events table, for programs that query the table. It is the inverse of what
@@ -20,7 +21,8 @@ import (
 // Table, ChangedAt and the fields about delivery stay empty, because an item does not say them. If the layout has no time
 // attribute, Time is zero.
 //
-// For an item without an id or a type, the error matches ErrNotEvent. For a row that cannot be read, it is a *DecodeError.
+// For an item without an id or a type, the error matches ErrNotEvent. For a row that cannot be read, and for an attribute value that
+// is a nil pointer, it is a *DecodeError.
 // DecodeItem is safe for concurrent use.
 func DecodeItem(item map[string]types.AttributeValue, opts ...Option) (Record, error) {
 	layout := defaultLayout
@@ -72,13 +74,17 @@ func (d *itemDecoder) fail(where, reason string) {
 
 // get returns an attribute. It returns nil if the layout or the item lacks the attribute, or if the attribute is a NULL.
 func (d *itemDecoder) get(name string) types.AttributeValue {
-	if name == "" {
+	v := d.item[name]
+	switch _, null := v.(*types.AttributeValueMemberNULL); {
+	case name == "" || v == nil:
+		return nil
+	case isNil(v):
+		d.fail(name, "want an attribute value, have a nil pointer of type "+kindOf(v))
+		return nil
+	case null:
 		return nil
 	}
-	if null, ok := d.item[name].(*types.AttributeValueMemberNULL); ok && null != nil {
-		return nil
-	}
-	return d.item[name]
+	return v
 }
 
 // text reads an S, or also an N for the id of an aggregate.
@@ -108,7 +114,7 @@ func (d *itemDecoder) headers(name string) map[string]string {
 	}
 	headers := make(map[string]string, len(m.Value))
 	for header, value := range m.Value {
-		s, ok := value.(*types.AttributeValueMemberS)
+		s, ok := rows.As[*types.AttributeValueMemberS](value)
 		if !ok {
 			d.fail(name, "want type S for every value")
 			return nil

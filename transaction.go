@@ -341,6 +341,8 @@ func checkEvent(r *Record) error {
 		return errors.New("its type is not valid UTF-8")
 	case !utf8.ValidString(r.AggregateID):
 		return errors.New("its aggregate id is not valid UTF-8")
+	case !utf8.ValidString(r.ContentType):
+		return errors.New("its content type is not valid UTF-8")
 	case r.ContentType == "" && !utf8.Valid(r.Payload):
 		return errors.New("its encoded data is not valid UTF-8")
 	}

@@ -121,6 +121,7 @@ func TestInvalidEventsAreRefusedBeforeSending(t *testing.T) {
 		"its id is not valid UTF-8":             outbox.Event[int]{ID: "\xff", Type: "T"},
 		"its type is not valid UTF-8":           outbox.Event[int]{ID: "e", Type: "\xff"},
 		"its aggregate id is not valid UTF-8":   outbox.Event[int]{ID: "e", Type: "T", AggregateID: "\xff"},
+		"its content type is not valid UTF-8":   outbox.Record{ID: "e", Type: "T", ContentType: "a/\xff", Payload: []byte{1}},
 		`its header "k" is not valid UTF-8`:     outbox.Event[int]{ID: "e", Type: "T", Headers: map[string]string{"k": "\xff"}},
 		`header name "\xff" is not valid UTF-8`: outbox.Event[int]{ID: "e", Type: "T", Headers: map[string]string{"\xff": "v"}},
 		"its data cannot be encoded":            outbox.Event[func()]{ID: "e", Type: "T"},

@@ -12,6 +12,7 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
 // maxBatch is how many items a BatchGetItem takes.
@@ -45,7 +46,7 @@ func (e *Events) fetch(ctx context.Context, keys []key) ([]row, error) {
 		}
 		for _, stored := range out.Responses { // of the one table, under its name or its ARN
 			for _, i := range stored {
-				if id, ok := i[e.names.ID].(*types.AttributeValueMemberS); ok {
+				if id, ok := rows.As[*types.AttributeValueMemberS](i[e.names.ID]); ok {
 					items[id.Value] = i
 				}
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
 type item = map[string]types.AttributeValue
@@ -80,7 +81,7 @@ func (e *Events) keyOf(row item, q Query) (k key, ok bool) {
 		return key{}, false
 	}
 	if err != nil {
-		id, ok := row[e.names.ID].(*types.AttributeValueMemberS)
+		id, ok := rows.As[*types.AttributeValueMemberS](row[e.names.ID])
 		if !ok {
 			return key{}, false // cannot happen: the id is the table's key, so its type is always right
 		}

@@ -190,7 +190,7 @@ func (x *examination) checkLifetime(ctx context.Context) {
 }
 
 func number(v dynamodbtypes.AttributeValue) int64 {
-	if n, ok := v.(*dynamodbtypes.AttributeValueMemberN); ok {
+	if n, ok := v.(*dynamodbtypes.AttributeValueMemberN); ok && n != nil {
 		i, _ := strconv.ParseInt(n.Value, 10, 64)
 		return i
 	}

@@ -29,9 +29,17 @@ func B(b []byte) types.AttributeValue { return &types.AttributeValueMemberB{Valu
 // Bool returns a boolean attribute.
 func Bool(b bool) types.AttributeValue { return &types.AttributeValueMemberBOOL{Value: b} }
 
+// As returns an attribute value as one of the SDK's types, all of which are pointers. ok is false for another type, and for a nil
+// pointer, which a client of the user's own may return.
+func As[T comparable](v types.AttributeValue) (value T, ok bool) {
+	var none T
+	value, ok = v.(T)
+	return value, ok && value != none
+}
+
 // Text reads a string attribute. Here and below, an attribute that is missing or of another type reads as the zero value.
 func Text(row Item, name string) string {
-	if v, ok := row[name].(*types.AttributeValueMemberS); ok {
+	if v, ok := As[*types.AttributeValueMemberS](row[name]); ok {
 		return v.Value
 	}
 	return ""
@@ -39,7 +47,7 @@ func Text(row Item, name string) string {
 
 // Int reads a number attribute.
 func Int(row Item, name string) int64 {
-	if v, ok := row[name].(*types.AttributeValueMemberN); ok {
+	if v, ok := As[*types.AttributeValueMemberN](row[name]); ok {
 		n, _ := strconv.ParseInt(v.Value, 10, 64)
 		return n
 	}
@@ -48,7 +56,7 @@ func Int(row Item, name string) int64 {
 
 // Bytes reads a binary attribute.
 func Bytes(row Item, name string) []byte {
-	if v, ok := row[name].(*types.AttributeValueMemberB); ok {
+	if v, ok := As[*types.AttributeValueMemberB](row[name]); ok {
 		return v.Value
 	}
 	return nil
@@ -56,7 +64,7 @@ func Bytes(row Item, name string) []byte {
 
 // Flag reads a boolean attribute.
 func Flag(row Item, name string) bool {
-	v, ok := row[name].(*types.AttributeValueMemberBOOL)
+	v, ok := As[*types.AttributeValueMemberBOOL](row[name])
 	return ok && v.Value
 }
 
@@ -103,7 +111,7 @@ func Headers(headers map[string]string) types.AttributeValue {
 
 // ReadHeaders reads a map of strings. An empty map reads as nil.
 func ReadHeaders(row Item, name string) map[string]string {
-	m, ok := row[name].(*types.AttributeValueMemberM)
+	m, ok := As[*types.AttributeValueMemberM](row[name])
 	if !ok || len(m.Value) == 0 {
 		return nil
 	}

@@ -383,16 +383,16 @@ func unfinished(holes map[string]lease.Hole) types.AttributeValue {
 }
 
 func readHoles(row rows.Item) map[string]lease.Hole {
-	all, ok := row["unfinished"].(*types.AttributeValueMemberM)
+	all, ok := rows.As[*types.AttributeValueMemberM](row["unfinished"])
 	if !ok || len(all.Value) == 0 {
 		return nil
 	}
 	holes := make(map[string]lease.Hole, len(all.Value))
 	for record, one := range all.Value {
 		var hole lease.Hole
-		if m, ok := one.(*types.AttributeValueMemberM); ok {
+		if m, ok := rows.As[*types.AttributeValueMemberM](one); ok {
 			hole.Attempts = int(rows.Int(m.Value, "attempts"))
-			if key, ok := m.Value["key"].(*types.AttributeValueMemberN); ok {
+			if key, ok := rows.As[*types.AttributeValueMemberN](m.Value["key"]); ok {
 				hole.Key, _ = strconv.ParseUint(key.Value, 10, 64)
 			}
 		}
@@ -528,7 +528,7 @@ func (s *Store) Reopen(ctx context.Context, seen lease.Lease) error {
 func readWorker(id string, row rows.Item) lease.Worker {
 	w := lease.Worker{ID: id, Beat: rows.Int(row, "beat"), Moves: rows.Int(row, "moves"), Dead: rows.Flag(row, "dead"), Unable: rows.Flag(row, "unable"),
 		Draining: rows.Flag(row, "draining"), Duration: time.Duration(rows.Int(row, "duration")) * time.Millisecond}
-	if refuses, ok := row["refuses"].(*types.AttributeValueMemberSS); ok {
+	if refuses, ok := rows.As[*types.AttributeValueMemberSS](row["refuses"]); ok {
 		w.Refuses = slices.Sorted(slices.Values(refuses.Value))
 	}
 	return w
@@ -546,10 +546,10 @@ func readLease(shard string, row rows.Item) lease.Lease {
 		Last:     rows.Text(row, "last"),
 		Progress: lease.Progress{Checkpoint: rows.Text(row, "checkpoint"), Holes: readHoles(row)},
 	}
-	if parents, ok := row["parents"].(*types.AttributeValueMemberSS); ok {
+	if parents, ok := rows.As[*types.AttributeValueMemberSS](row["parents"]); ok {
 		l.Parents = slices.Sorted(slices.Values(parents.Value))
 	}
-	if attempts, ok := row["attempts"].(*types.AttributeValueMemberM); ok {
+	if attempts, ok := rows.As[*types.AttributeValueMemberM](row["attempts"]); ok {
 		l.Attempts = map[string]int{}
 		for record := range attempts.Value {
 			l.Attempts[record] = int(rows.Int(attempts.Value, record))
