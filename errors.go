@@ -42,8 +42,8 @@ var (
 	// ErrConflict: other transactions held an item, or a table was throttled, until the attempts (WithWriteRetry) or the time were
 	// spent. Nothing was written.
 	ErrConflict = errors.New("conflict or throttling, repeat later with the same events")
-	// ErrUnknownOutcome: the transaction was committed, or not; no answer says which. The reasons are a timeout, a cancelled
-	// context, a lost connection, and a failure of the service. Repeat the call with the same events: it writes what is missing,
+	// ErrUnknownOutcome: the transaction was committed, or not; no answer of DynamoDB says which. The reasons are a timeout, a
+	// cancelled context, a lost connection, a failure of the service, and an answer of something on the way. Repeat the call with the same events: it writes what is missing,
 	// and nothing twice.
 	ErrUnknownOutcome = errors.New("outcome unknown, repeat with the same events")
 )

@@ -133,6 +133,10 @@ func (tx *transaction) failure(cause error) *TransactionError {
 // classifyCanceled reads the reasons of a cancelled transaction, one for each operation.
 func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationReason, open bool) (*TransactionError, retryWhen) {
 	te := tx.failure(err)
+	if len(reasons) != len(tx.items) { // no answer of DynamoDB: what is stored is not known
+		te.kind = ErrUnknownOutcome
+		return te, never
+	}
 	var (
 		stored, missing int   // event rows that are stored as meant; event rows that are not stored
 		hidden          int   // rows of events and of the extra operation that are stored or not: a conflict or throttling hides which
@@ -141,7 +145,7 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 		permanent       bool  // another reason that no retry cures
 		judged          error // the judge's word on the extra operation
 	)
-	for i, reason := range reasons[:min(len(reasons), len(tx.items))] {
+	for i, reason := range reasons {
 		code := aws.ToString(reason.Code)
 		isEvent, isExtra := tx.isEvent(i), tx.isExtra(i)
 		if code == "" || code == codeNone {

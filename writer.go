@@ -16,7 +16,8 @@ import (
 
 // WriterClient is what a Writer needs of the SDK. *dynamodb.Client implements it. A client of your own must be safe for
 // concurrent use, leave the input as it is, and pass the option functions on. Through these functions the Writer watches the SDK's
-// retries. Without them it knows only the SDK's last answer: a lost answer before goes unnoticed.
+// retries. Without them it knows only the SDK's last answer: a lost answer before goes unnoticed. From a client that is not the SDK's, as
+// that of DAX, an error means "not written" only with a code with which DynamoDB refuses; with every other it is ErrUnknownOutcome.
 type WriterClient interface {
 	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }

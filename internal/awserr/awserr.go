@@ -33,22 +33,43 @@ func ContextEnded(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// Refused reports whether the error is the service's word that it did not carry out this request, and will not. A lost answer,
-// a timeout and a failure of the service leave that open. So does a transaction whose token is known: the first request with
-// the token was carried out, or still may be.
+// Refused reports whether the error is DynamoDB's word that it did not carry out this request, and will not: an answer of 4xx with a
+// code, or, from a client that is not the SDK's and shows no answer, a code that DynamoDB has for a refusal.
+//
+// Everything else leaves it open: a lost answer, a timeout, a failure of the service, an answer without a code of DynamoDB, as that of
+// something on the way, and a code that the client may have made itself. So does a transaction whose token is known: the first
+// request with the token was carried out, or still may be.
 func Refused(err error) bool {
 	code := Code(err)
-	if ContextEnded(err) || code == "" {
-		return false
-	}
-	var response interface{ HTTPStatusCode() int }
-	if errors.As(err, &response) && !isNil(response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
-		return false
-	}
 	switch code {
-	case "RequestTimeout", "RequestTimeoutException", "InternalServerError", "InternalFailure", "ServiceUnavailable",
+	case "", unknownCode, "RequestTimeout", "RequestTimeoutException", "InternalServerError", "InternalFailure", "ServiceUnavailable",
 		InProgress, "IdempotentParameterMismatchException":
 		return false
 	}
-	return true
+	if ContextEnded(err) {
+		return false
+	}
+	var response interface{ HTTPStatusCode() int }
+	if errors.As(err, &response) && !isNil(response) {
+		if status := response.HTTPStatusCode(); status != 0 {
+			return status >= http.StatusBadRequest && status < http.StatusInternalServerError
+		}
+	}
+	return isRefusal(code)
+}
+
+// unknownCode is what the SDK calls an answer whose body has no code.
+const unknownCode = "UnknownError"
+
+// isRefusal reports whether DynamoDB says with the code that it has not carried out a write. No client of AWS is known to make up any of
+// these codes. See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html.
+func isRefusal(code string) bool {
+	switch code {
+	case "AccessDeniedException", "ConditionalCheckFailedException", "ExpiredTokenException", "IncompleteSignatureException", "InvalidSignatureException",
+		"ItemCollectionSizeLimitExceededException", "LimitExceededException", "MissingAuthenticationTokenException",
+		"ProvisionedThroughputExceededException", "ReplicatedWriteConflictException", "RequestLimitExceeded", "ResourceNotFoundException",
+		"ThrottlingException", "TransactionCanceledException", "TransactionConflictException", "UnrecognizedClientException", "ValidationException":
+		return true
+	}
+	return false
 }
