@@ -46,7 +46,7 @@ func TestParkedAggregatesAreAskedForOnlyWhereTheyMatter(t *testing.T) {
 	}{
 		{"a", nil, 1}, {"", nil, 0}, {"a", []outbox.DeadLetterOption{outbox.LetLaterEventsPass()}, 0},
 	} {
-		client := &reads{Client: o.DynamoDB}
+		client := &singleReads{Client: o.DynamoDB}
 		require.NoError(t, o.consumerOf(t, o.table(t, client), c.opts...).Process(t.Context(), rec("1", c.aggregate), rec("2", c.aggregate)))
 		require.Equal(t, c.reads, client.n)
 	}
@@ -125,15 +125,15 @@ func TestADeadlineOfProcessCounts(t *testing.T) {
 	})
 }
 
-// transactions counts them.
-type transactions struct {
+// singleReads counts the rows that are read one by one.
+type singleReads struct {
 	*dynamodb.Client
 	n int
 }
 
-func (c *transactions) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+func (c *singleReads) GetItem(ctx context.Context, in *dynamodb.GetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
 	c.n++
-	return c.Client.TransactWriteItems(ctx, in, opts...)
+	return c.Client.GetItem(ctx, in, opts...)
 }
 
 // An aggregate that somebody has redriven since it was looked at is found free once, and not asked for again.
@@ -141,7 +141,7 @@ func TestAnAggregateIsFoundFreeOnce(t *testing.T) {
 	o := newOffice(t)
 	o.bury(t, 1, 1)
 	o.repair()
-	client := &transactions{Client: o.DynamoDB}
+	client := &singleReads{Client: o.DynamoDB}
 	c := newConsumer(t, outbox.WithConcurrency(1), outbox.WithDeadLetters(o.table(t, client)))
 	outbox.HandleType(c, "T", func(ctx context.Context, e outbox.Event[struct{}]) error {
 		if e.ID == "first" {

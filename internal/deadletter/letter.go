@@ -6,7 +6,8 @@
 // Partition key group (S), sort key id (S). A consumer has these groups:
 //
 //	<consumer>           dead letters: id is <queue>#<event>, see Letter
-//	<consumer>#lane      queues: id is <queue>; letters (N), and claim (S), claimUntil (N) while a redrive holds the lock
+//	<consumer>#lane      queues: id is <queue>; letters (N) that it has, last (N) that was stored, from 1 on; while a redrive holds the lock
+//	                     claim (S), claimUntil (N)
 //	<consumer>#part      the pieces of a letter that is too large for a row: id is <letter>#<hash of its content>#<number>; data (B)
 //	<consumer>#attempt   failed attempts at events that are not dead letters yet: id is <event>, or <event>#<shard and sequence number>;
 //	                     n (N), last (S) for the request that counted last, expiresAt (N)
@@ -16,18 +17,16 @@
 // ends in a hash. A letter without an aggregate has no queue, its key is empty. So is that of a record that cannot be decoded.
 //
 // A letter and the count of its queue change in one transaction. So a queue with letters always has a row, and its aggregate is parked. After
-// the last letter has gone, the row stays until Close.
+// the last letter has gone, the row stays until Close. A letter's place (N) is the number that last became with it, so letters are numbered in
+// the order in which they were stored, whoever stored them.
 package deadletter
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -51,7 +50,7 @@ type Letter struct {
 	Incomplete bool
 
 	token     string // new in each Put
-	order     string // its place among the letters that a stream numbered, or among the others
+	place     int64  // see place
 	parts     int
 	partsHash string // keeps the parts of two events apart that have one id
 }
@@ -97,56 +96,6 @@ func (l *Letter) id() string {
 	return QueueKey(l.Event.AggregateID) + "#" + keyPart(l.Event.ID)
 }
 
-const orderDigits = 60
-
-// numbered reports whether a stream's sequence number can be the order of a letter.
-func numbered(sequence string) bool {
-	return sequence != "" && len(sequence) <= orderDigits && strings.Trim(sequence, "0123456789") == ""
-}
-
-// orderOf returns a letter's place in its queue: its sequence number in the stream, or, without a number, the time of storing it.
-func (s *Store) orderOf(l *Letter) string {
-	n := l.Event.SequenceNumber
-	if !numbered(n) {
-		s.mu.Lock()
-		s.last = max(s.last+1, l.StoredAt.UnixNano())
-		n = fmt.Sprint(s.last)
-		s.mu.Unlock()
-	}
-	return strings.Repeat("0", orderDigits-len(n)) + n
-}
-
-// inOrder sorts the rows of a queue. Letters that a stream numbered keep the stream's order. A letter without a number follows the letters
-// that were stored before it.
-func inOrder(letters []rows.Item) []rows.Item {
-	var stream, others []rows.Item
-	for _, row := range letters {
-		if numbered(rows.Text(row, "sequenceNumber")) {
-			stream = append(stream, row)
-		} else {
-			others = append(others, row)
-		}
-	}
-	byOrder := func(a, b rows.Item) int {
-		return cmp.Or(strings.Compare(rows.Text(a, "order"), rows.Text(b, "order")), strings.Compare(rows.Text(a, "id"), rows.Text(b, "id")))
-	}
-	slices.SortFunc(stream, byOrder)
-	slices.SortFunc(others, byOrder)
-	earliest := make([]int64, len(stream)+1) // earliest[i] is the earliest storing time of stream[i:]
-	earliest[len(stream)] = math.MaxInt64
-	for i, row := range slices.Backward(stream) {
-		earliest[i] = min(earliest[i+1], rows.Int(row, "storedAt"))
-	}
-	sorted, i := make([]rows.Item, 0, len(letters)), 0
-	for _, other := range others {
-		for ; earliest[i] <= rows.Int(other, "storedAt"); i++ {
-			sorted = append(sorted, stream[i])
-		}
-		sorted = append(sorted, other)
-	}
-	return append(sorted, stream[i:]...)
-}
-
 // body is the part of a letter that may be too large for a row.
 type body struct {
 	Headers map[string]string `json:"headers,omitempty"`
@@ -166,7 +115,7 @@ func (b *body) size() int {
 func (l *Letter) row(group string) (rows.Item, [][]byte, error) {
 	e := &l.Event
 	row := rows.Item{
-		"group": rows.S(group), "id": rows.S(l.ID), "order": rows.S(l.order), "error": rows.S(l.Error),
+		"group": rows.S(group), "id": rows.S(l.ID), "error": rows.S(l.Error),
 		"attempts": rows.N(int64(l.Attempts)), "storedAt": rows.Millis(l.StoredAt), "token": rows.S(l.token),
 	}
 	for name, value := range map[string]string{
@@ -233,7 +182,7 @@ func read(row rows.Item) Letter {
 	l := Letter{
 		ID: rows.Text(row, "id"), Error: rows.Text(row, "error"), Attempts: int(rows.Int(row, "attempts")), Parked: rows.Flag(row, "parked"),
 		StoredAt: rows.Time(row, "storedAt"), TriedAt: rows.Time(row, "triedAt"),
-		order: rows.Text(row, "order"), parts: int(rows.Int(row, "parts")), partsHash: rows.Text(row, "partsHash"), token: rows.Text(row, "token"),
+		place: rows.Int(row, "place"), parts: int(rows.Int(row, "parts")), partsHash: rows.Text(row, "partsHash"), token: rows.Text(row, "token"),
 		Event: event.Event{
 			ID: rows.Text(row, "eventId"), Type: rows.Text(row, "type"), AggregateID: rows.Text(row, "aggregateId"),
 			Sequence: rows.Int(row, "sequence"), Time: rows.Time(row, "timestamp"), Headers: rows.ReadHeaders(row, "headers"),

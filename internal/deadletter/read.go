@@ -70,22 +70,22 @@ func projectionOf(attributes []string) string { return "#" + strings.Join(attrib
 
 // IDs returns the ids of a queue's letters, in their order.
 func (s *Store) IDs(ctx context.Context, queue string) ([]string, error) {
-	var all []rows.Item // without payloads: those of a long queue do not fit into memory
-	for row, err := range s.query(ctx, s.letters(), queue+"#", 0, "id", "order", "storedAt", "sequenceNumber") {
+	var all []place // without payloads: those of a long queue do not fit into memory
+	for row, err := range s.query(ctx, s.letters(), queue+"#", 0, placeAttributes...) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, row)
+		all = append(all, placeOf(row))
 	}
 	ids := make([]string, 0, len(all))
-	for _, row := range inOrder(all) {
-		ids = append(ids, rows.Text(row, "id"))
+	for _, p := range inOrder(all) {
+		ids = append(ids, p.id)
 	}
 	return ids, nil
 }
 
 // head are the attributes of a letter's row without its body: without the payload, the event's headers, and an undecoded record.
-var head = []string{"id", "order", "error", "attempts", "parked", "storedAt", "triedAt", "token", "parts", "partsHash", "eventId", "type",
+var head = []string{"id", "place", "error", "attempts", "parked", "storedAt", "triedAt", "token", "parts", "partsHash", "eventId", "type",
 	"aggregateId", "sequence", "timestamp", "contentType", "table", "changedAt", "streamArn", "shardId", "sequenceNumber"}
 
 // Heads runs through letters without their bodies, in the order of their ids: those of a queue, or, if queue is empty, those without a queue.

@@ -5,10 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -19,6 +17,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/names"
+	"github.com/seed-1b628d3f/outbox/internal/recent"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
@@ -41,14 +40,16 @@ const (
 	requestTTL  = 7 * 24 * time.Hour
 )
 
+// guesses is how many queues a Store knows the last number of. One that it has forgotten is read again, for half a read unit or one.
+const guesses = 1000
+
 // Store is one consumer's part of the table. It is safe for concurrent use.
 type Store struct {
 	client   Client
 	table    string
 	consumer string
 
-	mu   sync.Mutex
-	last int64 // the last place that orderOf made of a time: places differ even within one tick of the clock
+	places *recent.Cache[int64] // the last number of a queue, as far as this process knows: a guess, which the write's condition tests
 }
 
 // New returns the Store of a consumer. The consumer's name has 1 to 255 bytes and no '#'.
@@ -60,7 +61,7 @@ func New(client Client, table, consumer string) (*Store, error) {
 	if consumer == "" || len(consumer) > 255 || strings.Contains(consumer, "#") || !utf8.ValidString(consumer) {
 		errs = append(errs, fmt.Errorf("a consumer's name has 1 to 255 bytes of UTF-8 and no '#': %q", consumer[:min(len(consumer), 300)]))
 	}
-	return &Store{client: client, table: table, consumer: consumer}, errors.Join(errs...)
+	return &Store{client: client, table: table, consumer: consumer, places: recent.New[int64](guesses)}, errors.Join(errs...)
 }
 
 func (s *Store) letters() string  { return s.consumer }
@@ -94,7 +95,7 @@ func (s *Store) PutBehind(ctx context.Context, l *Letter) (Stored, error) { retu
 
 func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error) {
 	l.ID, l.Error = l.id(), cut(l.Error)
-	l.order, l.token = s.orderOf(l), rand.Text()
+	l.token = rand.Text()
 	l.Event.Fence = 0
 	row, parts, err := l.row(s.letters())
 	if err != nil {
@@ -176,25 +177,82 @@ func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind boo
 		}
 		return Added, nil
 	}
-	const count = "SET #aggregateId = :aggregate ADD #letters :one"
-	update := &types.Update{TableName: &s.table, Key: key(s.queues(), queue), UpdateExpression: aws.String(count),
-		ExpressionAttributeNames:  rows.Names(count),
-		ExpressionAttributeValues: rows.Item{":one": rows.N(1), ":aggregate": rows.S(l.Event.AggregateID)}}
+	// Two letters never get one number: each is stored on the condition that the last number is still the one that was read. Nothing has to be
+	// read for the first letter of a queue, nor behind a letter that this process has stored.
+	last, known := s.places.Get(queue)
+	for n := 1; ; n++ {
+		if behind && !known {
+			var err error
+			if last, err = s.lastOf(ctx, queue); errors.Is(err, ErrMissing) {
+				return Refused, nil
+			} else if err != nil {
+				return Refused, err
+			}
+		}
+		at, have, err := s.append(ctx, l, row, queue, last, behind)
+		switch {
+		case err != nil:
+			return Refused, s.failed("store "+l.ID, err)
+		case at == 0:
+			return Before, nil
+		case at < 0:
+			s.places.Add(queue, last+1)
+			return Added, nil
+		case n == races:
+			return Refused, s.failed("store "+l.ID, errors.New("other letters of its queue were stored faster, again and again"))
+		}
+		if n > 1 { // the first guess may have been an old one
+			if err := backoff.Wait(ctx, raceDelay.Delay(n-1)); err != nil {
+				return Refused, s.failed("store "+l.ID, err)
+			}
+		}
+		if last = rows.Int(have, "last"); len(have) > 0 {
+			known = true
+			continue
+		}
+		// The row is gone, or the answer does not show it.
+		known = false
+		if !behind {
+			if last, err = s.lastOf(ctx, queue); err != nil && !errors.Is(err, ErrMissing) {
+				return Refused, err
+			}
+		}
+	}
+}
+
+// races is how often a letter is tried to be stored while others of its queue are. Of the processes that try at once, one succeeds each time.
+const races = 100
+
+var raceDelay = backoff.FullJitter{Base: 10 * time.Millisecond, Max: 200 * time.Millisecond}
+
+// lastOf reads the last number of a queue. The error matches ErrMissing if there is no such queue.
+func (s *Store) lastOf(ctx context.Context, queue string) (int64, error) {
+	row, err := s.row(ctx, s.queues(), queue, "id", "last")
+	return rows.Int(row, "last"), err
+}
+
+// append stores a letter's row as the one after the last of its queue. Otherwise it returns what failed: 0, there is a letter with this key; 1,
+// the queue's last letter is another one by now, or the letter is to be stored behind others and the queue is gone. Then have is the queue's
+// row, if the answer shows it.
+func (s *Store) append(ctx context.Context, l *Letter, row rows.Item, queue string, last int64, behind bool) (at int, have rows.Item, err error) {
+	const free = "attribute_not_exists(#id)"
+	const count = "SET #aggregateId = :aggregate, #last = :next ADD #letters :one"
+	values := rows.Item{":one": rows.N(1), ":next": rows.N(last + 1), ":aggregate": rows.S(l.Event.AggregateID)}
+	same := "attribute_not_exists(#last)"
+	if last != 0 {
+		same, values[":last"] = "#last = :last", rows.N(last)
+	}
 	if behind {
-		const parked = "attribute_exists(#id)"
-		update.ConditionExpression, update.ExpressionAttributeNames = aws.String(parked), rows.Names(count, parked)
+		same = "attribute_exists(#id) AND " + same
 	}
-	at, err := s.transact(ctx, types.TransactWriteItem{Put: &types.Put{TableName: &s.table, Item: row,
-		ConditionExpression: aws.String(free), ExpressionAttributeNames: rows.Names(free)}}, types.TransactWriteItem{Update: update})
-	switch {
-	case err != nil:
-		return Refused, s.failed("store "+l.ID, err)
-	case at == 0:
-		return Before, nil
-	case at == 1:
-		return Refused, nil
-	}
-	return Added, nil
+	l.place = last + 1
+	row["place"] = rows.N(l.place)
+	return s.transact(ctx,
+		types.TransactWriteItem{Put: &types.Put{TableName: &s.table, Item: row,
+			ConditionExpression: aws.String(free), ExpressionAttributeNames: rows.Names(free)}},
+		types.TransactWriteItem{Update: &types.Update{TableName: &s.table, Key: key(s.queues(), queue), UpdateExpression: aws.String(count),
+			ConditionExpression: &same, ExpressionAttributeNames: rows.Names(count, same), ExpressionAttributeValues: values,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld}})
 }
 
 func conditionFailed(err error) bool {
@@ -221,27 +279,27 @@ func repeat(ctx context.Context, write func() error) error {
 	}
 }
 
-// transact returns the index of the first operation whose condition failed, or -1. A transaction that meets another one is sent again, up
-// to conflicts times.
-func (s *Store) transact(ctx context.Context, items ...types.TransactWriteItem) (int, error) {
+// transact returns the index of the first operation whose condition failed, with the row if the operation asks for it, or -1. A transaction
+// that meets another one is sent again, up to conflicts times.
+func (s *Store) transact(ctx context.Context, items ...types.TransactWriteItem) (int, rows.Item, error) {
 	for n := 1; ; n++ {
 		_, err := awserr.Written(s.client.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items}))
 		canceled := (*types.TransactionCanceledException)(nil)
 		if err == nil || !errors.As(err, &canceled) {
-			return -1, err
+			return -1, nil, err
 		}
 		for i, reason := range canceled.CancellationReasons {
 			if aws.ToString(reason.Code) == "ConditionalCheckFailed" {
-				return i, nil
+				return i, reason.Item, nil
 			}
 		}
 		if n == conflicts || !slices.ContainsFunc(canceled.CancellationReasons, func(r types.CancellationReason) bool {
 			return aws.ToString(r.Code) == "TransactionConflict"
 		}) {
-			return -1, err
+			return -1, nil, err
 		}
 		if wait := backoff.Wait(ctx, conflictDelay.Delay(n)); wait != nil {
-			return -1, errors.Join(err, wait)
+			return -1, nil, errors.Join(err, wait)
 		}
 	}
 }
@@ -260,7 +318,7 @@ func (s *Store) Remove(ctx context.Context, l *Letter) (bool, error) {
 	for i := range min(l.parts, together) {
 		items = append(items, types.TransactWriteItem{Delete: &types.Delete{TableName: &s.table, Key: key(s.parts(), l.partID(i))}})
 	}
-	at, err := s.transact(ctx, items...)
+	at, _, err := s.transact(ctx, items...)
 	if err != nil {
 		return false, s.failed("remove "+l.ID, err)
 	}

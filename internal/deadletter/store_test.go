@@ -96,11 +96,11 @@ func TestKeysAreDifferent(t *testing.T) {
 	}
 }
 
-// The letters of a queue are in the order of the stream, however long its numbers are, and whenever they were stored.
-func TestLettersAreInTheOrderOfTheStream(t *testing.T) {
+// The letters of one shard are in its order, however long its numbers are, and whenever they were stored.
+func TestLettersOfAShardAreInItsOrder(t *testing.T) {
 	s := newStore(t)
 	for _, n := range []string{"100", "99", "49590338271490256608559692538361571095921575989136588898", "7"} {
-		l := deadletter.Letter{Event: event.Event{ID: "e" + n, AggregateID: "a", SequenceNumber: n}, StoredAt: time.Now()}
+		l := deadletter.Letter{Event: event.Event{ID: "e" + n, AggregateID: "a", StreamARN: "arn", ShardID: "s", SequenceNumber: n}, StoredAt: time.Now()}
 		put(t, s, &l)
 	}
 	var order []string
@@ -214,22 +214,33 @@ func TestAttemptsAreCounted(t *testing.T) {
 	}
 }
 
-// Letters that no stream has numbered come behind what was stored before them.
-func TestLettersWithoutANumberComeWhereTheyWereStored(t *testing.T) {
-	s := newStore(t)
-	at := time.UnixMilli(1_700_000_000_000)
-	for _, l := range []struct {
-		id, number string
-		stored     int
-	}{
-		{"p0", "", 0}, {"s1", "10", 1}, {"p2", "", 2}, {"s4", "12", 4}, {"s3", "11", 3}, {"p4", "", 4}, {"p5", strings.Repeat("1", 61), 5}, {"p6", "no number", 5}, {"s7", "13", 7}, {"s8", "9", 8},
+// Numbers of two shards or streams say nothing about each other, and clocks say nothing at all.
+func TestLettersComeWhereTheyWereStored(t *testing.T) {
+	s, now := newStore(t), time.Now()
+	var want []string
+	for i, e := range []event.Event{
+		{StreamARN: "x", ShardID: "1", SequenceNumber: "9"}, {StreamARN: "x", ShardID: "2", SequenceNumber: "5"}, {StreamARN: "y", ShardID: "1", SequenceNumber: "3"},
+		{}, {SequenceNumber: "2"}, {StreamARN: "x", SequenceNumber: "1"}, {StreamARN: "x", ShardID: "1", SequenceNumber: "no number"},
 	} {
-		put(t, s, &deadletter.Letter{Event: event.Event{ID: l.id, AggregateID: "a", SequenceNumber: l.number}, StoredAt: at.Add(time.Duration(l.stored) * time.Second)})
+		e.ID, e.AggregateID = fmt.Sprint(9-i), "a"
+		put(t, s, &deadletter.Letter{Event: e, StoredAt: now.Add(-time.Duration(i) * time.Hour)})
+		want = append(want, "a#"+e.ID)
 	}
 	ids, err := s.IDs(t.Context(), "a")
 	require.NoError(t, err)
-	// s8 was stored late, by a worker that was slow: between two of the stream, its order counts.
-	require.Equal(t, []string{"a#p0", "a#s8", "a#s1", "a#p2", "a#s3", "a#s4", "a#p4", "a#p5", "a#p6", "a#s7"}, ids)
+	require.Equal(t, want, ids)
+}
+
+// An event's sequence in its aggregate decides, whatever brought the event, and whenever.
+func TestLettersWithASequenceAreInItsOrder(t *testing.T) {
+	s := newStore(t)
+	for i, sequence := range []int64{3, 1, 2} {
+		put(t, s, &deadletter.Letter{Event: event.Event{ID: fmt.Sprint(sequence), AggregateID: "a", Table: "events", Sequence: sequence, StreamARN: "x",
+			ShardID: "1", SequenceNumber: fmt.Sprint(i + 1)}, StoredAt: time.Now()})
+	}
+	ids, err := s.IDs(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, []string{"a#1", "a#2", "a#3"}, ids)
 }
 
 // Of letters that are stored at once, the first one is the first.

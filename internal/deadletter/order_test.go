@@ -1,0 +1,142 @@
+package deadletter
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// modelOrder is the rule, said otherwise: one letter after the other in the order of storing, but first, whatever its place, each earlier one
+// that is left. later reports whether a is known to be later than b.
+func modelOrder(letters []place, later func(a, b *place) bool) (order []place) {
+	done := map[string]bool{}
+	var emit func(l place)
+	emit = func(l place) {
+		if done[l.id] {
+			return
+		}
+		done[l.id] = true
+		var earlier []place
+		for _, o := range letters {
+			if later(&l, &o) {
+				earlier = append(earlier, o)
+			}
+		}
+		slices.SortStableFunc(earlier, func(a, b place) int { // the earliest first
+			switch {
+			case later(&b, &a):
+				return -1
+			case later(&a, &b):
+				return 1
+			}
+			return 0
+		})
+		for _, o := range earlier {
+			emit(o)
+		}
+		order = append(order, l)
+	}
+	for _, l := range letters {
+		emit(l)
+	}
+	return order
+}
+
+func laterInShard(a, b *place) bool {
+	return a.shard != "" && a.shard == b.shard && cmp.Or(cmp.Compare(len(a.number), len(b.number)), cmp.Compare(a.number, b.number)) > 0
+}
+
+func laterInAggregate(a, b *place) bool {
+	return a.sequence != 0 && b.sequence != 0 && a.table == b.table && a.sequence > b.sequence
+}
+
+// What is known of two letters decides, whatever else is in the queue; only what is not known is left to the order of storing.
+func TestEveryShortQueueIsInOrder(t *testing.T) {
+	var kinds []place
+	for _, where := range []place{{}, {shard: "1", number: "5"}, {shard: "1", number: "12"}, {shard: "2", number: "9"}} {
+		for _, what := range []place{{}, {table: "x", sequence: 1}, {table: "x", sequence: 2}, {table: "y", sequence: 1}} {
+			where.table, where.sequence = what.table, what.sequence
+			kinds = append(kinds, where)
+		}
+	}
+	queues := 0
+	var try func(queue []place)
+	try = func(queue []place) {
+		queues++
+		checkOrder(t, queue)
+		if len(queue) == 4 {
+			return
+		}
+		for _, k := range kinds {
+			k.n = int64(len(queue) + 1)
+			k.id = fmt.Sprint(k.n)
+			try(append(slices.Clone(queue), k))
+		}
+	}
+	try(nil)
+	t.Logf("%d queues", queues)
+}
+
+func TestLongQueuesAreInOrder(t *testing.T) {
+	for seed := range uint64(500) {
+		rng := rand.New(rand.NewPCG(seed, 10))
+		queue := make([]place, rng.IntN(40))
+		sequences, shards := rng.IntN(3), rng.IntN(4) // a queue lacks some of them
+		for i := range queue {
+			p := place{id: fmt.Sprintf("%02d", i), n: int64(i + 1)}
+			if rng.IntN(3) < sequences {
+				p.table, p.sequence = []string{"x", "y"}[rng.IntN(2)], int64(1+rng.IntN(30))
+			}
+			if shards > 0 && rng.IntN(5) > 0 {
+				p.shard, p.number = fmt.Sprint(rng.IntN(shards)), fmt.Sprint(1+rng.IntN(200))
+			}
+			queue[i] = p
+		}
+		checkOrder(t, queue)
+	}
+}
+
+// checkOrder checks a queue, which is in the order of storing.
+func checkOrder(t *testing.T, queue []place) {
+	t.Helper()
+	mixed := slices.Clone(queue)
+	rand.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+	got := inOrder(mixed)
+	want := modelOrder(modelOrder(queue, laterInShard), laterInAggregate)
+	if !slices.Equal(got, want) {
+		t.Fatalf("a queue in the order of storing\n%+v\nis in the order\n%+v\nand should be\n%+v", queue, got, want)
+	}
+	sequenced := slices.ContainsFunc(queue, func(p place) bool { return p.sequence != 0 })
+	for i := range got {
+		for j := range i {
+			before, l := &got[j], &got[i]
+			require.Falsef(t, laterInAggregate(before, l), "%+v\n%+v", queue, got)
+			require.Falsef(t, !sequenced && laterInShard(before, l), "%+v\n%+v", queue, got)
+			if before.n < l.n { // in the order of storing
+				continue
+			}
+			require.Truef(t, overtakes(queue, before), "%+v comes before %+v in\n%+v", *before, *l, got)
+		}
+	}
+}
+
+// overtakes reports whether a letter is known to be earlier than one that was stored before it, perhaps by way of others.
+func overtakes(queue []place, l *place) bool {
+	known := []*place{l}
+	for i := 0; i < len(known); i++ {
+		for j := range queue {
+			p := &queue[j]
+			if (laterInShard(p, known[i]) || laterInAggregate(p, known[i])) && !slices.Contains(known, p) {
+				if p.n < l.n {
+					return true
+				}
+				known = append(known, p)
+			}
+		}
+	}
+	return false
+}
