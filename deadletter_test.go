@@ -24,7 +24,7 @@ func TestAPoisonIsKeptAndTheOthersGoOn(t *testing.T) {
 				records := []string{changeRecord("1", "a"), changeRecord("2", "b"), changeRecord("3", "c")}
 				id := "p#poison"
 				if malformed {
-					records[at], id = `{"eventName":"INSERT","dyn`, fmt.Sprintf("##shardId-000000000007:s%d", at)
+					records[at], id = `{"eventName":"INSERT","dyn`, fmt.Sprintf("##shardId-000000000007:s%d~b752cd8cdc5f480a", at) // the hash of the stream's ARN
 				} else {
 					records[at] = changeRecord("poison", "p")
 				}

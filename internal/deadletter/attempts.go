@@ -15,11 +15,12 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
-// attemptsAt returns the key under which attempts at an event are counted. A record of a stream has a count of its own, and so has a replay.
+// attemptsAt returns the key under which attempts at an event are counted. A record of a stream has a count of its own, and so
+// has a replay, and an event with the same id in another table.
 func (s *Store) attemptsAt(e *event.Event) rows.Item {
 	id := keyPart(e.ID)
-	if e.SequenceNumber != "" {
-		id += "#" + keyPart(e.ShardID+":"+e.SequenceNumber)
+	if e.SequenceNumber != "" || e.Table != "" {
+		id += "#" + recordKey(e, e.Table+"\x00"+e.StreamARN)
 	}
 	return key(s.attempts(), id)
 }

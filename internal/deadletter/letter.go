@@ -9,12 +9,13 @@
 //	<consumer>#lane      queues: id is <queue>; letters (N) that it has, last (N) that was stored, from 1 on; while a redrive holds the lock
 //	                     claim (S), claimUntil (N)
 //	<consumer>#part      the pieces of a letter that is too large for a row: id is <letter>#<hash of its content>#<number>; data (B)
-//	<consumer>#attempt   failed attempts at events that are not dead letters yet: id is <event>, or <event>#<shard and sequence number>;
+//	<consumer>#attempt   failed attempts at events that are not dead letters yet: id is <event>, or <event>#<record>;
 //	                     n (N), last (S) for the request that counted last, expiresAt (N)
 //	<consumer>#request   redrives that were asked for: id is the letter's, or <queue>#; requestedAt (N), expiresAt (N)
 //
 // The letters of an aggregate form a queue. A queue's key is the aggregate's id; '#' and '%' in it are written %23 and %25, and a long id
-// ends in a hash. A letter without an aggregate has no queue, its key is empty. So is that of a record that cannot be decoded.
+// ends in a hash. A letter without an aggregate has no queue, its key is empty. So is that of a record that cannot be decoded, whose <event> is
+// '#' and its shard, sequence number and a hash of its stream, or a hash of its bytes. If another event has a letter's key, a hash is added.
 //
 // A letter and the count of its queue change in one transaction. So a queue with letters always has a row, and its aggregate is parked. After
 // the last letter has gone, the row stays until Close. A letter's place (N) is the number that last became with it, so letters are numbered in
@@ -22,11 +23,13 @@
 package deadletter
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -87,13 +90,46 @@ func QueueOf(id string) string {
 }
 
 func (l *Letter) id() string {
+	e := &l.Event
 	switch {
-	case l.Raw != nil && l.Event.SequenceNumber != "":
-		return "##" + keyPart(l.Event.ShardID+":"+l.Event.SequenceNumber)
+	case l.Raw != nil && e.SequenceNumber != "":
+		return "##" + recordKey(e, e.StreamARN)
 	case l.Raw != nil:
 		return "##" + hash(string(l.Raw))
 	}
-	return QueueKey(l.Event.AggregateID) + "#" + keyPart(l.Event.ID)
+	return QueueKey(e.AggregateID) + "#" + keyPart(e.ID)
+}
+
+// recordKey returns what tells a record from all others: its shard and number, and a hash of the namespace in which these are unique.
+func recordKey(e *event.Event, namespace string) string {
+	k := keyPart(e.ShardID + ":" + e.SequenceNumber)
+	if namespace != "" {
+		k += "~" + hash(namespace)[:16]
+	}
+	return k
+}
+
+// otherID returns the nth key for a letter whose own key belongs to another letter.
+func (l *Letter) otherID(n int) string {
+	e := &l.Event
+	return l.id() + "~" + hash(strings.Join([]string{e.Type, e.Table, e.StreamARN, e.ShardID, e.SequenceNumber, string(l.Raw), strconv.Itoa(n)}, "\x00"))[:16]
+}
+
+// same reports whether the letter that is stored under the key of l is of the same event, or of the same record if it cannot be decoded. What
+// is not known of one of them is no difference. The parts of the stored letter need not be read.
+func (l *Letter) same(stored *Letter) bool {
+	a, b := &l.Event, &stored.Event
+	switch {
+	case l.Raw == nil && a.Table != "" && b.Table != "":
+		return a.Type == b.Type && a.Table == b.Table
+	case l.Raw == nil: // not every delivery names the table
+		return a.Type == b.Type && (a.StreamARN == b.StreamARN || a.StreamARN == "" || b.StreamARN == "")
+	case a.StreamARN != b.StreamARN, a.ShardID != b.ShardID, a.SequenceNumber != b.SequenceNumber:
+		return false
+	case a.ShardID != "" && a.SequenceNumber != "":
+		return true
+	}
+	return l.partsHash == stored.partsHash && (l.partsHash != "" || bytes.Equal(l.Raw, stored.Raw))
 }
 
 // body is the part of a letter that may be too large for a row.

@@ -139,27 +139,26 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error)
 }
 
 // there looks for a letter of the same event. It returns Refused if there is no such letter, Added if it is l itself (the answer to an earlier
-// request was lost), and Before otherwise. If another event with the same id has the key, l gets another key.
+// request was lost), and Before otherwise. If another event has the key, l gets another key.
 func (s *Store) there(ctx context.Context, l *Letter) (Stored, error) {
-	out, err := awserr.Answered(s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.letters(), l.ID), ConsistentRead: aws.Bool(true)}))
-	if err != nil {
-		return Refused, s.failed("read "+l.ID, err)
+	const keys = 10
+	for n := range keys {
+		out, err := awserr.Answered(s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key(s.letters(), l.ID), ConsistentRead: aws.Bool(true)}))
+		if err != nil {
+			return Refused, s.failed("read "+l.ID, err)
+		}
+		if out.Item == nil {
+			return Refused, nil
+		}
+		switch have := read(out.Item); {
+		case have.token == l.token:
+			return Added, nil
+		case l.same(&have):
+			return Before, nil
+		}
+		l.ID = l.otherID(n)
 	}
-	if out.Item == nil {
-		return Refused, nil
-	}
-	have := read(out.Item)
-	a, b := &have.Event, &l.Event
-	other := l.id() + "~" + hash(l.Event.Type + "\x00" + l.Event.Table)[:16]
-	same := a.Type == b.Type && (a.Table == b.Table || a.Table == "" || b.Table == "") // not every delivery names the table
-	switch {
-	case have.token == l.token:
-		return Added, nil
-	case same || l.ID == other:
-		return Before, nil
-	}
-	l.ID = other
-	return s.there(ctx, l)
+	return Refused, s.failed("store "+l.id(), errors.New("its keys belong to other events"))
 }
 
 // insert stores a letter's row. Before means that the key is taken.

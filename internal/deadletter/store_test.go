@@ -199,15 +199,17 @@ func TestAttemptsAreCounted(t *testing.T) {
 	replayed := &event.Event{ID: "e#1"}
 	first := &event.Event{ID: "e#1", ShardID: "s", SequenceNumber: "1"}
 	second := &event.Event{ID: "e#1", ShardID: "s", SequenceNumber: "2"}
+	elsewhere := &event.Event{ID: "e#1", StreamARN: "other", ShardID: "s", SequenceNumber: "1"}
+	otherTable := &event.Event{ID: "e#1", Table: "other", ShardID: "s", SequenceNumber: "1"}
 	for want := 1; want <= 3; want++ {
-		for _, e := range []*event.Event{replayed, first, second} { // each on its own
+		for _, e := range []*event.Event{replayed, first, second, elsewhere, otherTable} { // each on its own
 			n, err := s.Attempt(t.Context(), e)
 			require.NoError(t, err)
 			require.Equal(t, want, n)
 		}
 	}
 	require.NoError(t, s.ForgetAttempts(t.Context(), first))
-	for e, want := range map[*event.Event]int{replayed: 4, first: 1, second: 4} {
+	for e, want := range map[*event.Event]int{replayed: 4, first: 1, second: 4, elsewhere: 4, otherTable: 4} {
 		n, err := s.Attempt(t.Context(), e)
 		require.NoError(t, err)
 		require.Equal(t, want, n)
@@ -255,19 +257,70 @@ func TestLettersThatAreStoredAtOnceKeepTheirOrder(t *testing.T) {
 	require.Equal(t, []string{"x#c", "x#a", "x#b"}, ids)
 }
 
-// Records that cannot be decoded are told by where they came from, and only otherwise by what they are.
+// Records that cannot be decoded are told by where they came from: stream, shard and number. Where the shard is not known, their bytes count, too.
 func TestRawLettersAreToldByTheirPlace(t *testing.T) {
-	s := newStore(t)
-	for _, sequence := range []string{"1", "1", "2", "", ""} {
-		put(t, s, &deadletter.Letter{Raw: []byte("garbage"), Event: event.Event{ShardID: "s", SequenceNumber: sequence}, Error: "no \xff", StoredAt: time.Now()})
+	type record struct{ stream, shard, number, bytes string }
+	for name, one := range map[string]struct {
+		records []record
+		letters int
+	}{
+		"delivered twice":                {[]record{{"x", "s", "1", "a"}, {"x", "s", "1", "a"}, {"x", "s", "1", "written otherwise"}}, 1},
+		"another number, shard, stream":  {[]record{{"x", "s", "1", "a"}, {"x", "s", "2", "a"}, {"x", "t", "1", "a"}, {"y", "s", "1", "a"}, {"", "s", "1", "a"}}, 5},
+		"no shard":                       {[]record{{"x", "", "1", "a"}, {"x", "", "1", "a"}, {"x", "", "1", "b"}, {"x", "", "1", "b"}, {"y", "", "1", "a"}}, 3},
+		"no number":                      {[]record{{"x", "s", "", "a"}, {"x", "s", "", "a"}, {"x", "s", "", "b"}, {"y", "s", "", "a"}, {"y", "s", "", "a"}}, 3},
+		"nothing known":                  {[]record{{"", "", "", "a"}, {"", "", "", "a"}, {"", "", "", "b"}}, 2},
+		"large":                          {[]record{{"x", "", "1", "large 1"}, {"x", "", "1", "large 2"}, {"x", "", "1", "large 1"}}, 2},
+		"names that look like the other": {[]record{{"x", "s:1", "1", "a"}, {"x", "s", "1:1", "a"}}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, want := newStore(t), map[record]bool{}
+			for _, r := range one.records {
+				raw := r.bytes
+				if strings.HasPrefix(raw, "large") {
+					raw = strings.Repeat(raw, 60_000)
+				}
+				l := deadletter.Letter{Raw: []byte(raw), Event: event.Event{StreamARN: r.stream, ShardID: r.shard, SequenceNumber: r.number}, Error: "no \xff", StoredAt: time.Now()}
+				put(t, s, &l)
+				require.LessOrEqual(t, len(l.ID), 1000)
+				want[r] = true
+			}
+			n := 0
+			for l, err := range s.Letters(t.Context(), "", all) {
+				require.NoError(t, err)
+				require.Equal(t, "no ?", l.Error)
+				e := &l.Event
+				bytes := string(l.Raw[:min(len(l.Raw), len("large 1"))])
+				require.True(t, want[record{e.StreamARN, e.ShardID, e.SequenceNumber, bytes}], "%q of %+v", bytes, e)
+				n++
+			}
+			require.Equal(t, one.letters, n)
+		})
 	}
-	n := 0
-	for l, err := range s.Letters(t.Context(), "", all) {
-		require.NoError(t, err)
-		require.Equal(t, "no ?", l.Error)
-		n++
+}
+
+// Two events that share an id, a type and an aggregate are told apart by their tables, or else by the streams that they came from. What is not
+// known of a delivery makes no difference. However many share a key, each is kept.
+func TestEventsAreToldByTableOrStream(t *testing.T) {
+	type source struct{ table, stream string }
+	for name, one := range map[string]struct {
+		sources []source
+		letters int
+	}{
+		"one table by several streams":         {[]source{{"x", "1"}, {"x", "2"}, {"x", ""}, {"", ""}}, 1},
+		"tables":                               {[]source{{"x", "1"}, {"y", "1"}, {"z", "1"}, {"x", "1"}, {"z", "1"}}, 3},
+		"streams that name no table":           {[]source{{"", "1"}, {"", "2"}, {"", "3"}, {"", "2"}}, 3},
+		"a table, and a stream without a name": {[]source{{"x", "1"}, {"", "1"}, {"", "2"}}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			for _, from := range one.sources {
+				put(t, s, &deadletter.Letter{Event: event.Event{ID: "1", Type: "T", AggregateID: "a", Table: from.table, StreamARN: from.stream}, StoredAt: time.Now()})
+			}
+			ids, err := s.IDs(t.Context(), "a")
+			require.NoError(t, err)
+			require.Len(t, ids, one.letters)
+		})
 	}
-	require.Equal(t, 3, n)
 }
 
 func TestConsumersHaveNames(t *testing.T) {
