@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
 )
 
 var errGoexit = errors.New("the handler ended its goroutine")
@@ -41,14 +45,20 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 			c.logFailure(ctx, &HandlerError{Record: d.record, Err: d.err})
 		}
 		d.finished = d.err == nil
-		if len(c.hooks) > 0 {
-			c.handled(ctx, d, time.Since(started))
+		switch {
+		case len(c.hooks) == 0:
+		case d.finished && atomic.LoadInt32(&d.known) == 1:
+			c.duplicate(d)
+		default:
+			c.handled(d, time.Since(started))
 		}
 	}()
 	if !known {
 		d.err = Permanent(noHandler(d.record.Type))
 		return
 	}
+	atomic.AddInt32(&d.calls, 1)
+	atomic.StoreInt32(&d.known, 0)
 	d.err = h(d, d.record)
 	askOnce(d.err)
 }
@@ -61,8 +71,9 @@ func askOnce(err error) {
 	}
 	_ = err.Error()
 	_ = errors.Is(err, ErrPermanent)
+	_ = isLostRace(err)
 	_ = errors.As(err, new(*PanicError))
-	_ = isWaiting(err)
+	_ = isHeldUp(err)
 	_ = errors.As(err, new(*claimedError))
 }
 
@@ -73,6 +84,7 @@ type verdict int
 const (
 	settled  verdict = iota // the delivery is finished
 	waits                   // it was not begun, or cut off, or something that the handler stands on is not there: this is no attempt
+	lost                    // another transaction was faster; the handler reads anew the next time. This has a budget of its own
 	failed                  // the handler has failed, and may do better the next time
 	hopeless                // the handler has failed, and will not do better
 )
@@ -82,20 +94,44 @@ func (d *delivery) judge(cutOff bool) verdict {
 	switch {
 	case d.finished:
 		return settled
-	case cutOff, d.err == nil, isWaiting(d.err):
+	case cutOff, d.err == nil, isHeldUp(d.err):
 		return waits
-	case errors.Is(d.err, ErrPermanent):
+	case errors.Is(d.err, ErrPermanent): // waiting does not cure it, and a dead letter keeps the event
 		return hopeless
+	case errors.Is(d.err, ErrUnavailable), errors.Is(d.err, ErrConflict):
+		return waits
+	case isLostRace(d.err):
+		return lost
 	}
 	return failed
 }
 
-// after is the verdict once the failure is counted: n attempts of most have failed.
-func (v verdict) after(n, most int) verdict {
-	if v == failed && n >= most {
+// maxRaces is how many lost races of an event are too many to be chance: its condition will never hold.
+const maxRaces = 1000
+
+// after is the verdict once what has come of all attempts is counted. Of failures there are most at most.
+func (v verdict) after(n deadletter.Attempts, most int) verdict {
+	if v == failed && n.Failed >= most || v == lost && n.Lost >= maxRaces {
 		return hopeless
 	}
 	return v
+}
+
+// A lost race is run again in place, some times and after some time, which the races spread: less than two seconds in all, on average.
+const maxReruns = 8
+
+var rerunDelay = backoff.FullJitter{Base: 20 * time.Millisecond, Max: time.Second}
+
+// isLostRace reports whether an error says that another transaction was faster than the handler's. Where the version of a row makes an
+// event's id, the winner has stored the event, and the row's condition fails as well.
+func isLostRace(err error) bool {
+	if errors.Is(err, ErrConditionFailed) {
+		return true
+	}
+	tx := (*TransactionError)(nil)
+	return errors.Is(err, ErrEventConflict) && errors.As(err, &tx) && tx != nil && slices.ContainsFunc(tx.Operations, func(o FailedOperation) bool {
+		return o.EventID == "" && o.Code == codeConditionFailed
+	})
 }
 
 // tableError is a failure of a table that kept an event from its handler, or what the handler returned from being committed.
@@ -104,8 +140,8 @@ type tableError struct{ err error }
 func (e *tableError) Error() string { return e.err.Error() }
 func (e *tableError) Unwrap() error { return e.err }
 
-// isWaiting reports whether an error says that something the handler stands on is not there.
-func isWaiting(err error) bool {
+// isHeldUp reports whether an error says that another delivery or an outage of the library's tables holds up the event.
+func isHeldUp(err error) bool {
 	table := (*tableError)(nil)
 	return errors.Is(err, ErrClaimed) || errors.As(err, &table) && table != nil // an error's own As may set nothing
 }

@@ -2,8 +2,11 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
+	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/lanes"
 )
 
@@ -17,6 +20,7 @@ type batch struct {
 	giveUp     func()          // with failFast: ends the wait for records that are not started
 	redrive    bool            // the records are dead letters: they are not parked, and not stored again
 	hasFailed  atomic.Bool
+	asleep     sleepers
 	deliveries []delivery
 	keys       []uint64
 	lanes      lanes.Batch
@@ -65,31 +69,89 @@ func (b *batch) start() {
 		defer b.giveUp()
 	}
 	b.c.pool.Start(&b.lanes, b.keys, b)
-	b.lanes.Wait(waiting.Done())
+	select {
+	case <-b.lanes.Done():
+	case <-waiting.Done():
+		b.asleep.wake()
+		b.lanes.Wait(waiting.Done())
+	}
 }
 
-// Do handles one record unless the batch has to stop, and reports whether the later ones of its aggregate may follow.
+// Do makes one attempt at a record unless the batch has to stop, and says how its aggregate goes on: with the next record, with this one
+// again, or not at all.
 func (b *batch) Do(i int) (next lanes.Next) {
 	if b.ctx.Err() != nil || b.failFast && b.hasFailed.Load() {
-		return lanes.GiveUp
+		return lanes.GiveUp // also if it has waited for its next attempt; then those before do not count, since they did not decide
 	}
 	d := &b.deliveries[i]
-	defer func() { // also when the handler ends its goroutine
-		if !b.redrive {
-			b.c.buryIfSpent(b.ctx, b.outer, d)
-		}
-		if next = lanes.GoOn; !d.finished {
-			next = lanes.GiveUp
-			b.hasFailed.Store(true)
-			if b.failFast {
-				b.giveUp()
-			}
+	returned := false
+	defer func() {
+		if !returned { // the handler has ended its goroutine, which cannot be waited for again
+			b.settle(d, b.count(d))
 		}
 	}()
 	if b.redrive || !b.c.divert(b.ctx, b.handlers, d) {
 		b.c.handle(b.handlers, d)
 	}
-	return next
+	returned = true
+	v := b.count(d)
+	if delay, again := b.again(d, v); again && b.asleep.sleep(&b.lanes, i, delay) {
+		return lanes.Later
+	}
+	return b.settle(d, v)
+}
+
+// count judges the last attempt and counts it.
+func (b *batch) count(d *delivery) verdict {
+	v := d.judge(errors.Is(b.ctx.Err(), context.Canceled))
+	switch v {
+	case lost:
+		d.races++
+	case failed, hopeless:
+		d.failures++
+	}
+	return v
+}
+
+// again reports whether and after which delay a record is tried once more in place. There is no time for it if the batch ends before.
+func (b *batch) again(d *delivery, v verdict) (delay time.Duration, again bool) {
+	switch {
+	case v == lost || v == waits && errors.Is(d.err, ErrConflict):
+		d.reruns++
+		delay, again = rerunDelay.Delay(int(d.reruns)), d.reruns <= maxReruns
+	case v == failed && int(d.failures) < b.calls():
+		delay, again = backoff.FullJitter{Base: b.c.invokeRetry.BaseDelay, Max: b.c.invokeRetry.MaxDelay}.Delay(int(d.failures)), true
+	}
+	if end, ok := b.ctx.Deadline(); ok && time.Until(end) <= delay {
+		return 0, false
+	}
+	return delay, again
+}
+
+// calls returns how many calls of a failing handler the batch makes.
+func (b *batch) calls() int {
+	switch {
+	case !b.failFast:
+		return 1
+	case b.c.dead == nil:
+		return b.c.invokeRetry.MaxAttempts
+	}
+	return min(b.c.invokeRetry.MaxAttempts, b.c.dead.attempts)
+}
+
+// settle ends the batch's attempts at a record.
+func (b *batch) settle(d *delivery, v verdict) lanes.Next {
+	if !b.redrive {
+		b.c.account(b.outer, d, v)
+	}
+	if d.finished {
+		return lanes.GoOn
+	}
+	b.hasFailed.Store(true)
+	if b.failFast {
+		b.giveUp()
+	}
+	return lanes.GiveUp
 }
 
 // result reports what is unfinished, or nil.

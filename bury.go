@@ -9,18 +9,20 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/event"
 )
 
-// buryIfSpent makes a dead letter of an event whose handler has failed, if that was its last attempt outside a Worker. In Lambda, outer is
-// the invocation's context, which ends after ctx. An attempt that the invocation's deadline cuts off counts.
-func (c *Consumer) buryIfSpent(ctx, outer context.Context, d *delivery) {
-	v := d.judge(errors.Is(ctx.Err(), context.Canceled))
-	if c.dead == nil || v == settled || v == waits {
+// account counts in the dead letter table what has come of an unfinished delivery's attempts outside a Worker, and makes a dead letter of the
+// event if they are spent. v is the verdict on the last one. In Lambda, outer is the invocation's context, which ends after ctx. An attempt
+// that the invocation's deadline cuts off counts.
+func (c *Consumer) account(outer context.Context, d *delivery, v verdict) {
+	more := deadletter.Attempts{Failed: int(d.failures), Lost: int(d.races)}
+	if c.dead == nil || v == settled || more.Sum() == 0 {
 		return
 	}
-	if ctx = outer; outer.Err() != nil {
+	ctx := outer
+	if outer.Err() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
 	e := event.Event(d.record)
-	n, err := c.countAttempt(ctx, &e, v)
+	n, counted, err := c.countAttempts(ctx, &e, more, v)
 	if err != nil {
 		c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
 		return
@@ -28,32 +30,34 @@ func (c *Consumer) buryIfSpent(ctx, outer context.Context, d *delivery) {
 	if v.after(n, c.dead.attempts) != hopeless {
 		return
 	}
-	d.doomed = &doomed{err: d.err, attempts: n}
+	d.doomed = &doomed{err: d.err, attempts: n.Sum()}
 	if err := c.bury(ctx, d); err != nil {
 		d.err = errors.Join(d.err, err)
 		return
 	}
 	d.err, d.finished = nil, true
-	if n > 1 {
+	if counted {
 		forgetting, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		_ = c.dead.store.ForgetAttempts(forgetting, &e) // otherwise its time to live does
 	}
 }
 
-// countAttempt counts a failed attempt outside a Worker in the dead letter table, and returns how many there are now. The attempt is not
-// written if no other can follow it.
-func (c *Consumer) countAttempt(ctx context.Context, e *event.Event, v verdict) (int, error) {
-	if c.dead.attempts == 1 {
-		return 1, nil
+// countAttempts adds a delivery's attempts to those in the dead letter table, and returns all of them. counted reports whether the table has a
+// count now. They are not written if no other can follow.
+func (c *Consumer) countAttempts(ctx context.Context, e *event.Event, more deadletter.Attempts, v verdict) (n deadletter.Attempts, counted bool, err error) {
+	if v != lost && c.dead.attempts == 1 {
+		return more, false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if v == hopeless {
-		before, err := c.dead.store.Attempts(ctx, e)
-		return before + 1, err
+	if v != hopeless {
+		n, err = c.dead.store.Attempt(ctx, e, more)
+		return n, true, err
 	}
-	return c.dead.store.Attempt(ctx, e)
+	n, err = c.dead.store.Attempts(ctx, e)
+	counted = n.Sum() > 0
+	return deadletter.Attempts{Failed: n.Failed + more.Failed, Lost: n.Lost + more.Lost}, counted, err
 }
 
 // bury stores a doomed delivery as a dead letter. Its aggregate is parked afterwards, except with LetLaterEventsPass.

@@ -25,7 +25,8 @@ type Handler func(ctx context.Context, r Record) error
 var ErrPermanent = errors.New("permanent failure")
 
 // Permanent marks err as an error that no retry can cure. A handler returns it for an event that it can never handle. errors.Is
-// finds ErrPermanent in the result, and errors.Is and errors.As still find err and what it wraps. Permanent(nil) is nil.
+// finds ErrPermanent in the result, and errors.Is and errors.As still find err and what it wraps. Permanent(nil) is nil. An error that is
+// Unavailable as well is permanent.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -108,6 +109,30 @@ func (e *ProcessError) Unwrap() []error {
 	return errs
 }
 
+// ErrUnavailable marks an error as an outage of something that the handler depends on. See Unavailable.
+var ErrUnavailable = errors.New("unavailable")
+
+// Unavailable marks err as an outage of something that the handler depends on: the event is not at fault, and waits until the outage is over.
+// The call does not count as an attempt. errors.Is finds ErrUnavailable in the result, and errors.Is and errors.As still find err and what it
+// wraps. Unavailable(nil) is nil. An error that is Permanent as well is permanent.
+//
+// A Worker calls the handler again, with the delays of WithHandlerRetry, and other aggregates go on. Invoke ends the batch, which Lambda
+// delivers again. Process leaves the event unfinished. A redrive leaves the letter as it is. Nothing ends the waiting but success, the stream's
+// retention, or the mapping's age or attempts: give it none below the retention. Each call is logged at level WARN, and told to the hook
+// Handled.
+func Unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unavailableError{err}
+}
+
+type unavailableError struct{ err error }
+
+func (e unavailableError) Error() string        { return e.err.Error() }
+func (e unavailableError) Unwrap() error        { return e.err }
+func (e unavailableError) Is(target error) bool { return target == ErrUnavailable }
+
 // Consumer hands events to the handlers of their types. Within one Consumer, handlers of one aggregate never overlap, not even
 // across concurrent calls of Process and Invoke. An event without an aggregate id has no order with other events. A Consumer is
 // safe for concurrent use, and so is the registration of handlers.
@@ -136,6 +161,7 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 			attributes:     DefaultAttributes(),
 			concurrency:    10,
 			deadlineMargin: 500 * time.Millisecond,
+			invokeRetry:    defaultInvokeRetry,
 			logger:         slog.Default(),
 		},
 		seed:   maphash.MakeSeed(),

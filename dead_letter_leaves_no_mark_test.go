@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -165,10 +164,10 @@ func TestEffectsThatCannotBeCommittedBecomeADeadLetter(t *testing.T) {
 	require.NoError(t, a.writer.Put(t.Context(), "orders", order{"taken"}, event("taken")))
 	for attempt := 1; attempt <= 3; attempt++ {
 		c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(3)))
-		outbox.HandleTx(c, a.writer, returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{putNew("taken")}}))
+		outbox.HandleTx(c, a.writer, returnEffects(outbox.Effects{Events: []outbox.AnyEvent{outbox.Event[int]{ID: "taken", Type: "T"}}}))
 		err := c.Process(t.Context(), createdRecord("1"))
 		if attempt < 3 {
-			require.ErrorIs(t, err, outbox.ErrConditionFailed)
+			require.ErrorIs(t, err, outbox.ErrEventConflict)
 			continue
 		}
 		require.NoError(t, err)
@@ -176,7 +175,7 @@ func TestEffectsThatCannotBeCommittedBecomeADeadLetter(t *testing.T) {
 	l, err := a.letters.Get(t.Context(), "order-1#1")
 	require.NoError(t, err)
 	require.Equal(t, 3, l.Attempts)
-	require.Contains(t, l.Error, "condition")
+	require.Contains(t, l.Error, "is taken by a different event")
 	require.Nil(t, a.mark(t, "1"))
 }
 

@@ -75,10 +75,11 @@ func TestAttemptsAreCountedOverInvocations(t *testing.T) {
 		if attempt == 3 {
 			want = unfinished("")
 		}
-		require.Equal(t, want, o.invoke(t, o.consumer(t, outbox.WithInvokeAttempts(3)), changeRecord("poison", "p"), changeRecord("1", "a")), "attempt %d", attempt)
+		c := o.retrying(t, outbox.Retry{MaxAttempts: 2, BaseDelay: 1}, outbox.WithInvokeAttempts(6))
+		require.Equal(t, want, o.invoke(t, c, changeRecord("poison", "p"), changeRecord("1", "a")), "attempt %d", attempt)
 	}
-	require.Equal(t, 3, o.calls["poison"])
-	require.Equal(t, 3, o.list(t, outbox.DeadLetterFilter{})[0].Attempts)
+	require.Equal(t, 6, o.calls["poison"])
+	require.Equal(t, 6, o.list(t, outbox.DeadLetterFilter{})[0].Attempts)
 
 	c := newConsumer(t, outbox.WithDeadLetters(o.letters))
 	outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { return outbox.Permanent(errors.New("never")) })
@@ -277,7 +278,7 @@ func TestADeadLetterIsToldOnce(t *testing.T) {
 // Attempts at a record of the stream do not count for a replay of its event, nor for another record of it.
 func TestAReplayHasAttemptsOfItsOwn(t *testing.T) {
 	o := newOffice(t)
-	c := o.consumer(t, outbox.WithInvokeAttempts(3))
+	c := o.retrying(t, outbox.Retry{MaxAttempts: 1}, outbox.WithInvokeAttempts(3))
 	for range 2 {
 		require.Equal(t, unfinished("s0"), o.invoke(t, c, changeRecord("poison", "p")))
 	}

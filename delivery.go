@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
@@ -15,6 +16,15 @@ type delivery struct {
 	finished bool
 	waits    int     // how often the verdict was waits
 	doomed   *doomed // it becomes a dead letter; nil for an event that its handler may get
+
+	failures int32 // how often the verdict was failed or hopeless, outside a Worker
+	races    int32 // how often it was lost
+	reruns   int32 // how often a lost race was run again in place
+	before   int32 // attempts that others have made, and that this process knows of
+
+	// A handler may leave goroutines behind that ask for them.
+	calls int32 // of the handler, here
+	known int32 // 1: the inbox says that the event was handled before
 }
 
 // doomed is why a delivery becomes a dead letter instead of reaching its handler.
@@ -24,23 +34,48 @@ type doomed struct {
 	attempts int
 }
 
-// Value returns the record for RecordFromContext.
+// Value returns the delivery itself, for what is asked of a handler's context.
 func (d *delivery) Value(key any) any {
-	if key == (recordKey{}) {
-		return &d.record
+	if key == (deliveryKey{}) {
+		return d
 	}
 	return d.Context.Value(key)
 }
 
-type recordKey struct{}
+type deliveryKey struct{}
+
+func deliveryOf(ctx context.Context) *delivery {
+	d, _ := ctx.Value(deliveryKey{}).(*delivery)
+	return d
+}
+
+// handledBefore notes that the inbox knows the event of a handler's context as handled before.
+func handledBefore(ctx context.Context) {
+	if d := deliveryOf(ctx); d != nil {
+		atomic.StoreInt32(&d.known, 1)
+	}
+}
 
 // RecordFromContext returns the record that is being handled. ok is false outside a handler. The context of a handler keeps
 // all records of its batch in memory.
 func RecordFromContext(ctx context.Context) (r Record, ok bool) {
-	if record, ok := ctx.Value(recordKey{}).(*Record); ok {
-		return *record, true
+	if d := deliveryOf(ctx); d != nil {
+		return d.record, true
 	}
 	return Record{}, false
+}
+
+// AttemptFromContext returns which call of the handler for the event this is, as far as the process knows: 1 for the first. It counts all
+// calls, also those that do not count as attempts. It is 0 outside a handler, its middleware, and the hooks Handled and Duplicate.
+//
+//   - In Invoke and Process it counts the calls of this delivery, with a dead letter table as without.
+//   - In a Worker it counts the calls since this Worker has read the event, and the failed attempts that were stored before.
+//   - In a redrive it goes on from the letter's Attempts.
+func AttemptFromContext(ctx context.Context) int {
+	if d := deliveryOf(ctx); d != nil {
+		return int(d.before + atomic.LoadInt32(&d.calls))
+	}
+	return 0
 }
 
 // origin fills in where a record came from. It is called only for a record that somebody gets to see, since it may take memory:

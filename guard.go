@@ -46,7 +46,7 @@ func (i *Inbox) once(ctx context.Context, r Record, next Handler, logger *slog.L
 	if err != nil {
 		return err
 	}
-	if done, err := i.remembered(e); done || err != nil {
+	if done, err := i.remembered(ctx, e); done || err != nil {
 		return err
 	}
 	return i.claimed(ctx, r, e, next, logger)
@@ -65,6 +65,7 @@ func (i *Inbox) claimed(ctx context.Context, r Record, e inbox.Event, next Handl
 	}
 	switch err := i.table.Claim(ctx, e, claim, now); {
 	case errors.Is(err, inbox.ErrHandled):
+		handledBefore(ctx)
 		i.remember(e)
 		return nil
 	case err != nil:

@@ -79,7 +79,7 @@ func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (
 	if err != nil {
 		return err
 	}
-	if done, err := i.remembered(e); done || err != nil {
+	if done, err := i.remembered(ctx, e); done || err != nil {
 		return err
 	}
 	switch effects, err := computed(run); {
@@ -87,8 +87,12 @@ func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (
 		if err := i.unlessHandled(ctx, e, err); err != nil {
 			return err
 		}
+		handledBefore(ctx)
 	case len(effects.Writes)+len(effects.Events) == 0:
-		if err := i.table.MarkAlone(ctx, e, time.Now()); err != nil && !errors.Is(err, inbox.ErrHandled) {
+		switch err := i.table.MarkAlone(ctx, e, time.Now()); {
+		case errors.Is(err, inbox.ErrHandled):
+			handledBefore(ctx)
+		case err != nil:
 			if err := inboxError(err); errors.Is(err, ErrClaimed) || errors.Is(err, ErrPermanent) {
 				return err
 			}
@@ -96,7 +100,7 @@ func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (
 		}
 	default:
 		if err := i.commit(ctx, w, e, effects); err != nil {
-			if ctx.Err() == nil && (errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrConflict)) {
+			if ctx.Err() == nil && errors.Is(err, ErrUnknownOutcome) {
 				return &tableError{err} // not the fault of the handler
 			}
 			return err
@@ -129,6 +133,9 @@ func (i *Inbox) commit(ctx context.Context, w *Writer, e inbox.Event, effects Ef
 		if err = i.unlessHandled(ctx, e, err); err == nil {
 			info.Duplicate = true
 		}
+	}
+	if info.Duplicate && info.Attempts <= 1 { // with more, the first one may have committed it
+		handledBefore(ctx)
 	}
 	info.Took = time.Since(started)
 	return w.tell(ctx, info, err)

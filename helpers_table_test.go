@@ -348,6 +348,13 @@ func (o *office) consumerOf(t *testing.T, table *outbox.DeadLetterTable, opts ..
 	return c
 }
 
+// retrying is a consumer that retries in place in this way.
+func (o *office) retrying(t *testing.T, r outbox.Retry, opts ...outbox.DeadLetterOption) *outbox.Consumer {
+	c := newConsumer(t, outbox.WithDeadLetters(o.letters, opts...), outbox.WithInvokeRetry(r))
+	outbox.HandleType(c, "T", o.handle)
+	return c
+}
+
 // repair makes every event succeed from now on.
 func (o *office) repair() {
 	o.mu.Lock()

@@ -68,8 +68,14 @@ func (c *Consumer) firstTime(what string) bool {
 
 func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
 	level := slog.LevelError
-	if errors.Is(e.Err, ErrClaimed) {
-		level = slog.LevelInfo // another delivery handles the event right now
+	switch {
+	case errors.Is(e.Err, ErrClaimed): // another delivery handles the event right now
+		level = slog.LevelInfo
+	case errors.Is(e.Err, ErrPermanent):
+	case errors.Is(e.Err, ErrUnavailable):
+		level = slog.LevelWarn
+	case errors.Is(e.Err, ErrConflict), isLostRace(e.Err): // it is run again
+		level = slog.LevelInfo
 	}
 	attrs := []any{"event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
 		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err}
@@ -79,7 +85,7 @@ func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
 	c.logger.Log(ctx, level, "outbox: event not handled", attrs...)
 }
 
-// skipped and handled tell the hooks. A hook that panics must neither end the process nor make a handled event unhandled. The
+// skipped, handled and duplicate tell the hooks. A hook that panics must neither end the process nor make a handled event unhandled. The
 // panic is logged.
 
 func (c *Consumer) skipped(ctx context.Context, r *Record, reason error) {
@@ -95,10 +101,18 @@ func (c *Consumer) tellsSkipped() bool {
 	return slices.ContainsFunc(c.hooks, func(h ConsumerHooks) bool { return h.Skipped != nil })
 }
 
-func (c *Consumer) handled(ctx context.Context, d *delivery, took time.Duration) {
+func (c *Consumer) handled(d *delivery, took time.Duration) {
 	for _, hooks := range c.hooks {
 		if hooks.Handled != nil {
-			c.call(ctx, "Handled", &d.record, func() { hooks.Handled(ctx, d.record, took, d.err) })
+			c.call(d, "Handled", &d.record, func() { hooks.Handled(d, d.record, took, d.err) })
+		}
+	}
+}
+
+func (c *Consumer) duplicate(d *delivery) {
+	for _, hooks := range c.hooks {
+		if hooks.Duplicate != nil {
+			c.call(d, "Duplicate", &d.record, func() { hooks.Duplicate(d, d.record) })
 		}
 	}
 }

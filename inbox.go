@@ -210,10 +210,13 @@ func (i *Inbox) eventOf(r *Record) (inbox.Event, error) {
 }
 
 // remembered reports whether this process knows that the event was handled.
-func (i *Inbox) remembered(e inbox.Event) (bool, error) {
+func (i *Inbox) remembered(ctx context.Context, e inbox.Event) (bool, error) {
 	have, known := i.done.Get(e.ID)
 	if known && have != e {
 		return false, inboxError(&inbox.OtherEventError{Want: e, Have: have})
+	}
+	if known {
+		handledBefore(ctx)
 	}
 	return known, nil
 }

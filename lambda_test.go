@@ -58,7 +58,7 @@ func TestInvokeReportsTheFirstUnfinishedRecord(t *testing.T) {
 func TestInvokeStartsNothingAfterAFailure(t *testing.T) {
 	for _, poison := range []string{changeRecord("fail", "b"), `{"cut`} {
 		var handled []string
-		c := newConsumer(t, outbox.WithConcurrency(1))
+		c := newConsumer(t, outbox.WithConcurrency(1), outbox.WithInvokeRetry(outbox.Retry{MaxAttempts: 1}))
 		outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
 			if e.ID == "fail" {
 				return errors.New("no")
@@ -303,7 +303,7 @@ func TestConcurrentInvocationsShareLanes(t *testing.T) {
 		overlaps  []string
 	}
 	newCase := func(t *testing.T) (c *outbox.Consumer, all *running) {
-		c, all = newConsumer(t, outbox.WithConcurrency(concurrency), quiet()), &running{started: map[string]bool{}}
+		c, all = newConsumer(t, outbox.WithConcurrency(concurrency), outbox.WithInvokeRetry(outbox.Retry{MaxAttempts: 1})), &running{started: map[string]bool{}}
 		var mu sync.Mutex
 		lanes := map[string]string{}
 		outbox.HandleType(c, "T", func(ctx context.Context, e outbox.Event[struct{}]) error {

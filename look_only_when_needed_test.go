@@ -32,7 +32,7 @@ func TestWhenTheMarkIsLookedAt(t *testing.T) {
 			before: (*inboxWorld).claimedByOthers, failure: never, want: never, looks: 1, permanent: true,
 		},
 		"a condition that fails": {
-			effects: one, answers: []error{canceled(reason("ConditionalCheckFailed"), reason("None"))}, want: outbox.ErrConditionFailed, looks: 1,
+			effects: one, answers: []error{canceled(reason("ConditionalCheckFailed"), reason("None"))}, want: outbox.ErrConditionFailed, looks: 9,
 		},
 		"a claim in the way":         {before: (*inboxWorld).claimedByOthers, effects: one, want: outbox.ErrClaimed},
 		"another event with this id": {before: (*inboxWorld).takenByAnother, effects: one, want: outbox.ErrPermanent, permanent: true},

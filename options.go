@@ -112,6 +112,7 @@ type consumerConfig struct {
 	tables           []string
 	concurrency      int
 	deadlineMargin   time.Duration
+	invokeRetry      Retry
 	failUnknownTypes bool
 	middleware       []func(next Handler) Handler
 	hooks            []ConsumerHooks // in the order of the options
@@ -359,6 +360,24 @@ func WithDeadlineMargin(margin time.Duration) ConsumerOption {
 	})
 }
 
+var defaultInvokeRetry = Retry{MaxAttempts: 5, BaseDelay: 100 * time.Millisecond, MaxDelay: time.Second}
+
+// WithInvokeRetry sets how often Invoke calls a failing handler in one invocation, and how soon, before it ends the batch. Meanwhile the later
+// events of the aggregate wait, and others are handled. Invoke does not wait for a call for which there is no time before the deadline
+// (WithDeadlineMargin). Default: 5 calls, with delays of up to 100 ms at
+// first and 800 ms later, on average 0.75 s in all. With MaxAttempts 1 the first failure ends the batch.
+//
+// An error that is Permanent, ErrClaimed or ErrUnavailable is not retried here. With dead letters, each call is an attempt, and the calls are
+// no more than WithInvokeAttempts; they are counted together, after the last one.
+func WithInvokeRetry(r Retry) ConsumerOption {
+	return consumerOption(func(c *consumerConfig) (err error) {
+		if c.invokeRetry, err = r.orDefaults(defaultInvokeRetry); err != nil {
+			return fmt.Errorf("WithInvokeRetry: %w", err)
+		}
+		return nil
+	})
+}
+
 // FailUnknownTypes makes an event whose type has no handler a failure. Default: such an event is skipped, since a stream may carry
 // events for others. It is reported to the Skipped hook, and logged once for each of the first 1,000 types.
 func FailUnknownTypes() ConsumerOption {
@@ -385,8 +404,13 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 // ConsumerHooks are functions that a Consumer calls. A nil function is not called. They run on the goroutines of the handlers, several
 // at a time, and delay them; Skipped may also run on the goroutine that reads the records. A panic of a hook is logged, and the result of the handler counts nevertheless.
 type ConsumerHooks struct {
-	// Handled is called after a handler has returned, with the time that it took and its error.
+	// Handled is called after each call of a handler, with the time that it took and its error. AttemptFromContext tells which call it was.
+	// If the handler could not be called, err says why: a claim (ErrClaimed), the inbox, a payload that cannot be decoded, a type without a
+	// handler (FailUnknownTypes). Without an error, the event has just been handled.
 	Handled func(ctx context.Context, r Record, took time.Duration, err error)
+	// Duplicate is called in place of Handled if the inbox says that the event was handled before (WithInbox, HandleTx). The handler was
+	// not called, or, with HandleTx, what it returned was not committed.
+	Duplicate func(ctx context.Context, r Record)
 	// Skipped is called for a record that is left out. reason says that the event's type has no handler, or matches ErrNotEvent;
 	// then r contains only where the record came from.
 	Skipped func(ctx context.Context, r Record, reason error)

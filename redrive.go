@@ -205,6 +205,7 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Ou
 	b := c.newBatch(ctx, 1, false)
 	b.redrive = true
 	d := &b.deliveries[0]
+	d.before = int32(min(l.Attempts, math.MaxInt32))
 	if d.err = c.receiveLetter(b.handlers, d, l); d.err == nil {
 		b.start()
 	}

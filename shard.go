@@ -32,11 +32,12 @@ type shardRun struct {
 	allFetched  chan struct{}           // closed when every hole is fetched
 	children    []lease.Shard           // when the shard was read to its end
 	atEnd       bool                    // the end of the shard is stored, or nobody knows whether it is
+	asleep      sleepers                // records that wait for their retry
+	attempted   bool                    // earlier owners have left attempts
 
 	mu      sync.Mutex
-	asleep  map[*shardBatch]map[int]*time.Timer // records that wait for their retry
-	batches []*shardBatch                       // in order, those that are not done
-	seen    seen                                // of what Status tells
+	batches []*shardBatch // in order, those that are not done
+	seen    seen          // of what Status tells
 }
 
 var errStopReading = errors.New("the shard is to be given up")
@@ -61,7 +62,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 		w: w, held: held, ctx: ctx, stopReading: stopReading,
 		owed: ledger.New(w.maxUnfinished, owed, time.Now()),
 		room: make(chan struct{}, 1), due: make(chan struct{}, 1), news: make(chan struct{}, 1), allFetched: make(chan struct{}), atEnd: owed.Ended,
-		asleep: make(map[*shardBatch]map[int]*time.Timer), seen: seen{behind: unknown},
+		attempted: owed.Attempted(), seen: seen{behind: unknown},
 	}
 	stopped := make(chan struct{})
 	go func() {
@@ -189,18 +190,9 @@ func (s *shardRun) poison(slot ledger.Slot, why error) {
 func (s *shardRun) stop() {
 	s.stopReading(errStopReading)
 	s.order.close()
-	s.owed.Stop() // before the records that sleep are woken: none goes to sleep afterwards
+	s.owed.Stop() // before the records that sleep are woken: none of them is begun again
 	signal(s.news)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for b, waiting := range s.asleep {
-		for i, timer := range waiting {
-			if timer.Stop() {
-				delete(waiting, i)
-				b.lanes.Resume(i)
-			}
-		}
-	}
+	s.asleep.wake()
 }
 
 // drain returns when no handler of the shard runs and none will start: everything is finished, or left to the next owner.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
 	"github.com/seed-1b628d3f/outbox/internal/lanes"
 	"github.com/seed-1b628d3f/outbox/internal/ledger"
 )
@@ -41,6 +42,9 @@ func (b *shardBatch) Do(i int) lanes.Next {
 			s.poison(slot, &HandlerError{Record: d.record, Err: errGoexit})
 		}
 	}()
+	if s.attempted && d.calls == 0 {
+		d.before = int32(s.owed.Attempts(slot))
+	}
 	c := s.w.consumer
 	if !c.divert(s.ctx, b.handlers, d) {
 		c.handle(b.handlers, d)
@@ -53,6 +57,8 @@ func (b *shardBatch) Do(i int) lanes.Next {
 		return lanes.GoOn
 	case waits:
 		return b.wait(i)
+	case lost:
+		d.races++
 	}
 	return b.retry(i, v)
 }
@@ -63,19 +69,27 @@ func (b *shardBatch) leave(i int) lanes.Next {
 	return lanes.GiveUp
 }
 
-// retry counts a failed attempt, and lets the record wait for its next one, unless there is none.
+// retry counts an attempt, and lets the record wait for its next one, unless there is none. Lost races are counted here alone, and not stored:
+// the budget of 1,000 takes some ten minutes, which most owners of a shard have.
 func (b *shardBatch) retry(i int, v verdict) lanes.Next {
 	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
-	n := s.owed.Failed(slot)
-	if v.after(n, s.w.retry.MaxAttempts) == failed {
-		return b.later(i, backoff.FullJitter{Base: s.w.retry.BaseDelay, Max: s.w.retry.MaxDelay}.Delay(n))
+	n := deadletter.Attempts{Lost: int(d.races)}
+	delay := rerunDelay.Delay(n.Lost)
+	if v == lost {
+		n.Failed = s.owed.Attempts(slot)
+	} else {
+		n.Failed = s.owed.Failed(slot)
+		delay = backoff.FullJitter{Base: s.w.retry.BaseDelay, Max: s.w.retry.MaxDelay}.Delay(n.Failed)
+	}
+	if v.after(n, s.w.retry.MaxAttempts) != hopeless {
+		return b.later(i, delay)
 	}
 	c := s.w.consumer
 	if c.dead == nil {
-		s.poison(slot, fmt.Errorf("%d attempts: %w", n, &HandlerError{Record: d.record, Err: d.err}))
+		s.poison(slot, fmt.Errorf("%d attempts: %w", n.Sum(), &HandlerError{Record: d.record, Err: d.err}))
 		return b.leave(i)
 	}
-	d.doomed = &doomed{err: d.err, attempts: n}
+	d.doomed = &doomed{err: d.err, attempts: n.Sum()}
 	if d.err = c.bury(s.ctx, d); d.err != nil {
 		return b.wait(i)
 	}
@@ -86,26 +100,9 @@ func (b *shardBatch) retry(i int, v verdict) lanes.Next {
 
 // later lets a record wait, unless the shard is to be given up.
 func (b *shardBatch) later(i int, delay time.Duration) lanes.Next {
-	s := b.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.owed.Stopping() || s.ctx.Err() != nil {
+	if b.s.ctx.Err() != nil || !b.s.asleep.sleep(&b.lanes, i, delay) {
 		return b.leave(i)
 	}
-	waiting := s.asleep[b]
-	if waiting == nil {
-		waiting = make(map[int]*time.Timer)
-		s.asleep[b] = waiting
-	}
-	waiting[i] = time.AfterFunc(delay, func() {
-		s.mu.Lock()
-		delete(waiting, i)
-		if len(waiting) == 0 {
-			delete(s.asleep, b)
-		}
-		s.mu.Unlock()
-		b.lanes.Resume(i)
-	})
 	return lanes.Later
 }
 

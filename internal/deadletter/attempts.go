@@ -25,15 +25,24 @@ func (s *Store) attemptsAt(e *event.Event) rows.Item {
 	return key(s.attempts(), id)
 }
 
-// Attempt counts a failed attempt at an event, and returns the number of attempts so far. A request that the SDK repeats, because its answer
-// was lost, counts once.
-func (s *Store) Attempt(ctx context.Context, e *event.Event) (int, error) {
-	const expression, once = "SET #expiresAt = :expires, #last = :token ADD #n :one", "attribute_not_exists(#last) OR #last <> :token"
+// Attempts is what has come of the attempts at an event that is not handled.
+type Attempts struct {
+	Failed int
+	Lost   int // races, against other transactions
+}
+
+// Sum returns how many there are.
+func (a Attempts) Sum() int { return a.Failed + a.Lost }
+
+// Attempt counts further attempts at an event, at least one, and returns all so far. A request that the SDK repeats, because its answer was
+// lost, counts once.
+func (s *Store) Attempt(ctx context.Context, e *event.Event, more Attempts) (Attempts, error) {
+	const expression, once = "SET #expiresAt = :expires, #last = :token ADD #n :n, #lost :lost", "attribute_not_exists(#last) OR #last <> :token"
 	out, err := awserr.Written(s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: &s.table, Key: s.attemptsAt(e), UpdateExpression: aws.String(expression), ConditionExpression: aws.String(once),
 		ExpressionAttributeNames: rows.Names(expression, once),
-		ExpressionAttributeValues: rows.Item{":one": rows.N(1), ":expires": rows.N(time.Now().Add(attemptsTTL).Unix()),
-			":token": rows.S(rand.Text())},
+		ExpressionAttributeValues: rows.Item{":n": rows.N(int64(more.Failed)), ":lost": rows.N(int64(more.Lost)),
+			":expires": rows.N(time.Now().Add(attemptsTTL).Unix()), ":token": rows.S(rand.Text())},
 		ReturnValues:                        types.ReturnValueUpdatedNew,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}))
@@ -41,33 +50,37 @@ func (s *Store) Attempt(ctx context.Context, e *event.Event) (int, error) {
 		return s.attemptsIn(ctx, e, failed.Item)
 	}
 	if err != nil {
-		return 0, s.failed("count an attempt", err)
+		return Attempts{}, s.failed("count an attempt", err)
 	}
 	return s.attemptsIn(ctx, e, out.Attributes)
 }
 
 // attemptsIn reads the count after an attempt. An answer may lack it. A count of 0 would never reach its limit.
-func (s *Store) attemptsIn(ctx context.Context, e *event.Event, row rows.Item) (int, error) {
-	n := int(rows.Int(row, "n"))
-	if n < 1 {
+func (s *Store) attemptsIn(ctx context.Context, e *event.Event, row rows.Item) (Attempts, error) {
+	n := attemptsOf(row)
+	if n.Sum() < 1 {
 		var err error
 		if n, err = s.Attempts(ctx, e); err != nil {
-			return 0, err
+			return n, err
 		}
 	}
-	if n < 1 {
-		return 0, s.failed("count an attempt", errors.New("the table does not say how many there were"))
+	if n.Sum() < 1 {
+		return n, s.failed("count an attempt", errors.New("the table does not say how many there were"))
 	}
 	return n, nil
 }
 
-// Attempts returns the number of failed attempts at an event.
-func (s *Store) Attempts(ctx context.Context, e *event.Event) (int, error) {
+func attemptsOf(row rows.Item) Attempts {
+	return Attempts{Failed: int(rows.Int(row, "n")), Lost: int(rows.Int(row, "lost"))}
+}
+
+// Attempts returns what has come of the attempts at an event so far.
+func (s *Store) Attempts(ctx context.Context, e *event.Event) (Attempts, error) {
 	out, err := awserr.Answered(s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.attemptsAt(e), ConsistentRead: aws.Bool(true)}))
 	if err != nil {
-		return 0, s.failed("read the attempts", err)
+		return Attempts{}, s.failed("read the attempts", err)
 	}
-	return int(rows.Int(out.Item, "n")), nil
+	return attemptsOf(out.Item), nil
 }
 
 // ForgetAttempts removes the count of an event's attempts.

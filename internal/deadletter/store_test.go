@@ -203,14 +203,18 @@ func TestAttemptsAreCounted(t *testing.T) {
 	otherTable := &event.Event{ID: "e#1", Table: "other", ShardID: "s", SequenceNumber: "1"}
 	for want := 1; want <= 3; want++ {
 		for _, e := range []*event.Event{replayed, first, second, elsewhere, otherTable} { // each on its own
-			n, err := s.Attempt(t.Context(), e)
+			n, err := s.Attempt(t.Context(), e, deadletter.Attempts{Failed: 1, Lost: 9})
 			require.NoError(t, err)
-			require.Equal(t, want, n)
+			require.Equal(t, deadletter.Attempts{Failed: want, Lost: 9 * want}, n)
 		}
 	}
 	require.NoError(t, s.ForgetAttempts(t.Context(), first))
-	for e, want := range map[*event.Event]int{replayed: 4, first: 1, second: 4, elsewhere: 4, otherTable: 4} {
-		n, err := s.Attempt(t.Context(), e)
+	for e, want := range map[*event.Event]deadletter.Attempts{replayed: {Failed: 5, Lost: 27}, first: {Failed: 2}, second: {Failed: 5, Lost: 27},
+		elsewhere: {Failed: 5, Lost: 27}, otherTable: {Failed: 5, Lost: 27}} {
+		n, err := s.Attempt(t.Context(), e, deadletter.Attempts{Failed: 2})
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+		n, err = s.Attempts(t.Context(), e)
 		require.NoError(t, err)
 		require.Equal(t, want, n)
 	}

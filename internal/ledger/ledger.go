@@ -76,6 +76,11 @@ type Progress struct {
 	mark
 }
 
+// Attempted reports whether there are attempts at any record.
+func (p *Progress) Attempted() bool {
+	return len(p.Attempts) > 0 || slices.ContainsFunc(p.Holes, func(h Hole) bool { return h.Attempts > 0 })
+}
+
 // mark is what a Progress has of the ledger.
 type mark struct {
 	finished Slot   // how many records lie up to the checkpoint
@@ -159,6 +164,13 @@ func (l *Ledger) Failed(s Slot) int {
 	l.failed[s] = f
 	l.changes++
 	return f.attempts
+}
+
+// Attempts returns how many attempts at an unfinished record have failed, those of earlier owners included.
+func (l *Ledger) Attempts(s Slot) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed[s].attempts
 }
 
 // Left says that a record is left to the next owner. No later one of its aggregate may be begun, unless it has none (""). After Stop no record

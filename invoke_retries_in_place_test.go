@@ -1,0 +1,205 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+)
+
+// A hundred events, and one in four calls fails: which ones is fixed. Retried in place, no event is handled twice, with an inbox or without. A
+// batch that ends with its first failure comes again from there, with what has been handled behind it.
+func TestTransientFailuresAreNotMultiplied(t *testing.T) {
+	const events = 100
+	fails := func(id string, call int) bool {
+		h := fnv.New32a()
+		_, _ = fmt.Fprint(h, "seed", id, "#", call)
+		return h.Sum32()%4 == 0
+	}
+	runs := func(t *testing.T, guarded bool, opts ...outbox.ConsumerOption) (runs, invocations int) {
+		bubble(t, func(t *testing.T) {
+			w := newInboxWorld(t)
+			defer w.Close()
+			w.CreateOutbox(t, "hundred", "hundred", 1)
+			writer, err := outbox.NewWriter(w.DynamoDB, "hundred")
+			require.NoError(t, err)
+			for i := range events {
+				e := event(fmt.Sprint(i))
+				e.AggregateID = e.ID
+				require.NoError(t, writer.Put(t.Context(), "orders", order{"x"}, e))
+			}
+			if guarded {
+				opts = append(opts, outbox.WithInbox(w.inbox(t, w.DynamoDB)))
+			}
+			c := newConsumer(t, opts...)
+			var mu sync.Mutex
+			calls := map[string]int{}
+			outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error {
+				time.Sleep(20 * time.Millisecond)
+				mu.Lock()
+				defer mu.Unlock()
+				runs++
+				if calls[e.ID]++; fails(e.ID, calls[e.ID]) {
+					return errors.New("throttled")
+				}
+				return nil
+			})
+			_, err = w.Map(outboxtest.EventSource{Stream: "hundred", ReportBatchItemFailures: true}, func(ctx context.Context, payload []byte) ([]byte, error) {
+				invocations++
+				return c.Invoke(ctx, payload)
+			})
+			require.NoError(t, err)
+			require.NoError(t, w.Drain(t.Context()))
+			require.Len(t, calls, events)
+		})
+		return runs, invocations
+	}
+	needed := 0
+	for i := range events {
+		n := 1
+		for fails(fmt.Sprint(i), n) {
+			n++
+		}
+		require.LessOrEqual(t, n, 5, "event %d: another seed, please", i)
+		needed += n
+	}
+	for _, guarded := range []bool{false, true} {
+		n, invocations := runs(t, guarded)
+		t.Logf("guarded %t: %d events, %d runs in %d invocations", guarded, events, n, invocations)
+		require.Equal(t, needed, n)
+		require.LessOrEqual(t, invocations, 2)
+		before, invocationsBefore := runs(t, guarded, outbox.WithInvokeRetry(outbox.Retry{MaxAttempts: 1}))
+		t.Logf("guarded %t, not in place: %d runs in %d invocations", guarded, before, invocationsBefore)
+		require.Greater(t, invocationsBefore, 10)
+		require.True(t, guarded || before > 2*needed)
+	}
+}
+
+// While a failed event waits for its next call, its aggregate waits with it, and others are handled.
+func TestOthersAreHandledWhileAFailedEventWaits(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newConsumer(t, outbox.WithConcurrency(1), outbox.WithInvokeRetry(outbox.Retry{MaxAttempts: 3, BaseDelay: time.Second, MaxDelay: time.Second}))
+		var calls []string
+		outbox.HandleType(c, "T", func(ctx context.Context, e outbox.Event[struct{}]) error {
+			calls = append(calls, fmt.Sprint(e.ID, " ", outbox.AttemptFromContext(ctx)))
+			if e.ID == "a1" && outbox.AttemptFromContext(ctx) < 3 {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		got, err := c.Invoke(t.Context(), kinesisEvent(changeRecord("a1", "a"), changeRecord("a2", "a"), changeRecord("b", "b"), changeRecord("none", "")))
+		require.NoError(t, err)
+		require.Equal(t, unfinished(""), string(got))
+		require.Equal(t, []string{"a1 1", "b 1", "none 1", "a1 2", "a1 3", "a2 1"}, calls)
+	})
+}
+
+// How often a failing handler is called in one invocation.
+func TestWhatIsRetriedInPlace(t *testing.T) {
+	down := errors.New("down")
+	for name, test := range map[string]struct {
+		err      error
+		opts     func(o *office) []outbox.ConsumerOption
+		deadline time.Duration
+		slow     time.Duration // each call
+		want     int           // calls
+		written  int           // how often the attempts are counted
+	}{
+		"a failure": {err: down, want: 5},
+		"a failure, with dead letters": {err: down, want: 5, written: 1, opts: func(o *office) []outbox.ConsumerOption {
+			return []outbox.ConsumerOption{outbox.WithDeadLetters(o.letters)}
+		}},
+		"a failure with attempts for less": {err: down, want: 2, written: 1, opts: func(o *office) []outbox.ConsumerOption {
+			return []outbox.ConsumerOption{outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(2))}
+		}},
+		"a failure with one attempt": {err: down, want: 1, opts: func(o *office) []outbox.ConsumerOption {
+			return []outbox.ConsumerOption{outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(1))}
+		}},
+		"a failure with another option": {err: down, want: 7, opts: func(*office) []outbox.ConsumerOption {
+			return []outbox.ConsumerOption{outbox.WithInvokeRetry(outbox.Retry{MaxAttempts: 7})}
+		}},
+		"a failure that takes the time there is": {err: down, want: 2, deadline: 3 * time.Second, slow: 1300 * time.Millisecond},
+		"a delay that takes the time there is": {err: down, want: 1, deadline: time.Second, slow: 490 * time.Millisecond,
+			opts: func(*office) []outbox.ConsumerOption {
+				return []outbox.ConsumerOption{outbox.WithInvokeRetry(outbox.Retry{BaseDelay: time.Hour, MaxDelay: time.Hour})}
+			}},
+		"a permanent failure": {err: outbox.Permanent(down), want: 1},
+		"an outage":           {err: outbox.Unavailable(down), want: 1},
+		"a claim":             {err: outbox.ErrClaimed, want: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				o := newOffice(t)
+				defer o.Close()
+				w := &inboxWorld{&world{AWS: o.AWS}}
+				p := &process{}
+				o.letters = o.table(t, w.client(p, true))
+				var opts []outbox.ConsumerOption
+				if test.opts != nil {
+					opts = test.opts(o)
+				}
+				c, calls := newConsumer(t, opts...), 0
+				outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error {
+					calls++
+					time.Sleep(test.slow)
+					return test.err
+				})
+				ctx := t.Context()
+				if test.deadline > 0 {
+					bounded, cancel := context.WithTimeout(ctx, test.deadline)
+					defer cancel()
+					ctx = bounded
+				}
+				_, err := c.Invoke(ctx, kinesisEvent(changeRecord("1", "a")))
+				require.NoError(t, err)
+				require.Equal(t, test.want, calls)
+				written := 0
+				for _, call := range p.calls() {
+					if call == "UpdateItem" {
+						written++
+					}
+				}
+				require.Equal(t, test.written, written, p.calls())
+			})
+		})
+	}
+}
+
+// An event that has used up its calls, or waits for an outage, ends the batch, also for events that wait for their next call. What these have
+// failed does not count.
+func TestAFailureEndsTheWaitingOfOthers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t)
+		defer o.Close()
+		c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(2)),
+			outbox.WithInvokeRetry(outbox.Retry{MaxAttempts: 2, BaseDelay: time.Hour, MaxDelay: time.Hour}))
+		var calls []string
+		outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
+			calls = append(calls, e.ID)
+			if e.ID == "down" {
+				time.Sleep(time.Second)
+				return outbox.Unavailable(errors.New("the mail server"))
+			}
+			return errors.New("no")
+		})
+		began := time.Now()
+		for range 2 {
+			require.Equal(t, unfinished("s0"), o.invoke(t, c, changeRecord("waits", "a"), changeRecord("down", "b")))
+		}
+		require.Equal(t, 2*time.Second, time.Since(began))
+		slices.Sort(calls)
+		require.Equal(t, []string{"down", "down", "waits", "waits"}, calls)
+		require.Empty(t, o.ids(t), "it was not called twice in one invocation")
+		require.Equal(t, unfinished(""), o.invoke(t, c, changeRecord("waits", "a")))
+		require.Equal(t, 2, o.list(t, outbox.DeadLetterFilter{})[0].Attempts)
+	})
+}
