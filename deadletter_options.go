@@ -58,11 +58,13 @@ func LetLaterEventsPass() DeadLetterOption {
 }
 
 // WithInvokeAttempts sets how often Invoke and Process try an event before it becomes a dead letter: 1 to 1,000, default 10. Give the mapping
-// of a Lambda function more attempts than that. A Worker has WithHandlerRetry instead.
+// of a Lambda function more attempts than that, or limit it by age alone. A Worker has WithHandlerRetry instead.
 //
-// Attempts are counted in the dead letter table, one write for each failure. A count is forgotten after 14 days without another failure. It
-// belongs to one record of the stream: a replay or a copy of the event has a count of its own. An attempt that the invocation's deadline cuts
-// off counts. An attempt that ends the process does not.
+// Each call of the handler that fails is an attempt; lost races (HandleTx), ErrClaimed and ErrUnavailable are not. Attempts are counted in the
+// dead letter table, one write for each delivery that fails. So the calls of the last invocation (WithInvokeRetry) may exceed the number. A
+// count is forgotten after 14 days without another failure. It belongs to one record of the stream: a replay or a copy of the event has a count
+// of its own. An attempt that the invocation's deadline cuts off counts. An attempt that ends the process does not, and neither do those of an
+// event that waits for its next call when another failure ends the batch.
 func WithInvokeAttempts(n int) DeadLetterOption {
 	return deadLetterOption(func(d *deadLetters) error {
 		if n < 1 || n > 1000 {

@@ -27,12 +27,17 @@ type Effects struct {
 // delivered, to however many processes at once, and wherever a process crashes or an answer is lost. h itself may run more than
 // once, also in two processes at a time.
 //
+// If h has lost a race, it runs again at once, and shall read anew: up to eight times in a delivery, with full jitter of 20 ms to 1 s, as long
+// as the context allows. A race is lost if a condition of h's Writes fails (ErrConditionFailed, or ErrEventConflict beside such a condition),
+// if other transactions hold an item or a table is throttled (ErrConflict), or if h itself returns one of the first and the last. This is no
+// attempt. After 1,000 failed conditions in one event's deliveries the last one is a failure for good; conflicts are never too many.
+//
 // The delivery of an event that was handled before is a success, even if h or a condition of its Writes fails this time.
 // Otherwise the delivery fails with the error of h, a *PanicError, or the error of Writer.Transact. Then nothing was committed, or,
 // with ErrUnknownOutcome, perhaps all; a later delivery finds out. If the mark cannot be read after a failure, the error is not
 // permanent. If a guarded handler holds a claim on the event, the error is ErrClaimed. If another transaction has stored the
-// Events, even with the same content, the error is ErrEventConflict. ErrClaimed does not count as an attempt. Neither do
-// ErrUnknownOutcome and ErrConflict, unless the context of the delivery has ended.
+// Events, even with the same content, the error is ErrEventConflict. ErrClaimed and ErrConflict do not count as an attempt. Neither does
+// ErrUnknownOutcome, unless the context of the delivery has ended.
 //
 // w and the Inbox must be of one account and Region. w's hooks are told of each commit, but not of a mark without effects. HandleTx
 // panics like Handle, and also if the Consumer has no Inbox (WithInbox), if w is nil, or if w's events table is the inbox table.

@@ -13,8 +13,8 @@ import (
 // it recognises which. It makes *Consumer a handler for lambda.Start of github.com/aws/aws-lambda-go. The mapping must have
 // FunctionResponseTypes ReportBatchItemFailures; without it Lambda ignores the answer and takes every batch for done.
 //
-// The answer names the first record that is unfinished, since Lambda delivers everything from there on again. After a
-// failure nothing new is started, and running handlers finish. A record that cannot be decoded is a failure like any other.
+// The answer names the first record that is unfinished, since Lambda delivers everything from there on again. A handler that fails is called
+// again in place (WithInvokeRetry). After the last failure nothing new is started, and running handlers finish. A record that cannot be decoded is a failure like any other.
 // Failures are logged, because the answer has no place for them. Shortly before ctx's deadline (WithDeadlineMargin) Invoke
 // stops and reports what is finished. With WithDeadLetters, what cannot be handled is stored there and the others go on.
 //

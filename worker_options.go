@@ -131,8 +131,10 @@ func WithDrainTimeout(d time.Duration) WorkerOption {
 }
 
 // WithHandlerRetry sets how often and how soon a failed handler is called again. After the last attempt the event becomes a dead
-// letter (WithDeadLetters), or Run ends with the error; the event is never skipped. A delivery that fails with ErrClaimed does
-// not count as an attempt: it is repeated when the claim has ended, or sooner.
+// letter (WithDeadLetters), or Run ends with the error; the event is never skipped. Three errors do not count as attempts. ErrClaimed: the
+// delivery is repeated when the claim has ended, or sooner. ErrUnavailable and ErrConflict: the handler is called again with the same delays.
+// ErrConditionFailed, a lost race: it is called again within a second; after 1,000 of them, counted since this Worker has read the event, the
+// error is as after the last attempt.
 //
 // The attempts at the 20 oldest failing records above the checkpoint of a shard, and at those that the checkpoint has passed
 // (WithMaxUnfinished), are stored with it, so they go on counting after a restart and on other workers. Default: 100 attempts with delays of up to 200 ms at first and 30 s later, on average about 23 minutes.

@@ -69,6 +69,20 @@ func newBilling(letters *outbox.DeadLetterTable, inbox *outbox.Inbox, writer *ou
 	return consumer, nil
 }
 
+// errProviderDown is an error of the provider's that the event has no part in.
+var errProviderDown = errors.New("the provider does not answer")
+
+// waitForProvider captures payments as soon as the provider answers.
+func waitForProvider(consumer *outbox.Consumer, provider payments) {
+	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[PaymentConfirmed]) error {
+		err := provider.Capture(ctx, e.ID, e.Data)
+		if errors.Is(err, errProviderDown) {
+			return outbox.Unavailable(err)
+		}
+		return err
+	})
+}
+
 func captureOf(request CaptureRequested) *types.Put {
 	return &types.Put{
 		TableName: aws.String("captures"),

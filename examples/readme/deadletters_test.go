@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -77,3 +78,29 @@ func TestACaptureInTwoSteps(t *testing.T) {
 	require.NoError(t, handleDiscarded(t.Context(), cloud.DynamoDB, billing, key))
 	require.Len(t, provider.asked, asked, "the inbox knows it")
 }
+
+// An outage of the provider makes no dead letter, though there is one attempt. Another failure does.
+func TestAnOutageOfTheProviderIsWaitedFor(t *testing.T) {
+	cloud := outboxtest.Start(t)
+	letters, err := outbox.NewDeadLetterTable(cloud.DynamoDB, "dead-letters", "payments")
+	require.NoError(t, err)
+	require.NoError(t, letters.Create(t.Context()))
+	consumer, err := outbox.NewConsumer(outbox.WithDeadLetters(letters, outbox.WithInvokeAttempts(1)))
+	require.NoError(t, err)
+	provider := &flaky{err: fmt.Errorf("capture: %w", errProviderDown)}
+	waitForProvider(consumer, provider)
+	payment := outbox.Record{ID: "1", Type: PaymentConfirmed{}.EventType(), AggregateID: "order-1", Payload: []byte("{}")}
+	for range 20 {
+		require.ErrorIs(t, consumer.Process(t.Context(), payment), outbox.ErrUnavailable)
+	}
+	provider.err = nil
+	require.NoError(t, consumer.Process(t.Context(), payment))
+	require.Empty(t, lettersOf(t, letters))
+	provider.err = errors.New("the card is stolen")
+	require.NoError(t, consumer.Process(t.Context(), payment))
+	require.Equal(t, []string{"order-1#1"}, lettersOf(t, letters))
+}
+
+type flaky struct{ err error }
+
+func (f *flaky) Capture(context.Context, string, PaymentConfirmed) error { return f.err }
