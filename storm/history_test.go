@@ -1,0 +1,104 @@
+package storm
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// history is what the handlers of all processes did, and what was wrong with it.
+type history struct {
+	began time.Time
+
+	mu       sync.Mutex
+	done     map[string]map[int]int // successes of handlers, by aggregate and number
+	runs     int
+	redrives map[string]*process // who handles a letter of an aggregate
+	problems []string
+	reached  map[string]int
+	lines    []string
+}
+
+func newHistory() *history {
+	return &history{began: time.Now(), done: map[string]map[int]int{}, redrives: map[string]*process{}, reached: map[string]int{}}
+}
+
+// problem notes a promise that was broken.
+func (h *history) problem(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.problemLocked(format, args...)
+}
+
+func (h *history) problemLocked(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	h.lines = append(h.lines, h.at()+" PROBLEM "+text)
+	if len(h.problems) < 20 {
+		h.problems = append(h.problems, h.at()+" "+text)
+	}
+}
+
+// wrong says whether a promise was broken: then there is no need to go on.
+func (h *history) wrong() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.problems) > 0
+}
+
+// note keeps a line for whoever looks into a failure.
+func (h *history) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, h.at()+" "+fmt.Sprintf(format, args...))
+}
+
+// reach counts that a run came to something that not every run comes to.
+func (h *history) reach(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reached[what]++
+}
+
+func (h *history) at() string { return fmt.Sprintf("%8.3fs", time.Since(h.began).Seconds()) }
+
+// enter begins a run of a handler. Two processes must not handle letters of one aggregate at a time.
+func (h *history) enter(p *process, s step, redrive, watched bool) (leave func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.runs++
+	h.lines = append(h.lines, fmt.Sprintf("%s %s handles %s, redrive=%t", h.at(), p.name, s, redrive))
+	if !redrive {
+		return func() {}
+	}
+	if other := h.redrives[s.aggregate.name]; other != nil && !other.dead() && watched {
+		h.problemLocked("overlap: %s and %s handle letters of %s at the same time", other.name, p.name, s.aggregate.name)
+	}
+	h.redrives[s.aggregate.name] = p
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.redrives[s.aggregate.name] == p {
+			delete(h.redrives, s.aggregate.name)
+		}
+	}
+}
+
+// success counts an effect of a handler without a transaction. It has none if its process is dead.
+func (h *history) success(p *process, s step) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p.dead() {
+		return errDead
+	}
+	if h.done[s.aggregate.name] == nil {
+		h.done[s.aggregate.name] = map[int]int{}
+	}
+	h.done[s.aggregate.name][s.n]++
+	return nil
+}
+
+func (h *history) successes(s step) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.done[s.aggregate.name][s.n]
+}

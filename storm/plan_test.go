@@ -1,0 +1,107 @@
+package storm
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// plan is what a seed decides about a redrive run.
+type plan struct {
+	seed        uint64
+	shards      int
+	lambda      bool // a Lambda function reads the stream; otherwise Workers do
+	readers     int  // Workers, or instances of the function
+	batch       int
+	aggregates  []*aggregate
+	generations int
+	sequences   bool // events have a Sequence
+	reshard     int  // before this generation the stream is resharded; 0: never
+	early       bool // somebody redrives before anything is healed
+	kills       bool
+	pauses      bool
+	skews       bool
+	discard     *step
+	faultShare  float64
+}
+
+// aggregate is a row of events, each of which wants to be handled after the one before.
+type aggregate struct {
+	name   string
+	typ    string
+	poison map[int]*poison
+}
+
+// poison is an event that its handler refuses until it is healed.
+type poison struct {
+	permanent bool
+	stage     int // healed at the first or the second stage; 3: never, since it is discarded
+}
+
+// step is one event of an aggregate.
+type step struct {
+	aggregate *aggregate
+	n         int
+}
+
+func (s step) String() string { return fmt.Sprintf("%s/%d", s.aggregate.name, s.n) }
+
+func planOf(seed uint64) *plan {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	p := &plan{
+		seed:        seed,
+		shards:      []int{1, 2, 4, 8}[rng.IntN(4)],
+		lambda:      rng.IntN(2) == 0,
+		readers:     1 + rng.IntN(3),
+		batch:       []int{1, 10, 100}[rng.IntN(3)],
+		generations: 4 + rng.IntN(3),
+		sequences:   rng.IntN(3) == 0,
+		early:       rng.IntN(2) == 0,
+		kills:       rng.IntN(2) == 0,
+		pauses:      rng.IntN(4) == 0,
+		skews:       rng.IntN(3) == 0,
+	}
+	if rng.IntN(3) > 0 {
+		p.faultShare = []float64{0.01, 0.03, 0.1}[rng.IntN(3)]
+	}
+	if rng.IntN(3) == 0 {
+		p.reshard = 2 + rng.IntN(p.generations-1)
+	}
+	types := []string{stepTx{}.EventType(), stepTx{}.EventType(), plain{}.EventType(), guarded{}.EventType()}
+	for i := range 3 + rng.IntN(3) {
+		a := &aggregate{typ: types[rng.IntN(len(types))], poison: map[int]*poison{}}
+		a.name = fmt.Sprintf("%s-%d", a.typ, i)
+		for range rng.IntN(3) {
+			a.poison[1+rng.IntN(p.generations-1)] = &poison{permanent: rng.IntN(3) > 0, stage: 1 + rng.IntN(2)}
+		}
+		p.aggregates = append(p.aggregates, a)
+	}
+	// One aggregate has poison in any case: without letters there is no redrive.
+	first := p.aggregates[0]
+	first.poison[1+rng.IntN(2)] = &poison{permanent: true, stage: 1}
+	if rng.IntN(2) == 0 {
+		a := p.aggregates[rng.IntN(len(p.aggregates))]
+		n := 1 + rng.IntN(p.generations-1)
+		a.poison[n] = &poison{permanent: true, stage: 3}
+		p.discard = &step{a, n}
+	}
+	return p
+}
+
+// before returns the number of the event that must be handled before n; 0 if n is the first.
+func (p *plan) before(a *aggregate, n int) int {
+	n--
+	if p.discard != nil && p.discard.aggregate == a && p.discard.n == n {
+		n--
+	}
+	return n
+}
+
+// skewOf is how far a process's clock is ahead of the services'.
+func (w *world) skewOf(process string) time.Duration {
+	if w.plan == nil || !w.plan.skews {
+		return 0
+	}
+	at := share(w.plan.seed, process, "skew", 0)
+	return time.Duration((at - 0.5) * float64(20*time.Minute))
+}
