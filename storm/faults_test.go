@@ -44,6 +44,9 @@ type faults struct {
 // chooseFaults switches each kind on or off for the whole run.
 func chooseFaults(seed uint64, rng *rand.Rand, most float64) *faults {
 	f := &faults{seed: seed, shares: map[fault]float64{}, struck: map[fault]int{}}
+	if most == 0 {
+		return f
+	}
 	for _, kind := range allFaults {
 		if rng.IntN(3) == 0 {
 			f.shares[kind] = most * rng.Float64()
@@ -72,6 +75,9 @@ func (f *faults) decide(process, operation string, n int) fault {
 	}
 	return passes
 }
+
+// none says that the run has no faults.
+func (f *faults) none() bool { return len(f.shares) == 0 }
 
 func (f *faults) stop() {
 	f.mu.Lock()

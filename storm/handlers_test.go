@@ -53,6 +53,8 @@ func (w *world) register(p *process) {
 	outbox.Handle(p.consumer, func(ctx context.Context, e outbox.Event[guarded]) error {
 		return w.handle(ctx, p, e.AggregateID, e.Data.N)
 	})
+	outbox.HandleTx(p.consumer, p.writer, func(ctx context.Context, e outbox.Event[hot]) (outbox.Effects, error) { return w.add(ctx, p, e) })
+	outbox.Handle(p.consumer, func(ctx context.Context, e outbox.Event[claimed]) error { return w.slow(ctx, p, e) })
 }
 
 // handle is a handler whose effect is elsewhere: in the history.
@@ -82,6 +84,9 @@ func (w *world) begin(ctx context.Context, p *process, s step) (leave func(), er
 	redrive := r.Fence == 0 && ctx.Value(invocation{}) == nil
 	leave = w.enter(p, s, redrive, !w.plan.pauses)
 	took := time.Duration(share(w.plan.seed, p.name, s.String(), 0) * float64(400*time.Millisecond))
+	if w.stuck != nil && w.stuck(p, s) {
+		took = time.Hour
+	}
 	if err := p.link.sleep(ctx, took); err != nil {
 		leave()
 		return nil, err

@@ -53,10 +53,12 @@ func (h *history) note(format string, args ...any) {
 }
 
 // reach counts that a run came to something that not every run comes to.
-func (h *history) reach(what string) {
+func (h *history) reach(what string) { h.reachTimes(what, 1) }
+
+func (h *history) reachTimes(what string, times int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.reached[what]++
+	h.reached[what] += times
 }
 
 func (h *history) at() string { return fmt.Sprintf("%8.3fs", time.Since(h.began).Seconds()) }
@@ -81,6 +83,20 @@ func (h *history) enter(p *process, s step, redrive, watched bool) (leave func()
 			delete(h.redrives, s.aggregate.name)
 		}
 	}
+}
+
+// run counts a run of a handler whose order does not matter.
+func (h *history) run(p *process, aggregateID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.runs++
+	h.lines = append(h.lines, fmt.Sprintf("%s %s handles an event of %s", h.at(), p.name, aggregateID))
+}
+
+func (h *history) handlerRuns() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.runs
 }
 
 // success counts an effect of a handler without a transaction. It has none if its process is dead.

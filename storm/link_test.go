@@ -25,7 +25,10 @@ type link struct {
 	dead    chan struct{} // closed by a kill
 	tamper  func(operation string, request []byte) ([]byte, bool)
 
+	hangs func(n int) bool // requests that hang as long as the client waits, by their number
+
 	mu     sync.Mutex
+	hung   bool
 	counts map[string]int
 	all    int
 	killAt int // at this request the process is killed; 0: never
@@ -40,7 +43,12 @@ func (l *link) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	_, operation, _ := strings.Cut(req.Header.Get("X-Amz-Target"), ".")
-	fate, diesNow := l.next(operation)
+	fate, diesNow, number := l.next(operation)
+	if l.hanging(number) {
+		if err := l.sleep(req.Context(), time.Hour); err != nil {
+			return nil, err
+		}
+	}
 	if diesNow {
 		// The last request of a process arrives, or does not.
 		if share(l.faults.seed, l.process, "last", 0) < 0.5 {
@@ -58,12 +66,32 @@ func (l *link) Do(req *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-func (l *link) next(operation string) (fate fault, diesNow bool) {
+func (l *link) next(operation string) (fate fault, diesNow bool, number int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts[operation]++
 	l.all++
-	return l.faults.decide(l.process, operation, l.counts[operation]), l.all == l.killAt
+	return l.faults.decide(l.process, operation, l.counts[operation]), l.all == l.killAt, l.all
+}
+
+// hanging says whether a request hangs.
+func (l *link) hanging(number int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hangs == nil || !l.hangs(number) {
+		return false
+	}
+	l.hung = true
+	return true
+}
+
+// heal ends the hanging, once something has hung.
+func (l *link) heal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hung {
+		l.hangs = nil
+	}
 }
 
 // wait returns when the process is not paused, and fails if it is dead.

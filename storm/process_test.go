@@ -53,7 +53,7 @@ func (w *world) start(name string, killAt int) *process {
 	p.writer = must(outbox.NewWriter(p.db, "events"))
 	p.consumer = must(outbox.NewConsumer(append([]outbox.ConsumerOption{
 		outbox.WithTables("events"),
-		outbox.WithInbox(p.inbox, guarded{}.EventType()),
+		outbox.WithInbox(p.inbox, guarded{}.EventType(), claimed{}.EventType()),
 		outbox.WithDeadLetters(p.letters, outbox.WithInvokeAttempts(3)),
 		outbox.WithLogger(slog.New(slog.NewTextHandler(w.log, nil)).With("process", name)),
 	}, w.consumerOptions...)...))

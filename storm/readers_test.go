@@ -20,7 +20,7 @@ func (w *world) read() {
 		w.spawn(func() {
 			for life := 0; !w.ending.Load(); life++ {
 				name := fmt.Sprintf("worker%d.%d", i, life)
-				w.work(w.start(name, w.killAt(name, 1500)))
+				w.work(w.start(name, w.killAt(name, 500)))
 				w.sleep(time.Duration(share(w.plan.seed, name, "down", 0) * float64(10*time.Second)))
 			}
 		})

@@ -2,9 +2,9 @@ package storm
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -42,6 +42,8 @@ type world struct {
 	healed       atomic.Int32 // the stage of poison that is healed
 	discardBegun atomic.Bool
 	written      []step
+
+	stuck func(p *process, s step) bool // a handler that would never return by itself
 
 	// What a planted fault changes.
 	tamper          func(operation string, request []byte) ([]byte, bool)
@@ -124,11 +126,11 @@ func (w *world) kept(ctx context.Context) map[string]outbox.DeadLetter {
 			w.problem("the letters cannot be listed: %v", err)
 			return letters
 		}
-		var n int
-		if _, err := fmt.Sscanf(string(letter.Record.Payload), `{"N":%d}`, &n); err != nil {
+		var data struct{ N, Amount int }
+		if err := json.Unmarshal(letter.Record.Payload, &data); err != nil {
 			w.problem("the letter %s has another payload: %q", letter.ID, letter.Record.Payload)
 		}
-		letters[fmt.Sprintf("%s/%d", letter.Record.AggregateID, n)] = letter
+		letters[fmt.Sprintf("%s/%d", letter.Record.AggregateID, data.N+data.Amount)] = letter
 	}
 	return letters
 }
@@ -158,6 +160,9 @@ func (w *world) close() {
 	w.ending.Store(true)
 	w.end()
 	w.group.Wait()
+	for kind, times := range w.faults.struck {
+		w.reachTimes(string(kind), times)
+	}
 }
 
 // historyLog keeps what the library logs.
@@ -168,5 +173,3 @@ func (l historyLog) Write(line []byte) (int, error) {
 	l.note("log %s", text)
 	return len(line), nil
 }
-
-var _ = slog.LevelInfo
