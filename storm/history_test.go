@@ -13,6 +13,7 @@ type history struct {
 	mu       sync.Mutex
 	done     map[string]map[int]int // successes of handlers, by aggregate and number
 	runs     int
+	attempts map[string]int
 	redrives map[string]*process // who handles a letter of an aggregate
 	problems []string
 	reached  map[string]int
@@ -20,7 +21,7 @@ type history struct {
 }
 
 func newHistory() *history {
-	return &history{began: time.Now(), done: map[string]map[int]int{}, redrives: map[string]*process{}, reached: map[string]int{}}
+	return &history{began: time.Now(), done: map[string]map[int]int{}, redrives: map[string]*process{}, attempts: map[string]int{}, reached: map[string]int{}}
 }
 
 // problem notes a promise that was broken.
@@ -111,6 +112,14 @@ func (h *history) success(p *process, s step) error {
 	}
 	h.done[s.aggregate.name][s.n]++
 	return nil
+}
+
+// attempt returns which run of an event's handler this is, from 1.
+func (h *history) attempt(s step) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.attempts[s.String()]++
+	return h.attempts[s.String()]
 }
 
 func (h *history) successes(s step) int {

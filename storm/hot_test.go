@@ -32,7 +32,7 @@ func (claimed) EventType() string { return "CLAIMED" }
 // hotPlan has eight shards, eight readers and a single aggregate.
 func hotPlan(seed uint64) *plan {
 	rng := rand.New(rand.NewPCG(seed, 3))
-	p := &plan{seed: seed, shards: 8, readers: 8, lambda: rng.IntN(2) == 0, batch: []int{1, 5, 100}[rng.IntN(3)]}
+	p := &plan{seed: seed, shards: 8, readers: 8, attempts: 3, lambda: rng.IntN(2) == 0, batch: []int{1, 5, 100}[rng.IntN(3)]}
 	if !p.lambda {
 		p.readers = 4 // a Worker reads several shards
 	}

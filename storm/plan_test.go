@@ -13,6 +13,7 @@ type plan struct {
 	lambda      bool // a Lambda function reads the stream; otherwise Workers do
 	readers     int  // Workers, or instances of the function
 	batch       int
+	attempts    int // WithInvokeAttempts
 	aggregates  []*aggregate
 	generations int
 	sequences   bool // events have a Sequence
@@ -54,6 +55,7 @@ func planOf(seed uint64) *plan {
 		lambda:      rng.IntN(2) == 0,
 		readers:     1 + rng.IntN(3),
 		batch:       []int{1, 10, 100}[rng.IntN(3)],
+		attempts:    3,
 		generations: 4 + rng.IntN(3),
 		sequences:   rng.IntN(3) == 0,
 		early:       rng.IntN(2) == 0,

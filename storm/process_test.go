@@ -54,7 +54,7 @@ func (w *world) start(name string, killAt int) *process {
 	p.consumer = must(outbox.NewConsumer(append([]outbox.ConsumerOption{
 		outbox.WithTables("events"),
 		outbox.WithInbox(p.inbox, guarded{}.EventType(), claimed{}.EventType()),
-		outbox.WithDeadLetters(p.letters, outbox.WithInvokeAttempts(3)),
+		outbox.WithDeadLetters(p.letters, outbox.WithInvokeAttempts(w.plan.attempts)),
 		outbox.WithLogger(slog.New(slog.NewTextHandler(w.log, nil)).With("process", name)),
 	}, w.consumerOptions...)...))
 	w.register(p)

@@ -1,0 +1,81 @@
+package storm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// flaky is an event whose handler fails now and again, for no reason of the event's.
+type flaky struct{ N int }
+
+func (flaky) EventType() string { return "FLAKY" }
+
+// transientPlan is a Lambda function with batches in which many events fail once or twice.
+func transientPlan(seed uint64) *plan {
+	rng := rand.New(rand.NewPCG(seed, 4))
+	return &plan{seed: seed, shards: 1 + rng.IntN(4), readers: 4, lambda: true, batch: []int{10, 100}[rng.IntN(2)], attempts: 20}
+}
+
+func TestATransientFailureRepeatsOneEventAndNoBatch(t *testing.T) {
+	runs(t, "TestATransientFailureRepeatsOneEventAndNoBatch", func(t *testing.T, seed uint64) *history {
+		w := newWorld(t, transientPlan(seed))
+		w.transientRun(t, 100)
+		return w.history
+	})
+}
+
+func (w *world) transientRun(t *testing.T, events int) {
+	defer w.close()
+	for i := range events {
+		require.NoError(t, w.writer.Transact(t.Context(), nil, outbox.NewEvent(fmt.Sprint(i), flaky{N: i})))
+	}
+	w.read()
+	aggregate := &aggregate{name: "flaky"}
+	w.until(t, func() bool {
+		for i := range events {
+			if w.successes(step{aggregate, i}) == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	least := 0
+	for i := range events {
+		least++
+		for run := 1; w.failsAt(i, run); run++ {
+			least++
+		}
+	}
+	w.reachTimes("runs", w.handlerRuns())
+	w.reachTimes("runs that were needed", least)
+	if most := least + least/4; w.handlerRuns() > most {
+		w.problem("runs: %d handlers ran for %d events, %d were needed, at most %d are accepted", w.handlerRuns(), events, least, most)
+	}
+}
+
+// failsAt says whether the nth run of an event fails: a quarter of the runs do.
+func (w *world) failsAt(event, run int) bool {
+	return share(w.plan.seed, "flaky", fmt.Sprint(event), run) < 0.25
+}
+
+var errTransient = errors.New("try again")
+
+func (w *world) flaky(ctx context.Context, p *process, e outbox.Event[flaky]) error {
+	w.run(p, e.AggregateID)
+	if err := p.link.sleep(ctx, 5*time.Millisecond); err != nil {
+		return err
+	}
+	s := step{&aggregate{name: "flaky"}, e.Data.N}
+	if w.failsAt(e.Data.N, w.attempt(s)) {
+		return errTransient
+	}
+	return w.success(p, s)
+}
