@@ -14,8 +14,13 @@ import (
 func (w *world) read() {
 	if w.plan.lambda {
 		w.function()
-		return
+	} else {
+		w.fleet()
 	}
+}
+
+// fleet starts Workers. One that dies is replaced after a while.
+func (w *world) fleet() {
 	for i := range w.plan.readers {
 		w.spawn(func() {
 			for life := 0; !w.ending.Load(); life++ {

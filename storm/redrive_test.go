@@ -131,6 +131,9 @@ func (w *world) discard(s step) {
 		p.kill()
 		if err == nil || errors.Is(err, outbox.ErrNoDeadLetter) || w.ending.Load() {
 			w.reach("discarded")
+			if next, ok := w.kept(w.ctx)[step{s.aggregate, s.n + 1}.String()]; ok && w.discardsTwo {
+				w.note("planted: %v", w.letters.Discard(w.ctx, next.ID))
+			}
 			return
 		}
 		w.sleep(time.Second)
