@@ -18,7 +18,7 @@ type flaky struct{ N int }
 
 func (flaky) EventType() string { return "FLAKY" }
 
-// transientPlan is a Lambda function with batches in which many events fail once or twice.
+// transientPlan is a Lambda function with batches in which many events fail once, and some of them twice.
 func transientPlan(seed uint64) *plan {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	return &plan{seed: seed, shards: 1 + rng.IntN(4), readers: 4, lambda: true, batch: []int{10, 100}[rng.IntN(2)], attempts: 20}
@@ -56,14 +56,15 @@ func (w *world) transientRun(t *testing.T, events int) {
 	}
 	w.reachTimes("runs", w.handlerRuns())
 	w.reachTimes("runs that were needed", least)
-	if most := least + least/4; w.handlerRuns() > most {
-		w.problem("runs: %d handlers ran for %d events, %d were needed, at most %d are accepted", w.handlerRuns(), events, least, most)
+	if w.handlerRuns() != least {
+		w.problem("runs: %d handlers ran for %d events, %d were needed", w.handlerRuns(), events, least)
 	}
 }
 
-// failsAt says whether the nth run of an event fails: a quarter of the runs do.
+// failsAt says whether the nth run of an event fails: a quarter of the runs do, but not three in a row, since Invoke calls a handler three
+// times before it ends the batch.
 func (w *world) failsAt(event, run int) bool {
-	return share(w.plan.seed, "flaky", fmt.Sprint(event), run) < 0.25
+	return run%3 != 0 && share(w.plan.seed, "flaky", fmt.Sprint(event), run) < 0.25
 }
 
 var errTransient = errors.New("try again")
