@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,13 +103,17 @@ func invokeAll(t *testing.T, h hang) (*world, *process) {
 func (w *world) afterwards(t *testing.T) {
 	w.settle(t.Context())
 	letters := w.kept(t.Context())
-	require.Contains(t, letters, "PLAIN-2/1")
-	require.Contains(t, letters, "PLAIN-2/2")
-	require.Contains(t, letters, "TX-3/2")
-	if len(letters) != 3 {
-		w.problem("letters: want three, have %v", keys(letters))
+	poisoned := []string{"PLAIN-2/1", "PLAIN-2/2", "TX-3/2"}
+	for _, want := range poisoned {
+		require.Contains(t, letters, want)
 	}
 	for _, s := range w.written {
+		// An event that was handled and comes again finds its aggregate parked: it waits there like any other.
+		letter, kept := letters[s.String()]
+		again := letter.Parked && w.handled(t.Context(), s)
+		if kept && !again && !slices.Contains(poisoned, s.String()) {
+			w.problem("letters: %s became one: %s", s, letter.Error)
+		}
 		if s.aggregate.typ != "TX" || s.String() == "TX-3/2" {
 			continue
 		}
