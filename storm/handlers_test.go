@@ -97,6 +97,11 @@ func (w *world) begin(ctx context.Context, p *process, s step) (leave func(), er
 
 // judge says whether the event may be handled now, when all events up to have were handled.
 func (w *world) judge(s step, have int) error {
+	poison := s.aggregate.poison[s.n]
+	ill := poison != nil && poison.stage > int(w.healed.Load())
+	if w.plan.disorder && ill && w.healed.Load() == 0 {
+		return poison.err() // it may come early
+	}
 	if have < w.plan.before(s.aggregate, s.n) {
 		w.problem("order: %s reached its handler when %d was the last that was handled", s, have)
 		return outbox.Permanent(fmt.Errorf("%s came before %d", s, s.n-1))
@@ -104,11 +109,14 @@ func (w *world) judge(s step, have int) error {
 	if d := w.plan.discard; d != nil && d.aggregate == s.aggregate && d.n < s.n && !w.discardBegun.Load() {
 		w.problem("order: %s reached its handler before %s, which is still a letter", s, d)
 	}
-	poison := s.aggregate.poison[s.n]
-	if poison == nil || poison.stage <= int(w.healed.Load()) {
-		return nil
+	if ill {
+		return poison.err()
 	}
-	if poison.permanent {
+	return nil
+}
+
+func (p *poison) err() error {
+	if p.permanent {
 		return outbox.Permanent(errPoison)
 	}
 	return errPoison

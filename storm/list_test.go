@@ -3,6 +3,7 @@ package storm
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -19,6 +20,10 @@ func TestLettersAreListedAndRedrivenInTheOrderOfArrival(t *testing.T) {
 		p.faultShare, p.kills, p.pauses, p.skews, p.discard = 0, false, false, false, nil
 		p.aggregates = p.aggregates[:1]
 		p.aggregates[0].poison = map[int]*poison{1: {permanent: true, stage: 1}}
+		p.aggregates[0].arrivals = nil
+		if p.disorder {
+			p.aggregates[0].disorder(rand.New(rand.NewPCG(seed, 5)), p.generations)
+		}
 		w := newWorld(t, p)
 		w.listRun(t)
 		return w.history

@@ -2,7 +2,9 @@ package storm
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -16,9 +18,10 @@ type plan struct {
 	attempts    int // WithInvokeAttempts
 	aggregates  []*aggregate
 	generations int
-	sequences   bool // events have a Sequence
-	reshard     int  // before this generation the stream is resharded; 0: never
-	early       bool // somebody redrives before anything is healed
+	sequences   float64 // the share of events that have a Sequence
+	disorder    bool    // what is parked does not arrive in the order of its sequences
+	reshard     int     // before this generation the stream is resharded; 0: never
+	early       bool    // somebody redrives before anything is healed
 	kills       bool
 	pauses      bool
 	skews       bool
@@ -28,9 +31,10 @@ type plan struct {
 
 // aggregate is a row of events, each of which wants to be handled after the one before.
 type aggregate struct {
-	name   string
-	typ    string
-	poison map[int]*poison
+	name     string
+	typ      string
+	poison   map[int]*poison
+	arrivals []int // in which order the events arrive, if it is not their own
 }
 
 // poison is an event that its handler refuses until it is healed.
@@ -57,7 +61,7 @@ func planOf(seed uint64) *plan {
 		batch:       []int{1, 10, 100}[rng.IntN(3)],
 		attempts:    3,
 		generations: 4 + rng.IntN(3),
-		sequences:   rng.IntN(3) == 0,
+		sequences:   []float64{0, 0.5, 1}[rng.IntN(3)],
 		early:       rng.IntN(2) == 0,
 		kills:       rng.IntN(2) == 0,
 		pauses:      rng.IntN(4) == 0,
@@ -87,7 +91,39 @@ func planOf(seed uint64) *plan {
 		a.poison[n] = &poison{permanent: true, stage: 3}
 		p.discard = &step{a, n}
 	}
+	if p.sequences == 1 && rng.IntN(2) == 0 {
+		p.disorder, p.early = true, false
+		for _, a := range p.aggregates {
+			a.disorder(rng, p.generations)
+		}
+	}
 	return p
+}
+
+// disorder lets one of the poison events arrive early, so that the aggregate is parked, and then the others in any order.
+func (a *aggregate) disorder(rng *rand.Rand, generations int) {
+	if len(a.poison) == 0 {
+		return
+	}
+	first := slices.Min(slices.Collect(maps.Keys(a.poison)))
+	begin := 1 + rng.IntN(first)
+	for n := 1; n < begin; n++ {
+		a.arrivals = append(a.arrivals, n)
+	}
+	a.arrivals = append(a.arrivals, first)
+	for _, i := range rng.Perm(generations - begin + 1) {
+		if n := begin + i; n != first {
+			a.arrivals = append(a.arrivals, n)
+		}
+	}
+}
+
+// arrives returns the number of the event that arrives with a generation.
+func (a *aggregate) arrives(generation int) int {
+	if generation > len(a.arrivals) {
+		return generation
+	}
+	return a.arrivals[generation-1]
 }
 
 // before returns the number of the event that must be handled before n; 0 if n is the first.

@@ -88,7 +88,7 @@ func (w *world) between(least, most time.Duration) time.Duration {
 // write stores the events of a generation, in any order of the aggregates, with ids and times that say nothing about their order.
 func (w *world) write(t *testing.T, generation int) {
 	for _, i := range w.rng.Perm(len(w.plan.aggregates)) {
-		s := step{w.plan.aggregates[i], generation}
+		s := step{w.plan.aggregates[i], w.plan.aggregates[i].arrives(generation)}
 		if w.swapped && i == 0 && generation <= 2 {
 			s.n = 3 - s.n
 		}
@@ -103,7 +103,7 @@ func (w *world) event(s step) outbox.AnyEvent {
 	id := fmt.Sprintf("%016x", w.rng.Uint64())
 	at := time.Now().Add(w.between(-time.Hour, time.Hour)).Truncate(time.Millisecond)
 	sequence := int64(0)
-	if w.plan.sequences {
+	if w.rng.Float64() < w.plan.sequences {
 		sequence = int64(s.n)
 	}
 	switch s.aggregate.typ {
