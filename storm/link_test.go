@@ -16,6 +16,9 @@ var (
 	errDead       = errors.New("storm: the process is dead")
 )
 
+// latest is how much later than its client gives up a request may be carried out: some are later than any lock lasts.
+const latest = 150 * time.Second
+
 // link is the HTTP client of one process: everything that the process sends goes through it.
 type link struct {
 	process string
@@ -57,6 +60,10 @@ func (l *link) Do(req *http.Request) (*http.Response, error) {
 		l.kill()
 	}
 	if err := l.wait(req.Context()); err != nil {
+		// What a process had sent before its pause arrives after it, though nobody waits for the answer any more.
+		if !errors.Is(err, errDead) && share(l.faults.seed, l.process, operation, -number) < 0.5 {
+			l.carry(req, body)
+		}
 		return nil, err
 	}
 	answer, err := l.meet(fate, operation, req, body)
@@ -130,7 +137,7 @@ func (l *link) meet(fate fault, operation string, req *http.Request, body []byte
 		}
 		return nil, errConnection
 	case isLate:
-		time.AfterFunc(time.Duration(at*float64(20*time.Second)), func() { l.carry(req, body) })
+		time.AfterFunc(time.Duration(at*at*at*float64(latest)), func() { l.carry(req, body) })
 		return nil, errConnection
 	case doneFails:
 		l.carry(req, body)

@@ -45,13 +45,7 @@ func (w *world) work(p *process) {
 	leases := must(outbox.NewLeaseTable(p.db, "leases", "consumer"))
 	worker := must(outbox.NewWorker(p.kinesis, "changes", p.consumer, leases, outbox.WithBatchSize(w.plan.batch),
 		outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 3, BaseDelay: 50 * time.Millisecond, MaxDelay: 500 * time.Millisecond})))
-	if w.plan.pauses && !w.calm.Load() {
-		w.spawn(func() {
-			w.sleep(time.Duration(share(w.plan.seed, p.name, "pause", 0) * float64(20*time.Second)))
-			p.pause(time.Duration(share(w.plan.seed, p.name, "pause for", 0) * float64(30*time.Second)))
-			w.reach("paused")
-		})
-	}
+	w.pauseLater(p, 20*time.Second, 30*time.Second)
 	w.note("%s starts", p.name)
 	err := worker.Run(p.ctx)
 	switch {
@@ -62,6 +56,20 @@ func (w *world) work(p *process) {
 		w.problem("run: %s ended by itself: %v", p.name, err)
 	}
 	p.kill()
+}
+
+// pauseLater pauses a process within a while, for up to a time, if processes are paused in this run.
+func (w *world) pauseLater(p *process, within, most time.Duration) {
+	if !w.plan.pauses || w.calm.Load() {
+		return
+	}
+	time.AfterFunc(time.Duration(share(w.plan.seed, p.name, "pause", 0)*float64(within)), func() {
+		if p.ctx.Err() == nil {
+			w.reach("paused")
+			w.note("%s is paused", p.name)
+			p.pause(time.Duration(share(w.plan.seed, p.name, "pause for", 0) * float64(most)))
+		}
+	})
 }
 
 // function maps the stream to instances of a Lambda function, which handle one invocation at a time.

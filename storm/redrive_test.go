@@ -67,6 +67,7 @@ func (w *world) redrives(t *testing.T, rounds int) {
 			for round := range rounds {
 				name := fmt.Sprintf("person%d.%d.%s", i, round, w.at())
 				p := w.start(name, w.killAt(name, 60))
+				w.pauseLater(p, 2*time.Second, 3*time.Minute)
 				w.redrive(p, w.filter(name))
 				p.kill()
 			}
@@ -99,7 +100,7 @@ func (w *world) filter(name string) outbox.DeadLetterFilter {
 }
 
 func (w *world) redrive(p *process, filter outbox.DeadLetterFilter) outbox.RedriveResult {
-	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Minute)
 	defer cancel()
 	w.note("%s redrives %+v", p.name, filter)
 	result, err := p.letters.Redrive(ctx, p.consumer, filter, outbox.RedriveOptions{})
@@ -173,6 +174,9 @@ func (w *world) finish(t *testing.T) {
 	w.faults.stop()
 	w.note("calm")
 	w.sleep(30 * time.Second)
+	if w.plan.pauses || w.faults.shares[isLate] > 0 {
+		w.sleep(latest)
+	}
 	for round := 0; ; round++ {
 		letters := w.kept(ctx)
 		if d := w.plan.discard; d != nil {
