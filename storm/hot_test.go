@@ -143,8 +143,8 @@ func (w *world) claimsRun(t *testing.T, events int) {
 			return err
 		}
 	})(w)
-	w.function()
-	w.fleet()
+	w.function(false)
+	w.fleet(false)
 	for i := range events {
 		event := outbox.NewEvent(fmt.Sprint(i), claimed{N: i})
 		require.NoError(t, w.writer.Transact(t.Context(), nil, event))

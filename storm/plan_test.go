@@ -13,6 +13,8 @@ type plan struct {
 	seed        uint64
 	shards      int
 	lambda      bool // a Lambda function reads the stream; otherwise Workers do
+	streams     bool // the stream is the table's DynamoDB stream, not Kinesis
+	both        bool // a Lambda function reads Kinesis, and Workers read the DynamoDB stream: each event arrives twice
 	readers     int  // Workers, or instances of the function
 	batch       int
 	attempts    int // WithInvokeAttempts
@@ -66,6 +68,12 @@ func planOf(seed uint64) *plan {
 		kills:       rng.IntN(2) == 0,
 		pauses:      rng.IntN(4) == 0,
 		skews:       rng.IntN(3) == 0,
+	}
+	switch rng.IntN(6) {
+	case 0:
+		p.streams = true
+	case 1:
+		p.both = true
 	}
 	if rng.IntN(3) > 0 {
 		p.faultShare = []float64{0.01, 0.03, 0.1}[rng.IntN(3)]

@@ -103,6 +103,7 @@ func TestAProcessWithAnotherClockSeesAnotherTime(t *testing.T) {
 // calmPlan is a redrive run in which nothing is wrong but what is planted.
 func calmPlan(seed uint64) *plan {
 	p := planOf(seed)
+	p.streams, p.both = false, false
 	p.lambda, p.shards, p.reshard, p.faultShare = true, 1, 0, 0
 	p.kills, p.pauses, p.skews = false, false, false
 	return p

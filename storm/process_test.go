@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -19,6 +20,7 @@ type process struct {
 	db      *dynamodb.Client
 	private *dynamodb.Client // for what a handler reads by itself: slow, but without faults
 	kinesis *kinesis.Client
+	streams *dynamodbstreams.Client
 
 	inbox    *outbox.Inbox
 	letters  *outbox.DeadLetterTable
@@ -44,7 +46,7 @@ func (w *world) start(name string, killAt int) *process {
 
 	config := w.cloud.Config()
 	config.HTTPClient = p.link
-	p.db, p.kinesis = dynamodb.NewFromConfig(config), kinesis.NewFromConfig(config)
+	p.db, p.kinesis, p.streams = dynamodb.NewFromConfig(config), kinesis.NewFromConfig(config), dynamodbstreams.NewFromConfig(config)
 	config.HTTPClient = quiet
 	p.private = dynamodb.NewFromConfig(config)
 

@@ -12,20 +12,24 @@ import (
 
 // read starts what reads the stream.
 func (w *world) read() {
-	if w.plan.lambda {
-		w.function()
-	} else {
-		w.fleet()
+	switch {
+	case w.plan.both:
+		w.function(false)
+		w.fleet(true)
+	case w.plan.lambda:
+		w.function(w.plan.streams)
+	default:
+		w.fleet(w.plan.streams)
 	}
 }
 
 // fleet starts Workers. One that dies is replaced after a while.
-func (w *world) fleet() {
+func (w *world) fleet(streams bool) {
 	for i := range w.plan.readers {
 		w.spawn(func() {
 			for life := 0; !w.ending.Load(); life++ {
 				name := fmt.Sprintf("worker%d.%d", i, life)
-				w.work(w.start(name, w.killAt(name, 500)))
+				w.work(w.start(name, w.killAt(name, 500)), streams)
 				w.sleep(time.Duration(share(w.plan.seed, name, "down", 0) * float64(10*time.Second)))
 			}
 		})
@@ -41,10 +45,16 @@ func (w *world) killAt(process string, most int) int {
 }
 
 // work runs a Worker until its process or the run ends.
-func (w *world) work(p *process) {
+func (w *world) work(p *process, streams bool) {
 	leases := must(outbox.NewLeaseTable(p.db, "leases", "consumer"))
-	worker := must(outbox.NewWorker(p.kinesis, "changes", p.consumer, leases, outbox.WithBatchSize(w.plan.batch),
-		outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 3, BaseDelay: 50 * time.Millisecond, MaxDelay: 500 * time.Millisecond})))
+	options := []outbox.WorkerOption{
+		outbox.WithBatchSize(w.plan.batch),
+		outbox.WithHandlerRetry(outbox.Retry{MaxAttempts: 3, BaseDelay: 50 * time.Millisecond, MaxDelay: 500 * time.Millisecond}),
+	}
+	worker := must(outbox.NewWorker(p.kinesis, "changes", p.consumer, leases, options...))
+	if streams {
+		worker = must(outbox.NewStreamsWorker(p.streams, w.streamARN, p.consumer, leases, options...))
+	}
 	w.pauseLater(p, 20*time.Second, 30*time.Second)
 	w.note("%s starts", p.name)
 	err := worker.Run(p.ctx)
@@ -73,7 +83,7 @@ func (w *world) pauseLater(p *process, within, most time.Duration) {
 }
 
 // function maps the stream to instances of a Lambda function, which handle one invocation at a time.
-func (w *world) function() {
+func (w *world) function(streams bool) {
 	idle := make(chan *process, w.plan.readers)
 	for i := range w.plan.readers {
 		name := fmt.Sprintf("lambda%d.0", i)
@@ -81,6 +91,9 @@ func (w *world) function() {
 	}
 	lives := 0
 	source := outboxtest.EventSource{Stream: "changes", ReportBatchItemFailures: true, BatchSize: w.plan.batch}
+	if streams {
+		source.Stream, source.Table = "", "events"
+	}
 	must(w.cloud.Map(source, func(ctx context.Context, payload []byte) ([]byte, error) {
 		var p *process
 		select {

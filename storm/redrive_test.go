@@ -142,9 +142,12 @@ func (w *world) discard(s step) {
 	w.problem("liveness: %s cannot be discarded", s)
 }
 
-// resharded splits the first open shard.
+// resharded splits the first open shard of the Kinesis stream, and lets the DynamoDB stream go on in a new shard.
 func (w *world) resharded(t *testing.T) {
 	ctx := t.Context()
+	if err := w.cloud.RollStreamShard("events"); err != nil {
+		t.Fatal(err)
+	}
 	shards, err := w.cloud.Kinesis.ListShards(ctx, &kinesis.ListShardsInput{StreamName: aws.String("changes")})
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -42,6 +44,7 @@ type world struct {
 	healed       atomic.Int32 // the stage of poison that is healed
 	discardBegun atomic.Bool
 	written      []step
+	streamARN    string // of the events table
 
 	stuck func(p *process, s step) bool // a handler that would never return by itself
 
@@ -61,6 +64,11 @@ func newWorld(t *testing.T, p *plan) *world {
 	w.db = w.cloud.DynamoDB
 	w.cloud.CreateOutbox(t, "events", "changes", p.shards)
 	w.cloud.CreateTable(t, "state", "id")
+	table, err := w.db.UpdateTable(t.Context(), &dynamodb.UpdateTableInput{TableName: aws.String("events"), StreamSpecification: &types.StreamSpecification{
+		StreamEnabled: aws.Bool(true), StreamViewType: types.StreamViewTypeNewImage,
+	}})
+	require.NoError(t, err)
+	w.streamARN = *table.TableDescription.LatestStreamArn
 	w.letters = must(outbox.NewDeadLetterTable(w.db, "letters", "consumer"))
 	w.writer = must(outbox.NewWriter(w.db, "events"))
 	require.NoError(t, w.letters.Create(t.Context()))
