@@ -135,10 +135,12 @@ func (d *itemDecoder) time(name string) time.Time {
 	case *types.AttributeValueMemberN:
 		whole, fraction, _ := strings.Cut(v.Value, ".")
 		ms, err := strconv.ParseInt(whole, 10, 64)
-		if err == nil && strings.Trim(fraction, "0123456789") == "" {
-			return time.UnixMilli(ms).UTC()
+		if err != nil || strings.Trim(fraction, "0123456789") != "" {
+			d.fail(name, "want milliseconds since the epoch")
+		} else if wrong := changerec.WrongMillis(ms); wrong != "" {
+			d.fail(name, wrong)
 		}
-		d.fail(name, "want milliseconds since the epoch")
+		return time.UnixMilli(ms).UTC()
 	case *types.AttributeValueMemberS:
 		if t, err := time.Parse(time.RFC3339Nano, v.Value); err == nil {
 			return t.UTC()

@@ -52,7 +52,8 @@ type Event[T any] struct {
 	// Sequence is the version of the aggregate after the event. Optional: 0 means that there is no version. Only a replay sorts
 	// by it.
 	Sequence int64
-	// Time is when the event happened. It is stored in milliseconds. If it is zero, the Writer sets the current time.
+	// Time is when the event happened. It is stored in milliseconds. If it is zero, the Writer sets the current time. A time outside
+	// of the years 1973 to 5138 is refused, by a Writer as by a Consumer: most likely it was made from a number in another unit.
 	Time time.Time
 	// Headers travel with the event: trace context, tenant and the like. Optional.
 	Headers map[string]string

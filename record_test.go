@@ -243,7 +243,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		require.NoError(f, err)
 		f.Add(data)
 	}
-	f.Add([]byte(`{"eventName":"INSERT","dynamodb":{"NewImage":{"eventId":{"S":"a","S":"b"},"type":{"S":"\ud83d"},"type":{"S":"t"},"headers":{"M":{"a":{"N":"1"},"a":{"S":"x"}}},"timestamp":{"N":"1"},"payload":{"B":"AA=\n="}},"ApproximateCreationDateTime":1e3},"dynamodb":null}`))
+	f.Add([]byte(`{"eventName":"INSERT","dynamodb":{"NewImage":{"eventId":{"S":"a","S":"b"},"type":{"S":"\ud83d"},"type":{"S":"t"},"headers":{"M":{"a":{"N":"1"},"a":{"S":"x"}}},"timestamp":{"N":"1719347890250"},"payload":{"B":"AA=\n="}},"ApproximateCreationDateTime":17e8},"dynamodb":null}`))
 	f.Add([]byte(`{"\u0065ventName":"INSERT","dynamodb":{"NewImage":null},"tableName":null}`))
 	f.Add([]byte(`{"eventName":"INSERT","eventName":"REMOVE"`))
 	f.Add([]byte(`0 0`))

@@ -129,7 +129,9 @@ func slowDecode(data []byte) (outbox.Record, error) {
 		if err != nil || strings.Trim(fraction, "0123456789") != "" {
 			return r, errors.New("no milliseconds")
 		}
-		r.Time = time.UnixMilli(ms).UTC()
+		if r.Time = time.UnixMilli(ms).UTC(); implausible(r.Time) {
+			return r, errors.New("another unit")
+		}
 	}
 	if _, raw := get("sequence", "N"); len(raw) > 256 {
 		return r, errors.New("a long number")
@@ -174,7 +176,20 @@ func slowDecode(data []byte) (outbox.Record, error) {
 	return r, errors.New("no payload")
 }
 
+// implausible reports whether a time is outside of the years in which every unit has a magnitude of its own.
+func implausible(t time.Time) bool {
+	return t.Before(time.UnixMilli(100_000_000_000)) || !t.Before(time.UnixMilli(100_000_000_000_000))
+}
+
 func changedAt(change map[string]json.RawMessage) (time.Time, error) {
+	t, err := changedAnyTime(change)
+	if err == nil && !t.IsZero() && implausible(t) {
+		return t, errors.New("another unit")
+	}
+	return t, err
+}
+
+func changedAnyTime(change map[string]json.RawMessage) (time.Time, error) {
 	raw := string(change["ApproximateCreationDateTime"])
 	if raw == "" || raw == "null" {
 		return time.Time{}, nil
@@ -203,7 +218,7 @@ func changedAt(change map[string]json.RawMessage) (time.Time, error) {
 		return time.UnixMilli(n).UTC(), nil
 	case "":
 		switch {
-		case n >= 1e15:
+		case n >= 1e14:
 			return time.UnixMicro(n).UTC(), nil
 		case n >= 1e11:
 			return time.UnixMilli(n).UTC(), nil

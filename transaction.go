@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/itemsize"
 	"github.com/seed-1b628d3f/outbox/internal/recordsize"
 )
@@ -345,6 +346,8 @@ func checkEvent(r *Record) error {
 		return errors.New("its content type is not valid UTF-8")
 	case r.ContentType == "" && !utf8.Valid(r.Payload):
 		return errors.New("its encoded data is not valid UTF-8")
+	case changerec.WrongMillis(r.Time.UnixMilli()) != "":
+		return fmt.Errorf("its time is in the year %d: want 1973 to 5138; perhaps it was made from another unit", r.Time.UTC().Year())
 	}
 	for name, value := range r.Headers {
 		if !utf8.ValidString(name) {

@@ -68,12 +68,12 @@ func TestHeadersOfTheContextDoNotMakeAnotherEvent(t *testing.T) {
 func TestAnEventConflictNamesBothEvents(t *testing.T) {
 	w := newWorld(t)
 	require.NoError(t, w.writer.Put(t.Context(), "orders", order{"1"}, event("e")))
-	other := outbox.Event[string]{ID: "e", Type: "OTHER", AggregateID: "order-2", Time: time.UnixMilli(5), Data: "secret"}
+	other := outbox.Event[string]{ID: "e", Type: "OTHER", AggregateID: "order-2", Time: time.UnixMilli(1719347890251), Data: "secret"}
 	err := w.writer.Put(t.Context(), "orders", order{"1"}, other)
 	require.ErrorIs(t, err, outbox.ErrEventConflict)
 	require.EqualError(t, err, `outbox: transaction of event "e" not committed: event id is taken by a different event: operation 1 (Put of event "e" in table "events"): `+
 		`ConditionalCheckFailed: an event with this id is stored, with a difference in type, aggregateId, payload: `+
-		`the stored one has type "ORDER_CREATED" and aggregate "order-1", time 1719347890250; this one has type "OTHER" and aggregate "order-2", time 5`)
+		`the stored one has type "ORDER_CREATED" and aggregate "order-1", time 1719347890250; this one has type "OTHER" and aggregate "order-2", time 1719347890251`)
 }
 
 func TestTTLIsCountedFromTheWriting(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -82,6 +83,10 @@ func (x *examination) checkRecordSize(takes int) {
 // checkTable looks at the status, the keys and the time to live of a table. It reports whether the table is there.
 func (x *examination) checkTable(ctx context.Context, spec tableSpec, name string) bool {
 	out, err := x.c.dynamodb.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &name})
+	if missing := (*dynamodbtypes.ResourceNotFoundException)(nil); spec == leasesSpec && !x.leasesGiven && errors.As(err, &missing) {
+		x.add(gradeOK, spec.what, name, "there is none: functions need none, and for workers of another table give --leases", "")
+		return false
+	}
 	if err != nil {
 		x.failed(gradeProblem, spec.what, name, "dynamodb:DescribeTable", err)
 		return false
@@ -165,6 +170,11 @@ func (x *examination) checkLifetime(ctx context.Context) {
 			written, expires := number(row["timestamp"]), number(row["expiresAt"])
 			if written == 0 || expires == 0 {
 				continue
+			}
+			if expires < 1e8 || expires >= 1e11 { // the years 1973 to 5138
+				x.add(gradeProblem, "lifetime of rows", x.table, fmt.Sprintf("expiresAt is %d, which is no time in seconds: DynamoDB never deletes such a row", expires),
+					"find out who writes such rows, perhaps in milliseconds: a Writer with WithTTL writes seconds")
+				return
 			}
 			n++
 			if d := time.Unix(expires, 0).Sub(time.UnixMilli(written)); lifetime == 0 || d < lifetime {

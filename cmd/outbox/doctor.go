@@ -20,6 +20,7 @@ type doctorFlags struct {
 	ttl                                       time.Duration
 	maxRecordBytes                            int
 	noAlarms, strict                          bool
+	leasesGiven                               bool // --leases was
 }
 
 func (f *doctorFlags) names() error {
@@ -51,17 +52,21 @@ source mappings, and says for each finding what to do:
   warning  it works, but something that production should have is missing
   unknown  it could not be looked at; a refused permission is named
 
+Without flags it looks at what outbox create makes without flags; a lease table
+that is not there is no problem then, since only workers need one.
+
 It changes nothing. It exits with 1 if there is a problem, with --strict also for
 warnings and unknowns.`,
 		Example: `  outbox doctor
-  outbox doctor --ttl 720h --leases leases --function mailer -o json`,
-		Args: cobra.NoArgs,
-		RunE: a.action(f.check, func(ctx context.Context, c *clients) error { return a.doctor(ctx, c, f) }),
+  outbox doctor --ttl 720h --dead-letters dead-letters --function mailer -o json`,
+		Args:   cobra.NoArgs,
+		RunE:   a.action(f.check, func(ctx context.Context, c *clients) error { return a.doctor(ctx, c, f) }),
+		PreRun: func(cmd *cobra.Command, _ []string) { f.leasesGiven = cmd.Flags().Changed("leases") },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.table, "table", "events", "events table")
 	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream")
-	flags.StringVar(&f.leases, "leases", "", "lease table of workers, if there are any")
+	flags.StringVar(&f.leases, "leases", "leases", "lease table of workers; empty for none")
 	flags.StringVar(&f.inbox, "inbox", "", "inbox table, if there is one")
 	flags.StringVar(&f.deadLetters, "dead-letters", "", "dead letter table, if there is one")
 	flags.StringSliceVar(&f.functions, "function", nil, "Lambda function that reads the stream; may be repeated")

@@ -71,8 +71,25 @@ func TestDoctorFindsNothingWhereNothingIsWrong(t *testing.T) {
 	require.Len(t, got.Findings, 24)
 	text := w.ok(t, "doctor", "--no-alarms")
 	require.Contains(t, text, "ok       events table events: ACTIVE, with the right keys\n")
-	require.Contains(t, text, "\n11 ok, 0 warnings, 0 unknown, 0 problems\n")
+	require.Contains(t, text, "ok       lease table leases: ACTIVE, with the right keys\n")
+	require.Contains(t, text, "\n13 ok, 0 warnings, 0 unknown, 0 problems\n")
 	require.NotContains(t, text, "alarm")
+}
+
+// Without names doctor looks at what create makes without names. Only workers need leases, so nothing is wrong without them.
+func TestDoctorLooksAtWhatCreateMakes(t *testing.T) {
+	w := newWorld(t)
+	w.ok(t, "create", "--retention", "72h", "--pitr")
+	require.Contains(t, w.ok(t, "doctor", "--no-alarms", "--strict"), "lease table leases: ACTIVE")
+	w.recreate(t, "leases", "eventId")
+	require.Contains(t, w.run(t, "doctor", "--no-alarms").out, `problem  lease table leases: its partition key is "eventId"`)
+	_, err := w.dynamodb.DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: ptr("leases")})
+	require.NoError(t, err)
+	require.Contains(t, w.ok(t, "doctor", "--no-alarms", "--strict"), "ok       lease table leases: there is none: ")
+	r := w.run(t, "doctor", "--no-alarms", "--leases", "leases")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "problem  lease table leases: it does not exist")
+	require.NotContains(t, w.ok(t, "doctor", "--no-alarms", "--leases", ""), "lease")
 }
 
 // Each thing that can be wrong is found, with its grade; what is a problem makes the exit code 1.
@@ -128,6 +145,12 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			writer, err := outbox.NewWriter(w.dynamodb, "events", outbox.WithTTL(48*time.Hour))
 			require.NoError(t, err)
 			require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("a", orderCreated{})))
+		},
+		"problem|lifetime of rows|which is no time in seconds: DynamoDB never deletes such a row": func(t *testing.T, w *world) {
+			_, err := w.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: ptr("events"), Item: map[string]types.AttributeValue{
+				"eventId": &types.AttributeValueMemberS{Value: "1"}, "timestamp": &types.AttributeValueMemberN{Value: "1719347890250"},
+				"expiresAt": &types.AttributeValueMemberN{Value: "1819347890250"}}})
+			require.NoError(t, err)
 		},
 		"warning|point-in-time recovery|it is off": func(t *testing.T, w *world) {
 			_, err := w.dynamodb.UpdateContinuousBackups(t.Context(), &dynamodb.UpdateContinuousBackupsInput{TableName: ptr("events"),

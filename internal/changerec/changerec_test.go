@@ -55,8 +55,8 @@ func TestEveryShapeOfAnAttributeValueMeansTheSame(t *testing.T) {
 
 // Of members with one name the last counts, whatever the earlier members were.
 func TestTheLastOfEqualMembersCounts(t *testing.T) {
-	one := `"eventId":{"S":"e-1"},"type":{"S":"T"},"timestamp":{"N":"1"},"payload":{"S":"1"}`
-	other := `"eventId":{"S":"e-2"},"type":{"S":"T"},"timestamp":{"N":"1"},"payload":{"B":"Mg=="}`
+	one := `"eventId":{"S":"e-1"},"type":{"S":"T"},"timestamp":{"N":"1719347890250"},"payload":{"S":"1"}`
+	other := `"eventId":{"S":"e-2"},"type":{"S":"T"},"timestamp":{"N":"1719347890250"},"payload":{"B":"Mg=="}`
 	e := decode(t, `{"dynamodb":{"NewImage":{`+one+`}},"dynamodb":{"NewImage":{`+one+`,"aggregateId":{"S":"x"}},"NewImage":{`+other+`}},"eventName":"INSERT"}`)
 	require.Equal(t, "e-2", e.ID)
 	require.Equal(t, "2", string(e.Payload))
@@ -74,8 +74,8 @@ func TestDecodingReplacesAllButThePlace(t *testing.T) {
 	earlier.Table, earlier.ChangedAt = "other", time.Now()
 
 	e, want := earlier, place
-	want.ID, want.Type, want.Time, want.Payload = "e-1", "T", time.UnixMilli(1).UTC(), []byte("1")
-	one := `{"eventName":"INSERT","dynamodb":{"NewImage":{"eventId":{"S":"e-1"},"type":{"S":"T"},"timestamp":{"N":"1"},"payload":{"S":"1"}}}}`
+	want.ID, want.Type, want.Time, want.Payload = "e-1", "T", time.UnixMilli(1719347890250).UTC(), []byte("1")
+	one := `{"eventName":"INSERT","dynamodb":{"NewImage":{"eventId":{"S":"e-1"},"type":{"S":"T"},"timestamp":{"N":"1719347890250"},"payload":{"S":"1"}}}}`
 	reason, err := Decode(&e, []byte(one), layout, nil, nil)
 	require.Zero(t, reason)
 	require.Nil(t, err)

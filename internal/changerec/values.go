@@ -161,7 +161,7 @@ func eventTime(v value, where string, changedAt time.Time) (time.Time, *Error) {
 		return time.Time{}, errorf(where, "want a string in %s, have %s", kind, clip(inner))
 	}
 	if ms, ok := digits(inner[1 : len(inner)-1]); ok && kind == num {
-		return time.UnixMilli(ms).UTC(), nil
+		return moment(ms, where)
 	}
 	if len(inner) > longest {
 		return time.Time{}, errorf(where, "want milliseconds since the epoch, or a time in RFC 3339")
@@ -179,12 +179,35 @@ func eventTime(v value, where string, changedAt time.Time) (time.Time, *Error) {
 	if bad != nil || strings.Trim(fraction, "0123456789") != "" {
 		return time.Time{}, errorf(where, "want milliseconds since the epoch")
 	}
+	return moment(ms, where)
+}
+
+func moment(ms int64, where string) (time.Time, *Error) {
+	if wrong := WrongMillis(ms); wrong != "" {
+		return time.Time{}, errorf(where, "%s", wrong)
+	}
 	return time.UnixMilli(ms).UTC(), nil
 }
 
+// WrongMillis returns why a number is no time in milliseconds since the epoch, or "". Times are from 1973-03-03 to 5138-11-16: no time
+// of these years in another unit is in the same range. So the magnitude of what is refused tells its unit.
+func WrongMillis(n int64) string {
+	const want = "want milliseconds since the epoch, of the years 1973 to 5138"
+	switch {
+	case n >= 1e11 && n < 1e14:
+		return ""
+	case n >= 1e8 && n < 1e11:
+		return want + ", have what looks like seconds"
+	case n >= 1e14 && n < 1e17:
+		return want + ", have what looks like microseconds"
+	case n >= 1e17:
+		return want + ", have what looks like nanoseconds"
+	}
+	return want
+}
+
 // instant reads ApproximateCreationDateTime. The Kinesis destination writes whole milliseconds without a precision, or
-// microseconds with a precision. DynamoDB Streams writes seconds. Without a precision the magnitude tells: 11 digits of seconds
-// reach the year 5138, and 15 digits of milliseconds the year 33658.
+// microseconds with a precision. DynamoDB Streams writes seconds. Without a precision the magnitude tells (WrongMillis).
 func instant(raw, precision []byte) (time.Time, *Error) {
 	const where = "dynamodb.ApproximateCreationDateTime"
 	if raw == nil || jsonscan.IsNull(raw) {
@@ -193,37 +216,42 @@ func instant(raw, precision []byte) (time.Time, *Error) {
 	if raw[0] != '-' && (raw[0] < '0' || raw[0] > '9') {
 		return time.Time{}, errorf(where, "want a number, have %s", clip(raw))
 	}
+	var t time.Time
 	if n, ok := digits(raw); ok && string(precision) == `"MICROSECOND"` { // what DynamoDB writes by default
-		return time.UnixMicro(n).UTC(), nil
-	}
-	text := string(raw)
-	n, err := int64(0), error(strconv.ErrRange)
-	if len(text) <= len("-9223372036854775808") {
-		n, err = strconv.ParseInt(text, 10, 64)
-	}
-	if err != nil {
-		seconds, err := strconv.ParseFloat(text, 64)
-		if err != nil || seconds < 0 || seconds >= 1e11 {
-			return time.Time{}, errorf(where, "want whole microseconds or milliseconds, or seconds since the epoch")
+		t = time.UnixMicro(n).UTC()
+	} else {
+		text, unit := string(raw), ""
+		n, err := int64(0), error(strconv.ErrRange)
+		if len(text) <= len("-9223372036854775808") {
+			n, err = strconv.ParseInt(text, 10, 64)
 		}
-		return time.UnixMilli(int64(seconds * 1000)).UTC(), nil
-	}
-	unit := ""
-	if precision != nil && !jsonscan.IsNull(precision) {
-		if !jsonscan.IsString(precision) {
-			return time.Time{}, errorf(where+"Precision", "want a string, have %s", clip(precision))
+		if precision != nil && !jsonscan.IsNull(precision) {
+			if !jsonscan.IsString(precision) {
+				return time.Time{}, errorf(where+"Precision", "want a string, have %s", clip(precision))
+			}
+			unit = string(jsonscan.Text(precision))
 		}
-		unit = string(jsonscan.Text(precision))
+		switch {
+		case err != nil:
+			seconds, err := strconv.ParseFloat(text, 64)
+			if err != nil || seconds < 0 || seconds >= 1e11 {
+				return time.Time{}, errorf(where, "want whole microseconds or milliseconds, or seconds since the epoch")
+			}
+			t = time.UnixMilli(int64(seconds * 1000)).UTC()
+		case unit == "MICROSECOND" || unit == "" && n >= 1e14:
+			t = time.UnixMicro(n).UTC()
+		case unit == "MILLISECOND" || unit == "" && n >= 1e11:
+			t = time.UnixMilli(n).UTC()
+		case unit == "":
+			t = time.Unix(n, 0).UTC()
+		default:
+			return time.Time{}, errorf(where+"Precision", "want MICROSECOND or MILLISECOND")
+		}
 	}
-	switch {
-	case unit == "MICROSECOND" || unit == "" && n >= 1e15:
-		return time.UnixMicro(n).UTC(), nil
-	case unit == "MILLISECOND" || unit == "" && n >= 1e11:
-		return time.UnixMilli(n).UTC(), nil
-	case unit == "":
-		return time.Unix(n, 0).UTC(), nil
+	if WrongMillis(t.UnixMilli()) != "" {
+		return time.Time{}, errorf(where, "want a time of the years 1973 to 5138")
 	}
-	return time.Time{}, errorf(where+"Precision", "want MICROSECOND or MILLISECOND")
+	return t, nil
 }
 
 // readPayload passes over a payload in the shape in which DynamoDB writes a string, and unescapes it on the way. The payload's
