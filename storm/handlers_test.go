@@ -56,6 +56,7 @@ func (w *world) register(p *process) {
 	outbox.HandleTx(p.consumer, p.writer, func(ctx context.Context, e outbox.Event[hot]) (outbox.Effects, error) { return w.add(ctx, p, e) })
 	outbox.Handle(p.consumer, func(ctx context.Context, e outbox.Event[claimed]) error { return w.slow(ctx, p, e) })
 	outbox.Handle(p.consumer, func(ctx context.Context, e outbox.Event[flaky]) error { return w.flaky(ctx, p, e) })
+	outbox.Handle(p.consumer, func(_ context.Context, e outbox.Event[needy]) error { return w.need(p, e) })
 }
 
 // handle is a handler whose effect is elsewhere: in the history.

@@ -44,7 +44,7 @@ func hotPlan(seed uint64) *plan {
 }
 
 func TestAHotAggregateLosesRacesAndNoEvent(t *testing.T) {
-	runs(t, "TestAHotAggregateLosesRacesAndNoEvent", func(t *testing.T, seed uint64) *history {
+	runs(t, 5, func(t *testing.T, seed uint64) *history {
 		w := newWorld(t, hotPlan(seed))
 		w.hotRun(t, 40)
 		return w.history
@@ -122,7 +122,7 @@ func (w *world) add(ctx context.Context, p *process, e outbox.Event[hot]) (outbo
 }
 
 func TestAClaimIsNoAttempt(t *testing.T) {
-	runs(t, "TestAClaimIsNoAttempt", func(t *testing.T, seed uint64) *history {
+	runs(t, 5, func(t *testing.T, seed uint64) *history {
 		p := hotPlan(seed)
 		p.readers = 2
 		w := newWorld(t, p)

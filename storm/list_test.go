@@ -15,7 +15,7 @@ import (
 // TestLettersAreListedAndRedrivenInTheOrderOfArrival shows without a storm that a list of an aggregate has the order of a redrive, and that a
 // redrive of one letter handles what is before the letter, the letter, and nothing behind it.
 func TestLettersAreListedAndRedrivenInTheOrderOfArrival(t *testing.T) {
-	runs(t, "TestLettersAreListedAndRedrivenInTheOrderOfArrival", func(t *testing.T, seed uint64) *history {
+	runs(t, 5, func(t *testing.T, seed uint64) *history {
 		p := planOf(seed)
 		p.faultShare, p.kills, p.pauses, p.skews, p.discard = 0, false, false, false, nil
 		p.aggregates = p.aggregates[:1]

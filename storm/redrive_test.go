@@ -16,7 +16,7 @@ import (
 )
 
 func TestRedriveStorm(t *testing.T) {
-	runs(t, "TestRedriveStorm", func(t *testing.T, seed uint64) *history {
+	runs(t, 1, func(t *testing.T, seed uint64) *history {
 		w := newWorld(t, planOf(seed))
 		w.redriveRun(t)
 		return w.history

@@ -14,9 +14,10 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// runs takes STORM_SEED, or STORM_SEEDS seeds, and fails with what was wrong and how to see it again.
-func runs(t *testing.T, name string, run func(t *testing.T, seed uint64) *history) {
-	first, count := uint64(1), number(t, "STORM_SEEDS", 20)
+// runs takes STORM_SEED, or one of part of STORM_SEEDS seeds, and fails with what was wrong and how to see it again.
+func runs(t *testing.T, part uint64, run func(t *testing.T, seed uint64) *history) {
+	first, count := number(t, "STORM_FIRST", 1), (number(t, "STORM_SEEDS", 10)+part-1)/part
+	name := t.Name()
 	only := os.Getenv("STORM_SEED") != ""
 	if only {
 		first, count = number(t, "STORM_SEED", 1), 1

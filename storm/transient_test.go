@@ -25,7 +25,7 @@ func transientPlan(seed uint64) *plan {
 }
 
 func TestATransientFailureRepeatsOneEventAndNoBatch(t *testing.T) {
-	runs(t, "TestATransientFailureRepeatsOneEventAndNoBatch", func(t *testing.T, seed uint64) *history {
+	runs(t, 5, func(t *testing.T, seed uint64) *history {
 		w := newWorld(t, transientPlan(seed))
 		w.transientRun(t, 100)
 		return w.history

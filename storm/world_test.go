@@ -43,6 +43,7 @@ type world struct {
 
 	healed       atomic.Int32 // the stage of poison that is healed
 	discardBegun atomic.Bool
+	outage       atomic.Bool // a service that a handler needs is down
 	written      []step
 	streamARN    string // of the events table
 
