@@ -28,16 +28,19 @@ test: ## every test that needs neither network nor server, as the README says
 race: ## every test under the race detector
 	@.ci/race
 
-# 1,500 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol, and with a sick member; 2,000 of the other world.
+# 1,500 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol, and with a sick member; 2,000 of the other world;
+# 100 of the storm of redrives, and 20 of each of its other runs.
 .PHONY: sim
 sim: export WORKER_SEEDS ?= 1500
 sim: export WORKER_WIRE_SEEDS ?= 20
 sim: export LEASE_SEEDS ?= 1200
 sim: export ADVERSARY_SEEDS ?= 2000
-sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 ADVERSARY_SEEDS=10 for few
+sim: export STORM_SEEDS ?= 100
+sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 ADVERSARY_SEEDS=10 STORM_SEEDS=10 for few
 	@.ci/named 'TestWorkerSimulation$$ TestACrashOfAWorkerAtEveryBoundary$$' ./fleetsim
 	@.ci/named 'TestSimulation$$ TestSimulationWithASickMember$$' ./internal/lease
 	@.ci/named 'TestAdversary$$' ./adversary
+	@.ci/named 'TestRedriveStorm$$ TestLettersAre TestAHotAggregate TestThreeHundred TestAClaimIs TestAnOutageIs TestATransientFailure TestInvokeAnswers' ./storm
 
 .PHONY: soak
 soak: export SOAK_DURATION ?= 60s

@@ -46,7 +46,24 @@ func runs(t *testing.T, part uint64, run func(t *testing.T, seed uint64) *histor
 			})
 		})
 	}
+	if part == 1 && count >= 100 {
+		for _, what := range everythingToReach() {
+			if reached[what] == 0 {
+				t.Errorf("not reached in %d seeds: %s", count, what)
+			}
+		}
+	}
 	t.Logf("%s: %d seeds, %d runs of handlers; reached: %v", name, count, handled, reached)
+}
+
+// everythingToReach is what many seeds of the redrive storm must have met: a storm without it proves nothing about it.
+func everythingToReach() []string {
+	all := []string{"a Worker was killed", "an instance was killed", "a redrive was killed", "paused", "resharded", "discarded",
+		"a redrive failed", "a redrive was busy"}
+	for _, kind := range allFaults {
+		all = append(all, string(kind))
+	}
+	return all
 }
 
 func number(t *testing.T, variable string, unless uint64) uint64 {

@@ -61,10 +61,10 @@ func (w *world) transientRun(t *testing.T, events int) {
 	}
 }
 
-// failsAt says whether the nth run of an event fails: a quarter of the runs do, but not three in a row, since Invoke calls a handler three
+// failsAt says whether the nth run of an event fails: a quarter of the runs do, but not five in a row, since Invoke calls a handler five
 // times before it ends the batch.
 func (w *world) failsAt(event, run int) bool {
-	return run%3 != 0 && share(w.plan.seed, "flaky", fmt.Sprint(event), run) < 0.25
+	return run%5 != 0 && share(w.plan.seed, "flaky", fmt.Sprint(event), run) < 0.25
 }
 
 var errTransient = errors.New("try again")
