@@ -37,8 +37,8 @@ type RedriveResult struct {
 //
 // A letter whose handler fails stays, with the new error and one more attempt. So does a letter that c has no handler for, and a record that
 // still cannot be decoded. A handler has a minute for each letter. Letters are handled at least once: after a crash between the handler and
-// the removal, a letter is handled again. Redrive may run several times at once, on different machines: locks in the table keep two redrives
-// from handling the same aggregate.
+// the removal, a letter is handled again. Redrive may run several times at once, on different machines, whose clocks need not agree: locks in the
+// table keep two redrives from handling the same aggregate. If ctx has a deadline, handlers end 2 seconds earlier, or a tenth of the time.
 //
 // An error means that the table failed, or that ctx has ended. The result counts what was done, with an error too. A handler that fails is
 // not an error of Redrive.

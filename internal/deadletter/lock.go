@@ -5,67 +5,129 @@ import (
 	"errors"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
-// Lock is the right to redrive a queue, or a letter without a queue, until a time. It has one holder at a time, as long as clocks agree and
-// each holder stops in time.
+// A holder beats, and stops what it does if it could not for lockStop. Who takes a lock over has seen no beat for lockWatch. Both measure by
+// their own clocks from a time that both have passed: the holder from before the beat, the other from after it. So clocks need not agree.
+const (
+	lockBeat  = 5 * time.Second
+	lockStop  = 15 * time.Second
+	lockWatch = 20 * time.Second
+)
+
+// ErrLockLost is why the context of Hold ends if somebody else may have the lock.
+var ErrLockLost = errors.New("the lock on dead letters is lost")
+
+// Lock is the right to redrive a queue, or a letter without a queue. It has one holder at a time.
 type Lock struct {
-	s     *Store
-	key   rows.Item
-	Token string // the holder's
-	Until time.Time
+	s      *Store
+	key    rows.Item
+	token  string    // the holder's
+	beaten time.Time // before the last beat
 }
 
-// Lock locks a target's queue, or its letter if it has no queue. The result is nil if somebody else holds the lock. The error matches
-// ErrMissing if the queue or the letter is gone. A holder that locks again, with the same token, keeps the lock.
-func (s *Store) Lock(ctx context.Context, t Target, token string, until time.Time) (*Lock, error) {
-	l := &Lock{s: s, Token: token, key: key(s.letters(), t.Letter)}
+// Lock locks a target's queue, or its letter if it has no queue. The result is nil if somebody else holds the lock. If its holder seems to be
+// dead, Lock watches it for lockWatch before it takes the lock over. token is new for each holder. The error matches ErrMissing if the queue or
+// the letter is gone.
+func (s *Store) Lock(ctx context.Context, t Target, token string) (*Lock, error) {
+	l := &Lock{s: s, token: token, key: key(s.letters(), t.Letter)}
 	if t.Queue != "" {
 		l.key = key(s.queues(), t.Queue)
 	}
-	const free = "attribute_exists(#id) AND (attribute_not_exists(#claim) OR #claim = :me OR #claimUntil < :now)"
-	ok, err := l.take(ctx, free, rows.Item{":now": rows.Millis(time.Now())}, until)
-	if !ok {
+	have, err := l.beat(ctx, "attribute_exists(#id) AND (attribute_not_exists(#claim) OR #claim = :me)", rows.Item{})
+	switch left := time.Until(rows.Time(have, "claimUntil")); {
+	case err != nil:
+		return nil, err
+	case have == nil:
+		return l, nil
+	case left > 0 && left <= lockWatch: // a clock that is wrong only delays; one that is far ahead is not believed
+		return nil, nil
+	}
+	if backoff.Wait(ctx, lockWatch) != nil {
+		return nil, nil
+	}
+	unchanged := "(#claim = :them AND attribute_not_exists(#beats)) OR #claim = :me" // me: the answer was lost, and the SDK asks again
+	values := rows.Item{":them": rows.S(rows.Text(have, "claim"))}
+	if have["beats"] != nil {
+		unchanged = "(#claim = :them AND #beats = :beats) OR #claim = :me"
+		values[":beats"] = have["beats"]
+	}
+	if have, err = l.beat(ctx, unchanged, values); have != nil || err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
-// Extend makes the lock last until another time. False means that the lock is lost: it had run out, and somebody else took it.
-func (l *Lock) Extend(ctx context.Context, until time.Time) (bool, error) {
-	return l.take(ctx, "#claim = :me", rows.Item{}, until)
+// Hold beats until release is called, and release ends the lock unless it is lost. The context ends with ctx, and before somebody else can have
+// the lock. release waits until nothing beats any more. Its error means that the lock ends by itself.
+func (l *Lock) Hold(ctx context.Context) (held context.Context, release func(context.Context) error) {
+	held, lose := context.WithCancelCause(ctx)
+	beating, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while what was begun ends after ctx
+	late := time.AfterFunc(time.Until(l.beaten.Add(lockStop)), func() { lose(ErrLockLost) })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for pause := lockBeat; backoff.Sleep(beating, pause) == nil; {
+			asking, cancel := context.WithTimeout(beating, lockBeat)
+			have, err := l.beat(asking, "#claim = :me", rows.Item{})
+			cancel()
+			switch {
+			case have != nil, errors.Is(err, ErrMissing): // somebody else has it, or all letters were discarded
+				lose(ErrLockLost)
+				return
+			case err != nil:
+				pause = time.Second
+			case !late.Reset(time.Until(l.beaten.Add(lockStop))): // too late
+				return
+			default:
+				pause = lockBeat
+			}
+		}
+	}()
+	return held, func(ctx context.Context) error {
+		stop()
+		<-done
+		late.Stop()
+		lose(nil)
+		return l.release(ctx)
+	}
 }
 
-func (l *Lock) take(ctx context.Context, condition string, values rows.Item, until time.Time) (bool, error) {
-	values[":until"] = rows.Millis(until)
-	ok, err := l.update(ctx, condition, "SET #claim = :me, #claimUntil = :until", values)
-	if errors.Is(err, ErrMissing) { // or the client or the service did not return the row
-		_, err = l.s.row(ctx, rows.Text(l.key, "group"), rows.Text(l.key, "id"), "id")
+// beat makes the lock last, under a condition. If the condition fails, it returns the row.
+func (l *Lock) beat(ctx context.Context, condition string, values rows.Item) (have rows.Item, err error) {
+	began := time.Now()
+	values[":until"], values[":one"] = rows.Millis(began.Add(lockWatch)), rows.N(1)
+	have, err = l.update(ctx, condition, "SET #claim = :me, #claimUntil = :until ADD #beats :one", values)
+	if errors.Is(err, ErrMissing) { // or the client or the service does not return the row
+		have, err = l.s.row(ctx, rows.Text(l.key, "group"), rows.Text(l.key, "id"), "id", "claim", "claimUntil", "beats")
 	}
-	if ok {
-		l.Until = until
+	if have == nil && err == nil {
+		l.beaten = began
 	}
-	return ok, err
+	return have, err
 }
 
-// Release ends the lock. It does nothing if the lock is lost, or the queue gone.
-func (l *Lock) Release(ctx context.Context) error {
-	_, err := l.update(ctx, "#claim = :me", "REMOVE #claim, #claimUntil", rows.Item{})
+// release does nothing if the lock is lost, or the queue gone.
+func (l *Lock) release(ctx context.Context) error {
+	_, err := l.update(ctx, "#claim = :me", "REMOVE #claim, #claimUntil, #beats", rows.Item{})
 	if errors.Is(err, ErrMissing) {
 		return nil
 	}
 	return err
 }
 
-func (l *Lock) update(ctx context.Context, condition, expression string, values rows.Item) (bool, error) {
-	values[":me"] = rows.S(l.Token)
-	err := repeat(ctx, func() error {
-		_, err := awserr.Written(l.s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: &l.s.table, Key: l.key,
+// update returns the row if the condition failed. The error matches ErrMissing if there is no row.
+func (l *Lock) update(ctx context.Context, condition, expression string, values rows.Item) (have rows.Item, err error) {
+	values[":me"] = rows.S(l.token)
+	err = repeat(ctx, func() error {
+		_, err := awserr.Written(l.s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: aws.String(l.s.table), Key: l.key,
 			ConditionExpression: &condition, UpdateExpression: &expression,
 			ExpressionAttributeNames: rows.Names(condition, expression), ExpressionAttributeValues: values,
 			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld}))
@@ -73,12 +135,12 @@ func (l *Lock) update(ctx context.Context, condition, expression string, values 
 	})
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
 		if len(failed.Item) == 0 {
-			return false, l.s.failed("lock "+rows.Text(l.key, "id"), ErrMissing)
+			return nil, l.s.failed("lock "+rows.Text(l.key, "id"), ErrMissing)
 		}
-		return false, nil
+		return failed.Item, nil
 	}
 	if err != nil {
-		return false, l.s.failed("lock "+rows.Text(l.key, "id"), err)
+		return nil, l.s.failed("lock "+rows.Text(l.key, "id"), err)
 	}
-	return true, nil
+	return nil, nil
 }

@@ -140,39 +140,8 @@ func TestAQueueIsThereWhileItHasLetters(t *testing.T) {
 	closed, err := s.Close(t.Context(), deadletter.QueueKey("a#"))
 	require.NoError(t, err)
 	require.True(t, closed)
-	_, err = s.Lock(t.Context(), target(&letters[0]), "me", time.Now().Add(time.Minute))
+	_, err = s.Lock(t.Context(), target(&letters[0]), "me")
 	require.ErrorIs(t, err, deadletter.ErrMissing)
-}
-
-func TestALockHasOneHolder(t *testing.T) {
-	for _, aggregate := range []string{"a", ""} {
-		s := newStore(t)
-		l := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()}
-		put(t, s, &l)
-		mine, err := s.Lock(t.Context(), target(&l), "me", time.Now().Add(time.Minute))
-		require.NoError(t, err)
-		require.NotNil(t, mine)
-		yours, err := s.Lock(t.Context(), target(&l), "you", time.Now().Add(time.Minute))
-		require.NoError(t, err)
-		require.Nil(t, yours)
-		kept, err := mine.Extend(t.Context(), time.Now().Add(-time.Second))
-		require.NoError(t, err)
-		require.True(t, kept)
-		yours, err = s.Lock(t.Context(), target(&l), "you", time.Now().Add(time.Minute))
-		require.NoError(t, err)
-		require.NotNil(t, yours, "the first lock has run out")
-		kept, err = mine.Extend(t.Context(), time.Now().Add(time.Minute))
-		require.NoError(t, err)
-		require.False(t, kept)
-		require.NoError(t, mine.Release(t.Context()), "of somebody else's lock: nothing happens")
-		kept, err = yours.Extend(t.Context(), time.Now().Add(time.Minute))
-		require.NoError(t, err)
-		require.True(t, kept)
-		require.NoError(t, yours.Release(t.Context()))
-		mine, err = s.Lock(t.Context(), target(&l), "me", time.Now().Add(time.Minute))
-		require.NoError(t, err)
-		require.NotNil(t, mine)
-	}
 }
 
 // A request that is made again while it is answered stays.
@@ -405,34 +374,6 @@ func TestQueuesAreReadCompletely(t *testing.T) {
 		require.Len(t, parked, want)
 		require.Equal(t, limit >= 3, complete)
 	}
-}
-
-// A lock whose answer was lost can be taken again, and released when there is nothing left to lock.
-func TestALockIsTakenAndReleasedTwice(t *testing.T) {
-	s := newStore(t)
-	l := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: "a"}, StoredAt: time.Now()}
-	put(t, s, &l)
-	until := time.Now().Add(time.Minute)
-	for range 2 {
-		lock, err := s.Lock(t.Context(), target(&l), "me", until)
-		require.NoError(t, err)
-		require.NotNil(t, lock)
-		require.Equal(t, until, lock.Until)
-	}
-	lock, err := s.Lock(t.Context(), target(&l), "me", until)
-	require.NoError(t, err)
-	kept, err := lock.Extend(t.Context(), until.Add(time.Minute))
-	require.NoError(t, err)
-	require.True(t, kept)
-	require.Equal(t, until.Add(time.Minute), lock.Until)
-	require.NoError(t, lock.Release(t.Context()))
-	require.NoError(t, lock.Release(t.Context()))
-	_, err = s.Remove(t.Context(), &l)
-	require.NoError(t, err)
-	closed, err := s.Close(t.Context(), "a")
-	require.NoError(t, err)
-	require.True(t, closed)
-	require.NoError(t, lock.Release(t.Context()))
 }
 
 // A duplicate of a delivery, in the same millisecond, is not the letter's own request that lost its answer.

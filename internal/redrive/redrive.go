@@ -57,14 +57,15 @@ type Engine struct {
 	Progress func(Result)
 }
 
-// A lock lasts lockTime, and is extended before each letter. So this is also how long a handler may take; its context ends lockMargin earlier.
-const (
-	lockTime   = time.Minute
-	lockMargin = 2 * time.Second
-)
+// handlerTime is how long a handler may take for a letter.
+const handlerTime = time.Minute
 
-// storeTime bounds what is written after a handler, which is written even when the redrive is stopped.
-const storeTime = 5 * time.Second
+// storeTime bounds what is written after a handler, which is written even when the redrive is stopped. If the redrive has a deadline, as in
+// Lambda, handlers end storeMargin earlier, or a tenth of the time if this is less, and what is written then ends with the deadline.
+const (
+	storeTime   = 5 * time.Second
+	storeMargin = 2 * time.Second
+)
 
 // Redrive redrives the targets. Letters of a queue are handled in their order, until one is not handled. When ctx ends, no further letter is
 // begun; handlers is the context of the handlers that run then. The first error of the table or of targets ends the redrive. The result
@@ -111,10 +112,21 @@ type run struct {
 	result Result
 	err    error
 	next   time.Time // when the next letter may begin
+
+	deadline time.Time // zero if there is none
 }
 
 func (e Engine) do(ctx, handlers context.Context, jobs iter.Seq2[job, error]) (Result, error) {
 	r := &run{Engine: e, places: make(chan struct{}, e.Concurrency)}
+	if deadline, ok := handlers.Deadline(); ok {
+		r.deadline = deadline
+		end := deadline.Add(-min(storeMargin, max(time.Until(deadline)/10, 0)))
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end)
+		defer cancel()
+		handlers, cancel = context.WithDeadline(handlers, end)
+		defer cancel()
+	}
 	for j, err := range jobs {
 		if err != nil {
 			r.fail(err)
@@ -186,7 +198,7 @@ func (r *run) redrive(ctx, handlers context.Context, target deadletter.Target) (
 		}
 		return true, err
 	}
-	lock, err := r.Store.Lock(ctx, target, rand.Text(), time.Now().Add(lockTime))
+	lock, err := r.Store.Lock(ctx, target, rand.Text())
 	switch {
 	case errors.Is(err, deadletter.ErrMissing): // another redrive has finished it
 		return true, nil
@@ -196,10 +208,11 @@ func (r *run) redrive(ctx, handlers context.Context, target deadletter.Target) (
 		r.count(func(n *Result) { n.Busy++ })
 		return false, nil
 	}
+	held, release := lock.Hold(handlers)
 	defer func() {
-		after, cancel := detached(ctx)
+		after, cancel := r.detached(ctx)
 		defer cancel()
-		if err := lock.Release(after); err != nil {
+		if err := release(after); err != nil {
 			r.Logger.WarnContext(ctx, "outbox: a lock on dead letters is not released, it ends by itself", "deadLetter", target.ID(), "error", err)
 		}
 	}()
@@ -213,7 +226,7 @@ func (r *run) redrive(ctx, handlers context.Context, target deadletter.Target) (
 		}
 		before = ids
 		for _, id := range ids {
-			if verdict, err := r.letter(ctx, handlers, lock, id); err != nil || verdict != Handled {
+			if verdict, err := r.letter(ctx, held, handlers, id); err != nil || verdict != Handled {
 				return verdict == Failed, err
 			}
 		}
@@ -242,42 +255,39 @@ func (r *run) letters(ctx context.Context, target deadletter.Target) ([]string, 
 
 // close ends the parking of a queue without letters, even when the redrive is stopped: no letter would lead to the queue any more.
 func (r *run) close(ctx context.Context, queue string) (bool, error) {
-	ctx, cancel := detached(ctx)
+	ctx, cancel := r.detached(ctx)
 	defer cancel()
 	return r.Store.Close(ctx, queue)
 }
 
 // detached returns a context for what must be done even when ctx has ended.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), storeTime)
+func (r *run) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(storeTime)
+	if !r.deadline.IsZero() && r.deadline.Before(end) {
+		end = r.deadline
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }
 
-// letter hands one letter to Handle and stores the outcome. A letter that is gone counts as handled.
-func (r *run) letter(ctx, handlers context.Context, lock *deadletter.Lock, id string) (Verdict, error) {
+// letter hands one letter to Handle while the lock is held, and stores the outcome. A letter that is gone counts as handled.
+func (r *run) letter(ctx, held, handlers context.Context, id string) (Verdict, error) {
 	if !r.pace(ctx) {
 		return NotTried, nil
 	}
-	kept, err := lock.Extend(ctx, time.Now().Add(lockTime))
-	switch {
-	case errors.Is(err, deadletter.ErrMissing): // the last letters were discarded
-		return Handled, nil
-	case err != nil:
-		return NotTried, err
-	case !kept:
-		r.count(func(n *Result) { n.Busy++ })
-		return NotTried, nil
-	}
-	l, err := r.Store.Get(ctx, id) // after the lock is extended, so nobody else handles the letter meanwhile
+	l, err := r.Store.Get(ctx, id)
 	switch {
 	case errors.Is(err, deadletter.ErrMissing):
 		return Handled, nil
 	case err != nil:
 		return NotTried, err
+	case held.Err() != nil && handlers.Err() == nil: // the lock is lost
+		r.count(func(n *Result) { n.Busy++ })
+		return NotTried, nil
 	}
-	handling, cancel := context.WithDeadline(handlers, lock.Until.Add(-lockMargin))
+	handling, cancel := context.WithTimeout(held, handlerTime)
 	defer cancel()
 	outcome := r.Handle(handling, &l)
-	after, cancelAfter := detached(handlers)
+	after, cancelAfter := r.detached(handlers)
 	defer cancelAfter()
 	switch {
 	case outcome.Verdict == Handled:
@@ -287,13 +297,14 @@ func (r *run) letter(ctx, handlers context.Context, lock *deadletter.Lock, id st
 		r.count(func(n *Result) { n.Redriven++ })
 	case handlers.Err() != nil: // the stop may have cut the handler off
 		return NotTried, nil
-	case outcome.Verdict == Failed:
+	case outcome.Verdict == Failed && held.Err() == nil:
 		if err := r.Store.Tried(after, &l, outcome.Reason); err != nil {
 			return NotTried, err
 		}
 		r.count(func(n *Result) { n.Failed++ })
-	default:
+	default: // it could not be tried, or was cut off when the lock was lost
 		r.count(func(n *Result) { n.Busy++ })
+		return NotTried, nil
 	}
 	return outcome.Verdict, nil
 }
