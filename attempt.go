@@ -11,6 +11,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 var errGoexit = errors.New("the handler ended its goroutine")
@@ -59,23 +60,11 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 	}
 	atomic.AddInt32(&d.calls, 1)
 	atomic.StoreInt32(&d.known, 0)
-	d.err = h(d, d.record)
-	askOnce(d.err)
+	d.err = handlersError(h(d, d.record))
 }
 
-// askOnce asks a handler's error all that is asked of it later. A method of the error that panics does so here, where the panic is the
-// handler's, and not where it would take the process along.
-func askOnce(err error) {
-	if err == nil {
-		return
-	}
-	_ = err.Error()
-	_ = errors.Is(err, ErrPermanent)
-	_ = isLostRace(err)
-	_ = errors.As(err, new(*PanicError))
-	_ = isHeldUp(err)
-	_ = errors.As(err, new(*claimedError))
-}
+// handlersError is a handler's error for all that comes after the handler: its methods do not panic.
+func handlersError(err error) error { return usercode.Error("the handler", err) }
 
 // verdict is what an attempt at a delivery means. Attempts are counted in different places: in the dead letter table for Invoke and
 // Process, with the lease for a Worker, in the letter for a redrive.
@@ -129,7 +118,7 @@ func isLostRace(err error) bool {
 		return true
 	}
 	tx := (*TransactionError)(nil)
-	return errors.Is(err, ErrEventConflict) && errors.As(err, &tx) && tx != nil && slices.ContainsFunc(tx.Operations, func(o FailedOperation) bool {
+	return errors.Is(err, ErrEventConflict) && errors.As(err, &tx) && slices.ContainsFunc(tx.Operations, func(o FailedOperation) bool {
 		return o.EventID == "" && o.Code == codeConditionFailed
 	})
 }
@@ -143,5 +132,5 @@ func (e *tableError) Unwrap() error { return e.err }
 // isHeldUp reports whether an error says that another delivery or an outage of the library's tables holds up the event.
 func isHeldUp(err error) bool {
 	table := (*tableError)(nil)
-	return errors.Is(err, ErrClaimed) || errors.As(err, &table) && table != nil // an error's own As may set nothing
+	return errors.Is(err, ErrClaimed) || errors.As(err, &table)
 }

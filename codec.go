@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // Codec encodes and decodes the payloads of events in one content type. Implementations must be safe for concurrent use.
@@ -53,7 +55,11 @@ func (o codecOption) add(codecs *[]namedCodec) error {
 			errs = append(errs, fmt.Errorf("WithCodec: codec %d is nil", i))
 			continue
 		}
-		n := namedCodec{codec, codec.ContentType()}
+		n := namedCodec{Codec: codec}
+		if p := usercode.Run(func() { n.contentType = codec.ContentType() }); p != nil {
+			errs = append(errs, fmt.Errorf("WithCodec: codec %d (%T): ContentType panicked: %v", i, codec, p.Value))
+			continue
+		}
 		same := func(other namedCodec) bool { return mediaType(other.contentType) == mediaType(n.contentType) }
 		switch {
 		case mediaType(n.contentType) == "":
@@ -129,7 +135,7 @@ func (s *codecs) decode(r *Record, data any) (err error) {
 		}
 	}()
 	if err := codec.Unmarshal(r.Payload, data); err != nil {
-		return Permanent(fmt.Errorf("the payload cannot be decoded into %s: %w", reflect.TypeOf(data).Elem(), discreetError{err}))
+		return Permanent(fmt.Errorf("the payload cannot be decoded into %s: %w", reflect.TypeOf(data).Elem(), discreet(err)))
 	}
 	return nil
 }
@@ -142,7 +148,14 @@ func mediaType(contentType string) string {
 
 // discreetError wraps an error of a codec, whose text may quote the payload. Its own text is logged, and quotes nothing. errors.As
 // still reaches the codec's error.
-type discreetError struct{ err error }
+type discreetError struct {
+	err  error
+	kind reflect.Type // of the codec's error
+}
+
+func discreet(err error) error {
+	return discreetError{usercode.Error("the codec", err), reflect.TypeOf(err)}
+}
 
 func (e discreetError) Unwrap() error { return e.err }
 
@@ -157,5 +170,5 @@ func (e discreetError) Error() string {
 	if unsupported := (*json.UnsupportedTypeError)(nil); errors.As(e.err, &unsupported) {
 		return unsupported.Error()
 	}
-	return fmt.Sprintf("%T, whose text is left out because it may quote the payload", e.err)
+	return fmt.Sprintf("%s, whose text is left out because it may quote the payload", e.kind)
 }

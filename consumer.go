@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/lanes"
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // Handler handles events of one type, without the type parameter. Middleware wraps Handlers.
@@ -55,7 +56,8 @@ type HandlerError struct {
 	Index int
 	// Record is the event. If it could not be decoded, Record says only where it came from.
 	Record Record
-	// Err is the handler's error, a *PanicError, a *DecodeError, or an error of decoding the payload.
+	// Err is the handler's error, a *PanicError, a *DecodeError, or an error of decoding the payload. Ask it by errors.Is and errors.As: a
+	// handler's error comes in a form of this package, whose methods do not panic whatever its own methods do.
 	Err error
 }
 
@@ -171,6 +173,7 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 		return nil, fmt.Errorf("outbox: NewConsumer: %w", err)
 	}
 	c.layout = c.attributes.layout()
+	c.logger = usercode.Logger(c.logger)
 	c.codecs = newCodecs(c.consumerConfig.codecs)
 	c.pool = lanes.New(c.concurrency)
 	c.handlers.Store(&map[string]Handler{})

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // What a Consumer tells its hooks and its log.
@@ -79,7 +79,7 @@ func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
 	}
 	attrs := []any{"event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,
 		"stream", e.Record.StreamARN, "shard", e.Record.ShardID, "sequenceNumber", e.Record.SequenceNumber, "error", e.Err}
-	if panicked := (*PanicError)(nil); errors.As(e.Err, &panicked) && panicked != nil { // an error's own As may set nothing
+	if panicked := (*PanicError)(nil); errors.As(e.Err, &panicked) {
 		attrs = append(attrs, "stack", string(panicked.Stack))
 	}
 	c.logger.Log(ctx, level, "outbox: event not handled", attrs...)
@@ -104,7 +104,8 @@ func (c *Consumer) tellsSkipped() bool {
 func (c *Consumer) handled(d *delivery, took time.Duration) {
 	for _, hooks := range c.hooks {
 		if hooks.Handled != nil {
-			c.call(d, "Handled", &d.record, func() { hooks.Handled(d, d.record, took, d.err) })
+			p := usercode.Run(func() { hooks.Handled(d, d.record, took, d.err) }) // not apart: this is for each event
+			c.tellPanic(d, p, "Handled", &d.record)
 		}
 	}
 }
@@ -118,13 +119,15 @@ func (c *Consumer) duplicate(d *delivery) {
 }
 
 func (c *Consumer) call(ctx context.Context, hook string, r *Record, f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			c.logger.ErrorContext(ctx, "outbox: a hook panicked", "hook", hook, "event", r.ID, "type", r.Type,
-				"sequenceNumber", r.SequenceNumber, "error", &PanicError{Value: v}, "stack", string(debug.Stack()))
-		}
-	}()
-	f()
+	c.tellPanic(ctx, usercode.Apart(f), hook, r)
+}
+
+// tellPanic logs the panic of a hook, if there was one.
+func (c *Consumer) tellPanic(ctx context.Context, p *usercode.Panic, hook string, r *Record) {
+	if p != nil {
+		c.logger.ErrorContext(ctx, "outbox: a hook panicked", "hook", hook, "event", r.ID, "type", r.Type,
+			"sequenceNumber", r.SequenceNumber, "error", &PanicError{Value: p.Value}, "stack", string(p.Stack))
+	}
 }
 
 // deadLettered tells of a new dead letter, or of an event that is a dead letter already.

@@ -401,8 +401,9 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 	})
 }
 
-// ConsumerHooks are functions that a Consumer calls. A nil function is not called. They run on the goroutines of the handlers, several
-// at a time, and delay them; Skipped may also run on the goroutine that reads the records. A panic of a hook is logged, and the result of the handler counts nevertheless.
+// ConsumerHooks are functions that a Consumer calls. A nil function is not called. Several run at a time, and they delay the
+// handlers. A panic of a hook is logged, and the result of the handler counts nevertheless. So it does if a hook ends its goroutine; only Handled
+// runs on the handler's own, and ends it as a handler would.
 type ConsumerHooks struct {
 	// Handled is called after each call of a handler, with the time that it took and its error. AttemptFromContext tells which call it was.
 	// If the handler could not be called, err says why: a claim (ErrClaimed), the inbox, a payload that cannot be decoded, a type without a
@@ -430,7 +431,8 @@ func WithConsumerHooks(hooks ConsumerHooks) ConsumerOption {
 
 // WithLogger sets where a Consumer and its Workers log failures and event types without a handler. Default: slog.Default(), because
 // Lambda's answer has no place for the reason of a failure; slog.New(slog.DiscardHandler) logs nothing. The log contains ids, types
-// and errors, never payloads or headers. So a payload is logged only if a handler puts it into its error.
+// and errors, never payloads or headers. So a payload is logged only if a handler puts it into its error. A line at which the logger's
+// handler panics is lost.
 func WithLogger(logger *slog.Logger) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		if logger == nil {

@@ -96,7 +96,7 @@ func (e Event[T]) record(codec namedCodec) (Record, error) {
 	}
 	var err error
 	if r.Payload, err = codec.Marshal(e.Data); err != nil {
-		return r, fmt.Errorf("its data cannot be encoded: %w", discreetError{err})
+		return r, fmt.Errorf("its data cannot be encoded: %w", discreet(err))
 	}
 	return r, nil
 }

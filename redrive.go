@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
 	"github.com/seed-1b628d3f/outbox/internal/redrive"
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // RedriveOptions say how dead letters are redriven.
@@ -19,7 +20,7 @@ type RedriveOptions struct {
 	// DryRun makes Redrive count the letters that it would handle, and no more.
 	DryRun bool
 	// Progress, unless nil, is called after each dead letter, with what has been done so far. Calls do not overlap. It must not block, because
-	// other letters wait for it.
+	// other letters wait for it. If it panics, this is logged and the redrive goes on.
 	Progress func(RedriveResult)
 }
 
@@ -188,7 +189,11 @@ func (t *DeadLetterTable) engine(c *Consumer, opts RedriveOptions) redrive.Engin
 		Store: t.store, Handle: c.redrive, Logger: c.logger, Concurrency: c.concurrency, PerSecond: opts.PerSecond, DryRun: opts.DryRun,
 	}
 	if opts.Progress != nil {
-		e.Progress = func(r redrive.Result) { opts.Progress(RedriveResult(r)) }
+		e.Progress = func(r redrive.Result) {
+			if p := usercode.Apart(func() { opts.Progress(RedriveResult(r)) }); p != nil {
+				c.logger.Error("outbox: Progress of a redrive panicked", "error", &PanicError{Value: p.Value}, "stack", string(p.Stack))
+			}
+		}
 	}
 	return e
 }

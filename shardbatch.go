@@ -49,8 +49,8 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	if !c.divert(s.ctx, b.handlers, d) {
 		c.handle(b.handlers, d)
 	}
-	returned = true
 	v := d.judge(s.ctx.Err() != nil)
+	returned = true
 	switch v {
 	case settled:
 		s.settle(slot)
@@ -112,7 +112,7 @@ func (b *shardBatch) wait(i int) lanes.Next {
 	d, r := &b.deliveries[i], b.s.w.retry
 	d.waits++
 	delay := backoff.FullJitter{Base: r.BaseDelay, Max: r.MaxDelay}.Delay(d.waits)
-	if claimed := (*claimedError)(nil); errors.As(d.err, &claimed) && claimed != nil {
+	if claimed := (*claimedError)(nil); errors.As(d.err, &claimed) {
 		delay = min(delay, max(time.Until(claimed.until), 0)+time.Millisecond) // a claim ends when its time has passed
 	}
 	return b.later(i, delay)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // KinesisClient is what a Worker needs of the SDK to read a data stream. *kinesis.Client implements it. A client of your own must
@@ -201,12 +201,9 @@ func (w *Worker) reader(s *shardRun) *shardreader.Reader {
 
 // call calls a hook. A hook that panics must not end the process.
 func (w *Worker) call(hook string, f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			w.consumer.logger.Error("outbox: a hook panicked", "hook", hook, "stream", w.stream, "error", &PanicError{Value: v}, "stack", string(debug.Stack()))
-		}
-	}()
-	f()
+	if p := usercode.Apart(f); p != nil {
+		w.consumer.logger.Error("outbox: a hook panicked", "hook", hook, "stream", w.stream, "error", &PanicError{Value: p.Value}, "stack", string(p.Stack))
+	}
 }
 
 func (w *Worker) retried(shard string, throttled bool, err error) {

@@ -159,8 +159,8 @@ func WithStockReader() WorkerOption {
 }
 
 // WorkerHooks are called by a Worker when what their names say happens. A nil func is not called. Several goroutines call them at
-// a time. They must not block: a hook that blocks delays a shard, or the heartbeats. A hook that panics is logged, and the Worker
-// goes on.
+// a time. They must not block: a hook that blocks delays a shard, or the heartbeats. A hook that panics or ends its
+// goroutine is logged, and the Worker goes on.
 type WorkerHooks struct {
 	// Lease is called when a lease changes hands.
 	Lease func(LeaseEvent)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // Processor is what To hands events to. *outbox.Consumer implements it. If its error is no *outbox.ProcessError, the whole batch
@@ -107,8 +108,12 @@ func (e *Events) Again(ctx context.Context, q Query, writer *outbox.Writer, run 
 		return Result{}, fmt.Errorf("replay: Again: the name of the run is %q: want 1 to 64 letters, digits, '.', '_' and '-'", run)
 	}
 	return e.run(ctx, "Again", q, o, func(ctx context.Context, records []outbox.Record) ([]int, error) {
-		return eachAggregate(records, func(r outbox.Record) error {
-			return writer.Transact(ctx, nil, copyOf(r, run))
+		return eachAggregate(records, func(r outbox.Record) (err error) {
+			// The Writer calls its hooks and functions of headers, and this is not the caller's goroutine.
+			if p := usercode.Apart(func() { err = writer.Transact(ctx, nil, copyOf(r, run)) }); p != nil {
+				err = &outbox.PanicError{Value: p.Value, Stack: p.Stack}
+			}
+			return err
 		})
 	})
 }

@@ -2,8 +2,8 @@ package awserr
 
 import (
 	"errors"
-	"fmt"
-	"reflect"
+
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // ErrNoAnswer says that a client has returned neither an answer nor an error.
@@ -15,11 +15,11 @@ var ErrSamePage = errors.New("the answer names the page itself as the next page"
 // ErrNoRows says that the answer to a Query or a Scan lacks its list of rows. A list without rows is there, and empty.
 var ErrNoRows = errors.New("the answer has no list of rows")
 
-// Answered turns into errors what the SDK's own client never returns, and a client of the user's may: neither an answer nor an error, and a nil
-// pointer as an error. It is for calls whose answer is needed.
+// Answered turns into errors what the SDK's own client never returns, and a client of the user's may: neither an answer nor an error, and an
+// error whose methods panic. It is for calls whose answer is needed.
 func Answered[T any](out *T, err error) (*T, error) {
-	if err = notNil(err); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, clientsError(err)
 	}
 	if out == nil {
 		return nil, ErrNoAnswer
@@ -29,8 +29,8 @@ func Answered[T any](out *T, err error) (*T, error) {
 
 // Written is Answered for writes. No error says that the write was carried out, so a missing answer is an empty one.
 func Written[T any](out *T, err error) (*T, error) {
-	if err = notNil(err); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, clientsError(err)
 	}
 	if out == nil {
 		out = new(T)
@@ -38,15 +38,4 @@ func Written[T any](out *T, err error) (*T, error) {
 	return out, nil
 }
 
-func notNil(err error) error {
-	if err != nil && isNil(err) {
-		return fmt.Errorf("the client returned a nil %T as its error", err)
-	}
-	return err
-}
-
-// isNil reports whether v is a nil pointer, whose methods may panic.
-func isNil(v any) bool {
-	r := reflect.ValueOf(v)
-	return r.Kind() == reflect.Pointer && r.IsNil()
-}
+func clientsError(err error) error { return usercode.Error("the client", err) }

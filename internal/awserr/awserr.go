@@ -8,6 +8,8 @@ import (
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // InProgress is DynamoDB's code for a transaction whose token belongs to one that is still in progress.
@@ -15,11 +17,12 @@ const InProgress = "TransactionInProgressException"
 
 // Code returns the service's error code. It is empty if the error is not the service's.
 func Code(err error) string {
+	code := ""
 	var coded interface{ ErrorCode() string }
-	if errors.As(err, &coded) && !isNil(coded) {
-		return coded.ErrorCode()
+	if errors.As(clientsError(err), &coded) {
+		usercode.Run(func() { code = coded.ErrorCode() })
 	}
-	return ""
+	return code
 }
 
 // IsThrottling reports whether the service uses the code for too many requests.
@@ -30,6 +33,7 @@ func IsThrottling(code string) bool {
 
 // ContextEnded reports whether the end of a context ended the call.
 func ContextEnded(err error) bool {
+	err = clientsError(err)
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
@@ -49,11 +53,13 @@ func Refused(err error) bool {
 	if ContextEnded(err) {
 		return false
 	}
+	status := 0
 	var response interface{ HTTPStatusCode() int }
-	if errors.As(err, &response) && !isNil(response) {
-		if status := response.HTTPStatusCode(); status != 0 {
-			return status >= http.StatusBadRequest && status < http.StatusInternalServerError
-		}
+	if errors.As(clientsError(err), &response) {
+		usercode.Run(func() { status = response.HTTPStatusCode() })
+	}
+	if status != 0 {
+		return status >= http.StatusBadRequest && status < http.StatusInternalServerError
 	}
 	return isRefusal(code)
 }
