@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -20,7 +21,7 @@ func noHandler(eventType string) error { return fmt.Errorf("event type %q has no
 
 // handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
 func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
-	ctx := d.Context
+	var ctx context.Context = d
 	if !c.ours(d.record.Table) {
 		d.finished = true
 		c.tellOtherTable(ctx, &d.record)

@@ -15,10 +15,9 @@ type batch struct {
 	c          *Consumer
 	handlers   map[string]Handler
 	ctx        context.Context
-	outer      context.Context // what ctx was made of, for bookkeeping after it has ended
-	failFast   bool            // after a failure start nothing new, of any aggregate
-	giveUp     func()          // with failFast: ends the wait for records that are not started
-	redrive    bool            // the records are dead letters: they are not parked, and not stored again
+	failFast   bool   // after a failure start nothing new, of any aggregate
+	giveUp     func() // with failFast: ends the wait for records that are not started
+	redrive    bool   // the records are dead letters: they are not parked, and not stored again
 	hasFailed  atomic.Bool
 	asleep     sleepers
 	deliveries []delivery
@@ -32,7 +31,7 @@ type batch struct {
 
 // newBatch returns a batch of n empty deliveries.
 func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
-	b := &batch{c: c, handlers: c.registered(), ctx: ctx, outer: ctx, failFast: failFast}
+	b := &batch{c: c, handlers: c.registered(), ctx: ctx, failFast: failFast}
 	switch n {
 	case 0:
 	case 1:
@@ -60,7 +59,7 @@ func (b *batch) start() {
 	}
 	for i := range b.deliveries {
 		d := &b.deliveries[i]
-		d.Context = b.ctx
+		d.Context, d.consumer = b.ctx, b.c
 		b.keys[i] = b.c.lane(d.record.AggregateID)
 	}
 	waiting := b.ctx
@@ -90,7 +89,7 @@ func (b *batch) Do(i int) (next lanes.Next) {
 			b.settle(d, b.count(d))
 		}
 	}()
-	if b.redrive || !b.c.divert(b.ctx, b.handlers, d) {
+	if b.redrive || !b.c.divert(b.handlers, d) {
 		b.c.handle(b.handlers, d)
 	}
 	returned = true
@@ -142,7 +141,7 @@ func (b *batch) calls() int {
 // settle ends the batch's attempts at a record.
 func (b *batch) settle(d *delivery, v verdict) lanes.Next {
 	if !b.redrive {
-		b.c.account(b.outer, d, v)
+		b.c.account(d, v)
 	}
 	if d.finished {
 		return lanes.GoOn

@@ -7,20 +7,18 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
 	"github.com/seed-1b628d3f/outbox/internal/event"
+	"github.com/seed-1b628d3f/outbox/internal/grace"
 )
 
 // account counts in the dead letter table what has come of an unfinished delivery's attempts outside a Worker, and makes a dead letter of the
-// event if they are spent. v is the verdict on the last one. In Lambda, outer is the invocation's context, which ends after ctx. An attempt
-// that the invocation's deadline cuts off counts.
-func (c *Consumer) account(outer context.Context, d *delivery, v verdict) {
+// event if they are spent. v is the verdict on the last one. An attempt that a deadline cuts off counts.
+func (c *Consumer) account(d *delivery, v verdict) {
 	more := deadletter.Attempts{Failed: int(d.failures), Lost: int(d.races)}
 	if c.dead == nil || v == settled || more.Sum() == 0 {
 		return
 	}
-	ctx := outer
-	if outer.Err() != nil {
-		ctx = context.WithoutCancel(ctx)
-	}
+	ctx, cancel := grace.After(d, 3*storeTimeout+storeTime(len(d.record.Payload)))
+	defer cancel()
 	e := event.Event(d.record)
 	n, counted, err := c.countAttempts(ctx, &e, more, v)
 	if err != nil {

@@ -278,8 +278,11 @@ func (c *Consumer) add(eventType string, h Handler) {
 // The error is a *ProcessError. It says which records are unfinished; all others are finished. Deliver the unfinished records
 // again, in their order. If a record has no ID or no Type, nothing is handled and the error matches ErrInvalidEvent. Decoded
 // records always have both. Process is safe for concurrent use.
+//
+// A handler or hook of a Consumer must not call Process, Invoke, Worker.Run or a redrive of the same Consumer: it would wait for itself. With the
+// context of the handler or hook, such a call is an error, and nothing is handled. With another context it cannot be recognised.
 func (c *Consumer) Process(ctx context.Context, records ...Record) error {
-	if err := c.made(); err != nil {
+	if err := errors.Join(c.made(), c.notNested(ctx)); err != nil {
 		return fmt.Errorf("outbox: Process: %w", err)
 	}
 	b := c.newBatch(ctx, len(records), false)

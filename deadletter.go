@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/grace"
 	"github.com/seed-1b628d3f/outbox/internal/owntable"
 )
 
@@ -192,7 +193,7 @@ func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 		_, err = t.store.Remove(ctx, &l)
 	}
 	if queue := deadletter.QueueOf(id); (err == nil || missing) && queue != "" { // if the letter is missing, an earlier call may have failed here
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout) // no letter would lead to the queue any more
+		ctx, cancel := grace.After(ctx, storeTimeout) // no letter would lead to the queue any more
 		defer cancel()
 		if _, closeErr := t.store.Close(ctx, queue); closeErr != nil {
 			err = closeErr

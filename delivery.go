@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"github.com/seed-1b628d3f/outbox/internal/slab"
@@ -11,6 +12,7 @@ import (
 // batch instead of two for each record. While the batch runs, only the goroutine of its record writes to it.
 type delivery struct {
 	context.Context
+	consumer *Consumer // whose handler or hooks it is for
 	record   Record
 	err      error // of the last attempt
 	finished bool
@@ -34,10 +36,13 @@ type doomed struct {
 	attempts int
 }
 
-// Value returns the delivery itself, for what is asked of a handler's context.
+// Value returns the delivery itself, for what is asked of a handler's context, and tells notNested whether its Consumer is handling it.
 func (d *delivery) Value(key any) any {
 	if key == (deliveryKey{}) {
 		return d
+	}
+	if h, ok := key.(handlingKey); ok && h.consumer == d.consumer {
+		return true
 	}
 	return d.Context.Value(key)
 }
@@ -56,8 +61,20 @@ func handledBefore(ctx context.Context) {
 	}
 }
 
-// RecordFromContext returns the record that is being handled. ok is false outside a handler. The context of a handler keeps
-// all records of its batch in memory.
+// handlingKey is the key of a context's value that is there while the Consumer handles an event.
+type handlingKey struct{ consumer *Consumer }
+
+// notNested refuses a call that a handler or a hook of the Consumer makes with its context. It would wait for places and aggregates of which the
+// handler has one.
+func (c *Consumer) notNested(ctx context.Context) error {
+	if ctx.Value(handlingKey{c}) == nil {
+		return nil
+	}
+	return errors.New("called by a handler or hook of the same Consumer, it would wait for itself: write an event instead, or use another Consumer")
+}
+
+// RecordFromContext returns the record that is being handled. ok is false if ctx is not the context of a handler, or of a hook that is told
+// of an event. Such a context keeps all records of its batch in memory.
 func RecordFromContext(ctx context.Context) (r Record, ok bool) {
 	if d := deliveryOf(ctx); d != nil {
 		return d.record, true

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/grace"
 	"github.com/seed-1b628d3f/outbox/internal/inbox"
 )
 
@@ -107,7 +108,7 @@ func (i *Inbox) claimUntil(ctx context.Context, now time.Time) (until, deadline 
 
 // release gives a claim back. If this fails, the claim ends at its time.
 func (i *Inbox) release(ctx context.Context, e inbox.Event, owner string, logger *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	ctx, cancel := grace.After(ctx, releaseTimeout)
 	defer cancel()
 	if err := i.table.Release(ctx, e, owner); err != nil && !errors.Is(err, inbox.ErrLost) {
 		logger.WarnContext(ctx, "outbox: a claim is not given back, the event waits for its end", "event", e.ID, "type", e.Type, "error", err)
@@ -118,7 +119,7 @@ var completeDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Se
 
 // complete turns a claim into the mark. The effect has happened, so the delivery is a success even if complete fails.
 func (i *Inbox) complete(ctx context.Context, e inbox.Event, owner string, logger *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeTimeout)
+	ctx, cancel := grace.After(ctx, completeTimeout)
 	defer cancel()
 	for n := 1; ; n++ {
 		err := i.table.Complete(ctx, e, owner, time.Now())

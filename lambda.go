@@ -2,9 +2,11 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/grace"
 	"github.com/seed-1b628d3f/outbox/internal/lambdaevent"
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
@@ -18,18 +20,20 @@ import (
 // Failures are logged, because the answer has no place for them. Shortly before ctx's deadline (WithDeadlineMargin) Invoke
 // stops and reports what is finished. With WithDeadLetters, what cannot be handled is stored there and the others go on.
 //
-// An error means that payload is no such invocation, and nothing was handled.
+// An error means that payload is no such invocation, or that a handler or hook of c has called Invoke. Nothing was handled.
+//
+// What is written after a handler, such as a mark of an inbox, a counted attempt or a dead letter, ends with the first three quarters of the
+// margin: an answer in time is worth more. Invoke waits for a handler that ignores its context, since it would otherwise run on in the next
+// invocation, beside the next delivery of its event.
 //
 // See https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html.
 func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
-	if err := c.made(); err != nil {
+	if err := errors.Join(c.made(), c.notNested(ctx)); err != nil {
 		return nil, fmt.Errorf("outbox: Invoke: %w", err)
 	}
-	outer := ctx
 	ctx, cancel := c.beforeDeadline(ctx)
 	defer cancel()
 	b := c.newBatch(ctx, 0, true)
-	b.outer = outer
 	rest, err := b.decode(payload)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: Invoke: the payload is no event of Kinesis or DynamoDB Streams: %w", err)
@@ -99,12 +103,12 @@ func (b *batch) decode(payload []byte) (rest undelivered, err error) {
 	return rest, s.Err()
 }
 
-// beforeDeadline returns a context that ends early enough to answer.
+// beforeDeadline returns a context for handlers, which ends early enough to answer. What is written after them has three quarters of the margin.
 func (c *Consumer) beforeDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return context.WithCancel(ctx)
 	}
 	margin := min(c.deadlineMargin, max(time.Until(deadline)/5, 0))
-	return context.WithDeadline(ctx, deadline.Add(-margin))
+	return context.WithDeadline(grace.Until(ctx, deadline.Add(-margin/4)), deadline.Add(-margin))
 }

@@ -347,7 +347,7 @@ func WithConcurrency(handlers int) ConsumerOption {
 }
 
 // WithDeadlineMargin sets how long before its context's deadline Invoke stops: it starts no more handlers, cancels the contexts of
-// the running handlers, waits for them, and reports what is finished. Default: 500 ms; more than 0, and at most a fifth of the
+// the running handlers, waits for them, and reports what is finished. So do Redrive and AnswerRedriveRequests. Default: 500 ms; more than 0, and at most a fifth of the
 // invocation's time is used. If a handler ignores its context for longer than the margin, the function times out, and Lambda
 // delivers the whole batch again.
 func WithDeadlineMargin(margin time.Duration) ConsumerOption {

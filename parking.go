@@ -32,13 +32,13 @@ func storeTime(size int) time.Duration { return time.Duration(size) * 2 * time.M
 
 // divert stores a delivery that must not reach its handler, because it is doomed or its aggregate is parked. It returns false if the delivery
 // goes to its handler.
-func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *delivery) bool {
+func (c *Consumer) divert(handlers map[string]Handler, d *delivery) bool {
 	dead := c.dead
 	if dead == nil {
 		return false
 	}
 	if d.doomed != nil {
-		d.err = c.bury(ctx, d)
+		d.err = c.bury(d, d)
 		d.finished = d.err == nil
 		return true
 	}
@@ -49,7 +49,7 @@ func (c *Consumer) divert(ctx context.Context, handlers map[string]Handler, d *d
 	if _, known := handlers[r.Type]; !known && !c.failUnknownTypes {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)))
+	ctx, cancel := context.WithTimeout(d, storeTimeout+storeTime(len(r.Payload)))
 	defer cancel()
 	asOf := dead.parked.Now()
 	l := deadletter.Letter{Event: event.Event(*r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}

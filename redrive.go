@@ -39,17 +39,20 @@ type RedriveResult struct {
 // A letter whose handler fails stays, with the new error and one more attempt. So does a letter that c has no handler for, and a record that
 // still cannot be decoded. A handler has a minute for each letter. Letters are handled at least once: after a crash between the handler and
 // the removal, a letter is handled again. Redrive may run several times at once, on different machines, whose clocks need not agree: locks in the
-// table keep two redrives from handling the same aggregate. If ctx has a deadline, handlers end 2 seconds earlier, or a tenth of the time.
+// table keep two redrives from handling the same aggregate.
 //
-// An error means that the table failed, or that ctx has ended. The result counts what was done, with an error too. A handler that fails is
-// not an error of Redrive.
+// An error means that the table failed, that ctx has ended, or that a handler or hook of c has called Redrive. The result counts what was done,
+// with an error too. A handler that fails is not an error of Redrive. If ctx has a deadline, as in Lambda, Redrive ends before it, by the margin
+// of c (WithDeadlineMargin).
 func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadLetterFilter, opts RedriveOptions) (RedriveResult, error) {
-	if err := t.runnable("Redrive", c); err != nil {
+	if err := t.runnable(ctx, "Redrive", c); err != nil {
 		return RedriveResult{}, err
 	}
 	if !(opts.PerSecond >= 0) || math.IsInf(opts.PerSecond, 0) {
 		return RedriveResult{}, fmt.Errorf("outbox: Redrive: PerSecond: want 0 or more, have %v", opts.PerSecond)
 	}
+	ctx, cancel := c.beforeDeadline(ctx)
+	defer cancel()
 	return redriven(t.engine(c, opts).Redrive(ctx, ctx, func(yield func(deadletter.Target, error) bool) {
 		for s, err := range t.selected(ctx, filter) {
 			if !s.again && !yield(s.target, err) {
@@ -59,15 +62,15 @@ func (t *DeadLetterTable) Redrive(ctx context.Context, c *Consumer, filter DeadL
 	}))
 }
 
-// runnable reports whether the table and the Consumer can redrive at all.
-func (t *DeadLetterTable) runnable(call string, c *Consumer) error {
+// runnable reports whether the table and the Consumer can redrive, and the call is not one of a handler of the Consumer.
+func (t *DeadLetterTable) runnable(ctx context.Context, call string, c *Consumer) error {
 	if err := t.made(); err != nil {
 		return err
 	}
 	if c == nil {
 		return fmt.Errorf("outbox: %s: the Consumer is nil", call)
 	}
-	if err := c.made(); err != nil {
+	if err := errors.Join(c.made(), c.notNested(ctx)); err != nil {
 		return fmt.Errorf("outbox: %s: %w", call, err)
 	}
 	return nil
@@ -173,9 +176,11 @@ const maxRequests = 1000
 // AnswerRedriveRequests redrives what RequestRedrive asked for, at most 1,000 requests, as Redrive does. Call it where the handlers are and no
 // Worker runs, for example in a Lambda function on a schedule. Without requests it costs one read unit.
 func (t *DeadLetterTable) AnswerRedriveRequests(ctx context.Context, c *Consumer) (RedriveResult, error) {
-	if err := t.runnable("AnswerRedriveRequests", c); err != nil {
+	if err := t.runnable(ctx, "AnswerRedriveRequests", c); err != nil {
 		return RedriveResult{}, err
 	}
+	ctx, cancel := c.beforeDeadline(ctx)
+	defer cancel()
 	return t.redriveRequested(ctx, ctx, c)
 }
 

@@ -46,7 +46,7 @@ func (b *shardBatch) Do(i int) lanes.Next {
 		d.before = int32(s.owed.Attempts(slot))
 	}
 	c := s.w.consumer
-	if !c.divert(s.ctx, b.handlers, d) {
+	if !c.divert(b.handlers, d) {
 		c.handle(b.handlers, d)
 	}
 	v := d.judge(s.ctx.Err() != nil)
@@ -90,7 +90,7 @@ func (b *shardBatch) retry(i int, v verdict) lanes.Next {
 		return b.leave(i)
 	}
 	d.doomed = &doomed{err: d.err, attempts: n.Sum()}
-	if d.err = c.bury(s.ctx, d); d.err != nil {
+	if d.err = c.bury(d, d); d.err != nil {
 		return b.wait(i)
 	}
 	d.finished = true

@@ -53,7 +53,7 @@ func (s *shardRun) start(reading context.Context, first ledger.Slot, records []s
 	var poisonAt ledger.Slot
 	for i := 0; i < len(records) && poison == nil; i++ {
 		slot, n := first+ledger.Slot(i), len(b.deliveries)
-		b.deliveries = append(b.deliveries, delivery{Context: s.ctx})
+		b.deliveries = append(b.deliveries, delivery{Context: s.ctx, consumer: c})
 		d := &b.deliveries[n]
 		got, reason := c.receive(d, records[i].Data, nil, func(r *Record) { s.origin(r, &records[i]) }, memory)
 		switch got {

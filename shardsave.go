@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/grace"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/ledger"
 )
@@ -42,7 +43,7 @@ func (s *shardRun) saveLast(ctx context.Context) error {
 	// Also when ctx has ended because the drain took too long. A lease that is lost refuses it.
 	if ctx.Err() != nil {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastSave)
+		ctx, cancel = grace.After(ctx, lastSave)
 		defer cancel()
 	}
 	err := s.store(ctx)

@@ -127,6 +127,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	if w.consumer == nil {
 		return errors.New("outbox: a Worker is made by NewWorker or NewStreamsWorker")
 	}
+	if err := w.consumer.notNested(ctx); err != nil {
+		return fmt.Errorf("outbox: worker of stream %s: Run: %w", w.stream, err)
+	}
 	if !w.running.CompareAndSwap(false, true) {
 		return errors.New("outbox: the Worker is running already")
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/grace"
 )
 
 // Verdict says what became of a letter.
@@ -60,12 +61,8 @@ type Engine struct {
 // handlerTime is how long a handler may take for a letter.
 const handlerTime = time.Minute
 
-// storeTime bounds what is written after a handler, which is written even when the redrive is stopped. If the redrive has a deadline, as in
-// Lambda, handlers end storeMargin earlier, or a tenth of the time if this is less, and what is written then ends with the deadline.
-const (
-	storeTime   = 5 * time.Second
-	storeMargin = 2 * time.Second
-)
+// storeTime bounds what is written after a handler, which is written even when the redrive is stopped.
+const storeTime = 5 * time.Second
 
 // Redrive redrives the targets. Letters of a queue are handled in their order, until one is not handled. When ctx ends, no further letter is
 // begun; handlers is the context of the handlers that run then. The first error of the table or of targets ends the redrive. The result
@@ -112,21 +109,10 @@ type run struct {
 	result Result
 	err    error
 	next   time.Time // when the next letter may begin
-
-	deadline time.Time // zero if there is none
 }
 
 func (e Engine) do(ctx, handlers context.Context, jobs iter.Seq2[job, error]) (Result, error) {
 	r := &run{Engine: e, places: make(chan struct{}, e.Concurrency)}
-	if deadline, ok := handlers.Deadline(); ok {
-		r.deadline = deadline
-		end := deadline.Add(-min(storeMargin, max(time.Until(deadline)/10, 0)))
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, end)
-		defer cancel()
-		handlers, cancel = context.WithDeadline(handlers, end)
-		defer cancel()
-	}
 	for j, err := range jobs {
 		if err != nil {
 			r.fail(err)
@@ -210,7 +196,7 @@ func (r *run) redrive(ctx, handlers context.Context, target deadletter.Target) (
 	}
 	held, release := lock.Hold(handlers)
 	defer func() {
-		after, cancel := r.detached(ctx)
+		after, cancel := grace.After(ctx, storeTime)
 		defer cancel()
 		if err := release(after); err != nil {
 			r.Logger.WarnContext(ctx, "outbox: a lock on dead letters is not released, it ends by itself", "deadLetter", target.ID(), "error", err)
@@ -255,18 +241,9 @@ func (r *run) letters(ctx context.Context, target deadletter.Target) ([]string, 
 
 // close ends the parking of a queue without letters, even when the redrive is stopped: no letter would lead to the queue any more.
 func (r *run) close(ctx context.Context, queue string) (bool, error) {
-	ctx, cancel := r.detached(ctx)
+	ctx, cancel := grace.After(ctx, storeTime)
 	defer cancel()
 	return r.Store.Close(ctx, queue)
-}
-
-// detached returns a context for what must be done even when ctx has ended.
-func (r *run) detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	end := time.Now().Add(storeTime)
-	if !r.deadline.IsZero() && r.deadline.Before(end) {
-		end = r.deadline
-	}
-	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }
 
 // letter hands one letter to Handle while the lock is held, and stores the outcome. A letter that is gone counts as handled.
@@ -287,7 +264,7 @@ func (r *run) letter(ctx, held, handlers context.Context, id string) (Verdict, e
 	handling, cancel := context.WithTimeout(held, handlerTime)
 	defer cancel()
 	outcome := r.Handle(handling, &l)
-	after, cancelAfter := r.detached(handlers)
+	after, cancelAfter := grace.After(handlers, storeTime)
 	defer cancelAfter()
 	switch {
 	case outcome.Verdict == Handled:
