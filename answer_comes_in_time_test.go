@@ -39,10 +39,18 @@ func (h *hanging) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestWhatIsWrittenAfterAHandlerEndsBeforeTheAnswer(t *testing.T) {
 	const timeout = 10 * time.Second
 	down := errors.New("down")
-	late := func(context.Context) error { time.Sleep(9 * time.Second); return nil }
+	after9s := func(result error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			select {
+			case <-time.After(9 * time.Second):
+				return result
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	late, fails, hopeless := after9s(nil), after9s(down), after9s(outbox.Permanent(down))
 	cutOff := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	fails := func(context.Context) error { time.Sleep(9 * time.Second); return down }
-	hopeless := func(context.Context) error { time.Sleep(9 * time.Second); return outbox.Permanent(down) }
 	succeeds := func(context.Context) error { return nil }
 	invoke := func(ctx context.Context, c *outbox.Consumer, _ *outbox.DeadLetterTable) {
 		answer, err := c.Invoke(ctx, kinesisEvent(changeRecord("1", "a")))
