@@ -17,7 +17,9 @@ import (
 
 var errGoexit = errors.New("the handler ended its goroutine")
 
-func noHandler(eventType string) error { return fmt.Errorf("event type %q has no handler", eventType) }
+func noHandler(eventType string) error {
+	return fmt.Errorf("event type %q has no handler", shorten(eventType))
+}
 
 // handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
 func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {

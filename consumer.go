@@ -146,7 +146,7 @@ type Consumer struct {
 	seed   maphash.Seed
 
 	warning sync.Mutex
-	warned  map[string]bool // what was logged and must not be logged again
+	warned  map[uint64]bool // hashes of what was logged and must not be logged again
 	// otherTable says that tellOtherTable has logged.
 	otherTable atomic.Bool
 
@@ -167,7 +167,7 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 			logger:         slog.Default(),
 		},
 		seed:   maphash.MakeSeed(),
-		warned: make(map[string]bool),
+		warned: make(map[uint64]bool),
 	}
 	if err := applyAll(opts, func(o ConsumerOption) error { return o.applyConsumer(&c.consumerConfig) }); err != nil {
 		return nil, fmt.Errorf("outbox: NewConsumer: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"slices"
 	"time"
@@ -17,7 +18,7 @@ import (
 
 func (c *Consumer) skipUnknown(ctx context.Context, r *Record) {
 	if c.firstTime("type " + r.Type) {
-		c.logger.WarnContext(ctx, "outbox: skipping events of a type without a handler", "type", r.Type, "event", r.ID, "table", r.Table)
+		c.logger.WarnContext(ctx, "outbox: skipping events of a type without a handler", "type", shorten(r.Type), "event", shorten(r.ID), "table", r.Table)
 	}
 	if c.tellsSkipped() {
 		c.skipped(ctx, r, fmt.Errorf("outbox: %w", noHandler(r.Type)))
@@ -52,17 +53,18 @@ func (c *Consumer) tellOtherTable(ctx context.Context, r *Record) {
 	}
 }
 
-// maxWarned bounds the memory that foreign names take.
+// maxWarned bounds how many names of others are told. They may be long, so only their hashes are remembered.
 const maxWarned = 1000
 
 // firstTime reports whether something has yet to be logged, and remembers it as logged.
 func (c *Consumer) firstTime(what string) bool {
 	c.warning.Lock()
 	defer c.warning.Unlock()
-	if c.warned[what] || len(c.warned) >= maxWarned {
+	hash := maphash.String(c.seed, what)
+	if c.warned[hash] || len(c.warned) >= maxWarned {
 		return false
 	}
-	c.warned[what] = true
+	c.warned[hash] = true
 	return true
 }
 

@@ -132,7 +132,8 @@ func WithClaimDuration(d time.Duration) InboxOption {
 }
 
 // WithInboxCache sets how many handled events an Inbox remembers in memory: always the latest. A duplicate of such an event costs no
-// call. Default: 10,000, which take about 3 MB with short ids; 0 to 1,000,000. With 0 every duplicate asks the table.
+// call. Default: 10,000, which take about 3 MB with short ids; 0 to 1,000,000. With 0 every duplicate asks the table. So does a
+// duplicate of an event whose id, type and aggregate id have more than 1,024 bytes together, which is not remembered.
 func WithInboxCache(events int) InboxOption {
 	return inboxOption(func(c *inboxConfig) error {
 		if events < 0 || events > 1_000_000 {
@@ -221,9 +222,12 @@ func (i *Inbox) remembered(ctx context.Context, e inbox.Event) (bool, error) {
 	return known, nil
 }
 
+// maxRemembered bounds the memory of an event in the cache, in bytes of its names.
+const maxRemembered = 1024
+
 // remember notes that an event was handled. It copies the strings, since those of a record keep all of its memory alive.
 func (i *Inbox) remember(e inbox.Event) {
-	if i.cache == 0 {
+	if i.cache == 0 || len(e.ID)+len(e.Type)+len(e.AggregateID) > maxRemembered {
 		return
 	}
 	all := strings.Clone(e.ID + e.Type + e.AggregateID)

@@ -224,7 +224,7 @@ func TestSkippedTablesAreLoggedOnce(t *testing.T) {
 func TestInvokeSaysWhatArrivedInstead(t *testing.T) {
 	for payload, want := range map[string]string{
 		``:                           "have nothing",
-		`"x"`:                        `have 3 bytes that start with "\"x\""`,
+		`"secret"`:                   "have 8 bytes that are no object",
 		`{"body":"{}","headers":{}}`: `have an object with the members ["body" "headers"]`,
 		`{"Records":5}`:              `have an object with the members ["Records"]`,
 		`{"Records":[5]}`:            "record 0: want an object",

@@ -349,7 +349,7 @@ func describe(payload []byte) string {
 	}
 	c := jsonscan.New(payload)
 	if !c.Enter('{') {
-		return fmt.Sprintf("%d bytes that start with %q", len(payload), clip(string(payload[:min(len(payload), 16)])))
+		return fmt.Sprintf("%d bytes that are no object", len(payload)) // what they are may be a secret
 	}
 	var names []string
 	for first := true; len(names) < 8; first = false {

@@ -57,7 +57,7 @@ func TestWhatIsNoInvocation(t *testing.T) {
 	one := kinesis("1", `"YQ=="`)
 	for payload, want := range map[string]string{
 		"":                                       "have nothing",
-		"[]":                                     `have 2 bytes that start with "[]"`,
+		"[]":                                     "have 2 bytes that are no object",
 		`{"detail":{},"source":"x"}`:             `have an object with the members ["detail" "source"]`,
 		`{"Records":null}`:                       `have an object with the members ["Records"]`,
 		`{"Records":[` + one:                     "not JSON: byte",
