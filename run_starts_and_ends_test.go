@@ -128,17 +128,37 @@ func TestRunRunsOnce(t *testing.T) {
 	})
 }
 
-func TestAMissingLeaseTableEndsRun(t *testing.T) {
+// A lease table may come after its worker, as in a deployment. Until then the log has an error for each call, and Health names it. A table of
+// another form ends Run.
+func TestALeaseTableThatComesLate(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t)
 		defer f.Close()
 		leases, err := outbox.NewLeaseTable(f.DynamoDB, "nothing", "mails")
 		require.NoError(t, err)
-		w := f.startWith(t, f.Kinesis, leases, func(context.Context, outbox.Event[orderCreated]) error { return nil })
-		<-w.done
-		require.ErrorContains(t, *w.err, "outbox: worker of stream events: ")
+		var log bytes.Buffer
+		c := newConsumer(t, outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error { f.note(t, e); return nil })
+		worker, err := outbox.NewWorker(f.Kinesis, "events", c, leases)
+		require.NoError(t, err)
+		w := runWorker(t, worker)
+		ids := f.put(t, "a", 1, 3)
+		time.Sleep(5 * time.Minute)
 		var missing *types.ResourceNotFoundException
-		require.ErrorAs(t, *w.err, &missing)
+		require.ErrorAs(t, worker.Health(), &missing)
+		require.ErrorContains(t, worker.Health(), "no heartbeat has been stored yet: lease table nothing")
+		require.NoError(t, leases.Create(t.Context()))
+		f.await(t, "all handled", time.Minute, f.all(ids))
+		require.NoError(t, worker.Health())
+		require.NoError(t, w.stop())
+		require.Regexp(t, `level=ERROR msg="outbox: leases: a call is repeated" stream=events operation=Register error=.*ResourceNotFoundException`, log.String())
+
+		other, err := outbox.NewLeaseTable(f.DynamoDB, "events", "mails")
+		require.NoError(t, err)
+		w = f.startWith(t, f.Kinesis, other, func(context.Context, outbox.Event[orderCreated]) error { return nil })
+		<-w.done
+		require.ErrorContains(t, *w.err, "outbox: worker of stream events: lease table events, group mails")
+		require.ErrorContains(t, *w.err, "ValidationException")
 	})
 }
 

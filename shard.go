@@ -31,6 +31,7 @@ type shardRun struct {
 	order       heldBack                // what must not reach the lanes yet
 	allFetched  chan struct{}           // closed when every hole is fetched
 	children    []lease.Shard           // when the shard was read to its end
+	blocked     blocked                 // what waits for something else than its handler
 	atEnd       bool                    // the end of the shard is stored, or nobody knows whether it is
 	asleep      sleepers                // records that wait for their retry
 	attempted   bool                    // earlier owners have left attempts
@@ -64,6 +65,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 		room: make(chan struct{}, 1), due: make(chan struct{}, 1), news: make(chan struct{}, 1), allFetched: make(chan struct{}), atEnd: owed.Ended,
 		attempted: owed.Attempted(), seen: seen{behind: unknown},
 	}
+	defer w.health.reads(s)()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

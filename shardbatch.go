@@ -51,6 +51,9 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	}
 	v := d.judge(s.ctx.Err() != nil)
 	returned = true
+	if d.waits > 0 && v != waits {
+		s.blocked.remove(slot)
+	}
 	switch v {
 	case settled:
 		s.settle(slot)
@@ -65,6 +68,9 @@ func (b *shardBatch) Do(i int) lanes.Next {
 
 // leave leaves a record to the next owner of the shard, and with it what comes later of its aggregate, also in other batches.
 func (b *shardBatch) leave(i int) lanes.Next {
+	if b.deliveries[i].waits > 0 {
+		b.s.blocked.remove(b.slots[i])
+	}
 	b.s.owed.Left(b.slots[i], b.deliveries[i].record.AggregateID)
 	return lanes.GiveUp
 }
@@ -114,6 +120,8 @@ func (b *shardBatch) wait(i int) lanes.Next {
 	delay := backoff.FullJitter{Base: r.BaseDelay, Max: r.MaxDelay}.Delay(d.waits)
 	if claimed := (*claimedError)(nil); errors.As(d.err, &claimed) {
 		delay = min(delay, max(time.Until(claimed.until), 0)+time.Millisecond) // a claim ends when its time has passed
+	} else if d.err != nil {
+		b.s.blocked.add(b.slots[i], d.err)
 	}
 	return b.later(i, delay)
 }

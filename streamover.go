@@ -41,6 +41,7 @@ func (w *Worker) watchOver(ctx context.Context) {
 				w.tellOver(ctx, over.Reason)
 			}
 			if err == nil && over.Reason == "" {
+				w.health.streamOver("")
 				break
 			}
 			if backoff.Sleep(ctx, overEvery) != nil {
@@ -60,6 +61,7 @@ func (w *Worker) tellOver(ctx context.Context, reason string) {
 	if reason == "" || ctx.Err() != nil {
 		return
 	}
+	w.health.streamOver(reason)
 	err := fmt.Errorf("outbox: the stream %s has ended: %s", w.stream, reason)
 	w.consumer.logger.ErrorContext(ctx, "outbox: the stream has ended", "stream", w.stream, "reason", reason)
 	for _, hooks := range w.hooks {

@@ -54,6 +54,7 @@ type Worker struct {
 	leases     lease.Store
 	leasesName string // the fences of the records are those of these leases
 	running    atomic.Bool
+	health     workerHealth
 	suspicion  chan struct{} // a token says that the stream may be over
 }
 
@@ -121,11 +122,12 @@ func newWorker(caller string, noClient bool, stream string, check func(string) e
 // later record of the shard is started, and the next Run meets the record again. The error wraps a *HandlerError that names the record. If several
 // shards meet such records at once, the log has the others.
 //
-// Throttling, outages of the stream or the lease table, and lost leases do not end Run: it goes on when they are over. Only at
-// the start, a lease table that is missing or may not be used ends Run. Run must not be called again while it runs.
-func (w *Worker) Run(ctx context.Context) error {
+// Throttling, outages of the stream or the lease table, a missing table or permission, and lost leases do not end Run: it goes on when they
+// are over, and Health has them meanwhile. Only a lease table of another form ends Run, at the start. Run must not be called again while it
+// runs.
+func (w *Worker) Run(ctx context.Context) (err error) {
 	if w.consumer == nil {
-		return errors.New("outbox: a Worker is made by NewWorker or NewStreamsWorker")
+		return errNotMade
 	}
 	if err := w.consumer.notNested(ctx); err != nil {
 		return fmt.Errorf("outbox: worker of stream %s: Run: %w", w.stream, err)
@@ -134,13 +136,20 @@ func (w *Worker) Run(ctx context.Context) error {
 		return errors.New("outbox: the Worker is running already")
 	}
 	defer w.running.Store(false)
+	w.health.begin()
+	defer func() { w.health.end(err) }()
 	beside, stopBeside := context.WithCancel(ctx)
+	telling, stopTelling := context.WithCancel(context.WithoutCancel(ctx)) // also while the Worker drains
 	var besides sync.WaitGroup
+	if len(w.hooks) > 0 {
+		besides.Go(func() { w.tellHealth(telling) })
+	}
 	besides.Go(func() { w.redriveRequested(beside) })
 	besides.Go(func() { w.watchOver(beside) })
 	defer besides.Wait()
+	defer stopTelling()
 	defer stopBeside()
-	err := lease.Run(ctx, lease.Config{
+	err = lease.Run(ctx, lease.Config{
 		Store:    w.leases,
 		Worker:   w.name,
 		Shards:   w.shards,
@@ -150,12 +159,15 @@ func (w *Worker) Run(ctx context.Context) error {
 		Duration: w.leaseDuration,
 		Drain:    w.drainTimeout,
 		Hooks:    w.leaseHooks(),
+		Health:   &w.health.leases,
 	})
 	if err != nil {
 		return fmt.Errorf("outbox: worker of stream %s: %w", w.stream, err)
 	}
 	return nil
 }
+
+var errNotMade = errors.New("outbox: a Worker is made by NewWorker or NewStreamsWorker")
 
 func (w *Worker) shards(ctx context.Context) ([]lease.Shard, error) {
 	listed, err := w.source.Shards(ctx)
@@ -286,7 +298,7 @@ func (w *Worker) leaseHooks() lease.Hooks {
 		},
 		Trouble: func(op string, err error) {
 			level := slog.LevelWarn
-			if lease.IsFatal(err) || slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException", "ValidationException", "InvalidArgumentException"}, awserr.Code(err)) {
+			if lease.IsLasting(err) || slices.Contains([]string{"ResourceNotFoundException", "AccessDeniedException", "ValidationException", "InvalidArgumentException"}, awserr.Code(err)) {
 				level = slog.LevelError // no repeat will help until somebody repairs it
 			}
 			logger.Log(context.Background(), level, "outbox: leases: a call is repeated", "stream", w.stream, "operation", op, "error", err)

@@ -168,6 +168,9 @@ type WorkerHooks struct {
 	// shard up. While reading fails, Behind is negative. When the lease has changed hands, remove the gauges that were made from
 	// Status: see Lease.
 	Status func(ShardStatus)
+	// Health is called once a second with what Worker.Health returns, from the first second of Run until Run returns, also without a
+	// shard.
+	Health func(error)
 	// Retried is called when a request to the stream failed and will be repeated; throttled says that the stream's limits were
 	// exceeded. It is also called when reading a shard failed as a whole: its checkpoint cannot be stored, or the shard is
 	// missing.

@@ -79,6 +79,7 @@ var ministackDeviates = deviations{
 var dynoxideDeviates = deviations{
 	"conditions: what cannot be read is refused, and changes nothing":       {"evaluates some expressions that AWS refuses before", "same operand: want an error ValidationException, have ConditionalCheckFailedException"},
 	"items: an ARN stands for the table's name":                             {"knows names only", "failed to satisfy constraint"},
+	"queries: without a sort key there is nothing to go on with":            {"starts after the one item", notRefused},
 	"time to live: off, on, and not on twice":                               {"switches it to what it is already", "on while on: want an error ValidationException, have success"},
 	"transaction reads: answers by position, an empty one where nothing is": {"adds the key to a projection", "pk"},
 }

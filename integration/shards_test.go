@@ -237,7 +237,9 @@ var streamCases = []testCase{
 		name := unique("stream")
 		_, err := c.Kinesis.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: &name})
 		require.NoError(t, err)
-		t.Cleanup(func(ctx context.Context) { _, _ = c.Kinesis.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: &name}) })
+		t.Cleanup(func(ctx context.Context) {
+			_, _ = c.Kinesis.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: &name})
+		})
 		c.streamActive(t, name)
 		require.Len(t, c.shards(t, name), 4)
 	}},

@@ -233,7 +233,7 @@ type blinded struct {
 
 func (b *blinded) refuse() error {
 	if b.denied.Load() {
-		return Fatal(errDenied)
+		return Denied(errDenied)
 	}
 	return nil
 }

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// health is what a worker knows of its own ability to do the work, over all its lives. Its times are multiples of Config.List.
-type health struct {
+// Health is what a worker knows of its own ability to do the work, over all its lives. Its times are multiples of Config.List. The zero value
+// is ready to be given to a Config. It is safe for concurrent use.
+type Health struct {
 	list  time.Duration // Config.List
 	doubt time.Duration // for how long nothing is held against a worker whose first listing has not come
 
@@ -23,12 +24,17 @@ type health struct {
 	refused error            // the last error of what is paused
 	blinded time.Time        // until when the worker leaves all shards to others because it has not seen the table for long
 	unseen  error            // why
+	left    error            // why the worker leaves all shards to others, unless it is for its listings
+	beats   contact          // with the lease table, by heartbeats
+	looks   contact          // with the lease table, by looks and views
+	stopped bool             // the worker drains
 }
 
 // reads is how the reading of a held shard goes.
 type reads struct {
 	good  time.Time // the last answer; zero if there was none
-	since time.Time // the first failure after it; zero if there was none
+	first time.Time // the first failure after it; zero if there was none
+	since time.Time // the same, or when a pause for it began
 	err   error     // the last failure
 }
 
@@ -41,15 +47,21 @@ type pause struct {
 // most is how many shards a worker's row may refuse.
 const most = 20
 
-func newHealth(cfg Config) *health {
-	return &health{list: cfg.List, doubt: cfg.Duration, began: time.Now(), reads: map[*Held]*reads{}, paused: map[string]pause{}}
+// begin forgets what an earlier Run has left.
+func (h *Health) begin(cfg Config) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.list, h.doubt, h.began = cfg.List, cfg.Duration, time.Now()
+	h.reads, h.paused = map[*Held]*reads{}, map[string]pause{}
+	h.listed, h.failed, h.why, h.refused, h.unseen, h.left = time.Time{}, 0, nil, nil, nil, nil
+	h.blinded, h.beats, h.looks, h.stopped = time.Time{}, contact{}, contact{}, false
 }
 
 // sick is for how long a failure must last until it is held against the worker.
-func (h *health) sick() time.Duration { return 2 * h.list }
+func (h *Health) sick() time.Duration { return 2 * h.list }
 
 // listing takes in what a listing came to.
-func (h *health) listing(err error) {
+func (h *Health) listing(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {
@@ -61,27 +73,27 @@ func (h *health) listing(err error) {
 }
 
 // hold and release say from when to when a lease is held.
-func (h *health) hold(l *Held) {
+func (h *Health) hold(l *Held) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.reads[l] = &reads{}
 }
 
-func (h *health) release(l *Held) {
+func (h *Health) release(l *Held) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.reads, l)
 }
 
 // reading takes in what a request of a shard's source came to. A worker that reads is able, whatever was before.
-func (h *health) reading(l *Held, err error) {
+func (h *Health) reading(l *Held, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r, now := h.reads[l], time.Now()
 	switch {
 	case r == nil: // a straggler of a lease that is not held any more
 	case err == nil:
-		r.good, r.since, r.err = now, time.Time{}, nil
+		r.good, r.first, r.since, r.err = now, time.Time{}, time.Time{}, nil
 		for _, key := range []string{"", l.shard.ID} {
 			if p := h.paused[key]; now.Before(p.until) {
 				h.paused[key] = pause{now, p.length}
@@ -90,14 +102,14 @@ func (h *health) reading(l *Held, err error) {
 	default:
 		r.err = err
 		if r.since.IsZero() {
-			r.since = now
+			r.first, r.since = now, now
 		}
 	}
 }
 
 // blind takes in that all views since then have failed, although heartbeats get through. The others would wait for such a worker: it
 // neither acquires what falls to it nor hands over what others ask for.
-func (h *health) blind(since time.Time, err error) {
+func (h *Health) blind(since time.Time, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -109,7 +121,7 @@ func (h *health) blind(since time.Time, err error) {
 
 // unproven reports whether no listing has shown yet that the worker lists the stream whose leases the table has. Until then it
 // acquires nothing, unless it is known to be unable and nobody else is able.
-func (h *health) unproven() bool {
+func (h *Health) unproven() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.listed.IsZero()
@@ -118,7 +130,7 @@ func (h *health) unproven() bool {
 // ability returns the shards that the worker leaves to others, and why it cannot do the work at all, nil if it can. listed are the shards
 // of the last listing: a worker is not to blame for a shard that is gone. missed are the shards still to be read that the last listings
 // lack: another worker may know better, unless this one reads them well.
-func (h *health) ability(now time.Time, listed map[string]bool, missed []string) (refuses []string, unable error) {
+func (h *Health) ability(now time.Time, listed map[string]bool, missed []string) (refuses []string, unable error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	reading := false
@@ -157,6 +169,7 @@ func (h *health) ability(now time.Time, listed map[string]bool, missed []string)
 			refuses = append(refuses, shard)
 		}
 	}
+	h.left = nil
 	tooMany := len(refuses) > most
 	slices.Sort(refuses)
 	refuses = refuses[:min(len(refuses), most)]
@@ -168,17 +181,20 @@ func (h *health) ability(now time.Time, listed map[string]bool, missed []string)
 		}
 		unable = fmt.Errorf("the shards of the stream cannot be listed: %w", unable)
 	case now.Before(h.blinded):
-		unable = h.unseen
+		h.left = h.unseen
 	case now.Before(h.paused[""].until):
-		unable = h.refused
+		h.left = h.refused
 	case tooMany:
-		unable = fmt.Errorf("more than %d shards can be read by others only", most)
+		h.left = fmt.Errorf("more than %d shards can be read by others only", most)
+	}
+	if unable == nil {
+		unable = h.left
 	}
 	return refuses, unable
 }
 
 // pause begins a pause, unless it lasts. The caller holds the lock.
-func (h *health) pause(key string, now time.Time) {
+func (h *Health) pause(key string, now time.Time) {
 	p := h.paused[key]
 	if now.Before(p.until) {
 		return

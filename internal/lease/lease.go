@@ -88,6 +88,8 @@ type Config struct {
 	Drain    time.Duration // how long a graceful stop, or the drain of one shard, may take; default 30 s
 
 	Hooks Hooks
+	// Health is told how the worker does, and may be asked by others. Each running worker has its own. Default: nobody asks.
+	Health *Health
 
 	// For tests only.
 	suffix func() string // the random part of the worker's name
@@ -118,7 +120,8 @@ type Hooks struct {
 // Consume's context. Nothing was stored, and nothing may be acknowledged any more.
 var ErrLost = errors.New("the lease is lost")
 
-// Fatal marks an error of Consume that no repeat heals. Run drains, hands over everything, and returns err.
+// Fatal marks an error that no repeat heals. If a Consume returns it, Run drains, hands over everything, and returns err. If a Store
+// returns it, the table is none that could have the rows.
 func Fatal(err error) error { return &fatal{err} }
 
 type fatal struct{ err error }
@@ -131,3 +134,18 @@ func IsFatal(err error) bool {
 
 func (f *fatal) Error() string { return f.err.Error() }
 func (f *fatal) Unwrap() error { return f.err }
+
+// Denied marks an error of a Store that lasts until somebody acts: the table does not exist, or a permission is missing. Both may come
+// minutes after the worker, so Run goes on asking.
+func Denied(err error) error { return &denied{err} }
+
+type denied struct{ err error }
+
+// IsLasting reports whether err is Fatal or Denied: unlike throttling and outages it does not pass by itself.
+func IsLasting(err error) bool {
+	d := (*denied)(nil)
+	return IsFatal(err) || errors.As(err, &d)
+}
+
+func (d *denied) Error() string { return d.err.Error() }
+func (d *denied) Unwrap() error { return d.err }

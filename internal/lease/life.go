@@ -13,7 +13,7 @@ import (
 type life struct {
 	cfg        Config
 	watch      *watch
-	health     *health
+	health     *Health
 	id         string
 	registered time.Time    // taken before the registration was sent
 	confirmed  atomic.Int64 // the last beat that is stored
@@ -44,7 +44,7 @@ type life struct {
 	complained time.Time // when it was last told why this worker is unable
 }
 
-func newLife(cfg Config, w *watch, health *health, id string) *life {
+func newLife(cfg Config, w *watch, health *Health, id string) *life {
 	return &life{
 		cfg: cfg, watch: w, health: health, id: id, held: map[string]*Held{}, done: map[string]int64{},
 		moves: 1, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), failed: make(chan struct{}),
@@ -133,6 +133,7 @@ func (l *life) beat(alive context.Context, end func(error)) {
 		err := l.call(alive, "Beat", func(ctx context.Context) error {
 			return l.cfg.Store.Beat(ctx, l.row(b))
 		})
+		l.health.beat(sent, err)
 		pause := max(0, l.cfg.Beat-time.Since(sent))
 		switch {
 		case errors.Is(err, ErrRefused):
@@ -178,6 +179,7 @@ func (l *life) drain(ctx, alive context.Context, cut, end func(error)) {
 	}
 	l.mu.Lock()
 	l.draining = true
+	l.health.stop()
 	peers := len(l.taking) > 0 && len(l.held) > 0
 	tick := l.pace(len(l.taking) + 1)
 	l.mu.Unlock()

@@ -97,10 +97,11 @@ func (l *life) look(alive context.Context) (wait time.Duration, calm bool) {
 // looked takes in whether the table may be looked at. Throttling and an outage begin no blindness: they pass, and the heartbeats tell of an
 // outage. Only an answer ends it.
 func (l *life) looked(err error) {
+	l.health.look(err)
 	switch {
 	case err == nil:
 		l.blind = time.Time{}
-	case IsFatal(err) && l.blind.IsZero():
+	case IsLasting(err) && l.blind.IsZero():
 		l.blind = time.Now()
 	}
 }

@@ -70,14 +70,14 @@ func (l *life) tick(alive, work context.Context, woken bool) time.Duration {
 		return err
 	})
 	if !l.watch.viewed && IsFatal(err) {
-		l.fail(err) // the table has never worked, and no repeat will change this
+		l.fail(err) // this is no lease table
 	}
 	l.looked(err)
 	if err != nil {
 		if l.sightless.IsZero() {
 			l.sightless = asked
 		}
-		if !IsFatal(err) { // otherwise this worker soon registers anew
+		if !IsLasting(err) { // otherwise this worker soon registers anew
 			l.health.blind(l.sightless, err)
 		}
 		return l.cfg.Tick

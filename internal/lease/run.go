@@ -28,14 +28,15 @@ var (
 // A worker that was fenced registers anew, while a Consume of its last life may still run. So two Consumes of a shard may run
 // at the same time, at different fences.
 //
-// If the table does not answer, Run goes on asking. It returns an error of the table only if the very first registration or the
-// very first look fails with a Fatal error: the table does not exist, or a permission is missing.
+// If the table does not answer, is missing or may not be used, Run goes on asking. It returns an error of the table only if the very first
+// registration or the very first look fails with a Fatal error: the table is none for leases.
 func Run(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return err
 	}
-	watch, health := newWatch(cfg.Duration), newHealth(cfg)
+	watch, health := newWatch(cfg.Duration), cfg.Health
+	health.begin(cfg)
 	var past sync.WaitGroup // lives that were fenced and of which something still runs
 	defer past.Wait()
 	for first := true; ; first = false {
@@ -56,7 +57,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // register gives the worker a fresh name and a row. It repeats until ctx ends, and then returns nil and no error.
-func register(ctx context.Context, cfg Config, watch *watch, health *health, first bool) (*life, error) {
+func register(ctx context.Context, cfg Config, watch *watch, health *Health, first bool) (*life, error) {
 	for n := 1; ctx.Err() == nil; n++ {
 		l := newLife(cfg, watch, health, cfg.Worker+"-"+cfg.suffix())
 		l.registered = time.Now()
@@ -67,6 +68,7 @@ func register(ctx context.Context, cfg Config, watch *watch, health *health, fir
 			}
 			return l, nil
 		}
+		health.beat(time.Time{}, err)
 		if first && IsFatal(err) {
 			return nil, err
 		}
@@ -97,6 +99,9 @@ func (c Config) withDefaults() (Config, error) {
 	duration(&c.Drain, "Drain", 30*time.Second)
 	if c.Duration < 2*c.Beat {
 		errs = append(errs, fmt.Errorf("the Config's Duration %v is less than two beats of %v: one lost answer would cost every lease", c.Duration, c.Beat))
+	}
+	if c.Health == nil {
+		c.Health = new(Health)
 	}
 	if c.Start == "" {
 		c.Start = TrimHorizon

@@ -269,12 +269,12 @@ func TestAttemptsSurviveARestart(t *testing.T) {
 	})
 }
 
-// If the table can never be read, Run ends.
-func TestATableThatMayNotBeReadEndsRun(t *testing.T) {
+// A table of another form ends Run, since it will never have leases.
+func TestATableThatIsNoneForLeasesEndsRun(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, f *fleet) {
-		denied := errors.New("access denied")
-		m := f.start(func(c *Config) { c.Store = blind{c.Store, denied} })
-		require.ErrorIs(t, <-m.done, denied)
+		other := errors.New("the key does not match the schema")
+		m := f.start(func(c *Config) { c.Store = blind{c.Store, other} })
+		require.ErrorIs(t, <-m.done, other)
 		m.done = nil
 	})
 }

@@ -126,12 +126,14 @@ func (s *Store) update(ctx context.Context, id, condition, expression string, va
 // request was carried out.
 var errNoRow = errors.New("the answer lacks the row")
 
-// explain says where an error happened, and marks errors that no repeat will heal.
+// explain says where an error happened, and marks errors that do not pass. A table of another form never becomes a lease table.
 func (s *Store) explain(id string, err error) error {
 	wrapped := fmt.Errorf("lease table %s, group %s, row %s: %w", s.table, s.group, id, err)
 	switch awserr.Code(err) {
-	case "ResourceNotFoundException", "AccessDeniedException", "ValidationException", "UnrecognizedClientException":
+	case "ValidationException":
 		return lease.Fatal(wrapped)
+	case "ResourceNotFoundException", "AccessDeniedException", "UnrecognizedClientException":
+		return lease.Denied(wrapped)
 	}
 	return wrapped
 }

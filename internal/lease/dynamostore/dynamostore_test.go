@@ -146,16 +146,46 @@ func TestCreateRefusesAnotherKindOfTable(t *testing.T) {
 	require.ErrorContains(t, dynamostore.Create(t.Context(), a.DynamoDB, "leases"), "another kind of table")
 }
 
-// A missing table ends Run: a wrong name must not look like a worker without work.
-func TestAMissingTableEndsRun(t *testing.T) {
+// A missing table is waited for: it may come minutes after the worker. A wrong name must not look like a worker without work, so it is told.
+func TestAMissingTableIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := outboxtest.Start(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		health, done, reading := new(lease.Health), make(chan error, 1), make(chan struct{})
+		go func() {
+			done <- lease.Run(ctx, lease.Config{
+				Store:  store(t, a.DynamoDB, "orders", "changes"),
+				Shards: func(context.Context) ([]lease.Shard, error) { return []lease.Shard{{ID: "s"}}, nil },
+				Consume: func(_ context.Context, h *lease.Held) error {
+					close(reading)
+					<-h.Stop()
+					return nil
+				},
+				Health: health,
+			})
+		}()
+		time.Sleep(5 * time.Minute)
+		err := errors.Join(health.Problems()...)
+		var missing *types.ResourceNotFoundException
+		require.ErrorAs(t, err, &missing)
+		require.ErrorContains(t, err, "lease table leases, group orders")
+		require.NoError(t, dynamostore.Create(t.Context(), a.DynamoDB, "leases"))
+		<-reading
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+// A table of another form never becomes a lease table: Run ends.
+func TestATableOfAnotherFormEndsRun(t *testing.T) {
 	a := outboxtest.Start(t)
+	a.CreateTable(t, "leases", "eventId")
 	err := lease.Run(t.Context(), lease.Config{
 		Store:   store(t, a.DynamoDB, "orders", "changes"),
 		Shards:  func(context.Context) ([]lease.Shard, error) { return []lease.Shard{{ID: "s"}}, nil },
 		Consume: func(context.Context, *lease.Held) error { return nil },
 	})
-	var missing *types.ResourceNotFoundException
-	require.ErrorAs(t, err, &missing)
+	require.ErrorContains(t, err, "ValidationException")
 	require.ErrorContains(t, err, "lease table leases, group orders")
 }
 
