@@ -39,7 +39,7 @@
 // another seed in every run and logs it, so that a failure can be replayed.
 // [Server.StopFaults] ends the faults, so that a test can check what is left
 // after the storm. [Server.Cut] cuts the network of one service until it is
-// healed.
+// healed. A [Process] has clients of its own, and dies where a test says.
 //
 // The package knows the services, not the library: it never imports the outbox
 // package.

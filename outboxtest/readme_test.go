@@ -3,12 +3,17 @@ package outboxtest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -85,6 +90,71 @@ func TestADeadLetterIsRedriven(t *testing.T) {
 	require.Equal(t, []string{"42"}, mails.sent)
 }
 
+// The README's third one.
+func TestAWorkerIsDrained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := outboxtest.Start(t)
+		cloud.CreateOutbox(t, "events", "changes", 2)
+		mails := &mailServer{}
+		writer, consumer, _ := service(t, cloud, mails)
+		leases, err := outbox.NewLeaseTable(cloud.DynamoDB, "leases", "mails")
+		require.NoError(t, err)
+		require.NoError(t, leases.Create(t.Context()))
+		worker, err := outbox.NewWorker(cloud.Kinesis, "changes", consumer, leases)
+		require.NoError(t, err)
+		ctx, stop := context.WithCancel(t.Context())
+		stopped := make(chan error, 1)
+		go func() { stopped <- worker.Run(ctx) }()
+
+		require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("order-42", OrderCreated{OrderID: "42"})))
+		require.NoError(t, cloud.DrainWorkers(t.Context(), "changes", "leases", "mails"))
+		require.Equal(t, []string{"42"}, mails.sent)
+		stop()
+		require.NoError(t, <-stopped)
+	})
+}
+
+// placeOrder is what the README kills: an order that is checked, and written with its event under an id of its own.
+func placeOrder(ctx context.Context, client *dynamodb.Client, order string) error {
+	writer, err := outbox.NewWriter(client, "events")
+	if err != nil {
+		return err
+	}
+	_, err = client.GetItem(ctx, &dynamodb.GetItemInput{TableName: aws.String("orders"), Key: map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: order}}})
+	if err != nil {
+		return err
+	}
+	e := outbox.NewEvent(order, OrderCreated{OrderID: order})
+	e.ID = order
+	return writer.Put(ctx, "orders", map[string]string{"orderId": order}, e)
+}
+
+// ordered counts the events of an order.
+func ordered(t *testing.T, cloud *outboxtest.AWS, order string) (n int) {
+	out, err := cloud.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("events"), FilterExpression: aws.String("aggregateId = :o"),
+		ExpressionAttributeValues: map[string]types.AttributeValue{":o": &types.AttributeValueMemberS{Value: order}}})
+	require.NoError(t, err)
+	return len(out.Items)
+}
+
+// The README's fourth one.
+func TestAnOrderSurvivesEveryCrash(t *testing.T) {
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, "orders", "orderId")
+	cloud.CreateOutbox(t, "events", "changes", 1)
+	rounds := 0
+	for n, killed := 1, true; killed; n++ {
+		order := fmt.Sprint("order-", n)
+		process := cloud.Process(t.Context(), outboxtest.Death{Request: n})
+		_ = placeOrder(process.Context(), process.DynamoDB, order)
+		killed = process.Killed()
+		require.NoError(t, placeOrder(t.Context(), cloud.DynamoDB, order))
+		require.Equal(t, 1, ordered(t, cloud, order))
+		rounds = n
+	}
+	require.Equal(t, 3, rounds, "two requests, and a round without a crash")
+}
+
 // Every line of Go in the README is one of this file, comments aside, and it names every kind of fault.
 func TestTheReadmeIsCompiled(t *testing.T) {
 	page, err := os.ReadFile("README.md")
@@ -99,7 +169,7 @@ func TestTheReadmeIsCompiled(t *testing.T) {
 		known[bare(line)] = true
 	}
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	require.Len(t, blocks, 2)
+	require.Len(t, blocks, 4)
 	for _, block := range blocks {
 		for line := range strings.Lines(block[1]) {
 			require.True(t, known[bare(line)], "not in readme_test.go: %s", line)
