@@ -1,9 +1,12 @@
 package storm
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/seed-1b628d3f/outbox"
 )
 
 // history is what the handlers of all processes did, and what was wrong with it.
@@ -14,6 +17,7 @@ type history struct {
 	done     map[string]map[int]int // successes of handlers, by aggregate and number
 	runs     int
 	attempts map[string]int
+	told     map[string]int      // how often a hook said that an event of HandleTx has just been handled
 	redrives map[string]*process // who handles a letter of an aggregate
 	problems []string
 	reached  map[string]int
@@ -21,7 +25,7 @@ type history struct {
 }
 
 func newHistory() *history {
-	return &history{began: time.Now(), done: map[string]map[int]int{}, redrives: map[string]*process{}, attempts: map[string]int{}, reached: map[string]int{}}
+	return &history{began: time.Now(), done: map[string]map[int]int{}, redrives: map[string]*process{}, attempts: map[string]int{}, told: map[string]int{}, reached: map[string]int{}}
 }
 
 // problem notes a promise that was broken.
@@ -112,6 +116,23 @@ func (h *history) success(p *process, s step) error {
 	}
 	h.done[s.aggregate.name][s.n]++
 	return nil
+}
+
+// hooks are those of all processes. What is committed once has just been handled once, whoever did it.
+func (h *history) hooks() outbox.ConsumerHooks {
+	return outbox.ConsumerHooks{
+		Handled: func(_ context.Context, r outbox.Record, _ time.Duration, err error) {
+			if err != nil || r.Type != (stepTx{}).EventType() && r.Type != (hot{}).EventType() {
+				return
+			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if h.told[r.ID]++; h.told[r.ID] > 1 {
+				h.problemLocked("hooks: %d times it was told that %s of %s, %s, has just been handled", h.told[r.ID], r.ID, r.AggregateID, r.Payload)
+			}
+		},
+		Duplicate: func(context.Context, outbox.Record) { h.reach("a duplicate was told of") },
+	}
 }
 
 // attempt returns which run of an event's handler this is, from 1.

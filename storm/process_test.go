@@ -57,6 +57,7 @@ func (w *world) start(name string, killAt int) *process {
 		outbox.WithTables("events"),
 		outbox.WithInbox(p.inbox, guarded{}.EventType(), claimed{}.EventType()),
 		outbox.WithDeadLetters(p.letters, outbox.WithInvokeAttempts(w.plan.attempts)),
+		outbox.WithConsumerHooks(w.hooks()),
 		outbox.WithLogger(slog.New(slog.NewTextHandler(w.log, nil)).With("process", name)),
 	}, w.consumerOptions...)...))
 	w.register(p)
