@@ -26,6 +26,7 @@ type link struct {
 	faults  *faults
 	skew    time.Duration // how far the process's clock is ahead of the services'
 	dead    chan struct{} // closed by a kill
+	note    func(format string, args ...any)
 	tamper  func(operation string, request []byte) ([]byte, bool)
 
 	hangs func(n int) bool // requests that hang as long as the client waits, by their number
@@ -65,6 +66,9 @@ func (l *link) Do(req *http.Request) (*http.Response, error) {
 			l.carry(req, body)
 		}
 		return nil, err
+	}
+	if fate != passes {
+		l.note("%s, %s: %s", l.process, operation, fate)
 	}
 	answer, err := l.meet(fate, operation, req, body)
 	if waitErr := l.wait(req.Context()); waitErr != nil {

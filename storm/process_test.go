@@ -37,7 +37,7 @@ func (w *world) start(name string, killAt int) *process {
 	p := &process{name: name}
 	p.ctx, p.cancel = context.WithCancel(w.ctx)
 	newLink := func(f *faults) *link {
-		return &link{process: name, to: w.cloud.HTTPClient(), faults: f, dead: make(chan struct{}), counts: map[string]int{}, kill: p.kill}
+		return &link{process: name, note: w.note, to: w.cloud.HTTPClient(), faults: f, dead: make(chan struct{}), counts: map[string]int{}, kill: p.kill}
 	}
 	p.link = newLink(w.faults)
 	p.link.killAt, p.link.skew, p.link.tamper = killAt, w.skewOf(name), w.tamper
