@@ -84,7 +84,7 @@ func (w *world) begin(ctx context.Context, p *process, s step) (leave func(), er
 	}
 	r, _ := outbox.RecordFromContext(ctx)
 	redrive := r.Fence == 0 && ctx.Value(invocation{}) == nil
-	leave = w.enter(p, s, redrive, !w.plan.pauses)
+	leave = w.enter(p, s, redrive)
 	took := time.Duration(share(w.plan.seed, p.name, s.String(), 0) * float64(400*time.Millisecond))
 	if w.stuck != nil && w.stuck(p, s) {
 		took = time.Hour

@@ -68,8 +68,9 @@ func (h *history) reachTimes(what string, times int) {
 
 func (h *history) at() string { return fmt.Sprintf("%8.3fs", time.Since(h.began).Seconds()) }
 
-// enter begins a run of a handler. Two processes must not handle letters of one aggregate at a time.
-func (h *history) enter(p *process, s step, redrive, watched bool) (leave func()) {
+// enter begins a run of a handler. Two processes must not handle letters of one aggregate at a time. One that is paused in its handler cannot
+// know that its lock ends.
+func (h *history) enter(p *process, s step, redrive bool) (leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.runs++
@@ -77,7 +78,7 @@ func (h *history) enter(p *process, s step, redrive, watched bool) (leave func()
 	if !redrive {
 		return func() {}
 	}
-	if other := h.redrives[s.aggregate.name]; other != nil && !other.dead() && watched {
+	if other := h.redrives[s.aggregate.name]; other != nil && !other.dead() && !other.paused.Load() && !p.paused.Load() {
 		h.problemLocked("overlap: %s and %s handle letters of %s at the same time", other.name, p.name, s.aggregate.name)
 	}
 	h.redrives[s.aggregate.name] = p

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -27,6 +28,7 @@ type process struct {
 	writer   *outbox.Writer
 	consumer *outbox.Consumer
 
+	paused atomic.Bool     // at some time
 	ctx    context.Context // ends with the process
 	cancel context.CancelFunc
 	once   sync.Once
@@ -83,6 +85,7 @@ func (p *process) dead() bool {
 
 // pause holds up every request and every handler of the process for d.
 func (p *process) pause(d time.Duration) {
+	p.paused.Store(true)
 	end := make(chan struct{})
 	p.link.mu.Lock()
 	p.link.paused = end
