@@ -96,7 +96,10 @@ func TestAnEventWhoseCommitIsRepeatedIsHandled(t *testing.T) {
 		var l told
 		client := w.client(&process{fates: map[int]string{1: "answer lost"}}, true)
 		c := newConsumer(t, outbox.WithInbox(w.inbox(t, client)), l.hooks())
-		outbox.HandleTx(c, newWriter(t, client), returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{countCommit("1")}}))
+		writer := newWriter(t, client, outbox.WithWriterHooks(outbox.WriterHooks{Written: func(_ context.Context, i outbox.WriteInfo) {
+			require.True(t, i.Duplicate)
+		}}))
+		outbox.HandleTx(c, writer, returnEffects(outbox.Effects{Writes: []types.TransactWriteItem{countCommit("1")}}))
 		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
 		require.Equal(t, []string{"handled 1 1"}, l.take())
 	})

@@ -164,6 +164,32 @@ func TestLostRacesAndFailuresAreCountedApart(t *testing.T) {
 	})
 }
 
+// A condition that never holds is a failure in the end, also where one attempt is enough and the next delivery comes to another process.
+func TestAConditionThatNeverHoldsBecomesADeadLetter(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a := newInboxWithLetters(t)
+		defer a.Close()
+		runs, deliveries := 0, 0
+		for err := errors.New("not delivered yet"); err != nil; deliveries++ {
+			require.Less(t, deliveries, 200)
+			c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(1)))
+			outbox.HandleTx(c, a.writer, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
+				runs++
+				return outbox.Effects{Writes: []types.TransactWriteItem{{ConditionCheck: &types.ConditionCheck{TableName: aws.String("orders"),
+					Key: values{"orderId": str("none")}, ConditionExpression: aws.String("attribute_exists(orderId)")}}}}, nil
+			})
+			err = c.Process(t.Context(), createdRecord("1"))
+		}
+		require.Equal(t, 112, deliveries)
+		require.Equal(t, 1008, runs)
+		l, err := a.letters.Get(t.Context(), "order-1#1")
+		require.NoError(t, err)
+		require.Equal(t, 1008, l.Attempts)
+		require.Contains(t, l.Error, "condition failed")
+		require.Nil(t, a.mark(t, "1"))
+	})
+}
+
 // A lost race does not wait longer than the invocation lasts.
 func TestALostRaceEndsWithTheInvocation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
