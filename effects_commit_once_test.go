@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
@@ -54,6 +55,19 @@ func effectfuls(t *testing.T) []effectful {
 			e.ID = "announced#" + id
 			return outbox.Effects{Events: []outbox.AnyEvent{e}}, nil
 		}, "", 1},
+		{"a write under the condition that what it has read is still there", func(w *inboxWorld, id string) (outbox.Effects, error) {
+			have, err := versionOf(t.Context(), w.DynamoDB, id)
+			return outbox.Effects{Writes: []types.TransactWriteItem{nextVersion(id, have, countCommit(id))}}, err
+		}, "1", 0},
+		{"the same, and another process is faster the first time", func(w *inboxWorld, id string) (outbox.Effects, error) {
+			have, err := versionOf(t.Context(), w.DynamoDB, id)
+			if have == 0 && err == nil {
+				other := nextVersion(id, 0).Update
+				_, err = w.DynamoDB.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{TableName: other.TableName, Key: other.Key, UpdateExpression: other.UpdateExpression,
+					ConditionExpression: other.ConditionExpression, ExpressionAttributeValues: other.ExpressionAttributeValues})
+			}
+			return outbox.Effects{Writes: []types.TransactWriteItem{nextVersion(id, have, countCommit(id))}}, err
+		}, "1", 0},
 		{"nothing", func(*inboxWorld, string) (outbox.Effects, error) { return outbox.Effects{}, nil }, "", 0},
 	}
 }
@@ -263,15 +277,15 @@ func TestAGuardedHandlerRunsOnceWhateverBecomesOfRequests(t *testing.T) {
 		w := newInboxWorld(t)
 		defer w.Close()
 		cases := 0
-		for _, failures := range []int{0, 1} {
+		for _, failure := range []error{nil, errors.New("not yet"), outbox.Unavailable(errors.New("the mail server")), outbox.ErrConditionFailed} {
 			for _, sdkRetries := range []bool{true, false} {
 				everyTwoFates(func(fates map[int]string, arrivesAfter bool) int {
 					cases++
-					id := fmt.Sprintf("failures %d, retries %t, %v, arrives after %t", failures, sdkRetries, fates, arrivesAfter)
-					completed, failing := 0, failures
+					id := fmt.Sprintf("failure %v, retries %t, %v, arrives after %t", failure, sdkRetries, fates, arrivesAfter)
+					completed, runs := 0, 0
 					handler := func(context.Context, outbox.Event[orderCreated]) error {
-						if failing--; failing >= 0 {
-							return errors.New("not yet")
+						if runs++; runs == 1 && failure != nil {
+							return failure
 						}
 						completed++
 						return nil

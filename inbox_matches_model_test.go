@@ -37,19 +37,25 @@ func TestInboxSequences(t *testing.T) {
 				all = append(all, p)
 				client := w.client(p, rng.IntN(2) == 0)
 				c := newConsumer(t, outbox.WithInbox(w.inbox(t, client, outbox.WithInboxCache(rng.IntN(3)))))
-				fails := func() bool { return rng.IntN(5) == 0 }
+				fails := func() error { // sometimes
+					errs := []error{errors.New("down"), outbox.Unavailable(errors.New("down")), fmt.Errorf("lost: %w", outbox.ErrConditionFailed), outbox.ErrConflict}
+					if n := rng.IntN(12); n < len(errs) {
+						return errs[n]
+					}
+					return nil
+				}
 				outbox.HandleTxType(c, newWriter(t, client), "TX", func(_ context.Context, e outbox.Event[struct{}]) (outbox.Effects, error) {
-					switch {
-					case fails():
-						return outbox.Effects{}, errors.New("down")
-					case rng.IntN(10) == 0:
+					if rng.IntN(10) == 0 {
 						panic("down")
+					}
+					if err := fails(); err != nil {
+						return outbox.Effects{}, err
 					}
 					return outbox.Effects{Writes: []types.TransactWriteItem{countCommit(e.ID)}, Events: []outbox.AnyEvent{outbox.NewEvent(e.ID, orderCreated{})}}, nil
 				})
 				outbox.HandleType(c, "PLAIN", func(_ context.Context, e outbox.Event[struct{}]) error {
-					if fails() {
-						return errors.New("down")
+					if err := fails(); err != nil {
+						return err
 					}
 					return p.effect(func() { m.completed[e.ID]++ })
 				})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -28,11 +29,20 @@ func versionOf(ctx context.Context, client *dynamodb.Client, id string) (int64, 
 	return version, nil
 }
 
-// nextVersion sets the version of an order, if nobody else has set it since it was read.
-func nextVersion(id string, have int64) types.TransactWriteItem {
-	return types.TransactWriteItem{Update: &types.Update{TableName: aws.String("orders"), Key: values{"orderId": str(id)},
-		UpdateExpression: aws.String("SET version = :next"), ConditionExpression: aws.String("attribute_not_exists(version) OR version = :have"),
-		ExpressionAttributeValues: values{":have": num(fmt.Sprint(have)), ":next": num(fmt.Sprint(have + 1))}}}
+// nextVersion sets the version of an order, and does what other updates of the order do, if nobody else has set it since it was read.
+func nextVersion(id string, have int64, with ...types.TransactWriteItem) types.TransactWriteItem {
+	u := &types.Update{TableName: aws.String("orders"), Key: values{"orderId": str(id)},
+		UpdateExpression: aws.String("SET version = :next"), ConditionExpression: aws.String("version = :have"),
+		ExpressionAttributeValues: values{":have": num(fmt.Sprint(have)), ":next": num(fmt.Sprint(have + 1))}}
+	if have == 0 {
+		u.ConditionExpression = aws.String("attribute_not_exists(version)")
+		delete(u.ExpressionAttributeValues, ":have")
+	}
+	for _, w := range with {
+		*u.UpdateExpression += " " + *w.Update.UpdateExpression
+		maps.Copy(u.ExpressionAttributeValues, w.Update.ExpressionAttributeValues)
+	}
+	return types.TransactWriteItem{Update: u}
 }
 
 // One aggregate, whose events lie in eight shards that eight instances of a function read at once. Each handler reads a version, and writes
