@@ -44,7 +44,7 @@ func (c *Consumer) newBatch(ctx context.Context, n int, failFast bool) *batch {
 
 // run hands the records to their handlers. It returns when none of them runs any more. With an error nothing was started.
 func (b *batch) run() error {
-	if _, err := b.c.refreshParked(b.ctx, b.deliveries, 0); err != nil {
+	if _, err := b.c.refreshParked(b.ctx, b.deliveries, time.Now(), false); err != nil {
 		return err
 	}
 	b.start()

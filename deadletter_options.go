@@ -23,10 +23,10 @@ func (o deadLetterOption) applyDeadLetters(d *deadLetters) error { return o(d) }
 // they are redriven. Other aggregates go on.
 //
 // Another process may park an aggregate as well. So Invoke and Process read the table once a call if an event has an aggregate: strongly
-// consistent, and one read unit while few aggregates are parked. A Worker reads it at most once a second for all its shards, and before the
-// first batch of each shard that it takes over. While more than 1,000 aggregates are parked, a Worker reads before every batch. A Worker may
-// learn a second late that an aggregate is parked; events that it has read before may still reach their handlers. While the table cannot be
-// read, no batch with such an event begins.
+// consistent, and one read unit while few aggregates are parked. If many are parked, a call takes at most five units, or two for each
+// of its aggregates. A Worker reads the table at most once a second for all its shards, and before the first batch of each shard that it takes over.
+// It may learn a second late that an aggregate is parked, and 10 ms later for each 25 that are parked if there are more than 2,500; events that
+// it has read before may still reach their handlers. While the table cannot be read, no batch with such an event begins.
 //
 // Default: no dead letters. In Lambda an event that cannot be handled is then delivered until the mapping's limits; a Worker's Run ends.
 func WithDeadLetters(t *DeadLetterTable, opts ...DeadLetterOption) ConsumerOption {

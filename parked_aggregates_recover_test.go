@@ -89,6 +89,28 @@ func TestAParkingWithoutLettersIsEnded(t *testing.T) {
 	}
 }
 
+// An aggregate whose last letter is gone is not parked, also if a crash has kept its parking from being ended: its next event is handled by who
+// knows nothing of it, and by who knew that it was parked.
+func TestAnAggregateWithoutLettersIsNotParked(t *testing.T) {
+	o := newOffice(t)
+	before := o.consumer(t, outbox.WithInvokeAttempts(1))
+	require.NoError(t, before.Process(t.Context(), rec("poison", "p"), rec("poison", "q")))
+	o.repair()
+	_, err := o.table(t, &failingDeletes{o.DynamoDB, 10}).Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+	require.Error(t, err)
+	for _, letter := range o.ids(t) { // of the aggregate that the redrive did not come to
+		require.Error(t, o.table(t, &failingDeletes{o.DynamoDB, 1}).Discard(t.Context(), letter))
+	}
+	require.Contains(t, rowsOf(t, o, "letters"), "mails#lane/p")
+	require.NoError(t, o.consumer(t).Process(t.Context(), rec("p1", "p")))
+	require.NoError(t, before.Process(t.Context(), rec("p2", "p")))
+	require.Subset(t, o.handled, []string{"p1", "p2"})
+	require.Empty(t, o.ids(t))
+	o.broken = true
+	require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison3", "p"), rec("p4", "p")))
+	require.Equal(t, []string{"p#p4", "p#poison3"}, o.ids(t), "the next letter parks it again")
+}
+
 // lateTransaction is a client whose first transaction arrives late: after before has run.
 type lateTransaction struct {
 	outbox.DeadLetterClient

@@ -24,7 +24,7 @@ func notStored(err error) error {
 	return &tableError{fmt.Errorf("outbox: the dead letter table cannot be used: %w", err)}
 }
 
-// storeTimeout bounds how long it takes to store a small dead letter, to count an attempt, or to read what is parked.
+// storeTimeout bounds how long it takes to store a small dead letter, to count an attempt, or to read some of what is parked.
 const storeTimeout = 5 * time.Second
 
 // storeTime is the time that a letter of some size gets in addition. Its parts are in one partition, which takes a MB a second.
@@ -71,9 +71,10 @@ func (c *Consumer) divert(handlers map[string]Handler, d *delivery) bool {
 	return true
 }
 
-// refreshParked makes sure that what is known of parked aggregates is at most maxAge old. known is false if no delivery has an aggregate: then
-// nothing has to be known.
-func (c *Consumer) refreshParked(ctx context.Context, deliveries []delivery, maxAge time.Duration) (known bool, err error) {
+// refreshParked finds out which aggregates of the deliveries are parked. What was read before since does not count. shared says that others will
+// ask what is found now. known is false if no delivery has an aggregate: then nothing has to be known. After an error, a call with the same
+// since goes on where this one ended.
+func (c *Consumer) refreshParked(ctx context.Context, deliveries []delivery, since time.Time, shared bool) (known bool, err error) {
 	if c.dead == nil || c.dead.pass {
 		return false, nil
 	}
@@ -86,9 +87,8 @@ func (c *Consumer) refreshParked(ctx context.Context, deliveries []delivery, max
 	if len(ids) == 0 {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout) // other calls wait for this answer
-	defer cancel()
-	if err := c.dead.parked.Refresh(ctx, c.dead.store, ids, maxAge); err != nil {
+	look := parked.Look{IDs: ids, Since: since, Shared: shared, Idle: storeTimeout}
+	if err := c.dead.parked.Refresh(ctx, c.dead.store, look); err != nil {
 		return false, notStored(err)
 	}
 	return true, nil

@@ -46,7 +46,7 @@ func TestParkedAggregatesAreAskedForOnlyWhereTheyMatter(t *testing.T) {
 	}{
 		{"a", nil, 1}, {"", nil, 0}, {"a", []outbox.DeadLetterOption{outbox.LetLaterEventsPass()}, 0},
 	} {
-		client := &singleReads{Client: o.DynamoDB}
+		client := &reads{Client: o.DynamoDB}
 		require.NoError(t, o.consumerOf(t, o.table(t, client), c.opts...).Process(t.Context(), rec("1", c.aggregate), rec("2", c.aggregate)))
 		require.Equal(t, c.reads, client.n)
 	}

@@ -111,19 +111,21 @@ func (s *shardRun) origin(to *Record, r *shardreader.Record) {
 	to.StreamARN, to.ShardID, to.SequenceNumber, to.Fence = s.w.stream, s.held.Shard().ID, r.SequenceNumber, s.held.Fence()
 }
 
-// parkedAge is how old what a Worker knows of aggregates that others park may be.
+// parkedAge is how old what a Worker knows of aggregates that others park may be, unless many are parked.
 const parkedAge = time.Second
 
 // awaitParked finds out which aggregates are parked, however long it takes. The owner before this one may have parked some, so what another
 // shard of this process learned before the lease was held is not enough. Nor is what was learned before this turn of heldBack.
 func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery, turn int64) error {
+	c := s.w.consumer
 	retry := backoff.FullJitter{Base: 200 * time.Millisecond, Max: 10 * time.Second}
+	since := time.Now()
+	shared := c.dead != nil && turn != noTurn && s.parkedTurn.Load() == turn
+	if shared {
+		since = since.Add(-max(parkedAge, c.dead.parked.Affordable()))
+	}
 	for n := 1; ; n++ {
-		age := parkedAge
-		if turn == noTurn || s.parkedTurn.Load() != turn {
-			age = 0
-		}
-		known, err := s.w.consumer.refreshParked(reading, deliveries, age)
+		known, err := c.refreshParked(reading, deliveries, since, shared)
 		if err == nil {
 			if known && turn != noTurn {
 				s.parkedTurn.Store(turn)
@@ -132,7 +134,7 @@ func (s *shardRun) awaitParked(reading context.Context, deliveries []delivery, t
 		}
 		if reading.Err() == nil {
 			s.held.Reading(err) // another worker may reach them
-			s.w.consumer.logger.ErrorContext(reading, "outbox: parked aggregates cannot be read, a shard waits", "stream", s.w.stream,
+			c.logger.ErrorContext(reading, "outbox: parked aggregates cannot be read, a shard waits", "stream", s.w.stream,
 				"shard", s.held.Shard().ID, "failures", n, "error", err)
 		}
 		if err := backoff.Sleep(reading, retry.Delay(n)); err != nil {

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
@@ -65,8 +67,9 @@ func (m *meddled) TransactWriteItems(ctx context.Context, in *dynamodb.TransactW
 	return meddle(m, "TransactWriteItems", ctx, in, opts, m.Client.TransactWriteItems)
 }
 
-// shelf is a table, and the queue "a" in it.
+// shelf is a table, and a consumer's queue "a" in it.
 type shelf struct {
+	consumer string
 	*outboxtest.AWS
 	s *deadletter.Store
 }
@@ -74,13 +77,13 @@ type shelf struct {
 func newShelf(t *testing.T) *shelf {
 	a := outboxtest.Start(t)
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
-	f := &shelf{AWS: a}
+	f := &shelf{AWS: a, consumer: "c"}
 	f.s = f.store(t, a.DynamoDB)
 	return f
 }
 
 func (f *shelf) store(t *testing.T, client deadletter.Client) *deadletter.Store {
-	s, err := deadletter.New(client, "letters", "c")
+	s, err := deadletter.New(client, "letters", f.consumer)
 	require.NoError(t, err)
 	return s
 }
@@ -91,32 +94,39 @@ func letterOf(id string) *deadletter.Letter {
 
 // empty removes all letters, and the queue.
 func (f *shelf) empty(t *testing.T) {
-	for l, err := range f.s.Heads(t.Context(), "a") {
-		require.NoError(t, err)
-		_, err = f.s.Remove(t.Context(), &l)
-		require.NoError(t, err)
-	}
+	f.remove(t)
 	closed, err := f.s.Close(t.Context(), "a")
 	require.NoError(t, err)
 	require.True(t, closed)
 }
 
+// remove removes all letters.
+func (f *shelf) remove(t *testing.T) {
+	for l, err := range f.s.Heads(t.Context(), "a") {
+		require.NoError(t, err)
+		_, err = f.s.Remove(t.Context(), &l)
+		require.NoError(t, err)
+	}
+}
+
 // check returns the ids of the events in the order of their numbers, and checks that the numbers differ and that the queue's row fits.
 func (f *shelf) check(t *testing.T) (ids []string) {
-	table := "letters"
-	out, err := f.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: &table})
-	require.NoError(t, err)
 	places := map[int64]string{}
 	var letters, last int64
-	for _, row := range out.Items {
-		if rows.Text(row, "group") == "c#lane" {
-			letters, last = rows.Int(row, "letters"), rows.Int(row, "last")
-			continue
+	for _, group := range []string{f.consumer + "#lane", f.consumer} {
+		out, err := f.DynamoDB.Query(t.Context(), &dynamodb.QueryInput{TableName: aws.String("letters"), KeyConditionExpression: aws.String("#g = :g"),
+			ExpressionAttributeNames: map[string]string{"#g": "group"}, ExpressionAttributeValues: rows.Item{":g": rows.S(group)}})
+		require.NoError(t, err)
+		for _, row := range out.Items {
+			if group != f.consumer {
+				letters, last = rows.Int(row, "letters"), rows.Int(row, "last")
+				continue
+			}
+			n := rows.Int(row, "place")
+			require.Empty(t, places[n], "two letters have the number %d", n)
+			require.Positive(t, n)
+			places[n] = rows.Text(row, "eventId")
 		}
-		n := rows.Int(row, "place")
-		require.Empty(t, places[n], "two letters have the number %d", n)
-		require.Positive(t, n)
-		places[n] = rows.Text(row, "eventId")
 	}
 	var numbers []int64
 	for n := range places {
@@ -133,16 +143,20 @@ func (f *shelf) check(t *testing.T) (ids []string) {
 
 // Whatever happens to the queue, between any two calls of a storing, and whichever of its answers is lost: letters are numbered in the order in
 // which they were stored, the result says what was stored, and a repetition stores nothing twice.
-func TestWhatMayHappenWhileALetterIsStored(t *testing.T) {
-	cases := 0
-	for _, begin := range []string{"no queue", "two letters", "its own letter before", "a queue that was emptied and filled again"} {
+func TestWhatMayHappenWhileALetterIsStored(t *testing.T) { synctest.Test(t, whileALetterIsStored) }
+
+func whileALetterIsStored(t *testing.T) {
+	cases, f := 0, newShelf(t)
+	defer f.Close()
+	for _, begin := range []string{"no queue", "two letters", "its own letter before", "a queue that was emptied and filled again", "a queue without letters"} {
 		for _, behind := range []bool{false, true} {
-			for _, event := range []string{"nothing", "another letter", "two letters", "emptied", "emptied and filled", "the same event"} {
+			for _, event := range []string{"nothing", "two letters", "emptied", "emptied and filled", "without letters", "the same event"} {
 				for _, fault := range []string{"", "lost", "rowless"} {
-					for _, after := range []bool{false, true} {
+					for _, after := range []bool{false, true}[:min(len(fault)+1, 2)] { // without a fault, what happens after a call happens before the next
 						for at, more := 1, true; more; at++ {
 							name := fmt.Sprintf("%s; behind %t; at call %d, after %t: %s %s", begin, behind, at, after, event, fault)
-							f := newShelf(t)
+							f.consumer = fmt.Sprint("c", cases)
+							f.s = f.store(t, f.DynamoDB)
 							m := &meddled{Client: f.DynamoDB}
 							s := f.store(t, m)
 							switch begin {
@@ -157,14 +171,15 @@ func TestWhatMayHappenWhileALetterIsStored(t *testing.T) {
 								put(t, s, letterOf("-"))
 								f.empty(t)
 								put(t, f.s, letterOf("1"))
+							case "a queue without letters":
+								put(t, s, letterOf("1"))
+								f.remove(t)
 							}
 							before := f.check(t)
 							gone := false
 							m.calls, m.at, m.behind, m.lost, m.rowless = nil, at, after, fault == "lost", fault == "rowless"
 							m.happens = func() {
 								switch event {
-								case "another letter":
-									put(t, f.s, letterOf("x"))
 								case "two letters":
 									put(t, f.s, letterOf("x"))
 									put(t, f.s, letterOf("y"))
@@ -174,6 +189,9 @@ func TestWhatMayHappenWhileALetterIsStored(t *testing.T) {
 									if event == "emptied and filled" {
 										put(t, f.s, letterOf("x"))
 									}
+								case "without letters":
+									f.remove(t)
+									gone = true
 								case "the same event":
 									put(t, f.s, letterOf("e"))
 								}
@@ -211,7 +229,6 @@ func TestWhatMayHappenWhileALetterIsStored(t *testing.T) {
 								require.Equal(t, here, again == deadletter.Before, name)
 							}
 							require.LessOrEqual(t, len(m.calls), 12, name)
-							f.Close()
 							cases++
 						}
 					}

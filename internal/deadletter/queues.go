@@ -16,30 +16,39 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
-// Parked returns the parked aggregates, at most limit. complete is false if there are more.
-func (s *Store) Parked(ctx context.Context, limit int) (aggregates []string, complete bool, err error) {
-	for row, err := range s.query(ctx, s.queues(), "", int32(limit)+1) {
-		if err != nil {
-			return nil, false, err
-		}
-		if len(aggregates) == limit {
-			return aggregates, false, nil
-		}
-		aggregate, err := s.aggregateOf(row)
-		if err != nil {
-			return nil, false, err
-		}
-		aggregates = append(aggregates, aggregate)
+// Parked returns the aggregates that some queues park, in the order of their keys: at most limit queues, from the one behind the key after on. next
+// is the key of the last one, or empty if there are no more.
+func (s *Store) Parked(ctx context.Context, after string, limit int) (aggregates []string, queues int, next string, err error) {
+	const condition, projection = "#group = :group", "#id, #aggregateId, #letters"
+	in := &dynamodb.QueryInput{TableName: &s.table, ConsistentRead: aws.Bool(true), Limit: aws.Int32(int32(limit)),
+		KeyConditionExpression: aws.String(condition), ProjectionExpression: aws.String(projection),
+		ExpressionAttributeNames: rows.Names(condition, projection), ExpressionAttributeValues: rows.Item{":group": rows.S(s.queues())}}
+	if after != "" {
+		in.ExclusiveStartKey = key(s.queues(), after)
 	}
-	return aggregates, true, nil
+	out, err := s.page(ctx, s.queues(), in)
+	if err != nil {
+		return nil, 0, "", err
+	}
+	for _, row := range out.Items {
+		aggregate, parked, err := s.parks(row)
+		if err != nil {
+			return nil, 0, "", err
+		}
+		if parked {
+			aggregates = append(aggregates, aggregate)
+		}
+	}
+	return aggregates, len(out.Items), rows.Text(out.LastEvaluatedKey, "id"), nil
 }
 
-// aggregateOf returns the aggregate that a queue's row parks. Without it, nobody would know whose events to hold back.
-func (s *Store) aggregateOf(row rows.Item) (string, error) {
-	if id := rows.Text(row, "aggregateId"); id != "" {
-		return id, nil
+// parks returns the aggregate that a queue's row is about, and whether it is parked: a queue without letters, which nobody has closed, parks
+// nothing. If the row does not say so, nobody would know whose events to hold back.
+func (s *Store) parks(row rows.Item) (aggregate string, parked bool, err error) {
+	if aggregate = rows.Text(row, "aggregateId"); aggregate == "" || row["letters"] == nil {
+		return "", false, s.failed("read the queue "+rows.Text(row, "id"), errors.New("its row has no aggregateId or no letters"))
 	}
-	return "", s.failed("read the queue "+rows.Text(row, "id"), errors.New("its row has no aggregateId"))
+	return aggregate, rows.Int(row, "letters") > 0, nil
 }
 
 // Queue is the letters of an aggregate.
@@ -82,11 +91,13 @@ func (s *Store) AreParked(ctx context.Context, aggregates []string) ([]string, e
 			return nil, err
 		}
 		for _, row := range found {
-			aggregate, err := s.aggregateOf(row)
+			aggregate, is, err := s.parks(row)
 			if err != nil {
 				return nil, err
 			}
-			parked = append(parked, aggregate)
+			if is {
+				parked = append(parked, aggregate)
+			}
 		}
 	}
 	return parked, nil

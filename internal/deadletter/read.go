@@ -35,35 +35,41 @@ func (s *Store) query(ctx context.Context, group, prefix string, limit int32, at
 			in.Limit = &limit
 		}
 		for {
-			out, err := awserr.Answered(s.client.Query(ctx, in))
+			out, err := s.page(ctx, group, in)
 			if err != nil {
-				yield(nil, s.failed("read "+group, err))
-				return
-			}
-			if out.Items == nil {
-				yield(nil, s.failed("read "+group, awserr.ErrNoRows))
+				yield(nil, err)
 				return
 			}
 			for _, row := range out.Items {
-				if rows.Text(row, "id") == "" {
-					yield(nil, s.failed("read "+group, errors.New("the answer has a row without its key")))
-					return
-				}
 				if !yield(row, nil) {
 					return
 				}
 			}
-			next := out.LastEvaluatedKey
-			if len(next) == 0 {
+			if in.ExclusiveStartKey = out.LastEvaluatedKey; len(in.ExclusiveStartKey) == 0 {
 				return
 			}
-			if reflect.DeepEqual(next, in.ExclusiveStartKey) {
-				yield(nil, s.failed("read "+group, awserr.ErrSamePage))
-				return
-			}
-			in.ExclusiveStartKey = next
 		}
 	}
+}
+
+// page reads a page of a group. An answer that lacks something is an error.
+func (s *Store) page(ctx context.Context, group string, in *dynamodb.QueryInput) (*dynamodb.QueryOutput, error) {
+	out, err := awserr.Answered(s.client.Query(ctx, in))
+	switch {
+	case err != nil:
+	case out.Items == nil:
+		err = awserr.ErrNoRows
+	case slices.ContainsFunc(out.Items, func(row rows.Item) bool { return rows.Text(row, "id") == "" }):
+		err = errors.New("the answer has a row without its key")
+	case len(out.LastEvaluatedKey) > 0 && rows.Text(out.LastEvaluatedKey, "id") == "":
+		err = errors.New("the answer does not say where the next page begins")
+	case len(out.LastEvaluatedKey) > 0 && reflect.DeepEqual(out.LastEvaluatedKey, in.ExclusiveStartKey):
+		err = awserr.ErrSamePage
+	}
+	if err != nil {
+		return nil, s.failed("read "+group, err)
+	}
+	return out, nil
 }
 
 func projectionOf(attributes []string) string { return "#" + strings.Join(attributes, ", #") }

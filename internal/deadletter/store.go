@@ -81,7 +81,7 @@ type Stored int
 
 // What a Put may have done.
 const (
-	Refused Stored = iota // nothing: PutBehind found no queue
+	Refused Stored = iota // nothing: PutBehind found no letters
 	Before                // nothing: the event was a letter already
 	Added                 // the letter is stored
 )
@@ -182,10 +182,13 @@ func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind boo
 	for n := 1; ; n++ {
 		if behind && !known {
 			var err error
-			if last, err = s.lastOf(ctx, queue); errors.Is(err, ErrMissing) {
-				return Refused, nil
-			} else if err != nil {
+			var letters int64
+			last, letters, err = s.lastOf(ctx, queue)
+			switch {
+			case err != nil && !errors.Is(err, ErrMissing):
 				return Refused, err
+			case letters <= 0:
+				return Refused, nil
 			}
 		}
 		at, have, err := s.append(ctx, l, row, queue, last, behind)
@@ -206,13 +209,15 @@ func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind boo
 			}
 		}
 		if last = rows.Int(have, "last"); len(have) > 0 {
-			known = true
+			if known = true; behind && rows.Int(have, "letters") <= 0 {
+				return Refused, nil
+			}
 			continue
 		}
 		// The row is gone, or the answer does not show it.
 		known = false
 		if !behind {
-			if last, err = s.lastOf(ctx, queue); err != nil && !errors.Is(err, ErrMissing) {
+			if last, _, err = s.lastOf(ctx, queue); err != nil && !errors.Is(err, ErrMissing) {
 				return Refused, err
 			}
 		}
@@ -224,14 +229,14 @@ const races = 100
 
 var raceDelay = backoff.FullJitter{Base: 10 * time.Millisecond, Max: 200 * time.Millisecond}
 
-// lastOf reads the last number of a queue. The error matches ErrMissing if there is no such queue.
-func (s *Store) lastOf(ctx context.Context, queue string) (int64, error) {
-	row, err := s.row(ctx, s.queues(), queue, "id", "last")
-	return rows.Int(row, "last"), err
+// lastOf reads the last number of a queue, and how many letters it has. The error matches ErrMissing if there is no such queue.
+func (s *Store) lastOf(ctx context.Context, queue string) (last, letters int64, err error) {
+	row, err := s.row(ctx, s.queues(), queue, "id", "last", "letters")
+	return rows.Int(row, "last"), rows.Int(row, "letters"), err
 }
 
 // append stores a letter's row as the one after the last of its queue. Otherwise it returns what failed: 0, there is a letter with this key; 1,
-// the queue's last letter is another one by now, or the letter is to be stored behind others and the queue is gone. Then have is the queue's
+// the queue's last letter is another one by now, or the letter is to be stored behind others and there are none. Then have is the queue's
 // row, if the answer shows it.
 func (s *Store) append(ctx context.Context, l *Letter, row rows.Item, queue string, last int64, behind bool) (at int, have rows.Item, err error) {
 	const free = "attribute_not_exists(#id)"
@@ -242,7 +247,8 @@ func (s *Store) append(ctx context.Context, l *Letter, row rows.Item, queue stri
 		same, values[":last"] = "#last = :last", rows.N(last)
 	}
 	if behind {
-		same = "attribute_exists(#id) AND " + same
+		same = "#letters > :zero AND " + same
+		values[":zero"] = rows.N(0)
 	}
 	l.place = last + 1
 	row["place"] = rows.N(l.place)

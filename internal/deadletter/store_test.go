@@ -123,11 +123,7 @@ func TestAQueueIsThereWhileItHasLetters(t *testing.T) {
 		put(t, s, &l) // twice counts once
 		letters = append(letters, l)
 	}
-	parked, complete, err := s.Parked(t.Context(), 1)
-	require.NoError(t, err)
-	require.True(t, complete)
-	require.Equal(t, []string{"a#"}, parked)
-	parked, err = s.AreParked(t.Context(), []string{"b", "a#", "a"})
+	parked, err := s.AreParked(t.Context(), []string{"b", "a#", "a"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"a#"}, parked)
 	for i := range letters {
@@ -368,12 +364,34 @@ func TestQueuesAreReadCompletely(t *testing.T) {
 	parked, err := s.AreParked(t.Context(), []string{"a", "x", "c"})
 	require.NoError(t, err)
 	require.ElementsMatch(t, []string{"a", "c"}, parked)
-	for limit, want := range map[int]int{2: 2, 3: 3, 4: 3} {
-		parked, complete, err := s.Parked(t.Context(), limit)
-		require.NoError(t, err)
-		require.Len(t, parked, want)
-		require.Equal(t, limit >= 3, complete)
+}
+
+// Queues are read in pages of any size, each once; one without letters parks nothing.
+func TestParkedAggregatesAreReadInPages(t *testing.T) {
+	s := newStore(t)
+	for _, aggregate := range []string{"a", "b", "c#", "d"} {
+		l := deadletter.Letter{Event: event.Event{ID: "1", AggregateID: aggregate}, StoredAt: time.Now()}
+		put(t, s, &l)
+		if aggregate == "b" {
+			_, err := s.Remove(t.Context(), &l)
+			require.NoError(t, err)
+		}
 	}
+	for limit := 1; limit <= 5; limit++ {
+		var all []string
+		read, after := 0, ""
+		for more := true; more; more = after != "" {
+			aggregates, queues, next, err := s.Parked(t.Context(), after, limit)
+			require.NoError(t, err)
+			require.LessOrEqual(t, queues, limit)
+			all, read, after = append(all, aggregates...), read+queues, next
+		}
+		require.Equal(t, []string{"a", "c#", "d"}, all)
+		require.Equal(t, 4, read)
+	}
+	parked, err := s.AreParked(t.Context(), []string{"a", "b"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a"}, parked)
 }
 
 // A duplicate of a delivery, in the same millisecond, is not the letter's own request that lost its answer.

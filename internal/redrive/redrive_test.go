@@ -80,7 +80,7 @@ func TestOutcomes(t *testing.T) {
 			requests, err := s.Requests(t.Context(), 10)
 			require.NoError(t, err)
 			require.Len(t, requests, one.requests)
-			parked, _, err := s.Parked(t.Context(), 10)
+			parked, _, _, err := s.Parked(t.Context(), "", 10)
 			require.NoError(t, err)
 			require.Equal(t, len(attempts) > 0, len(parked) > 0)
 			for _, target := range []deadletter.Target{queue, single} {
