@@ -138,6 +138,17 @@ func TestUserCodeEndsNoProcess(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, unfinished(""), string(answer))
 		},
+		"the hook Duplicate": func(t *testing.T, b bomb, _ string) {
+			w := newInboxWorld(t)
+			told := 0
+			c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)), outbox.WithConsumerHooks(outbox.ConsumerHooks{
+				Duplicate: func(context.Context, outbox.Record) { told++; b() }}))
+			outbox.HandleType(c, "T", succeed)
+			for range 2 {
+				require.NoError(t, c.Process(t.Context(), rec("1", "a")))
+			}
+			require.Equal(t, 1, told)
+		},
 		"the hook DeadLettered": func(t *testing.T, b bomb, _ string) {
 			process(t, "", func(context.Context, outbox.Event[struct{}]) error { return errors.New("down") }, decodes, letters(t),
 				outbox.WithConsumerHooks(outbox.ConsumerHooks{DeadLettered: func(context.Context, outbox.DeadLetter) { b() }}))
