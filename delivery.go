@@ -1,11 +1,14 @@
 package outbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync/atomic"
 
+	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/slab"
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // delivery is a record on its way to its handler, and what came of it. It is also the context of the handler: one allocation for a
@@ -119,6 +122,9 @@ func (c *Consumer) receive(d *delivery, data []byte, broken error, from origin, 
 		malformed = &DecodeError{Reason: broken.Error()}
 	} else {
 		reason, malformed = decodeRecord(&d.record, data, c.layout, c.tables, memory)
+		if malformed != nil && c.isForeign(data) {
+			reason, malformed = notEventError(changerec.Foreign), nil
+		}
 	}
 	switch {
 	case malformed == nil && reason == 0:
@@ -137,4 +143,16 @@ func (c *Consumer) receive(d *delivery, data []byte, broken error, from origin, 
 	}
 	d.doomed = &doomed{err: malformed, raw: append([]byte{}, data...)} // not nil, even if it is empty
 	return receivedDoomed, malformed
+}
+
+// isForeign reports whether the user says that a record belongs to others. Only data that cannot be a change record is asked about.
+func (c *Consumer) isForeign(data []byte) (foreign bool) {
+	if c.foreign == nil || !changerec.CannotBeOurs(data) {
+		return false
+	}
+	p := usercode.Apart(func() { foreign = c.foreign(bytes.Clone(data)) })
+	if p != nil {
+		c.logger.Error("outbox: the function of WithForeignRecords panicked: the record is not foreign", "panic", p.Value, "stack", string(p.Stack))
+	}
+	return foreign && p == nil
 }

@@ -35,13 +35,17 @@ func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason error) {
 	if errors.Is(reason, notEventError(changerec.OtherTable)) {
 		c.tellOtherTable(ctx, r)
 	}
+	if errors.Is(reason, notEventError(changerec.Aggregated)) && c.firstTime("packed "+r.StreamARN) {
+		c.logger.WarnContext(ctx, "outbox: skipping records that the Kinesis Producer Library has packed; this is said once for each stream. If somebody publishes change records with it, their events are lost: publish them unpacked",
+			"stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
+	}
 	c.skipped(ctx, r, reason)
 }
 
 // remarkable reports whether skipNotEvent may log a reason. It is asked for each record that is no event, and is nearly always
 // false.
 func (c *Consumer) remarkable(reason notEventError) bool {
-	return reason == notEventError(changerec.NoAttributes) || reason == notEventError(changerec.OtherTable) && !c.otherTable.Load()
+	return reason == notEventError(changerec.NoAttributes) || reason == notEventError(changerec.Aggregated) || reason == notEventError(changerec.OtherTable) && !c.otherTable.Load()
 }
 
 // tellOtherTable logs once that WithTables leaves records out. On a stream that several outboxes share, WithTables is there to

@@ -110,6 +110,7 @@ type recordConfig struct{ layout *changerec.Layout }
 type consumerConfig struct {
 	attributes       Attributes
 	tables           []string
+	foreign          func(data []byte) bool // or nil
 	concurrency      int
 	deadlineMargin   time.Duration
 	invokeRetry      Retry
@@ -329,6 +330,30 @@ func WithTables(tables ...string) ConsumerOption {
 			}
 		}
 		c.tables = slices.Clone(tables)
+		return nil
+	})
+}
+
+// WithForeignRecords passes over records of others on a shared stream that are no JSON: plain text, gzip, Avro, several lines of JSON.
+// Without it, such a record becomes a dead letter, and without a dead letter table it stops Run and Invoke, as a damaged change record
+// does. Default: nil. Records that the Kinesis Producer Library has packed are passed over in any case, as is JSON of others.
+//
+// foreign reports whether a record belongs to others. It is asked only about data that cannot be a change record of DynamoDB, nor a
+// part of one from its beginning. So a function that always returns true loses no event. An empty record may be the rest of an event,
+// so foreign is not asked about it.
+//
+// foreign gets data of its own, and may be called from several goroutines at a time. If it panics, the panic is logged, and the record is
+// not foreign. What is passed over goes to the Skipped hook, with a reason that matches ErrNotEvent. A
+// redrive passes over nothing: a dead letter that is foreign stays until it is discarded.
+func WithForeignRecords(foreign func(data []byte) bool) ConsumerOption {
+	return consumerOption(func(c *consumerConfig) error {
+		switch {
+		case foreign == nil:
+			return errors.New("WithForeignRecords: the function is nil")
+		case c.foreign != nil:
+			return errors.New("WithForeignRecords: a Consumer has one function")
+		}
+		c.foreign = foreign
 		return nil
 	})
 }

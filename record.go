@@ -10,8 +10,9 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 )
 
-// ErrNotEvent says that a well-formed change record announces no event: it is a REMOVE or a MODIFY, it is of another table, or
-// its item lacks the attributes of an event. A Consumer skips such a record and tells its hooks.
+// ErrNotEvent says that a record announces no event: it is a REMOVE or a MODIFY, it is of another table, its item lacks the attributes
+// of an event, or it is no change record, but other JSON, packed by the Kinesis Producer Library, or foreign (WithForeignRecords). A
+// Consumer skips such a record and tells its hooks.
 var ErrNotEvent = errors.New("not an event")
 
 // Record is an event with its payload encoded, and where it came from. Middleware and hooks see events as Records.
@@ -90,8 +91,8 @@ var defaultLayout = DefaultAttributes().layout()
 // Streams record as Lambda hands it over. Members may come in any order, and unknown members are ignored. WithAttributes names
 // the attributes of an existing table.
 //
-// An INSERT whose item has an id and a type is an event. For any other change, and for JSON that is no change record, the error
-// matches ErrNotEvent; DecodeRecord stops reading as soon as it knows that a record is no event. For a record that cannot be
+// An INSERT whose item has an id and a type is an event. For any other change, for JSON that is no change record, and for data that the
+// Kinesis Producer Library has packed, the error matches ErrNotEvent; DecodeRecord stops reading as soon as it knows that a record is no event. For a record that cannot be
 // read, the error is a *DecodeError. DecodeRecord is safe for concurrent use.
 //
 // JSON may nest 128 levels deep; DynamoDB nests 32 levels. A sequence or a time may take 256 bytes of JSON; DynamoDB's numbers

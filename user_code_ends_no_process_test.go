@@ -130,6 +130,10 @@ func TestUserCodeEndsNoProcess(t *testing.T) {
 			process(t, "", succeed, decodes, outbox.WithConsumerHooks(outbox.ConsumerHooks{
 				Handled: func(context.Context, outbox.Record, time.Duration, error) { b() }}))
 		},
+		"the function of WithForeignRecords": func(t *testing.T, b bomb, _ string) {
+			c := newConsumer(t, outbox.WithForeignRecords(func([]byte) bool { b(); return true }))
+			require.False(t, passedOver(t, c, "plain text"))
+		},
 		"the hook Skipped": func(t *testing.T, b bomb, _ string) {
 			c := newConsumer(t, outbox.WithConsumerHooks(outbox.ConsumerHooks{Skipped: func(context.Context, outbox.Record, error) { b() }}))
 			outbox.HandleType(c, "T", succeed)

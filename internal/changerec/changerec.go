@@ -37,6 +37,8 @@ const (
 	OtherTable
 	NoChange
 	NoAttributes
+	Aggregated
+	Foreign // found by the caller
 )
 
 func (n NotEvent) Error() string {
@@ -48,6 +50,8 @@ func (n NotEvent) Error() string {
 		OtherTable:   "of another table",
 		NoChange:     "JSON, but not a change record of DynamoDB",
 		NoAttributes: "an item without the attributes of an event",
+		Aggregated:   "packed by the Kinesis Producer Library",
+		Foreign:      "foreign data, as WithForeignRecords says",
 	}[n]
 }
 
@@ -107,6 +111,9 @@ func Decode(e *event.Event, data []byte, layout *Layout, tables []string, s *sla
 	r := record{slab: s}
 	c := jsonscan.New(data)
 	if !c.Enter('{') {
+		if isAggregate(data) {
+			return Aggregated, nil
+		}
 		c.Value()
 		c.End()
 		return verdict(&c, NoChange)
