@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -118,6 +120,26 @@ func handleDiscarded(ctx context.Context, client *dynamodb.Client, consumer *out
 		return err
 	}
 	_, err = events.To(ctx, replay.Query{ID: eventID}, consumer, replay.Options{})
+	return err
+}
+
+// handleGivenUp handles after all what Lambda has given up, as a message of the on-failure destination says. The consumer has an inbox.
+func handleGivenUp(ctx context.Context, client *dynamodb.Client, consumer *outbox.Consumer, message []byte) error {
+	var failed struct {
+		KinesisBatchInfo struct{ ApproximateArrivalOfFirstRecord, ApproximateArrivalOfLastRecord time.Time }
+	}
+	if err := json.Unmarshal(message, &failed); err != nil {
+		return err
+	}
+	events, err := replay.New(client, "events")
+	if err != nil {
+		return err
+	}
+	batch := failed.KinesisBatchInfo
+	_, err = events.To(ctx, replay.Query{
+		From: batch.ApproximateArrivalOfFirstRecord.Add(-time.Hour), // an event is older than its arrival
+		To:   batch.ApproximateArrivalOfLastRecord.Add(time.Second),
+	}, consumer, replay.Options{})
 	return err
 }
 

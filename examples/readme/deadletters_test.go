@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -104,3 +105,34 @@ func TestAnOutageOfTheProviderIsWaitedFor(t *testing.T) {
 type flaky struct{ err error }
 
 func (f *flaky) Capture(context.Context, string, PaymentConfirmed) error { return f.err }
+
+// What Lambda has given up is in the events table. An inbox keeps the rest of that time from being handled again.
+func TestWhatLambdaGaveUpIsHandledAfterAll(t *testing.T) {
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, "orders", "orderId")
+	cloud.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(cloud.DynamoDB, "events")
+	require.NoError(t, err)
+	mail := &sentMails{}
+	consumer, err := newConsumerWithInbox(t.Context(), cloud.DynamoDB, mail)
+	require.NoError(t, err)
+	messages := make(chan []byte, 10)
+	var crashes atomic.Bool
+	_, err = cloud.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true, MaxAttempts: 2,
+		OnFailure: func(b outboxtest.FailedBatch) { messages <- b.Message }}, func(ctx context.Context, payload []byte) ([]byte, error) {
+		if crashes.Load() {
+			return nil, errors.New("out of memory")
+		}
+		return consumer.Invoke(ctx, payload)
+	})
+	require.NoError(t, err)
+	for _, id := range []string{"1", "2", "3"} {
+		crashes.Store(id == "2")
+		require.NoError(t, placeOrder(t.Context(), writer, Order{ID: id}))
+		require.NoError(t, cloud.Drain(t.Context()))
+	}
+	require.Equal(t, []string{"1", "3"}, mail.orders)
+	require.NoError(t, handleGivenUp(t.Context(), cloud.DynamoDB, consumer, <-messages))
+	require.Equal(t, []string{"1", "3", "2"}, mail.orders)
+	require.Empty(t, messages)
+}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -48,4 +50,33 @@ func onTheOldWay(ctx context.Context, consumer *outbox.Consumer, message oldMess
 	})
 }
 
-var _ = []any{overOldTable, inMyTransaction, onTheOldWay} // what a service does, not this function
+// withAMap hands a change record of a table whose payloads are maps to the handlers.
+func withAMap(ctx context.Context, consumer *outbox.Consumer, data []byte) error {
+	var change struct {
+		DynamoDB struct{ NewImage json.RawMessage }
+	}
+	if err := json.Unmarshal(data, &change); err != nil {
+		return err
+	}
+	item, err := attributevalue.UnmarshalMapJSON(change.DynamoDB.NewImage)
+	if err != nil {
+		return err
+	}
+	var row struct {
+		ID, Kind, Entity string
+		CreatedAt        int64
+		Body             OrderCreated
+	}
+	if err := attributevalue.UnmarshalMapWithOptions(item, &row, func(o *attributevalue.DecoderOptions) { o.TagKey = "json" }); err != nil {
+		return err
+	}
+	payload, err := json.Marshal(row.Body)
+	if err != nil {
+		return err
+	}
+	return consumer.Process(ctx, outbox.Record{
+		ID: row.ID, Type: row.Kind, AggregateID: row.Entity, Time: time.UnixMilli(row.CreatedAt), Payload: payload,
+	})
+}
+
+var _ = []any{overOldTable, inMyTransaction, onTheOldWay, withAMap} // what a service does, not this function

@@ -78,5 +78,27 @@ func TestAnOldTableAndAnOwnTransaction(t *testing.T) {
 	require.Equal(t, []OrderCreated{{OrderID: "42"}}, handled)
 }
 
+// A payload that is a map is malformed to a Consumer; a program that reads the record itself makes JSON of the map.
+func TestAnOldTableWithMaps(t *testing.T) {
+	cloud := outboxtest.Start(t)
+	cloud.CreateTable(t, "old-events", "id")
+	_, consumer, err := overOldTable(cloud.DynamoDB)
+	require.NoError(t, err)
+	var handled []outbox.Event[OrderCreated]
+	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[OrderCreated]) error {
+		handled = append(handled, e)
+		return nil
+	})
+	change := []byte(`{"eventName":"INSERT","tableName":"old-events","dynamodb":{"Keys":{"id":{"S":"e1"}},"NewImage":{"id":{"S":"e1"},"kind":{"S":"ORDER_CREATED"},` +
+		`"createdAt":{"N":"1700000000000"},"entity":{"S":"order-42"},"body":{"M":{"orderId":{"S":"42"},"description":{"S":"two coffees"}}}}},"eventSource":"aws:dynamodb"}`)
+	_, err = outbox.DecodeRecord(change, outbox.WithAttributes(oldAttributes))
+	require.ErrorContains(t, err, "body")
+	require.NoError(t, withAMap(t.Context(), consumer, change))
+	require.Len(t, handled, 1)
+	require.Equal(t, OrderCreated{OrderID: "42", Description: "two coffees"}, handled[0].Data)
+	require.Equal(t, "order-42", handled[0].AggregateID)
+	require.EqualValues(t, 1700000000000, handled[0].Time.UnixMilli())
+}
+
 var oldAttributes = outbox.Attributes{ID: "id", Type: "kind", Time: "createdAt", AggregateID: "entity", Payload: "body",
 	Sequence: outbox.NoAttribute, Headers: outbox.NoAttribute}
