@@ -120,8 +120,12 @@ func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
 	order.ID = orderID(r.Header.Get("Idempotency-Key"))
 	ctx := withTraceParent(r.Context(), r.Header.Get("Traceparent"))
 	if err := a.place(ctx, order); err != nil {
-		slog.ErrorContext(ctx, "order not placed", "order", order.ID, "error", err)
 		status, text := explain(err, order)
+		level := slog.LevelError
+		if status < http.StatusInternalServerError { // a matter of the client
+			level = slog.LevelInfo
+		}
+		slog.Log(ctx, level, "order not placed", "order", order.ID, "error", err)
 		Answer(w, status, problem{text})
 		return
 	}
@@ -210,6 +214,22 @@ func (a *api) getOrder(w http.ResponseWriter, r *http.Request) {
 	Answer(w, http.StatusOK, order)
 }
 
+// inWords says what is wrong with a request's JSON to somebody who does not know Go's types.
+func inWords(err error) string {
+	wrong := (*json.UnmarshalTypeError)(nil)
+	switch {
+	case errors.Is(err, io.EOF):
+		return "the body is empty"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the body ends too early"
+	case errors.As(err, &wrong) && wrong.Field != "":
+		return fmt.Sprintf("%s is not a string, but this: %s", wrong.Field, wrong.Value)
+	case errors.As(err, &wrong):
+		return "the body is this: " + wrong.Value
+	}
+	return err.Error()
+}
+
 // readOrder reads and checks the body of a new order. It is JSON whatever its Content-Type says: that of curl -d says form.
 func readOrder(body io.Reader) (Order, error) {
 	text, err := io.ReadAll(body)
@@ -226,7 +246,7 @@ func readOrder(body io.Reader) (Order, error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&request); err != nil {
-		return Order{}, fmt.Errorf(`want a JSON object like {"description":"two coffees"}: %w`, err)
+		return Order{}, fmt.Errorf(`want a JSON object like {"description":"two coffees"}: %s`, inWords(err))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return Order{}, errors.New("there is more after the JSON object")

@@ -34,10 +34,10 @@ func started(t *testing.T) (string, *outboxtest.AWS) {
 func TestBadRequestsAreRefused(t *testing.T) {
 	url, cloud := started(t)
 	for body, reason := range map[string]string{
-		``:                                "want a JSON object",
-		`{`:                               "want a JSON object",
-		`[]`:                              "want a JSON object",
-		`{"description":5}`:               "want a JSON object",
+		``:                                "want a JSON object like {\\\"description\\\":\\\"two coffees\\\"}: the body is empty\"",
+		`{`:                               "the body ends too early",
+		`[]`:                              ": the body is this: array\"",
+		`{"description":5}`:               ": description is not a string, but this: number\"",
 		`{}`:                              "the description is empty",
 		`{"description":"  "}`:            "the description is empty",
 		`{"description":"a"} {}`:          "there is more after the JSON object",
