@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,6 +79,11 @@ func (f *faults) decide(process, operation string, n int) fault {
 
 // none says that the run has no faults.
 func (f *faults) none() bool { return len(f.shares) == 0 }
+
+// ambiguous says that clients can be left without an answer that they can trust.
+func (f *faults) ambiguous() bool {
+	return slices.ContainsFunc([]fault{isLost, loses, hangs, isLate, fails, doneFails}, func(kind fault) bool { return f.shares[kind] > 0 })
+}
 
 func (f *faults) stop() {
 	f.mu.Lock()

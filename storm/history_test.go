@@ -119,8 +119,9 @@ func (h *history) success(p *process, s step) error {
 	return nil
 }
 
-// hooks are those of all processes. What is committed once has just been handled once, whoever did it.
-func (h *history) hooks() outbox.ConsumerHooks {
+// hooks are those of all processes. What is committed once has just been handled once, whoever did it. A process that has lost an answer cannot
+// know whether it was the one.
+func (h *history) hooks(sure bool) outbox.ConsumerHooks {
 	return outbox.ConsumerHooks{
 		Handled: func(_ context.Context, r outbox.Record, _ time.Duration, err error) {
 			if err != nil || r.Type != (stepTx{}).EventType() && r.Type != (hot{}).EventType() {
@@ -128,7 +129,7 @@ func (h *history) hooks() outbox.ConsumerHooks {
 			}
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			if h.told[r.ID]++; h.told[r.ID] > 1 {
+			if h.told[r.ID]++; h.told[r.ID] > 1 && sure {
 				h.problemLocked("hooks: %d times it was told that %s of %s, %s, has just been handled", h.told[r.ID], r.ID, r.AggregateID, r.Payload)
 			}
 		},

@@ -40,7 +40,7 @@ func TestEachCheckSeesWhatItIsFor(t *testing.T) {
 		{"amounts are added twice", hotPlan, changed("TransactWriteItems", `":next":{"N":"820"}`, `":next":{"N":"821"}`), hotRun, "effects:"},
 		{"a claim is permanent", hotPlan, through(permanently(outbox.ErrClaimed)), claims, "letters:"},
 		{"a hook tells everything twice", calmPlan, func(w *world) {
-			w.consumerOptions = append(w.consumerOptions, outbox.WithConsumerHooks(w.hooks()))
+			w.consumerOptions = append(w.consumerOptions, outbox.WithConsumerHooks(w.hooks(true)))
 		}, redrive, "hooks:"},
 		{"a handler runs three times", transientPlan, through(thrice), transient, "runs:"},
 	} {

@@ -59,7 +59,7 @@ func (w *world) start(name string, killAt int) *process {
 		outbox.WithTables("events"),
 		outbox.WithInbox(p.inbox, guarded{}.EventType(), claimed{}.EventType()),
 		outbox.WithDeadLetters(p.letters, outbox.WithInvokeAttempts(w.plan.attempts)),
-		outbox.WithConsumerHooks(w.hooks()),
+		outbox.WithConsumerHooks(w.hooks(!w.faults.ambiguous() && !w.plan.pauses)),
 		outbox.WithLogger(slog.New(slog.NewTextHandler(w.log, nil)).With("process", name)),
 	}, w.consumerOptions...)...))
 	w.register(p)
