@@ -194,7 +194,7 @@ func TestARedriveIsOverBeforeItsDeadline(t *testing.T) {
 				defer o.Close()
 				o.bury(t, 1, 1)
 				o.repair()
-				require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.Latency, Service: "DynamoDB", Duration: before / 50, Probability: 1}))
+				require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.Latency, Service: "DynamoDB", Duration: 100 * time.Millisecond, Probability: 1}))
 				c := newConsumer(t)
 				outbox.HandleType(c, "T", func(ctx context.Context, _ outbox.Event[struct{}]) error { <-ctx.Done(); return ctx.Err() })
 				ctx, cancel := context.WithTimeout(t.Context(), before)

@@ -142,8 +142,8 @@ func TestALockPassesOn(t *testing.T) {
 			troubles = append(troubles, trouble{fmt.Sprintf("it dies at call %d, after %t", n, after), func(m *machine) { m.dies, m.after = n, after }, time.Duration(n+1) * 5 * time.Second})
 		}
 	}
-	for _, long := range []time.Duration{4, 9, 12, 17, 21, 26, 60} {
-		for _, from := range []time.Duration{3, 5, 8} {
+	for _, long := range []time.Duration{4, 12, 21, 60} {
+		for _, from := range []time.Duration{3, 8} {
 			lost := (from + long) * time.Second
 			if long < 10 {
 				lost = 0
@@ -164,7 +164,7 @@ func TestALockPassesOn(t *testing.T) {
 	}
 	for i, trouble := range troubles {
 		target := i % 2
-		for _, skew := range []time.Duration{-time.Hour, -time.Minute, -7 * time.Second, 0, 7 * time.Second, time.Minute, time.Hour} {
+		for _, skew := range []time.Duration{-time.Hour, -time.Minute, 0, time.Minute, time.Hour} {
 			synctest.Test(t, func(t *testing.T) {
 				name := fmt.Sprintf("target %d, %s, clock %s", target, trouble.name, skew)
 				f, targets := lockable(t)

@@ -151,7 +151,10 @@ func whileALetterIsStored(t *testing.T) {
 	for _, begin := range []string{"no queue", "two letters", "its own letter before", "a queue that was emptied and filled again", "a queue without letters"} {
 		for _, behind := range []bool{false, true} {
 			for _, event := range []string{"nothing", "two letters", "emptied", "emptied and filled", "without letters", "the same event"} {
-				for _, fault := range []string{"", "lost", "rowless"} {
+				for i, fault := range []string{"", "lost", "rowless"} {
+					if i > 0 && (event == "without letters" || event == "emptied and filled") {
+						continue
+					}
 					for _, after := range []bool{false, true}[:min(len(fault)+1, 2)] { // without a fault, what happens after a call happens before the next
 						for at, more := 1, true; more; at++ {
 							name := fmt.Sprintf("%s; behind %t; at call %d, after %t: %s %s", begin, behind, at, after, event, fault)

@@ -68,7 +68,7 @@ func TestEveryShortQueueIsInOrder(t *testing.T) {
 	try = func(queue []place) {
 		queues++
 		checkOrder(t, queue)
-		if len(queue) == 4 {
+		if len(queue) >= 3 {
 			return
 		}
 		for _, k := range kinds {
@@ -78,6 +78,15 @@ func TestEveryShortQueueIsInOrder(t *testing.T) {
 		}
 	}
 	try(nil)
+	rng := rand.New(rand.NewPCG(1, 10))
+	for range 5000 { // of those with some more
+		queue := make([]place, 4+rng.IntN(3))
+		for i := range queue {
+			queue[i] = kinds[rng.IntN(len(kinds))]
+			queue[i].n, queue[i].id = int64(i+1), fmt.Sprint(i+1)
+		}
+		try(queue)
+	}
 	t.Logf("%d queues", queues)
 }
 
