@@ -178,11 +178,15 @@ func (a *app) deadShowCommand() *cobra.Command {
 	var f deadFlags
 	var id string
 	cmd := a.deadCommandOf(&cobra.Command{
-		Use: "show ID", Short: "Show one dead letter",
-		Example: `  outbox dead show --consumer confirmations order-42#01J1A2B3C4D5E6F7G8H9JKMNPQ`,
+		Use: "show ID", Short: "Show one dead letter, or those of one event",
+		Long: `show takes the id of a dead letter, as list shows it, or the id of an event. For an
+event it reads all dead letters of the consumer, and there may be several: events of
+different types or tables may have one id.`,
+		Example: `  outbox dead show --consumer confirmations order-42#01J1A2B3C4D5E6F7G8H9JKMNPQ
+  outbox dead show --consumer confirmations 01J1A2B3C4D5E6F7G8H9JKMNPQ`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] == "" {
-				return errors.New("want one id, as dead list shows it")
+				return errors.New("want one id, as dead list shows it, or that of an event")
 			}
 			id = args[0]
 			return nil
@@ -196,9 +200,35 @@ func (a *app) deadShowCommand() *cobra.Command {
 
 func (a *app) deadShow(ctx context.Context, table *outbox.DeadLetterTable, id string, private bool) error {
 	l, err := table.Get(ctx, id)
-	if err != nil {
+	if !errors.Is(err, outbox.ErrNoDeadLetter) {
+		if err != nil {
+			return err
+		}
+		return a.showLetter(l, private)
+	}
+	found := false
+	for l, listErr := range table.List(ctx, outbox.DeadLetterFilter{}) {
+		if listErr != nil {
+			return listErr
+		}
+		if l.Record.ID != id {
+			continue
+		}
+		if found && !a.json() {
+			fmt.Fprintln(a.out)
+		}
+		found = true
+		if err := a.showLetter(l, private); err != nil {
+			return err
+		}
+	}
+	if !found {
 		return err
 	}
+	return nil
+}
+
+func (a *app) showLetter(l outbox.DeadLetter, private bool) error {
 	if a.json() {
 		return a.printJSON(letterAsJSON(l, private))
 	}
@@ -225,7 +255,7 @@ func (a *app) deadShow(ctx context.Context, table *outbox.DeadLetterTable, id st
 	if private {
 		text = printable(string(l.Raw))
 	}
-	_, err = fmt.Fprintln(a.out, text)
+	_, err := fmt.Fprintln(a.out, text)
 	return err
 }
 

@@ -113,6 +113,7 @@ func TestDeadLettersAreListedAndShown(t *testing.T) {
 	require.Equal(t, 1, undecodable)
 	r := d.run(t, "dead", "show", "--consumer", "mails", "missing")
 	require.Equal(t, result{exitFailed, "", "outbox: no such dead letter: \"missing\"\n"}, r)
+	require.Equal(t, shown, decode[letterJSON](t, d.ok(t, "dead", "show", "--consumer", "mails", "a-000", "-o", "json")), "by the event's id")
 
 	s := decode[statusJSON](t, d.ok(t, "status", "--group", "mails", "--dead-letters", "dead-letters", "-o", "json"))
 	require.Equal(t, 5, s.DeadLetters.Letters)
@@ -266,4 +267,23 @@ func TestFunctionName(t *testing.T) {
 	} {
 		require.Equal(t, name, functionName(function))
 	}
+}
+
+// Events of two types may have one id: each of their letters is shown.
+func TestTheLettersOfAnEventAreShown(t *testing.T) {
+	w := newWorld(t)
+	w.ok(t, "create", "--dead-letters", "dead-letters")
+	letters, err := outbox.NewDeadLetterTable(w.dynamodb, "dead-letters", "mails")
+	require.NoError(t, err)
+	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithDeadLetters(letters))
+	require.NoError(t, err)
+	for _, r := range []outbox.Record{{ID: "7", Type: "T", AggregateID: "a"}, {ID: "7", Type: "U", AggregateID: "b"}, {ID: "8", Type: "V", AggregateID: "7"}} {
+		outbox.HandleType(consumer, r.Type, func(context.Context, outbox.Event[struct{}]) error { return outbox.Permanent(errors.New("no " + r.Type)) })
+		r.Payload = []byte("{}")
+		require.NoError(t, consumer.Process(t.Context(), r))
+	}
+	text := w.ok(t, "dead", "show", "--consumer", "mails", "7")
+	require.Contains(t, text, "a#7\n")
+	require.Contains(t, text, "b#7\n")
+	require.NotContains(t, text, "7#8")
 }
