@@ -29,7 +29,7 @@ func TestAClaimBecomesTheMarkAfterTheHandler(t *testing.T) {
 			claim := w.mark(t, e.ID)
 			require.NotEmpty(t, textOf(claim, "owner"))
 			delete(claim, "owner")
-			require.Equal(t, values{"eventId": str("1"), "consumer": str("mails"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
+			require.Equal(t, values{"eventId": str("1"), "consumer": str("mails#events"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
 				"claimedUntil": num("946684860000"), "expiresAt": num("949276800")}, claim, "for a minute")
 			deadline, ok := ctx.Deadline()
 			require.True(t, ok)
@@ -44,7 +44,7 @@ func TestAClaimBecomesTheMarkAfterTheHandler(t *testing.T) {
 		require.Equal(t, []string{"PutItem", "UpdateItem"}, p.calls())
 		mark := w.mark(t, "1")
 		delete(mark, "owner")
-		require.Equal(t, values{"eventId": str("1"), "consumer": str("mails"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
+		require.Equal(t, values{"eventId": str("1"), "consumer": str("mails#events"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
 			"handledAt": num("946684810000"), "expiresAt": num("949276810")}, mark)
 	})
 }

@@ -33,7 +33,7 @@ func TestHandleTxCommitsEffectsAndMarkTogether(t *testing.T) {
 		require.Equal(t, []string{"TransactWriteItems"}, p.calls())
 		require.Equal(t, "1", textOf(w.row(t, "orders", "orderId", "1"), "commits"))
 		require.NotNil(t, w.row(t, "events", "eventId", "next"))
-		require.Equal(t, values{"eventId": str("1"), "consumer": str("mails"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
+		require.Equal(t, values{"eventId": str("1"), "consumer": str("mails#events"), "type": str("ORDER_CREATED"), "aggregateId": str("order-1"),
 			"handledAt": num("946684800000"), "expiresAt": num("949276800")}, w.mark(t, "1"), "now, and 30 days later")
 	})
 }
@@ -217,9 +217,9 @@ func TestEffectsThatCannotBeCommittedAreRefused(t *testing.T) {
 		}
 		return ops
 	}
-	inboxRow := types.TransactWriteItem{Delete: &types.Delete{TableName: aws.String("inbox"), Key: values{"eventId": str("1"), "consumer": str("mails")}}}
-	inboxPut := types.TransactWriteItem{Put: &types.Put{TableName: aws.String("inbox"), Item: values{"eventId": str("1"), "consumer": str("mails")}}}
-	otherRow := types.TransactWriteItem{Put: &types.Put{TableName: aws.String("inbox"), Item: values{"eventId": str("2"), "consumer": str("mails")}}}
+	inboxRow := types.TransactWriteItem{Delete: &types.Delete{TableName: aws.String("inbox"), Key: values{"eventId": str("1"), "consumer": str("mails#events")}}}
+	inboxPut := types.TransactWriteItem{Put: &types.Put{TableName: aws.String("inbox"), Item: values{"eventId": str("1"), "consumer": str("mails#events")}}}
+	otherRow := types.TransactWriteItem{Put: &types.Put{TableName: aws.String("inbox"), Item: values{"eventId": str("2"), "consumer": str("mails#events")}}}
 	large := putNew("1")
 	large.Put.Item["text"] = str(strings.Repeat("x", 400<<10))
 	for name, c := range map[string]struct {

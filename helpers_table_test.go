@@ -157,7 +157,7 @@ func (w *inboxWorld) client(p *process, sdkRetries bool) *dynamodb.Client {
 // mark returns the inbox's row of an event, or nil.
 func (w *inboxWorld) mark(t testing.TB, id string) values {
 	out, err := w.DynamoDB.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("inbox"), ConsistentRead: aws.Bool(true),
-		Key: values{"eventId": str(id), "consumer": str("mails")}})
+		Key: values{"eventId": str(id), "consumer": str("mails#events")}})
 	require.NoError(t, err)
 	return out.Item
 }
@@ -174,7 +174,7 @@ func (w *inboxWorld) all(t testing.TB, table string) (rows []values) {
 
 // createdRecord is the record of an event that is delivered.
 func createdRecord(id string) outbox.Record {
-	return outbox.Record{ID: id, Type: "ORDER_CREATED", AggregateID: "order-" + id, Payload: []byte(`{"orderId":"x"}`)}
+	return outbox.Record{ID: id, Type: "ORDER_CREATED", AggregateID: "order-" + id, Table: "events", Payload: []byte(`{"orderId":"x"}`)}
 }
 
 // countCommit is the effect of a handler in DynamoDB: it counts in the row how often it was committed.
@@ -235,7 +235,7 @@ func returnEffects(effects outbox.Effects) func(context.Context, outbox.Event[or
 
 // inTheInbox writes a row for an event with the id 1.
 func (w *inboxWorld) inTheInbox(t *testing.T, aggregate string, row values) {
-	row["eventId"], row["consumer"], row["type"], row["aggregateId"] = str("1"), str("mails"), str("ORDER_CREATED"), str(aggregate)
+	row["eventId"], row["consumer"], row["type"], row["aggregateId"] = str("1"), str("mails#events"), str("ORDER_CREATED"), str(aggregate)
 	_, err := w.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("inbox"), Item: row})
 	require.NoError(t, err)
 }

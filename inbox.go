@@ -33,8 +33,10 @@ type InboxClient interface {
 // the effects happen exactly once. [WithInbox] guards plain handlers, whose effects lie elsewhere (a mail, a payment): one handler
 // at a time runs for an event, and none after a success. A crash between the effect and the mark leads to one more run.
 //
-// The table has a row for each consumer and event, with a time to live (WithInboxTTL). The row is found by the event's id, and keeps
-// the type and the aggregate id as well. A known id with another type or aggregate id is a Permanent error, never a silent skip.
+// The table has a row for each consumer and event, with a time to live (WithInboxTTL). The row is found by the event's id and its events
+// table ([Record].Table), and keeps the type and the aggregate id as well. A known id with another type or aggregate id is a Permanent
+// error, never a silent skip. One id in two events tables is two events; so a Record made for Process must name its table, if the same
+// event may also come from a stream, a redrive or a replay, all of which name it.
 // NewInbox makes an Inbox. It is safe for concurrent use.
 type Inbox struct {
 	inboxConfig
@@ -203,7 +205,7 @@ func inboxError(err error) error {
 
 // eventOf returns the identity of a record for the inbox. The error is permanent.
 func (i *Inbox) eventOf(r *Record) (inbox.Event, error) {
-	e := inbox.Event{ID: r.ID, Type: r.Type, AggregateID: r.AggregateID}
+	e := inbox.Event{ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Table: r.Table}
 	if err := e.Check(); err != nil {
 		return e, Permanent(fmt.Errorf("outbox: an inbox cannot keep the event: %w", err))
 	}
@@ -212,8 +214,8 @@ func (i *Inbox) eventOf(r *Record) (inbox.Event, error) {
 
 // remembered reports whether this process knows that the event was handled.
 func (i *Inbox) remembered(ctx context.Context, e inbox.Event) (bool, error) {
-	have, known := i.done.Get(e.ID)
-	if known && have != e {
+	have, known := i.done.Get(e.Table + "#" + e.ID)
+	if known = known && have.Table == e.Table && have.ID == e.ID; known && have != e {
 		return false, inboxError(&inbox.OtherEventError{Want: e, Have: have})
 	}
 	if known {
@@ -227,10 +229,11 @@ const maxRemembered = 1024
 
 // remember notes that an event was handled. It copies the strings, since those of a record keep all of its memory alive.
 func (i *Inbox) remember(e inbox.Event) {
-	if i.cache == 0 || len(e.ID)+len(e.Type)+len(e.AggregateID) > maxRemembered {
+	if i.cache == 0 || len(e.Table)+len(e.ID)+len(e.Type)+len(e.AggregateID) > maxRemembered {
 		return
 	}
-	all := strings.Clone(e.ID + e.Type + e.AggregateID)
-	n, m := len(e.ID), len(e.ID)+len(e.Type)
-	i.done.Add(all[:n], inbox.Event{ID: all[:n], Type: all[n:m], AggregateID: all[m:]})
+	all := strings.Clone(e.Table + "#" + e.ID + e.Type + e.AggregateID)
+	t, n := len(e.Table), len(e.Table)+1+len(e.ID)
+	m := n + len(e.Type)
+	i.done.Add(all[:n], inbox.Event{ID: all[t+1 : n], Type: all[n:m], AggregateID: all[m:], Table: all[:t]})
 }

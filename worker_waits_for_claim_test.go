@@ -98,7 +98,7 @@ func TestAWorkerWaitsForAClaim(t *testing.T) {
 		w := &inboxWorld{f.world}
 		require.NoError(t, w.inbox(t, w.DynamoDB).Create(t.Context()))
 		_, err := w.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("inbox"), Item: values{
-			"eventId": str("e-0-0"), "consumer": str("mails"), "type": str("ORDER_CREATED"), "aggregateId": str("e-0"), "owner": str("a dead one"),
+			"eventId": str("e-0-0"), "consumer": str("mails#events"), "type": str("ORDER_CREATED"), "aggregateId": str("e-0"), "owner": str("a dead one"),
 			"claimedUntil": num(fmt.Sprint(time.Now().Add(time.Minute).UnixMilli()))}})
 		require.NoError(t, err)
 		until := time.Now().Add(time.Minute)

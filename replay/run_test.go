@@ -395,3 +395,25 @@ func TestAgainKeepsTheOrderOfAnAggregate(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want["a"], order["a"])
 }
+
+// To an inbox an event of a replay is the one that came from the stream, also if the table is given by its ARN.
+func TestAReplayNamesTheTable(t *testing.T) {
+	w := newWorld(t)
+	w.put(t, event("1", "a", 0))
+	inbox, err := outbox.NewInbox(w.DynamoDB, "inbox", "mails")
+	require.NoError(t, err)
+	require.NoError(t, inbox.Create(t.Context()))
+	runs := 0
+	c := newConsumer(t, func(context.Context, outbox.Event[noted]) error { runs++; return nil }, outbox.WithInbox(inbox))
+	_, err = w.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true}, c.Invoke)
+	require.NoError(t, err)
+	require.NoError(t, w.Drain(t.Context()))
+	byARN, err := replay.New(w.DynamoDB, "arn:aws:dynamodb:us-east-1:000000000000:table/events")
+	require.NoError(t, err)
+	for _, events := range []*replay.Events{w.events, byARN} {
+		result, err := events.To(t.Context(), replay.Query{ID: "1"}, c, replay.Options{})
+		require.NoError(t, err)
+		require.Equal(t, 1, result.Done)
+	}
+	require.Equal(t, 1, runs)
+}

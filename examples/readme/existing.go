@@ -47,6 +47,7 @@ type oldMessage struct {
 func onTheOldWay(ctx context.Context, consumer *outbox.Consumer, message oldMessage) error {
 	return consumer.Process(ctx, outbox.Record{
 		ID: message.ID, Type: message.Type, AggregateID: message.Entity, Time: message.CreatedAt, Payload: message.Body,
+		Table: "events", // as the change record will name it: to an inbox, one id in two tables is two events
 	})
 }
 

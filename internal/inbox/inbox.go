@@ -3,7 +3,8 @@
 //
 // # The table
 //
-// The partition key is eventId (S), the sort key is consumer (S). Every row names its event by type (S) and aggregateId (S, absent
+// The partition key is eventId (S), the sort key is consumer (S): the consumer's name, or, if the event's table is known, "name#table". Ids
+// are unique within a table only. Every row names its event by type (S) and aggregateId (S, absent
 // when empty), and has a time to live, expiresAt (N, seconds). There are two kinds of rows:
 //
 //	a mark     the event was handled:      handledAt (N, milliseconds), and owner (S) if it was a claim before
@@ -45,13 +46,15 @@ const (
 	KeyConsumer = "consumer"
 )
 
-// Event identifies an event. Two events with one id and different types or aggregates are somebody's mistake.
-type Event struct{ ID, Type, AggregateID string }
+// Event identifies an event by its id and its table, which is empty if nobody has named it. Two events of one table with one id and
+// different types or aggregates are somebody's mistake.
+type Event struct{ ID, Type, AggregateID, Table string }
 
 // Limits of DynamoDB's keys, and of this package.
 const (
 	maxID       = 2048
 	maxConsumer = 255
+	maxTable    = 255
 )
 
 // Check returns why an event cannot have a row, or nil. A text that is not UTF-8 would be stored as another text.
@@ -61,8 +64,10 @@ func (e Event) Check() error {
 		return errors.New("the event has no id")
 	case len(e.ID) > maxID:
 		return fmt.Errorf("the event's id has %d bytes: a DynamoDB key has at most %d", len(e.ID), maxID)
-	case !utf8.ValidString(e.ID) || !utf8.ValidString(e.Type) || !utf8.ValidString(e.AggregateID):
-		return errors.New("the event's id, type or aggregate id is not valid UTF-8")
+	case len(e.Table) > maxTable:
+		return fmt.Errorf("the name of the event's table has %d bytes: want at most %d", len(e.Table), maxTable)
+	case !utf8.ValidString(e.ID) || !utf8.ValidString(e.Type) || !utf8.ValidString(e.AggregateID) || !utf8.ValidString(e.Table):
+		return errors.New("the event's id, type, aggregate id or table is not valid UTF-8")
 	}
 	return nil
 }
@@ -135,13 +140,19 @@ func Create(ctx context.Context, client owntable.Creator, table string) error {
 	return owntable.Form{What: "inbox table", Partition: KeyID, Sort: KeyConsumer, TTL: "expiresAt"}.Create(ctx, client, table)
 }
 
-func (t *Table) key(id string) Item { return Item{KeyID: rows.S(id), KeyConsumer: rows.S(t.Consumer)} }
+func (t *Table) key(e Event) Item {
+	consumer := t.Consumer
+	if e.Table != "" {
+		consumer += "#" + e.Table // no consumer's name has a '#'
+	}
+	return Item{KeyID: rows.S(e.ID), KeyConsumer: rows.S(consumer)}
+}
 
 // Key returns the key of a row.
 func Key(row Item) Item { return Item{KeyID: row[KeyID], KeyConsumer: row[KeyConsumer]} }
 
 func (t *Table) row(e Event, now time.Time) Item {
-	row := t.key(e.ID)
+	row := t.key(e)
 	row["type"], row["expiresAt"] = rows.S(e.Type), rows.N(now.Add(t.TTL).Unix())
 	if e.AggregateID != "" {
 		row["aggregateId"] = rows.S(e.AggregateID)
@@ -180,7 +191,7 @@ func Judge(row Item, e Event, now time.Time) error {
 	if len(row) == 0 {
 		return nil
 	}
-	if have := (Event{e.ID, rows.Text(row, "type"), rows.Text(row, "aggregateId")}); have != e {
+	if have := (Event{e.ID, rows.Text(row, "type"), rows.Text(row, "aggregateId"), e.Table}); have != e {
 		return &OtherEventError{Want: e, Have: have}
 	}
 	if row["handledAt"] != nil {
@@ -224,11 +235,11 @@ func (t *Table) write(ctx context.Context, e Event, put *types.Put) (refused boo
 		if len(failed.Item) > 0 {
 			return true, failed.Item, nil
 		}
-		row, err = t.find(ctx, e.ID) // the client or the service did not return the row
+		row, err = t.find(ctx, e) // the client or the service did not return the row
 		return true, row, err
 	}
 	if err != nil {
-		return false, nil, t.explain(e.ID, err)
+		return false, nil, t.explain(e, err)
 	}
 	return false, nil, nil
 }
@@ -262,7 +273,7 @@ func (t *Table) Claim(ctx context.Context, e Event, c Claim, now time.Time) erro
 func (t *Table) Complete(ctx context.Context, e Event, owner string, now time.Time) error {
 	err := t.repeat(ctx, func() error {
 		_, err := awserr.Written(t.Client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: &t.Name, Key: t.key(e.ID),
+			TableName: &t.Name, Key: t.key(e),
 			ConditionExpression:       aws.String("#owner = :owner"),
 			UpdateExpression:          aws.String("SET #handled = :now, #expires = :expires REMOVE #until, #shard, #fence"),
 			ExpressionAttributeNames:  map[string]string{"#owner": "owner", "#handled": "handledAt", "#expires": "expiresAt", "#until": "claimedUntil", "#shard": "shard", "#fence": "fence"},
@@ -277,7 +288,7 @@ func (t *Table) Complete(ctx context.Context, e Event, owner string, now time.Ti
 func (t *Table) Release(ctx context.Context, e Event, owner string) error {
 	err := t.repeat(ctx, func() error {
 		_, err := awserr.Written(t.Client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-			TableName: &t.Name, Key: t.key(e.ID),
+			TableName: &t.Name, Key: t.key(e),
 			ConditionExpression:       aws.String("#owner = :owner AND attribute_not_exists(#handled)"),
 			ExpressionAttributeNames:  map[string]string{"#owner": "owner", "#handled": "handledAt"},
 			ExpressionAttributeValues: Item{":owner": rows.S(owner)},
@@ -289,17 +300,17 @@ func (t *Table) Release(ctx context.Context, e Event, owner string) error {
 
 func (t *Table) owned(e Event, err error) error {
 	if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
-		return t.explain(e.ID, ErrLost)
+		return t.explain(e, ErrLost)
 	}
 	if err != nil {
-		return t.explain(e.ID, err)
+		return t.explain(e, err)
 	}
 	return nil
 }
 
 // Look reads the row of an event, with a consistent read. It returns errors of the client and of Judge.
 func (t *Table) Look(ctx context.Context, e Event, now time.Time) error {
-	row, err := t.find(ctx, e.ID)
+	row, err := t.find(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -307,10 +318,10 @@ func (t *Table) Look(ctx context.Context, e Event, now time.Time) error {
 }
 
 // find reads a row. It is nil if the event has no row.
-func (t *Table) find(ctx context.Context, id string) (Item, error) {
-	out, err := awserr.Answered(t.Client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: t.key(id), ConsistentRead: aws.Bool(true)}))
+func (t *Table) find(ctx context.Context, e Event) (Item, error) {
+	out, err := awserr.Answered(t.Client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.Name, Key: t.key(e), ConsistentRead: aws.Bool(true)}))
 	if err != nil {
-		return nil, t.explain(id, err)
+		return nil, t.explain(e, err)
 	}
 	return out.Item, nil
 }
@@ -332,6 +343,10 @@ func (t *Table) repeat(ctx context.Context, call func() error) error {
 	}
 }
 
-func (t *Table) explain(id string, err error) error {
-	return fmt.Errorf("inbox table %s, consumer %s, event %q: %w", t.Name, t.Consumer, shorten(id), err)
+func (t *Table) explain(e Event, err error) error {
+	of := ""
+	if e.Table != "" {
+		of = fmt.Sprintf(" of table %q", e.Table)
+	}
+	return fmt.Errorf("inbox table %s, consumer %s, event %q%s: %w", t.Name, t.Consumer, shorten(e.ID), of, err)
 }
