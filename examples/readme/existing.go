@@ -77,6 +77,7 @@ func withAMap(ctx context.Context, consumer *outbox.Consumer, data []byte) error
 	}
 	return consumer.Process(ctx, outbox.Record{
 		ID: row.ID, Type: row.Kind, AggregateID: row.Entity, Time: time.UnixMilli(row.CreatedAt), Payload: payload,
+		Table: "old-events", // as the change record names it
 	})
 }
 
