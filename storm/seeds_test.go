@@ -46,7 +46,7 @@ func runs(t *testing.T, part uint64, run func(t *testing.T, seed uint64) *histor
 			})
 		})
 	}
-	if part == 1 && count >= 100 {
+	if part == 1 && count >= 70 {
 		for _, what := range everythingToReach() {
 			if reached[what] == 0 {
 				t.Errorf("not reached in %d seeds: %s", count, what)
