@@ -278,7 +278,9 @@ func TestTheLettersOfAnEventAreShown(t *testing.T) {
 	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithDeadLetters(letters))
 	require.NoError(t, err)
 	for _, r := range []outbox.Record{{ID: "7", Type: "T", AggregateID: "a"}, {ID: "7", Type: "U", AggregateID: "b"}, {ID: "8", Type: "V", AggregateID: "7"}} {
-		outbox.HandleType(consumer, r.Type, func(context.Context, outbox.Event[struct{}]) error { return outbox.Permanent(errors.New("no " + r.Type)) })
+		outbox.HandleType(consumer, r.Type, func(context.Context, outbox.Event[struct{}]) error {
+			return outbox.Permanent(errors.New("no " + r.Type))
+		})
 		r.Payload = []byte("{}")
 		require.NoError(t, consumer.Process(t.Context(), r))
 	}
