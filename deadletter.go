@@ -79,7 +79,8 @@ var ErrNoDeadLetter = errors.New("no such dead letter")
 
 // DeadLetter is an event that could not be handled, or a later event of the same aggregate.
 type DeadLetter struct {
-	// ID names the dead letter within its consumer: the aggregate's id, '#', and the event's id.
+	// ID names the dead letter within its consumer. It is mostly the aggregate's id, '#', and the event's id, but do not make one up or take
+	// it apart: ids may be escaped, shortened, and followed by a hash.
 	ID string
 	// Record is the event with its payload, and where it was delivered from. If the record could not be decoded, Record says only the latter.
 	// Its Fence is 0: the fence belonged to the worker that stored the letter.

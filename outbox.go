@@ -49,8 +49,8 @@ type Event[T any] struct {
 	// AggregateID names the entity that the event is about. Within one Consumer, events with the same AggregateID are handled one
 	// at a time, in the order in which they arrive. An event with an empty AggregateID has no order with other events.
 	AggregateID string
-	// Sequence is the version of the aggregate after the event. Optional: 0 means that there is no version. Only a replay sorts
-	// by it.
+	// Sequence is the version of the aggregate after the event. Optional: 0 means that there is no version. Replays sort by it,
+	// and so do redrives within an aggregate.
 	Sequence int64
 	// Time is when the event happened. It is stored in milliseconds. If it is zero, the Writer sets the current time. A time outside
 	// of the years 1973 to 5138 is refused, by a Writer as by a Consumer: most likely it was made from a number in another unit.

@@ -39,7 +39,9 @@ type RedriveResult struct {
 // A letter whose handler fails stays, with the new error and one more attempt. So does a letter that c has no handler for, and a record that
 // still cannot be decoded. A handler has a minute for each letter. Letters are handled at least once: after a crash between the handler and
 // the removal, a letter is handled again. Redrive may run several times at once, on different machines, whose clocks need not agree: locks in the
-// table keep two redrives from handling the same aggregate.
+// table keep two redrives from handling the same aggregate. A lock that a crash has left is taken over when this process has seen it unchanged
+// for 20 seconds. Redrive waits for that, in one of the places that WithConcurrency gives, if ctx leaves the time; otherwise, and in the first
+// 20 seconds, it counts the aggregate as Busy, and a later call takes the lock.
 //
 // An error means that the table failed, that ctx has ended, or that a handler or hook of c has called Redrive. The result counts what was done,
 // with an error too. A handler that fails is not an error of Redrive. If ctx has a deadline, as in Lambda, Redrive ends before it, by the margin
@@ -159,7 +161,8 @@ func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterF
 	return n, nil
 }
 
-// PendingRedrives returns how many requests are not answered yet, at most 1,000. A request is for one aggregate or for one letter.
+// PendingRedrives returns how many requests are not answered yet, at most 1,000. A request is for one aggregate, for
+// its letters up to one of them, or for one letter without an aggregate.
 func (t *DeadLetterTable) PendingRedrives(ctx context.Context) (int, error) {
 	if err := t.made(); err != nil {
 		return 0, err
@@ -174,7 +177,8 @@ func (t *DeadLetterTable) PendingRedrives(ctx context.Context) (int, error) {
 const maxRequests = 1000
 
 // AnswerRedriveRequests redrives what RequestRedrive asked for, at most 1,000 requests, as Redrive does. Call it where the handlers are and no
-// Worker runs, for example in a Lambda function on a schedule. Without requests it costs one read unit.
+// Worker runs, for example in a Lambda function on a schedule. Without requests it costs one read unit. A lock
+// that a crash has left may need several calls, as Redrive says.
 func (t *DeadLetterTable) AnswerRedriveRequests(ctx context.Context, c *Consumer) (RedriveResult, error) {
 	if err := t.runnable(ctx, "AnswerRedriveRequests", c); err != nil {
 		return RedriveResult{}, err

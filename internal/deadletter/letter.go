@@ -7,7 +7,7 @@
 //
 //	<consumer>           dead letters: id is <queue>#<event>, see Letter
 //	<consumer>#lane      queues: id is <queue>; letters (N) that it has, last (N) that was stored, from 1 on; while a redrive holds the lock
-//	                     claim (S), beats (N), claimUntil (N). A letter without a queue has them itself
+//	                     lock (S), beats (N), lockUntil (N). A letter without a queue has them itself
 //	<consumer>#part      the pieces of a letter that is too large for a row: id is <letter>#<hash of its content>#<number>; data (B)
 //	<consumer>#attempt   failed attempts at events that are not dead letters yet: id is <event>, or <event>#<record>;
 //	                     n (N), last (S) for the request that counted last, expiresAt (N)

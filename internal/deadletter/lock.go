@@ -33,36 +33,62 @@ type Lock struct {
 	beaten time.Time // before the last beat
 }
 
+// sight is what a Store saw of somebody else's lock.
+type sight struct {
+	holder string
+	beats  int64
+	since  time.Time
+}
+
+// sights is how many locks a Store remembers.
+const sights = 1000
+
 // Lock locks a target's queue, or its letter if it has no queue. The result is nil if somebody else holds the lock. If its holder seems to be
-// dead, Lock watches it for lockWatch before it takes the lock over. token is new for each holder. The error matches ErrMissing if the queue or
-// the letter is gone.
+// dead, Lock takes the lock over as soon as this Store has seen no beat for lockWatch, in this call and those before it. It waits for that if
+// ctx leaves the time. token is new for each holder. The error matches ErrMissing if the queue or the letter is gone.
 func (s *Store) Lock(ctx context.Context, t Target, token string) (*Lock, error) {
 	l := &Lock{s: s, token: token, key: key(s.letters(), t.Letter)}
 	if t.Queue != "" {
 		l.key = key(s.queues(), t.Queue)
 	}
-	have, err := l.beat(ctx, "attribute_exists(#id) AND (attribute_not_exists(#claim) OR #claim = :me)", rows.Item{})
-	switch left := time.Until(rows.Time(have, "claimUntil")); {
-	case err != nil:
+	have, err := l.beat(ctx, "attribute_exists(#id) AND (attribute_not_exists(#lock) OR #lock = :me)", rows.Item{})
+	if err != nil {
 		return nil, err
-	case have == nil:
+	}
+	if have == nil {
 		return l, nil
-	case left > 0 && left <= lockWatch: // a clock that is wrong only delays; one that is far ahead is not believed
+	}
+	seen := l.see(have)
+	wait := time.Until(seen.since.Add(lockWatch))
+	lasts := time.Until(rows.Time(have, "lockUntil")) // a clock that is wrong only delays; one that is far ahead is not believed
+	if wait > 0 && (lasts > 0 && lasts <= lockWatch || backoff.Wait(ctx, wait) != nil) {
 		return nil, nil
 	}
-	if backoff.Wait(ctx, lockWatch) != nil {
-		return nil, nil
-	}
-	unchanged := "(#claim = :them AND attribute_not_exists(#beats)) OR #claim = :me" // me: the answer was lost, and the SDK asks again
-	values := rows.Item{":them": rows.S(rows.Text(have, "claim"))}
+	unchanged := "(#lock = :them AND attribute_not_exists(#beats)) OR #lock = :me" // me: the answer was lost, and the SDK asks again
+	values := rows.Item{":them": rows.S(seen.holder)}
 	if have["beats"] != nil {
-		unchanged = "(#claim = :them AND #beats = :beats) OR #claim = :me"
-		values[":beats"] = have["beats"]
+		unchanged = "(#lock = :them AND #beats = :beats) OR #lock = :me"
+		values[":beats"] = rows.N(seen.beats)
 	}
-	if have, err = l.beat(ctx, unchanged, values); have != nil || err != nil {
+	if have, err = l.beat(ctx, unchanged, values); err != nil {
 		return nil, err
+	}
+	if have != nil {
+		l.see(have)
+		return nil, nil
 	}
 	return l, nil
+}
+
+// see remembers somebody else's lock, and returns since when it has been as it is now.
+func (l *Lock) see(have rows.Item) sight {
+	name := rows.Text(l.key, "group") + "/" + rows.Text(l.key, "id")
+	now := sight{rows.Text(have, "lock"), rows.Int(have, "beats"), time.Now()}
+	if before, ok := l.s.sights.Get(name); ok && before.holder == now.holder && before.beats == now.beats {
+		return before
+	}
+	l.s.sights.Add(name, now)
+	return now
 }
 
 // Hold beats until release is called, and release ends the lock unless it is lost. The context ends with ctx, and before somebody else can have
@@ -76,7 +102,7 @@ func (l *Lock) Hold(ctx context.Context) (held context.Context, release func(con
 		defer close(done)
 		for pause := lockBeat; backoff.Sleep(beating, pause) == nil; {
 			asking, cancel := context.WithTimeout(beating, lockBeat)
-			have, err := l.beat(asking, "#claim = :me", rows.Item{})
+			have, err := l.beat(asking, "#lock = :me", rows.Item{})
 			cancel()
 			switch {
 			case have != nil, errors.Is(err, ErrMissing): // somebody else has it, or all letters were discarded
@@ -104,9 +130,9 @@ func (l *Lock) Hold(ctx context.Context) (held context.Context, release func(con
 func (l *Lock) beat(ctx context.Context, condition string, values rows.Item) (have rows.Item, err error) {
 	began := time.Now()
 	values[":until"], values[":one"] = rows.Millis(began.Add(lockWatch)), rows.N(1)
-	have, err = l.update(ctx, condition, "SET #claim = :me, #claimUntil = :until ADD #beats :one", values)
+	have, err = l.update(ctx, condition, "SET #lock = :me, #lockUntil = :until ADD #beats :one", values)
 	if errors.Is(err, ErrMissing) { // or the client or the service does not return the row
-		have, err = l.s.row(ctx, rows.Text(l.key, "group"), rows.Text(l.key, "id"), "id", "claim", "claimUntil", "beats")
+		have, err = l.s.row(ctx, rows.Text(l.key, "group"), rows.Text(l.key, "id"), "id", "lock", "lockUntil", "beats")
 	}
 	if have == nil && err == nil {
 		l.beaten = began
@@ -116,7 +142,7 @@ func (l *Lock) beat(ctx context.Context, condition string, values rows.Item) (ha
 
 // release does nothing if the lock is lost, or the queue gone.
 func (l *Lock) release(ctx context.Context) error {
-	_, err := l.update(ctx, "#claim = :me", "REMOVE #claim, #claimUntil, #beats", rows.Item{})
+	_, err := l.update(ctx, "#lock = :me", "REMOVE #lock, #lockUntil, #beats", rows.Item{})
 	if errors.Is(err, ErrMissing) {
 		return nil
 	}

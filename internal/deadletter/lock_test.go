@@ -245,22 +245,41 @@ func TestAHolderThatCannotBeatIsTold(t *testing.T) {
 	}
 }
 
-// Who has no time to watch leaves the lock alone.
-func TestWhoHasNoTimeToWatchTakesNoLock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f, targets := lockable(t)
-		defer f.Close()
-		_, err := f.s.Lock(t.Context(), targets[0], "dead")
-		require.NoError(t, err)
-		time.Sleep(time.Minute)
-		short, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		lock, err := f.s.Lock(short, targets[0], "me")
-		require.NoError(t, err)
-		require.Nil(t, lock)
-		require.NoError(t, short.Err(), "it does not wait in vain")
-		lock, err = f.s.Lock(t.Context(), targets[0], "me")
-		require.NoError(t, err)
-		require.NotNil(t, lock)
-	})
+// Who has no time to watch leaves the lock alone. What it saw counts in its next call: calls that are too short take over a dead holder's lock
+// together, and never that of one that beats.
+func TestShortCallsTakeALockOverTogether(t *testing.T) {
+	for _, dead := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			f, targets := lockable(t)
+			defer f.Close()
+			for _, target := range targets {
+				other := f.store(t, f.DynamoDB)
+				lock, err := other.Lock(t.Context(), target, "other")
+				require.NoError(t, err)
+				release := func(context.Context) error { return nil }
+				if !dead {
+					_, release = lock.Hold(t.Context())
+				}
+				time.Sleep(time.Minute)
+				s, began, calls := f.store(t, f.DynamoDB), time.Now(), 0
+				for lock = nil; lock == nil && calls < 20; calls++ {
+					short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+					lock, err = s.Lock(short, target, fmt.Sprint("call ", calls))
+					cancel()
+					require.NoError(t, err)
+					require.Zero(t, time.Since(began)%(8*time.Second), "it does not wait in vain")
+					if lock == nil {
+						time.Sleep(8 * time.Second)
+					}
+				}
+				if dead {
+					require.NotNil(t, lock)
+					require.Equal(t, 24*time.Second, time.Since(began))
+				} else {
+					require.Nil(t, lock)
+				}
+				require.NoError(t, release(t.Context()))
+			}
+		})
+	}
 }

@@ -68,7 +68,7 @@ func (s *Store) Queues(ctx context.Context) iter.Seq2[Queue, error] {
 	}
 }
 
-// Queue returns the queue of an aggregate. The error matches ErrMissing if the aggregate is not parked.
+// Queue returns the queue of an aggregate. The error matches ErrMissing if there is none.
 func (s *Store) Queue(ctx context.Context, aggregateID string) (Queue, error) {
 	row, err := s.row(ctx, s.queues(), QueueKey(aggregateID))
 	return queueIn(row), err

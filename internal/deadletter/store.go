@@ -50,6 +50,7 @@ type Store struct {
 	consumer string
 
 	places *recent.Cache[int64] // the last number of a queue, as far as this process knows: a guess, which the write's condition tests
+	sights *recent.Cache[sight] // locks of others, as this process saw them last
 }
 
 // New returns the Store of a consumer. The consumer's name has 1 to 255 bytes and no '#'.
@@ -61,7 +62,7 @@ func New(client Client, table, consumer string) (*Store, error) {
 	if consumer == "" || len(consumer) > 255 || strings.Contains(consumer, "#") || !utf8.ValidString(consumer) {
 		errs = append(errs, fmt.Errorf("a consumer's name has 1 to 255 bytes of UTF-8 and no '#': %q", consumer[:min(len(consumer), 300)]))
 	}
-	return &Store{client: client, table: table, consumer: consumer, places: recent.New[int64](guesses)}, errors.Join(errs...)
+	return &Store{client: client, table: table, consumer: consumer, places: recent.New[int64](guesses), sights: recent.New[sight](sights)}, errors.Join(errs...)
 }
 
 func (s *Store) letters() string  { return s.consumer }
@@ -200,11 +201,11 @@ func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind boo
 		case at < 0:
 			s.places.Add(queue, last+1)
 			return Added, nil
-		case n == races:
+		case n == tries:
 			return Refused, s.failed("store "+l.ID, errors.New("other letters of its queue were stored faster, again and again"))
 		}
 		if n > 1 { // the first guess may have been an old one
-			if err := backoff.Wait(ctx, raceDelay.Delay(n-1)); err != nil {
+			if err := backoff.Wait(ctx, tryDelay.Delay(n-1)); err != nil {
 				return Refused, s.failed("store "+l.ID, err)
 			}
 		}
@@ -224,10 +225,11 @@ func (s *Store) insert(ctx context.Context, l *Letter, row rows.Item, behind boo
 	}
 }
 
-// races is how often a letter is tried to be stored while others of its queue are. Of the processes that try at once, one succeeds each time.
-const races = 100
+// tries is how often a letter is stored under a number that another letter of its queue has got meanwhile. Of the processes that try at once,
+// one succeeds each time.
+const tries = 100
 
-var raceDelay = backoff.FullJitter{Base: 10 * time.Millisecond, Max: 200 * time.Millisecond}
+var tryDelay = backoff.FullJitter{Base: 10 * time.Millisecond, Max: 200 * time.Millisecond}
 
 // lastOf reads the last number of a queue, and how many letters it has. The error matches ErrMissing if there is no such queue.
 func (s *Store) lastOf(ctx context.Context, queue string) (last, letters int64, err error) {
@@ -235,9 +237,9 @@ func (s *Store) lastOf(ctx context.Context, queue string) (last, letters int64, 
 	return rows.Int(row, "last"), rows.Int(row, "letters"), err
 }
 
-// append stores a letter's row as the one after the last of its queue. Otherwise it returns what failed: 0, there is a letter with this key; 1,
-// the queue's last letter is another one by now, or the letter is to be stored behind others and there are none. Then have is the queue's
-// row, if the answer shows it.
+// append stores a letter's row as the one after the last of its queue, and returns -1. Otherwise it returns what failed: 0, there is a letter
+// with this key; 1, the queue's last letter is another one by now, or the letter is to be stored behind others and there are none. Then have is
+// the queue's row, if the answer shows it.
 func (s *Store) append(ctx context.Context, l *Letter, row rows.Item, queue string, last int64, behind bool) (at int, have rows.Item, err error) {
 	const free = "attribute_not_exists(#id)"
 	const count = "SET #aggregateId = :aggregate, #last = :next ADD #letters :one"

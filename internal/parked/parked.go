@@ -41,7 +41,7 @@ type Set struct {
 	rows     int                  // how many rows there were when somebody last looked, or more
 	rowsAt   time.Time            // when
 	reading  *reading             // one of all that is not complete
-	asked    map[string]time.Time // before these aggregates were last asked for
+	asked    map[string]time.Time // when the last question about an aggregate began that was answered
 	complete int                  // rows of the last complete reading
 }
 
