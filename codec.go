@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -124,17 +123,16 @@ func (s *codecs) find(contentType string) (Codec, error) {
 
 // decode decodes a record's payload into data, a pointer to a T. Its errors do not quote the payload. They are permanent, except the
 // *PanicError of a codec that panicked.
-func (s *codecs) decode(r *Record, data any) (err error) {
+func (s *codecs) decode(r *Record, data any) error {
 	codec, err := s.find(r.ContentType)
 	if err != nil {
 		return Permanent(err)
 	}
-	defer func() {
-		if v := recover(); v != nil { // its text may quote the payload, too
-			err = &PanicError{Value: fmt.Sprintf("a codec panicked with a %T, whose text is left out because it may quote the payload", v), Stack: debug.Stack()}
-		}
-	}()
-	if err := codec.Unmarshal(r.Payload, data); err != nil {
+	if p := usercode.Run(func() { err = codec.Unmarshal(r.Payload, data) }); p != nil { // its text may quote the payload, too
+		text := fmt.Sprintf("a codec panicked with a %T, whose text is left out because it may quote the payload", p.Value)
+		return &PanicError{Value: text, Stack: p.Stack}
+	}
+	if err != nil {
 		return Permanent(fmt.Errorf("the payload cannot be decoded into %s: %w", reflect.TypeOf(data).Elem(), discreet(err)))
 	}
 	return nil

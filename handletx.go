@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"runtime/debug"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox/internal/inbox"
+	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
 // Effects are what a handler of HandleTx wants to commit. The zero value commits the mark alone.
@@ -117,12 +117,10 @@ func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (
 
 // computed runs a handler. A panic becomes an error, since the reason may be what an earlier run has changed.
 func computed(run func() (Effects, error)) (effects Effects, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return run()
+	if p := usercode.Run(func() { effects, err = run() }); p != nil {
+		err = &PanicError{Value: p.Value, Stack: p.Stack}
+	}
+	return effects, err
 }
 
 // commit commits the effects and the mark, and tells the hooks.
