@@ -70,7 +70,7 @@ func (e *safeError) As(target any) bool {
 			return true
 		}
 		asked, ok := err.(interface{ As(any) bool })
-		return ok && asked.As(target) && !(to.Kind() == reflect.Interface && to.IsNil()) && !IsNil(to.Interface())
+		return ok && asked.As(target) && to.Interface() != nil && !IsNil(to.Interface())
 	})
 }
 
@@ -94,7 +94,7 @@ func anyOf(root error, ask func(error) bool) bool {
 
 func wrapped(err error) (errs []error) {
 	Run(func() {
-		switch err := err.(type) {
+		switch err := err.(type) { //nolint:errorlint // each error of the tree by itself
 		case interface{ Unwrap() error }:
 			errs = []error{err.Unwrap()}
 		case interface{ Unwrap() []error }:
