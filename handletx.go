@@ -154,7 +154,7 @@ func (i *Inbox) mark(e inbox.Event, now time.Time) *extra {
 		row:   "the row of the handled event in the inbox",
 		form:  `the inbox table needs the partition key "` + inbox.KeyID + `" and the sort key "` + inbox.KeyConsumer + `" of type S`,
 		judge: func(old map[string]types.AttributeValue) error {
-			err := inbox.Blocked(old, e, now)
+			err := i.table.Blocked(old, e, now)
 			if errors.Is(err, inbox.ErrHandled) {
 				return nil
 			}

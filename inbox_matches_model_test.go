@@ -99,7 +99,7 @@ func TestInboxSequences(t *testing.T) {
 					if rng.IntN(6) == 0 {
 						p.killAt, p.killAfter = next+rng.IntN(4), rng.IntN(2) == 0
 					}
-					err := consumers[i].Process(t.Context(), outbox.Record{ID: kind + id, Type: kind, Payload: []byte("{}")})
+					err := consumers[i].Process(t.Context(), outbox.Record{ID: kind + id, Type: kind, Table: "events", Payload: []byte("{}")})
 					deliveries++
 					if err == nil && !p.dead {
 						successes++
@@ -121,7 +121,7 @@ func TestInboxSequences(t *testing.T) {
 			p.fates = nil
 			for id := range events {
 				for _, kind := range []string{"TX", "PLAIN"} {
-					r := outbox.Record{ID: fmt.Sprint(kind, id), Type: kind, Payload: []byte("{}")}
+					r := outbox.Record{ID: fmt.Sprint(kind, id), Type: kind, Table: "events", Payload: []byte("{}")}
 					for deliver(t, c, r) != nil {
 						time.Sleep(time.Second)
 					}

@@ -103,6 +103,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			_, err := w.kinesis.DeleteStream(t.Context(), &kinesis.DeleteStreamInput{StreamName: ptr("events")})
 			require.NoError(t, err)
 		},
+		"problem|events table|its sort key is \"timestamp\"": func(t *testing.T, w *world) { w.recreate(t, "events", "eventId", "timestamp") },
 		"problem|lease table|its partition key is \"eventId\"": func(t *testing.T, w *world) {
 			w.recreate(t, "leases", "eventId", "id")
 		},

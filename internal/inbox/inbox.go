@@ -120,6 +120,8 @@ func (e *ClaimedError) Error() string {
 var (
 	// ErrHandled says that the event was handled.
 	ErrHandled = errors.New("the event was handled before")
+	// ErrKeys says that the table has other keys than Create gives it.
+	ErrKeys = errors.New(`the table has other keys: it needs the partition key "` + KeyID + `" and the sort key "` + KeyConsumer + `" (Create)`)
 	// ErrLost says that the caller does not own the claim any more.
 	ErrLost = errors.New("the claim has passed to another delivery, or its row is gone")
 )
@@ -186,10 +188,14 @@ func (t *Table) put(e Event, row Item, now time.Time, orIf string) *types.Put {
 }
 
 // Judge says what a row means for an event: ErrHandled, a *ClaimedError, an *OtherEventError, or nil if the event is free. It is free
-// if there is no row, or a claim whose time has passed at now.
-func Judge(row Item, e Event, now time.Time) error {
+// if there is no row, or a claim whose time has passed at now. A row of another consumer is ErrKeys: with the right keys it would be
+// another row.
+func (t *Table) Judge(row Item, e Event, now time.Time) error {
 	if len(row) == 0 {
 		return nil
+	}
+	if consumer := rows.Text(row, KeyConsumer); consumer != "" && consumer != rows.Text(t.key(e), KeyConsumer) {
+		return t.explain(e, ErrKeys)
 	}
 	if have := (Event{e.ID, rows.Text(row, "type"), rows.Text(row, "aggregateId"), e.Table}); have != e {
 		return &OtherEventError{Want: e, Have: have}
@@ -210,12 +216,12 @@ func (t *Table) MarkAlone(ctx context.Context, e Event, now time.Time) error {
 	if !refused || err != nil {
 		return err
 	}
-	return Blocked(row, e, now)
+	return t.Blocked(row, e, now)
 }
 
 // Blocked is Judge for the row that made a write fail a moment ago. It never returns nil.
-func Blocked(row Item, e Event, now time.Time) error {
-	if err := Judge(row, e, now); err != nil {
+func (t *Table) Blocked(row Item, e Event, now time.Time) error {
+	if err := t.Judge(row, e, now); err != nil {
 		return err
 	}
 	return &ClaimedError{e.ID, now}
@@ -266,7 +272,7 @@ func (t *Table) Claim(ctx context.Context, e Event, c Claim, now time.Time) erro
 	if rows.Text(there, "owner") == c.Owner && there["handledAt"] == nil {
 		return nil
 	}
-	return Blocked(there, e, now)
+	return t.Blocked(there, e, now)
 }
 
 // Complete turns a claim into a mark. It returns ErrLost if the owner has lost the claim.
@@ -314,7 +320,7 @@ func (t *Table) Look(ctx context.Context, e Event, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return Judge(row, e, now)
+	return t.Judge(row, e, now)
 }
 
 // find reads a row. It is nil if the event has no row.

@@ -223,16 +223,27 @@ func TestErrorsSayWhere(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
+	table := &inbox.Table{Name: "inbox", Consumer: "mails"}
 	mark := inbox.Item{"type": str("T"), "aggregateId": str("a"), "handledAt": num("1")}
-	require.NoError(t, inbox.Judge(nil, event, now))
-	require.ErrorIs(t, inbox.Judge(mark, event, now), inbox.ErrHandled)
-	require.NoError(t, inbox.Judge(inbox.Item{"type": str("T"), "aggregateId": str("a")}, event, now), "neither marked nor claimed")
+	require.NoError(t, table.Judge(nil, event, now))
+	require.ErrorIs(t, table.Judge(mark, event, now), inbox.ErrHandled)
+	require.NoError(t, table.Judge(inbox.Item{"type": str("T"), "aggregateId": str("a")}, event, now), "neither marked nor claimed")
 	other := (*inbox.OtherEventError)(nil)
-	require.ErrorAs(t, inbox.Judge(inbox.Item{"handledAt": num("1")}, event, now), &other)
+	require.ErrorAs(t, table.Judge(inbox.Item{"handledAt": num("1")}, event, now), &other)
 	claim := inbox.Item{"type": str("T"), "aggregateId": str("a"), "claimedUntil": num(fmt.Sprint(now.UnixMilli()))}
 	claimed := (*inbox.ClaimedError)(nil)
-	require.ErrorAs(t, inbox.Judge(claim, event, now.Truncate(time.Millisecond).Add(900*time.Microsecond)), &claimed, "in its last millisecond")
-	require.NoError(t, inbox.Judge(claim, event, now.Add(time.Millisecond)))
-	require.Error(t, inbox.Blocked(nil, event, now))
-	require.ErrorIs(t, inbox.Blocked(mark, event, now), inbox.ErrHandled)
+	require.ErrorAs(t, table.Judge(claim, event, now.Truncate(time.Millisecond).Add(900*time.Microsecond)), &claimed, "in its last millisecond")
+	require.NoError(t, table.Judge(claim, event, now.Add(time.Millisecond)))
+	require.Error(t, table.Blocked(nil, event, now))
+	require.ErrorIs(t, table.Blocked(mark, event, now), inbox.ErrHandled)
+
+	// A table whose key is the event's id alone: its row is another consumer's, or that of another table's event.
+	for _, consumer := range []string{"mails", "mails#events-eu", "invoices#events"} {
+		mark["consumer"] = str(consumer)
+		ofTable := event
+		ofTable.Table = "events"
+		require.ErrorIs(t, table.Judge(mark, ofTable, now), inbox.ErrKeys, consumer)
+	}
+	mark["consumer"] = str("mails#events")
+	require.ErrorIs(t, table.Judge(mark, event, now), inbox.ErrKeys)
 }
