@@ -35,15 +35,19 @@ func (b *book) hooks(reader string) outbox.ConsumerHooks {
 	settle := func(r *outbox.Record) {
 		b.settled[[2]any{reader, place{r.StreamARN, r.ShardID, r.SequenceNumber}}] = true
 	}
+	handled := func(r *outbox.Record) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.handled[[2]string{reader, r.ID}]++
+		settle(r)
+	}
 	return outbox.ConsumerHooks{
 		Handled: func(_ context.Context, r outbox.Record, _ time.Duration, err error) {
-			b.mu.Lock()
-			defer b.mu.Unlock()
 			if err == nil {
-				b.handled[[2]string{reader, r.ID}]++
-				settle(&r)
+				handled(&r)
 			}
 		},
+		Duplicate: func(_ context.Context, r outbox.Record) { handled(&r) },
 		DeadLettered: func(_ context.Context, l outbox.DeadLetter) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
