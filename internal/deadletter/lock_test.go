@@ -203,7 +203,7 @@ func TestALockPassesOn(t *testing.T) {
 					require.Zero(t, got, "%s: the lock was taken from a holder that beats", name)
 				case held == nil:
 					require.LessOrEqual(t, got, 90*time.Second, name)
-				case held.Err() != nil && context.Cause(held) == deadletter.ErrLockLost:
+				case errors.Is(context.Cause(held), deadletter.ErrLockLost):
 					require.LessOrEqual(t, got, trouble.dead+90*time.Second, name)
 					if one.dead {
 						require.NotZero(t, got, name)
