@@ -51,13 +51,14 @@ func TestOneRedriveAtATimeWhateverTheClocksSay(t *testing.T) {
 						handle := func(ctx context.Context, e outbox.Event[struct{}]) error {
 							o.mu.Lock()
 							running++
+							atOnce := running
 							o.mu.Unlock()
 							defer func() {
 								o.mu.Lock()
 								running--
 								o.mu.Unlock()
 							}()
-							require.Equal(t, 1, running, "at once: skew %s, %s, call %d, after %t", skew, long, n, after)
+							require.Equal(t, 1, atOnce, "at once: skew %s, %s, call %d, after %t", skew, long, n, after)
 							select {
 							case <-time.After(long):
 								return o.handle(ctx, e)

@@ -232,7 +232,9 @@ func TestAHolderThatCannotBeatIsTold(t *testing.T) {
 			held, release := lock.Hold(t.Context())
 			defer func() { _ = release(context.WithoutCancel(t.Context())) }()
 			began := time.Now()
+			m.mu.Lock()
 			m.outage = [2]time.Time{began, began.Add(long)}
+			m.mu.Unlock()
 			select {
 			case <-held.Done():
 				require.Equal(t, time.Hour, long)
