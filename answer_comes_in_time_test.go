@@ -174,9 +174,10 @@ func TestAHandlerThatCallsItsOwnConsumer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c *outbox.Consumer
-			var inHandler, inHook error
+			var inHandler, inHook, inSkipped error
 			c = newConsumer(t, outbox.WithConcurrency(1), outbox.WithConsumerHooks(outbox.ConsumerHooks{
 				Handled: func(ctx context.Context, _ outbox.Record, _ time.Duration, _ error) { inHook = nested(ctx, c) },
+				Skipped: func(ctx context.Context, _ outbox.Record, _ error) { inSkipped = nested(ctx, c) },
 			}))
 			outbox.HandleType(c, "T", func(ctx context.Context, e outbox.Event[struct{}]) error {
 				inHandler = nested(ctx, c)
@@ -185,6 +186,9 @@ func TestAHandlerThatCallsItsOwnConsumer(t *testing.T) {
 			require.NoError(t, c.Process(t.Context(), rec("1", "a")))
 			require.ErrorContains(t, inHandler, "called by a handler or hook of the same Consumer")
 			require.ErrorContains(t, inHook, "called by a handler or hook of the same Consumer")
+			_, err := c.Invoke(t.Context(), kinesisEvent(`{"no":"event"}`))
+			require.NoError(t, err)
+			require.ErrorContains(t, inSkipped, "called by a handler or hook of the same Consumer")
 		})
 	}
 	c := newConsumer(t)

@@ -31,13 +31,16 @@ func (m middlebox) RoundTrip(r *http.Request) (*http.Response, error) {
 // Only DynamoDB knows that a transaction was not committed: an answer of 4xx with its code. What a proxy says on its own tells nothing.
 func TestOnlyAnAnswerOfDynamoDBMeansNotWritten(t *testing.T) {
 	html, typed := http.Header{"Content-Type": {"text/html"}}, http.Header{"X-Amzn-Errortype": {"AccessDeniedException:http://internal"}}
+	served := http.Header{"X-Amzn-Requestid": {"QF2AF6"}}
 	shapes := map[string]struct {
 		header   http.Header
 		body     string
 		dynamoDB bool
 	}{
 		"a code in the body":       {nil, `{"__type":"com.amazonaws.dynamodb.v20120810#ResourceNotFoundException","message":"no table"}`, true},
-		"a code of tomorrow":       {nil, `{"__type":"com.amazon.coral.service#BrandNewException"}`, true},
+		"a code of tomorrow":       {served, `{"__type":"com.amazon.coral.service#BrandNewException"}`, true},
+		"a code of somebody else":  {nil, `{"code":"400","message":"bad gateway"}`, false},
+		"an exception of nobody":   {nil, `{"__type":"Exception"}`, false},
 		"a code in the header":     {typed, `{}`, true},
 		"HTML":                     {html, "<html>timeout</html>", false},
 		"HTML under a header":      {typed, "<html>timeout</html>", false},

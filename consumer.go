@@ -147,8 +147,8 @@ type Consumer struct {
 
 	warning sync.Mutex
 	warned  map[uint64]bool // hashes of what was logged and must not be logged again
-	// otherTable says that tellOtherTable has logged.
-	otherTable atomic.Bool
+	// They say that what is told once has been logged: records of other tables, JSON of others.
+	otherTable, otherJSON atomic.Bool
 
 	register sync.Mutex
 	handlers atomic.Pointer[map[string]Handler] // a map is replaced, never changed

@@ -35,6 +35,9 @@ func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason error) {
 	if errors.Is(reason, notEventError(changerec.OtherTable)) {
 		c.tellOtherTable(ctx, r)
 	}
+	if errors.Is(reason, notEventError(changerec.NoChange)) && c.otherJSON.CompareAndSwap(false, true) {
+		c.logger.InfoContext(ctx, "outbox: skipping JSON that is no change record of DynamoDB; this is said once", "stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
+	}
 	if errors.Is(reason, notEventError(changerec.Aggregated)) && c.firstTime("packed "+r.StreamARN) {
 		c.logger.WarnContext(ctx, "outbox: skipping records that the Kinesis Producer Library has packed; this is said once for each stream. If somebody publishes change records with it, their events are lost: publish them unpacked",
 			"stream", r.StreamARN, "sequenceNumber", r.SequenceNumber)
@@ -45,7 +48,15 @@ func (c *Consumer) skipNotEvent(ctx context.Context, r *Record, reason error) {
 // remarkable reports whether skipNotEvent may log a reason. It is asked for each record that is no event, and is nearly always
 // false.
 func (c *Consumer) remarkable(reason notEventError) bool {
-	return reason == notEventError(changerec.NoAttributes) || reason == notEventError(changerec.Aggregated) || reason == notEventError(changerec.OtherTable) && !c.otherTable.Load()
+	switch changerec.NotEvent(reason) {
+	case changerec.NoAttributes, changerec.Aggregated:
+		return true
+	case changerec.OtherTable:
+		return !c.otherTable.Load()
+	case changerec.NoChange:
+		return !c.otherJSON.Load()
+	}
+	return false
 }
 
 // tellOtherTable logs once that WithTables leaves records out. On a stream that several outboxes share, WithTables is there to
@@ -97,6 +108,7 @@ func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
 func (c *Consumer) skipped(ctx context.Context, r *Record, reason error) {
 	for _, hooks := range c.hooks {
 		if hooks.Skipped != nil {
+			ctx := context.WithValue(ctx, handlingKey{c}, true) // a record that is no event is no delivery
 			c.call(ctx, "Skipped", r, func() { hooks.Skipped(ctx, *r, reason) })
 		}
 	}

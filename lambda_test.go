@@ -221,6 +221,18 @@ func TestSkippedTablesAreLoggedOnce(t *testing.T) {
 	}
 }
 
+func TestJSONOfOthersIsLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	c := newConsumer(t, outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	for range 2 {
+		_, err := c.Invoke(t.Context(), kinesisEvent(`{"secret":1}`, `[2]`))
+		require.NoError(t, err)
+	}
+	require.Equal(t, 1, strings.Count(log.String(), "JSON that is no change record"), log.String())
+	require.Contains(t, log.String(), "level=INFO")
+	require.NotContains(t, log.String(), "secret")
+}
+
 func TestInvokeSaysWhatArrivedInstead(t *testing.T) {
 	for payload, want := range map[string]string{
 		``:                           "have nothing",

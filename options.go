@@ -149,7 +149,8 @@ func (o *attributesOption) applyRecord(c *recordConfig) error {
 	return o.err
 }
 
-// Retry says how often and how soon something is retried. A zero field means the default of the option that takes the Retry.
+// Retry says how often and how soon something is retried. A zero field means the default of the option that takes the Retry. If only BaseDelay
+// is given, MaxDelay is at least as long; if only MaxDelay is given, it must not be below the default of BaseDelay.
 type Retry struct {
 	// MaxAttempts is the number of attempts after which no retry follows: 1 to 100. With 1 nothing is retried.
 	MaxAttempts int
@@ -335,11 +336,11 @@ func WithTables(tables ...string) ConsumerOption {
 }
 
 // WithForeignRecords passes over records of others on a shared stream that are no JSON: plain text, gzip, Avro, several lines of JSON.
-// Without it, such a record becomes a dead letter, and without a dead letter table it stops Run and Invoke, as a damaged change record
-// does. Default: nil. Records that the Kinesis Producer Library has packed are passed over in any case, as is JSON of others.
+// Without it, such a record becomes a dead letter. Without a dead letter table it ends Run, and Invoke answers with it, as with a damaged
+// change record. Default: no function. Records that the Kinesis Producer Library has packed are passed over in any case, as is JSON of others.
 //
-// foreign reports whether a record belongs to others. It is asked only about data that cannot be a change record of DynamoDB, nor a
-// part of one from its beginning. So a function that always returns true loses no event. An empty record may be the rest of an event,
+// foreign reports whether a record belongs to others. It is asked only about data that cannot be a change record of DynamoDB, nor the
+// first part of one. So a function that always returns true loses no event that is whole or cut off. An empty record may be the rest of an event,
 // so foreign is not asked about it.
 //
 // foreign gets data of its own, and may be called from several goroutines at a time. If it panics, the panic is logged, and the record is

@@ -52,8 +52,9 @@ type Event[T any] struct {
 	// Sequence is the version of the aggregate after the event. Optional: 0 means that there is no version. Replays sort by it,
 	// and so do redrives within an aggregate.
 	Sequence int64
-	// Time is when the event happened. It is stored in milliseconds. If it is zero, the Writer sets the current time. A time outside
-	// of the years 1973 to 5138 is refused, by a Writer as by a Consumer: most likely it was made from a number in another unit.
+	// Time is when the event happened. It is stored in milliseconds. If it is zero, the Writer sets the current time. A time before
+	// 1973-03-03 or after 5138-11-16 is refused, because it was most likely made from a number in another unit. A Consumer refuses such
+	// numbers, too; a time as text (RFC 3339) has no unit, and any is read.
 	Time time.Time
 	// Headers travel with the event: trace context, tenant and the like. Optional.
 	Headers map[string]string

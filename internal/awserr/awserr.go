@@ -37,11 +37,11 @@ func ContextEnded(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// Refused reports whether the error is DynamoDB's word that it did not carry out this request, and will not: an answer of 4xx with a
-// code, or, from a client that is not the SDK's and shows no answer, a code that DynamoDB has for a refusal.
+// Refused reports whether the error is DynamoDB's word that it did not carry out this request, and will not: a code that DynamoDB has for
+// a refusal, or an answer of 4xx with any code and with the id that AWS gives each request.
 //
-// Everything else leaves it open: a lost answer, a timeout, a failure of the service, an answer without a code of DynamoDB, as that of
-// something on the way, and a code that the client may have made itself. So does a transaction whose token is known: the first
+// Everything else leaves it open: a lost answer, a timeout, a failure of the service, a code that the client may have made itself, and an
+// answer of something on the way, which may have JSON with a code of its own. So does a transaction whose token is known: the first
 // request with the token was carried out, or still may be.
 func Refused(err error) bool {
 	code := Code(err)
@@ -53,15 +53,17 @@ func Refused(err error) bool {
 	if ContextEnded(err) {
 		return false
 	}
-	status := 0
+	status, request := 0, ""
 	var response interface{ HTTPStatusCode() int }
 	if errors.As(clientsError(err), &response) {
 		usercode.Run(func() { status = response.HTTPStatusCode() })
 	}
-	if status != 0 {
-		return status >= http.StatusBadRequest && status < http.StatusInternalServerError
+	var served interface{ ServiceRequestID() string }
+	if errors.As(clientsError(err), &served) {
+		usercode.Run(func() { request = served.ServiceRequestID() })
 	}
-	return isRefusal(code)
+	refusal := status >= http.StatusBadRequest && status < http.StatusInternalServerError
+	return isRefusal(code) && (refusal || status == 0) || refusal && request != ""
 }
 
 // unknownCode is what the SDK calls an answer whose body has no code.

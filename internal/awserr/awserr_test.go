@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"testing"
 
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -19,6 +20,11 @@ func code(code string) error { return &smithy.GenericAPIError{Code: code} }
 
 func status(status int, err error) error {
 	return &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: err}
+}
+
+// request is an error with the id that AWS has given a request.
+func request(id string, err error) error {
+	return &awshttp.ResponseError{ResponseError: err.(*smithyhttp.ResponseError), RequestID: id}
 }
 
 func TestWhatAnErrorSaysAboutItsRequest(t *testing.T) {
@@ -34,7 +40,9 @@ func TestWhatAnErrorSaysAboutItsRequest(t *testing.T) {
 		"a refusal":                    {err: status(400, code("AccessDeniedException")), code: "AccessDeniedException", refused: true},
 		"a refusal without its status": {err: code("ValidationException"), code: "ValidationException", refused: true},
 		"a refusal of the SDK's type":  {err: fmt.Errorf("put: %w", &types.ConditionalCheckFailedException{}), code: "ConditionalCheckFailedException", refused: true},
-		"a new refusal":                {err: status(400, code("NewException")), code: "NewException", refused: true},
+		"a new refusal":                {err: request("R1", status(400, code("NewException"))), code: "NewException", refused: true},
+		"a code of a proxy":            {err: status(400, code("400")), code: "400"},
+		"a refusal with a failure":     {err: request("R1", status(500, code("ValidationException"))), code: "ValidationException"},
 		"an answer without a code":     {err: status(499, code("UnknownError")), code: "UnknownError"},
 		"a code that is no refusal":    {err: code("NewException"), code: "NewException"},
 		"the same without an answer":   {err: status(0, code("NewException")), code: "NewException"},
