@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
@@ -22,15 +23,16 @@ var ErrKilled = errors.New("outboxtest: this process is dead")
 //
 // A goroutine cannot be killed. So give the code under test the clients and the
 // context of the process: when it dies, the context ends, and each request fails
-// at once, with [ErrKilled] or because its context has ended. Then begin anew with another process, as a restart
-// would.
+// at once, with [ErrKilled] or because its context has ended. Then begin anew with
+// another process, as a restart would.
 type Process struct {
 	DynamoDB *dynamodb.Client
 	Kinesis  *kinesis.Client
 	Streams  *dynamodbstreams.Client
 
 	context context.Context
-	kill    context.CancelCauseFunc
+	end     context.CancelCauseFunc
+	dead    atomic.Bool // the context may have ended before the process dies
 
 	mu       sync.Mutex
 	requests int
@@ -44,8 +46,9 @@ type Death struct {
 	// services, the SDK's repeats included. 0: none is the last.
 	Request int
 	// Answered says that the process still gets the answer to this request, and
-	// dies before the next one. Otherwise the request is carried out, and the
-	// process dies before it hears of it.
+	// dies at the next one, which is not carried out: [Process.Killed] is false
+	// until then. Otherwise the request is carried out, and the process dies
+	// before it hears of it.
 	Answered bool
 }
 
@@ -54,7 +57,7 @@ type Death struct {
 // on, until [Process.Killed] says that it came to its end before.
 func (s *Server) Process(ctx context.Context, death Death) *Process {
 	p := &Process{death: death}
-	p.context, p.kill = context.WithCancelCause(ctx)
+	p.context, p.end = context.WithCancelCause(ctx)
 	config := s.Config()
 	config.HTTPClient = &http.Client{Transport: mortal{p, inProcess{s}}}
 	p.DynamoDB, p.Kinesis, p.Streams = dynamodb.NewFromConfig(config), kinesis.NewFromConfig(config), dynamodbstreams.NewFromConfig(config)
@@ -62,15 +65,19 @@ func (s *Server) Process(ctx context.Context, death Death) *Process {
 }
 
 // Context ends when the process dies, with the cause [ErrKilled], or when the
-// context ends that [Server.Process] was given.
+// context ends that [Server.Process] was given. The process lives on after the
+// latter: its requests with another context get through until it dies.
 func (p *Process) Context() context.Context { return p.context }
 
 // Kill makes the process die now. Requests under way may be carried out, and
 // are not answered.
-func (p *Process) Kill() { p.kill(ErrKilled) }
+func (p *Process) Kill() {
+	p.dead.Store(true)
+	p.end(ErrKilled)
+}
 
 // Killed tells whether the process has died.
-func (p *Process) Killed() bool { return errors.Is(context.Cause(p.context), ErrKilled) }
+func (p *Process) Killed() bool { return p.dead.Load() }
 
 // next counts a request, and tells whether it gets through, and is the last.
 func (p *Process) next() (through, last bool) {

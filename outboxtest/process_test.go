@@ -60,8 +60,20 @@ func TestAProcessIsKilled(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, p.Context().Err(), context.Canceled)
 	require.False(t, p.Killed(), "it was asked to end")
+	_, err := p.DynamoDB.ListTables(t.Context(), nil)
+	require.NoError(t, err, "it lives, and is not done")
+	p.Kill()
+	require.True(t, p.Killed())
+	_, err = p.DynamoDB.ListTables(t.Context(), nil)
+	require.ErrorIs(t, err, outboxtest.ErrKilled)
+
+	p = a.Process(ctx, outboxtest.Death{Request: 1})
+	_, err = p.DynamoDB.ListTables(t.Context(), nil)
+	require.ErrorIs(t, err, outboxtest.ErrKilled, "it dies though its context had ended before")
+	require.True(t, p.Killed())
+
 	p = a.Process(t.Context(), outboxtest.Death{})
 	p.Kill()
-	_, err := p.DynamoDB.ListTables(t.Context(), nil)
+	_, err = p.DynamoDB.ListTables(t.Context(), nil)
 	require.ErrorIs(t, err, outboxtest.ErrKilled)
 }
