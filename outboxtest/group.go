@@ -47,15 +47,24 @@ func (s *Server) DrainWorkers(ctx context.Context, stream, leaseTable, group str
 		if err != nil {
 			return fmt.Errorf("outboxtest: DrainWorkers: %w", err)
 		}
-		stuck := behind(shards, rows)
+		var stuck []string
+		if what := behind(shards, rows); what != "" {
+			stuck = append(stuck, fmt.Sprintf("group %s of stream %s: %s", group, stream, what))
+		}
 		// Handlers write before their records are finished. So whatever they have
 		// caused is on its way by now, unless it has arrived since.
-		if stuck == "" && s.pending() == "" && written == s.kinesis.Changed() && changed == s.streams.Changed() {
+		if what := s.pending(); what != "" {
+			stuck = append(stuck, what)
+		}
+		if written != s.kinesis.Changed() || changed != s.streams.Changed() {
+			stuck = append(stuck, "records have just been written")
+		}
+		if len(stuck) == 0 {
 			return nil
 		}
 		sleep(ctx, pause)
 		if ctx.Err() != nil {
-			return fmt.Errorf("outboxtest: not everything was handled: group %s of stream %s: %s: %w", group, stream, stuck, context.Cause(ctx))
+			return fmt.Errorf("outboxtest: not everything was handled: %s: %w", strings.Join(stuck, "; "), context.Cause(ctx))
 		}
 	}
 }

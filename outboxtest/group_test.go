@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -187,5 +188,34 @@ func TestDrainWorkersSaysWhatIsStuck(t *testing.T) {
 		require.ErrorContains(t, wait("change", "leases"), `there is no Kinesis stream "change"`)
 		f.fails.Store(nil)
 		require.NoError(t, f.DrainWorkers(t.Context(), "changes", "leases", "followers"))
+	})
+}
+
+// late writes an order when it is asked for the first time whether it has ended, and ends then.
+type late struct {
+	context.Context
+	once  sync.Once
+	write func()
+}
+
+func (l *late) Err() error {
+	err := l.Context.Err()
+	l.once.Do(l.write)
+	return err
+}
+
+// What is written while the leases are read, and does not arrive, is told as well, though the group has handled everything else.
+func TestDrainWorkersSaysWhatHasNotArrived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFollowing(t)
+		require.NoError(t, f.SetFaults(outboxtest.Fault{Kind: outboxtest.DelayRecord, Probability: 1, Duration: time.Hour}))
+		ctx, cancel := context.WithCancel(t.Context())
+		err := f.DrainWorkers(&late{Context: ctx, write: func() {
+			f.order(t, "3")
+			synctest.Wait() // until the record is delayed
+			cancel()
+		}}, "changes", "leases", "followers")
+		require.ErrorIs(t, err, context.Canceled)
+		require.EqualError(t, err, "outboxtest: not everything was handled: 0 change records on their way to Kinesis, 1 more delayed by a fault: context canceled")
 	})
 }
