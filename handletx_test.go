@@ -206,7 +206,7 @@ func TestALookThatFailsKeepsTheError(t *testing.T) {
 	require.Same(t, own, missing)
 	require.ErrorIs(t, err, errNoPermission)
 	require.NotErrorIs(t, err, outbox.ErrPermanent, "it may have been handled")
-	require.ErrorContains(t, err, "whether the event was handled before is not known: inbox table inbox, consumer mails, event \"1\": no permission to read")
+	require.ErrorContains(t, err, "whether the event was handled before is not known: inbox table inbox, consumer mails, event \"1\" of table \"events\": no permission to read")
 }
 
 func TestEffectsThatCannotBeCommittedAreRefused(t *testing.T) {
