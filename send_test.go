@@ -67,13 +67,13 @@ func TestOnePermanentReasonStopsTheRetries(t *testing.T) {
 		reasons []types.CancellationReason
 		want    error
 	}{
-		"the caller's condition":   {[]types.CancellationReason{reason("TransactionConflict"), reason("ConditionalCheckFailed"), reason("None")}, outbox.ErrConditionFailed},
-		"validation":               {[]types.CancellationReason{reason("ValidationError"), reason("TransactionConflict"), reason("None")}, nil},
-		"an item collection":       {[]types.CancellationReason{reason("ItemCollectionSizeLimitExceeded"), reason("None"), reason("ThrottlingError")}, nil},
-		"a code not known yet":     {[]types.CancellationReason{reason("TransactionConflict"), reason("Novelty"), reason("None")}, nil},
-		"the event's row":          {[]types.CancellationReason{reason("TransactionConflict"), reason("None"), reason("ValidationError")}, nil},
-		"the event's id is taken":  {[]types.CancellationReason{reason("TransactionConflict"), reason("None"), reason("ConditionalCheckFailed")}, outbox.ErrEventConflict},
-		"no reason, and no detail": {nil, nil},
+		"the caller's condition":  {[]types.CancellationReason{reason("TransactionConflict"), reason("ConditionalCheckFailed"), reason("None")}, outbox.ErrConditionFailed},
+		"validation":              {[]types.CancellationReason{reason("ValidationError"), reason("TransactionConflict"), reason("None")}, nil},
+		"an item collection":      {[]types.CancellationReason{reason("ItemCollectionSizeLimitExceeded"), reason("None"), reason("ThrottlingError")}, nil},
+		"a code not known yet":    {[]types.CancellationReason{reason("TransactionConflict"), reason("Novelty"), reason("None")}, nil},
+		"the event's row":         {[]types.CancellationReason{reason("TransactionConflict"), reason("None"), reason("ValidationError")}, nil},
+		"the event's id is taken": {[]types.CancellationReason{reason("TransactionConflict"), reason("None"), reason("ConditionalCheckFailed")}, outbox.ErrEventConflict},
+		"no reason, so no answer": {nil, outbox.ErrUnknownOutcome},
 	} {
 		client := &scriptedClient{answers: []error{canceled(c.reasons...)}}
 		writes := []types.TransactWriteItem{putNew("1"), putNew("2")}
