@@ -136,9 +136,11 @@ type result struct {
 	out, err string
 }
 
-// run runs a command without a terminal.
+// run runs a command without a terminal. A command that waits for what never comes ends after a minute, with what it has said until then.
 func (w *world) run(t testing.TB, args ...string) result {
-	return w.runWith(t.Context(), args...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return w.runWith(ctx, args...)
 }
 
 // runWith runs a command until it ends or the context does.

@@ -173,7 +173,7 @@ func TestPayloadsThatAreNotJSON(t *testing.T) {
 	w := newWorld(t)
 	w.CreateOutbox(t, "events", "events", 1)
 	_, err := w.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: ptr("events"), Item: map[string]types.AttributeValue{
-		"eventId": &types.AttributeValueMemberS{Value: "1"}, "type": &types.AttributeValueMemberS{Value: "T\x1b[31m"}, "timestamp": &types.AttributeValueMemberN{Value: "1"},
+		"eventId": &types.AttributeValueMemberS{Value: "1"}, "type": &types.AttributeValueMemberS{Value: "T\x1b[31m"}, "timestamp": &types.AttributeValueMemberN{Value: "1790000000000"},
 		"contentType": &types.AttributeValueMemberS{Value: "application/x-protobuf"}, "payload": &types.AttributeValueMemberB{Value: []byte{0, 255}}}})
 	require.NoError(t, err)
 	require.NoError(t, w.Drain(t.Context()))
