@@ -63,6 +63,7 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 	}
 	atomic.AddInt32(&d.calls, 1)
 	atomic.StoreInt32(&d.known, 0)
+	atomic.StoreInt32(&d.spent, 0)
 	d.err = handlersError(h(d, d.record))
 }
 

@@ -112,9 +112,12 @@ func (b *batch) count(d *delivery) verdict {
 	return v
 }
 
-// again reports whether and after which delay a record is tried once more in place. There is no time for it if the batch ends before.
+// again reports whether and after which delay a record is tried once more in place. There is no time for it if the batch ends before, nor after
+// a call that was cut off: the next one would have the rest of the time alone.
 func (b *batch) again(d *delivery, v verdict) (delay time.Duration, again bool) {
 	switch {
+	case atomic.LoadInt32(&d.spent) == 1:
+		return 0, false
 	case v == lost || v == waits && errors.Is(d.err, ErrConflict):
 		d.reruns++
 		delay, again = rerunDelay.Delay(int(d.reruns)), d.reruns <= maxReruns

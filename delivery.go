@@ -30,6 +30,7 @@ type delivery struct {
 	// A handler may leave goroutines behind that ask for them.
 	calls int32 // of the handler, here
 	known int32 // 1: the inbox says that the event was handled before
+	spent int32 // 1: the claim's time was over when the last call returned
 }
 
 // doomed is why a delivery becomes a dead letter instead of reaching its handler.
@@ -61,6 +62,13 @@ func deliveryOf(ctx context.Context) *delivery {
 func handledBefore(ctx context.Context) {
 	if d := deliveryOf(ctx); d != nil {
 		atomic.StoreInt32(&d.known, 1)
+	}
+}
+
+// timeSpent notes that a handler has used all the time of its claim.
+func timeSpent(ctx context.Context) {
+	if d := deliveryOf(ctx); d != nil {
+		atomic.StoreInt32(&d.spent, 1)
 	}
 }
 

@@ -81,6 +81,9 @@ func (i *Inbox) claimed(ctx context.Context, r Record, e inbox.Event, next Handl
 	succeeded := false
 	defer func() { // also when the handler panics or ends its goroutine
 		if !succeeded {
+			if ctx.Err() != nil {
+				timeSpent(outer)
+			}
 			i.release(outer, e, claim.Owner, logger)
 		}
 	}()

@@ -178,6 +178,46 @@ func TestWhatIsRetriedInPlace(t *testing.T) {
 	}
 }
 
+// A handler that the end of its claim cuts off is not called again with what is left of the invocation: the delivery is one attempt.
+func TestADeliveryThatIsCutOffIsOneAttempt(t *testing.T) {
+	failure := map[string]bool{"an error": true, "a panic": true}
+	for name, end := range map[string]func(context.Context) error{
+		"an error":    func(ctx context.Context) error { return ctx.Err() },
+		"a lost race": func(context.Context) error { return outbox.ErrConditionFailed },
+		"a conflict":  func(context.Context) error { return outbox.ErrConflict },
+		"a panic":     func(context.Context) error { panic("late") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				a := newInboxWithLetters(t)
+				defer a.Close()
+				calls := 0
+				c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.DynamoDB)), outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(3)),
+					outbox.WithInvokeRetry(outbox.Retry{MaxAttempts: 5, BaseDelay: time.Millisecond, MaxDelay: time.Millisecond}))
+				outbox.HandleType(c, "T", func(ctx context.Context, _ outbox.Event[struct{}]) error {
+					calls++
+					<-ctx.Done()
+					return end(ctx)
+				})
+				for delivery := 1; delivery <= 3; delivery++ {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					_, err := c.Invoke(ctx, kinesisEvent(changeRecord("1", "a")))
+					cancel()
+					require.NoError(t, err)
+					require.Equal(t, delivery, calls)
+				}
+				l, err := a.letters.Get(t.Context(), "a#1")
+				if !failure[name] {
+					require.ErrorIs(t, err, outbox.ErrNoDeadLetter)
+					return
+				}
+				require.NoError(t, err)
+				require.Equal(t, 3, l.Attempts)
+			})
+		})
+	}
+}
+
 // An event that has used up its calls, or waits for an outage, ends the batch, also for events that wait for their next call. What these have
 // failed does not count.
 func TestAFailureEndsTheWaitingOfOthers(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 // deadlinePlan has an event for each thing that can happen to an event in an invocation.
 func deadlinePlan() *plan {
 	permanent, transient := &poison{permanent: true, stage: 9}, &poison{stage: 9}
-	return &plan{seed: 1, shards: 1, attempts: 10, batch: 100, aggregates: []*aggregate{
+	return &plan{seed: 1, shards: 1, attempts: 3, batch: 100, aggregates: []*aggregate{
 		{name: "TX-0", typ: "TX"},
 		{name: "GUARDED-1", typ: "GUARDED"},
 		{name: "PLAIN-2", typ: "PLAIN", poison: map[int]*poison{1: permanent}}, // a letter, and an event behind it
