@@ -44,8 +44,8 @@ func (c *Consumer) account(d *delivery, v verdict) {
 // countAttempts adds a delivery's attempts to those in the dead letter table, and returns all of them. counted reports whether the table has a
 // count now. They are not written if no other can follow.
 func (c *Consumer) countAttempts(ctx context.Context, e *event.Event, more deadletter.Attempts, v verdict) (n deadletter.Attempts, counted bool, err error) {
-	if v != lost && c.dead.attempts == 1 {
-		return more, false, nil
+	if v == failed && c.dead.attempts == 1 {
+		v = hopeless
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

@@ -174,6 +174,36 @@ func TestLostRacesAndFailuresAreCountedApart(t *testing.T) {
 	})
 }
 
+// Lost races are counted whatever ends their delivery, also where one attempt is enough. With the letter the count goes.
+func TestLostRacesAreCountedWhateverEndsTheirDelivery(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, calls := newInboxWithLetters(t), 0
+		defer a.Close()
+		c := newConsumer(t, outbox.WithDeadLetters(a.letters, outbox.WithInvokeAttempts(1)))
+		outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error {
+			switch calls++; calls {
+			case 3, 6:
+				return outbox.Unavailable(errors.New("the mail server"))
+			case 7:
+				return errors.New("down")
+			}
+			return outbox.ErrConditionFailed
+		})
+		for range 2 {
+			require.Error(t, c.Process(t.Context(), rec("1", "a")))
+			require.Len(t, a.all(t, "letters"), 1, "the count")
+		}
+		require.NoError(t, c.Process(t.Context(), rec("1", "a")))
+		require.Equal(t, 7, calls)
+		l, err := a.letters.Get(t.Context(), "a#1")
+		require.NoError(t, err)
+		require.Equal(t, 5, l.Attempts, "four lost races and a failure")
+		for _, row := range a.all(t, "letters") {
+			require.NotContains(t, row, "lost", "the count of a record that is finished")
+		}
+	})
+}
+
 // A condition that never holds is a failure in the end, also where one attempt is enough and the next delivery comes to another process.
 func TestAConditionThatNeverHoldsBecomesADeadLetter(t *testing.T) {
 	bubble(t, func(t *testing.T) {
