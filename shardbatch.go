@@ -120,8 +120,11 @@ func (b *shardBatch) wait(i int) lanes.Next {
 	delay := backoff.FullJitter{Base: r.BaseDelay, Max: r.MaxDelay}.Delay(d.waits)
 	if claimed := (*claimedError)(nil); errors.As(d.err, &claimed) {
 		delay = min(delay, max(time.Until(claimed.until), 0)+time.Millisecond) // a claim ends when its time has passed
-	} else if d.err != nil {
+	}
+	if table := (*tableError)(nil); errors.As(d.err, &table) {
 		b.s.blocked.add(b.slots[i], d.err)
+	} else {
+		b.s.blocked.remove(b.slots[i])
 	}
 	return b.later(i, delay)
 }

@@ -18,11 +18,12 @@ import (
 //   - no heartbeat was stored, or the lease table was not read, yet or for as long as a lease lasts (WithLeaseDuration);
 //   - the shards of the stream have not been listed yet, or not for two minutes;
 //   - a shard that the Worker holds could not be read for as long as a lease lasts, or what is parked could not be;
-//   - events have waited for as long for something else than their handlers, such as the dead letter table or the inbox;
+//   - events have waited for as long for the dead letter table or the inbox;
 //   - the Worker leaves its shards to others, since it could not read them or the lease table before;
 //   - the stream is over (WorkerHooks.StreamEnded).
 //
-// A Worker without a shard is healthy, and so are one that is behind and one whose handlers fail. Health makes no call to AWS and does not
+// A Worker without a shard is healthy, and so are one that is behind and one whose handlers
+// fail or wait (Unavailable, ErrConflict, ErrClaimed). Health makes no call to AWS and does not
 // wait, so a probe may call it as often as it likes, from any goroutine. Use it for readiness and for an alarm, and not for liveness: what it
 // names is mostly an outage, which no restart ends. The error wraps the errors of AWS.
 func (w *Worker) Health() error {
@@ -144,7 +145,7 @@ func (w *Worker) tellHealth(ctx context.Context) {
 	}
 }
 
-// blocked is which records of a shard wait for something else than their handlers.
+// blocked is which records of a shard wait for a table of the library.
 type blocked struct {
 	mu      sync.Mutex
 	records map[ledger.Slot]obstacle
