@@ -22,7 +22,7 @@ func noHandler(eventType string) error {
 }
 
 // handle runs one record's handler and keeps what came of it, also when the handler panics or ends its goroutine.
-func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
+func (c *Consumer) handle(handlers map[string]registration, d *delivery) {
 	var ctx context.Context = d
 	if !c.ours(d.record.Table) {
 		d.finished = true
@@ -64,7 +64,7 @@ func (c *Consumer) handle(handlers map[string]Handler, d *delivery) {
 	atomic.AddInt32(&d.calls, 1)
 	atomic.StoreInt32(&d.known, 0)
 	atomic.StoreInt32(&d.spent, 0)
-	d.err = handlersError(h(d, d.record))
+	d.err = handlersError(h.handler(d, d.record))
 }
 
 // handlersError is a handler's error for all that comes after the handler: its methods do not panic.

@@ -13,7 +13,7 @@ import (
 // batch is one set of records on its way through the handlers.
 type batch struct {
 	c          *Consumer
-	handlers   map[string]Handler
+	handlers   map[string]registration
 	ctx        context.Context
 	failFast   bool   // after a failure start nothing new, of any aggregate
 	giveUp     func() // with failFast: ends the wait for records that are not started

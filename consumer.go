@@ -151,9 +151,15 @@ type Consumer struct {
 	otherTable, otherJSON atomic.Bool
 
 	register sync.Mutex
-	handlers atomic.Pointer[map[string]Handler] // a map is replaced, never changed
+	handlers atomic.Pointer[map[string]registration] // a map is replaced, never changed
 
 	guardsChecked sync.Once
+}
+
+// registration is a handler, and whether the inbox keeps which events it has handled.
+type registration struct {
+	handler Handler
+	kept    bool
 }
 
 // NewConsumer returns a Consumer without handlers. It makes no call. The error names everything that is wrong with the options.
@@ -176,7 +182,7 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 	c.logger = usercode.Logger(c.logger)
 	c.codecs = newCodecs(c.consumerConfig.codecs)
 	c.pool = lanes.New(c.concurrency)
-	c.handlers.Store(&map[string]Handler{})
+	c.handlers.Store(&map[string]registration{})
 	return c, nil
 }
 
@@ -221,7 +227,11 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 		}
 		return h(ctx, e)
 	}
-	c.add(eventType, c.guard(eventType, plain))
+	if c.guards(eventType) {
+		c.add(eventType, c.guard(plain), true)
+		return
+	}
+	c.add(eventType, plain, false)
 }
 
 func decoder[T any](c *Consumer) func(*Record) (Event[T], error) {
@@ -251,7 +261,7 @@ func (c *Consumer) made() error {
 	return nil
 }
 
-func (c *Consumer) add(eventType string, h Handler) {
+func (c *Consumer) add(eventType string, h Handler, kept bool) {
 	for i := len(c.middleware) - 1; i >= 0; i-- {
 		if h = c.middleware[i](h); h == nil {
 			panic(fmt.Sprintf("outbox: middleware %d returned a nil handler for %q", i, eventType))
@@ -266,7 +276,7 @@ func (c *Consumer) add(eventType string, h Handler) {
 	if _, twice := handlers[eventType]; twice {
 		panic(fmt.Sprintf("outbox: a handler for %q is already registered", eventType))
 	}
-	handlers[eventType] = h
+	handlers[eventType] = registration{h, kept}
 	c.handlers.Store(&handlers)
 }
 
@@ -308,7 +318,7 @@ func (c *Consumer) Process(ctx context.Context, records ...Record) error {
 	return nil
 }
 
-func (c *Consumer) registered() map[string]Handler {
+func (c *Consumer) registered() map[string]registration {
 	handlers := *c.handlers.Load()
 	c.guardsChecked.Do(func() { c.checkGuards(handlers) })
 	return handlers

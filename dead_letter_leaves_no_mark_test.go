@@ -275,3 +275,81 @@ func anOutageOfTheInbox(t *testing.T) {
 	}
 	require.Len(t, o.handled, 2)
 }
+
+// An event that was handled is no letter when it comes again behind a letter of its aggregate, as Lambda delivers a batch again: it is a
+// duplicate. If the inbox cannot be asked, the event is parked, and a redrive finds the mark.
+func TestWhatWasHandledIsNotParked(t *testing.T) {
+	for _, tx := range []bool{false, true} {
+		for name, test := range map[string]struct {
+			calls []string // of the second delivery, to the inbox
+			opts  []string // the guarded types
+			same  bool     // process
+			down  bool
+			want  []string
+		}{
+			"to the same process":                   {same: true, want: []string{"a#2"}},
+			"to another process":                    {calls: []string{"GetItem"}, want: []string{"a#2"}},
+			"to a process whose inbox is down":      {calls: []string{"GetItem"}, down: true, want: []string{"a#2", "a#1"}},
+			"to a handler that is not guarded here": {opts: []string{"OTHER"}, want: []string{"a#2", "a#1"}},
+		} {
+			if tx && test.opts != nil {
+				continue // a handler of HandleTx always asks
+			}
+			t.Run(fmt.Sprintf("%s, tx %t", name, tx), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					a := newInboxWithLetters(t)
+					defer a.Close()
+					var told []string
+					consumer := func(p *process, types ...string) *outbox.Consumer {
+						c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.client(p, false)), types...), outbox.WithDeadLetters(a.letters),
+							outbox.WithConsumerHooks(outbox.ConsumerHooks{
+								Duplicate: func(ctx context.Context, r outbox.Record) {
+									told = append(told, fmt.Sprint(r.ID, " ", outbox.AttemptFromContext(ctx)))
+								},
+							}))
+						fail := func(id string) error {
+							if id == "2" {
+								return outbox.Permanent(errNoStock)
+							}
+							return nil
+						}
+						if tx {
+							outbox.HandleTx(c, a.writer, func(_ context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
+								return outbox.Effects{}, fail(e.ID)
+							})
+						} else {
+							outbox.Handle(c, func(_ context.Context, e outbox.Event[orderCreated]) error { return fail(e.ID) })
+						}
+						return c
+					}
+					first, second := createdRecord("1"), createdRecord("2")
+					first.AggregateID, second.AggregateID = "a", "a"
+					p := &process{}
+					c := consumer(p)
+					require.NoError(t, c.Process(t.Context(), first, second))
+					if !test.same {
+						p = &process{}
+						c = consumer(p, test.opts...)
+					}
+					before := len(p.calls())
+					if test.down {
+						p.fates = map[int]string{1: "broken"}
+					}
+					require.NoError(t, c.Process(t.Context(), first))
+					require.ElementsMatch(t, test.calls, p.calls()[before:])
+					var have []string
+					for l, err := range a.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+						require.NoError(t, err)
+						have = append(have, l.ID)
+					}
+					require.ElementsMatch(t, test.want, have)
+					if len(test.want) == 1 {
+						require.Equal(t, []string{"1 0"}, told)
+					} else {
+						require.Empty(t, told)
+					}
+				})
+			})
+		}
+	}
+}

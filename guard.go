@@ -22,17 +22,18 @@ const (
 	completeTimeout = 10 * time.Second // three retries of the SDK, with the longest delays that throttling brings: 7 s
 )
 
-// guard wraps a plain handler as WithInbox says.
-func (c *Consumer) guard(eventType string, next Handler) Handler {
-	if c.inbox == nil || len(c.guarded) > 0 && !slices.Contains(c.guarded, eventType) {
-		return next
-	}
+// guards reports whether WithInbox guards the plain handler of an event type.
+func (c *Consumer) guards(eventType string) bool {
+	return c.inbox != nil && (len(c.guarded) == 0 || slices.Contains(c.guarded, eventType))
+}
+
+func (c *Consumer) guard(next Handler) Handler {
 	return func(ctx context.Context, r Record) error { return c.inbox.once(ctx, r, next, c.logger) }
 }
 
 // checkGuards logs the event types of WithInbox that have no handler. If such a name is mistyped, a handler is left unguarded. It
 // is only logged, since handlers may be registered later.
-func (c *Consumer) checkGuards(handlers map[string]Handler) {
+func (c *Consumer) checkGuards(handlers map[string]registration) {
 	for _, eventType := range c.guarded {
 		if _, known := handlers[eventType]; !known {
 			c.logger.Error("outbox: WithInbox names an event type that has no handler: is the name right? Handlers of types that it does not name are not guarded",

@@ -75,7 +75,7 @@ func HandleTxType[T any](c *Consumer, w *Writer, eventType string, h func(contex
 			}
 			return h(ctx, e)
 		})
-	})
+	}, true)
 }
 
 // handleTx runs a handler and commits its effects, unless the event was handled before.

@@ -55,35 +55,38 @@ func (l *told) take() []string {
 func TestHooksTellDuplicatesApart(t *testing.T) {
 	for _, kind := range []string{"guarded", "HandleTx", "HandleTx without effects", "HandleTx whose second run fails"} {
 		t.Run(kind, func(t *testing.T) {
-			w := newInboxWorld(t)
-			var l told
-			runs := 0
-			process := func() *outbox.Consumer {
-				c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)), l.hooks())
-				switch kind {
-				case "guarded":
-					outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil })
-				default:
-					outbox.HandleTx(c, w.writer, func(_ context.Context, e outbox.Event[orderCreated]) (effects outbox.Effects, err error) {
-						if runs++; runs > 1 && kind == "HandleTx whose second run fails" {
-							err = errors.New("down")
-						}
-						if kind != "HandleTx without effects" {
-							effects.Writes = []types.TransactWriteItem{countCommit(e.ID)}
-						}
-						return effects, err
-					})
+			bubble(t, func(t *testing.T) {
+				w := newInboxWorld(t)
+				defer w.Close()
+				var l told
+				runs := 0
+				process := func() *outbox.Consumer {
+					c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)), l.hooks())
+					switch kind {
+					case "guarded":
+						outbox.Handle(c, func(context.Context, outbox.Event[orderCreated]) error { runs++; return nil })
+					default:
+						outbox.HandleTx(c, w.writer, func(_ context.Context, e outbox.Event[orderCreated]) (effects outbox.Effects, err error) {
+							if runs++; runs > 1 && kind == "HandleTx whose second run fails" {
+								err = errors.New("down")
+							}
+							if kind != "HandleTx without effects" {
+								effects.Writes = []types.TransactWriteItem{countCommit(e.ID)}
+							}
+							return effects, err
+						})
+					}
+					return c
 				}
-				return c
-			}
-			first := process()
-			require.NoError(t, first.Process(t.Context(), createdRecord("1")))
-			require.Equal(t, []string{"handled 1 1"}, l.take())
-			require.NoError(t, first.Process(t.Context(), createdRecord("1")))
-			require.Equal(t, []string{"duplicate 1 1"}, l.take())
-			require.Equal(t, 1, runs)
-			require.NoError(t, process().Process(t.Context(), createdRecord("1")))
-			require.Equal(t, []string{"duplicate 1 1"}, l.take())
+				first := process()
+				require.NoError(t, first.Process(t.Context(), createdRecord("1")))
+				require.Equal(t, []string{"handled 1 1"}, l.take())
+				require.NoError(t, first.Process(t.Context(), createdRecord("1")))
+				require.Equal(t, []string{"duplicate 1 1"}, l.take())
+				require.Equal(t, 1, runs)
+				require.NoError(t, process().Process(t.Context(), createdRecord("1")))
+				require.Equal(t, []string{"duplicate 1 1"}, l.take())
+			})
 		})
 	}
 }

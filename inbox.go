@@ -224,6 +224,23 @@ func (i *Inbox) remembered(ctx context.Context, e inbox.Event) (bool, error) {
 	return known, nil
 }
 
+// handled reports whether an event is known to be handled, to this process or to the table. If the table cannot be asked, it is not.
+func (i *Inbox) handled(ctx context.Context, r *Record) bool {
+	e, err := i.eventOf(r)
+	if err != nil {
+		return false
+	}
+	if done, err := i.remembered(ctx, e); done || err != nil {
+		return done
+	}
+	if !errors.Is(i.table.Look(ctx, e, time.Now()), inbox.ErrHandled) {
+		return false
+	}
+	handledBefore(ctx)
+	i.remember(e)
+	return true
+}
+
 // maxRemembered bounds the memory of an event in the cache, in bytes of its names.
 const maxRemembered = 1024
 

@@ -436,7 +436,8 @@ type ConsumerHooks struct {
 	// handler (FailUnknownTypes). Without an error, the event has just been handled.
 	Handled func(ctx context.Context, r Record, took time.Duration, err error)
 	// Duplicate is called in place of Handled if the inbox says that the event was handled before (WithInbox, HandleTx). The handler was
-	// not called, or, with HandleTx, what it returned was not committed. After a lost answer, it may have been committed a moment ago.
+	// not called, or, with HandleTx, what it returned was not committed. After a lost answer, Handled may be told for what another process has
+	// committed, and Duplicate for what this one has. Instead of parking a handled event, Duplicate is called, too (WithDeadLetters).
 	Duplicate func(ctx context.Context, r Record)
 	// Skipped is called for a record that is left out. reason says that the event's type has no handler, or matches ErrNotEvent;
 	// then r contains only where the record came from.

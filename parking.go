@@ -30,9 +30,9 @@ const storeTimeout = 5 * time.Second
 // storeTime is the time that a letter of some size gets in addition. Its parts are in one partition, which takes a MB a second.
 func storeTime(size int) time.Duration { return time.Duration(size) * 2 * time.Microsecond }
 
-// divert stores a delivery that must not reach its handler, because it is doomed or its aggregate is parked. It returns false if the delivery
-// goes to its handler.
-func (c *Consumer) divert(handlers map[string]Handler, d *delivery) bool {
+// divert stores a delivery that must not reach its handler, because it is doomed or its aggregate is parked. An event that was handled before its
+// aggregate was parked is a duplicate, and no letter. It returns false if the delivery goes to its handler.
+func (c *Consumer) divert(handlers map[string]registration, d *delivery) bool {
 	dead := c.dead
 	if dead == nil {
 		return false
@@ -46,8 +46,14 @@ func (c *Consumer) divert(handlers map[string]Handler, d *delivery) bool {
 	if !dead.parked.Has(r.AggregateID) || !c.ours(r.Table) {
 		return false
 	}
-	if _, known := handlers[r.Type]; !known && !c.failUnknownTypes {
+	h, known := handlers[r.Type]
+	if !known && !c.failUnknownTypes {
 		return false
+	}
+	if h.kept && c.handledAlready(d) {
+		d.err, d.finished = nil, true
+		c.duplicate(d)
+		return true
 	}
 	ctx, cancel := context.WithTimeout(d, storeTimeout+storeTime(len(r.Payload)))
 	defer cancel()
@@ -69,6 +75,12 @@ func (c *Consumer) divert(handlers map[string]Handler, d *delivery) bool {
 	}
 	c.deadLettered(ctx, &l, stored)
 	return true
+}
+
+func (c *Consumer) handledAlready(d *delivery) bool {
+	ctx, cancel := context.WithTimeout(d, storeTimeout)
+	defer cancel()
+	return c.inbox.handled(ctx, &d.record)
 }
 
 // refreshParked finds out which aggregates of the deliveries are parked. What was read before since does not count. shared says that others will

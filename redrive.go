@@ -236,7 +236,7 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Ou
 var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")
 
 // receiveLetter makes a delivery of a dead letter. What a delivery may skip, a redrive must not: the letter would be removed unhandled.
-func (c *Consumer) receiveLetter(handlers map[string]Handler, d *delivery, l *deadletter.Letter) error {
+func (c *Consumer) receiveLetter(handlers map[string]registration, d *delivery, l *deadletter.Letter) error {
 	if l.Incomplete {
 		return errIncomplete
 	}

@@ -14,7 +14,7 @@ import (
 // shardBatch is a batch of a shard on its way through the handlers.
 type shardBatch struct {
 	s          *shardRun
-	handlers   map[string]Handler
+	handlers   map[string]registration
 	deliveries []delivery
 	slots      []ledger.Slot
 	lanes      lanes.Batch
