@@ -45,10 +45,10 @@ func (c *Consumer) handle(handlers map[string]registration, d *delivery) {
 		if v := recover(); v != nil {
 			d.err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
-		if d.err != nil {
-			c.logFailure(ctx, &HandlerError{Record: d.record, Err: d.err})
-		}
 		d.finished = d.err == nil
+		if !d.finished {
+			c.logFailure(ctx, &HandlerError{Record: d.record, Err: d.err}, d.judge(false))
+		}
 		switch {
 		case len(c.hooks) == 0:
 		case d.finished && atomic.LoadInt32(&d.known) == 1:

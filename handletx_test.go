@@ -1,9 +1,11 @@
 package outbox_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -207,6 +209,43 @@ func TestALookThatFailsKeepsTheError(t *testing.T) {
 	require.ErrorIs(t, err, errNoPermission)
 	require.NotErrorIs(t, err, outbox.ErrPermanent, "it may have been handled")
 	require.ErrorContains(t, err, "whether the event was handled before is not known: inbox table inbox, consumer mails, event \"1\" of table \"events\": no permission to read")
+}
+
+// The level of a failure's line says what the failure means: also of a lost race of which nobody knows whether it is a duplicate.
+func TestAFailureIsLoggedAsItIsJudged(t *testing.T) {
+	for name, test := range map[string]struct {
+		err   error
+		blind bool
+		want  string
+	}{
+		"a lost race":                  {err: outbox.ErrConditionFailed, want: "INFO"},
+		"a lost race without the mark": {err: outbox.ErrConditionFailed, blind: true, want: "ERROR"},
+		"an outage":                    {err: outbox.Unavailable(errors.New("down")), want: "WARN"},
+		"an outage without the mark":   {err: outbox.Unavailable(errors.New("down")), blind: true, want: "ERROR"},
+		"a conflict":                   {err: outbox.ErrConflict, want: "INFO"},
+		"a claim":                      {err: outbox.ErrClaimed, want: "INFO"},
+		"a failure":                    {err: errors.New("down"), want: "ERROR"},
+		"a permanent lost race":        {err: outbox.Permanent(outbox.ErrConditionFailed), want: "ERROR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newInboxWorld(t)
+				defer w.Close()
+				var client outbox.InboxClient = w.DynamoDB
+				if test.blind {
+					client = blind{w.DynamoDB}
+				}
+				var log bytes.Buffer
+				c := newConsumer(t, outbox.WithInbox(w.inbox(t, client)), outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+				outbox.HandleTx(c, w.writer, func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
+					return outbox.Effects{}, test.err
+				})
+				require.Error(t, c.Process(t.Context(), createdRecord("1")))
+				require.Contains(t, log.String(), "level="+test.want)
+				require.Equal(t, strings.Count(log.String(), "level="), strings.Count(log.String(), "level="+test.want), log.String())
+			})
+		})
+	}
 }
 
 func TestEffectsThatCannotBeCommittedAreRefused(t *testing.T) {

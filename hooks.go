@@ -83,15 +83,15 @@ func (c *Consumer) firstTime(what string) bool {
 	return true
 }
 
-func (c *Consumer) logFailure(ctx context.Context, e *HandlerError) {
+func (c *Consumer) logFailure(ctx context.Context, e *HandlerError, v verdict) {
 	level := slog.LevelError
 	switch {
-	case errors.Is(e.Err, ErrClaimed): // another delivery handles the event right now
+	case v == lost, errors.Is(e.Err, ErrClaimed):
 		level = slog.LevelInfo
-	case errors.Is(e.Err, ErrPermanent):
+	case v != waits, isHeldUp(e.Err):
 	case errors.Is(e.Err, ErrUnavailable):
 		level = slog.LevelWarn
-	case errors.Is(e.Err, ErrConflict), isLostRace(e.Err): // it is run again
+	default: // a conflict
 		level = slog.LevelInfo
 	}
 	attrs := []any{"event", e.Record.ID, "type", e.Record.Type, "aggregate", e.Record.AggregateID,

@@ -55,7 +55,7 @@ func (c *Consumer) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		}
 		return lambdaevent.Answer(b.deliveries[failed.Unfinished[0]].record.SequenceNumber), nil
 	case rest.poison != nil:
-		c.logFailure(ctx, rest.poison)
+		c.logFailure(ctx, rest.poison, hopeless)
 		return lambdaevent.Answer(rest.poison.Record.SequenceNumber), nil
 	}
 	return lambdaevent.Answer(""), nil

@@ -67,7 +67,7 @@ func (s *shardRun) start(reading context.Context, first ledger.Slot, records []s
 			s.settle(slot)
 		case receivedPoison:
 			failure := &HandlerError{Record: d.record, Err: reason}
-			c.logFailure(s.ctx, failure)
+			c.logFailure(s.ctx, failure, hopeless)
 			poison, poisonAt = failure, slot
 		}
 		b.deliveries = b.deliveries[:n]
