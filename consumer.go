@@ -191,7 +191,7 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 //
 // The context of h carries the record (RecordFromContext). It ends when the call of Process or Invoke must end, when a Worker
 // loses the shard or its drain timeout has passed, when a guarded handler's claim is about to end (WithInbox), and in a redrive after about a
-// minute. If h returns an error or panics, the event is not handled. h may be called again for the same event; see
+// minute, before the deadline of its call, or when its lock is lost. If h returns an error or panics, the event is not handled. h may be called again for the same event; see
 // WithInbox and HandleTx.
 func Handle[T Payload](c *Consumer, h func(context.Context, Event[T]) error) {
 	HandleType(c, typeNamedBy[T]("Handle"), h)
@@ -281,7 +281,7 @@ func (c *Consumer) add(eventType string, h Handler, kept bool) {
 }
 
 // Process hands the records to their handlers and returns when no handler of this call runs any more. Records of one aggregate
-// are handled in the order given. After a failure, the later records of its aggregate are not started; other aggregates go on.
+// are handled in the order given. A handler that has lost a race is run again (HandleTx). After a failure, the later records of its aggregate are not started; other aggregates go on.
 // When ctx ends, nothing more is started. A record whose type has no handler is skipped and counts as finished, unless
 // FailUnknownTypes is set.
 //

@@ -89,7 +89,8 @@ type DeadLetter struct {
 	Raw []byte
 	// Error is the text of the last error, cut after 2 KB. The handler wrote it: it may quote the payload.
 	Error string
-	// Attempts is how often a handler was called, redrives included. It is 0 for a parked event.
+	// Attempts counts failed calls and lost races, plus one for each failed redrive. It begins with 0 for a parked event or a record that cannot
+	// be decoded.
 	Attempts int
 	// Parked says that no handler was called for the event, because an earlier event of its aggregate was a dead letter.
 	Parked bool

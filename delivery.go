@@ -19,12 +19,12 @@ type delivery struct {
 	record   Record
 	err      error // of the last attempt
 	finished bool
-	waits    int     // how often the verdict was waits
+	waits    int     // how often the verdict was waits, in a Worker
 	doomed   *doomed // it becomes a dead letter; nil for an event that its handler may get
 
 	failures int32 // how often the verdict was failed or hopeless, outside a Worker
-	races    int32 // how often it was lost
-	reruns   int32 // how often a lost race was run again in place
+	races    int32 // how often the verdict was lost
+	reruns   int32 // lost races and conflicts, outside a Worker
 	before   int32 // attempts that others have made, and that this process knows of
 
 	// A handler may leave goroutines behind that ask for them.
@@ -94,7 +94,8 @@ func RecordFromContext(ctx context.Context) (r Record, ok bool) {
 }
 
 // AttemptFromContext returns which call of the handler for the event this is, as far as the process knows: 1 for the first. It counts all
-// calls, also those that do not count as attempts. It is 0 outside a handler, its middleware, and the hooks Handled and Duplicate.
+// calls, also those that do not count as attempts, and those that a claim or the inbox kept from the handler. Use it in a handler, its
+// middleware, and the hooks Handled and Duplicate; it may be 0 there if no handler could be called. In other hooks it means nothing.
 //
 //   - In Invoke and Process it counts the calls of this delivery, with a dead letter table as without.
 //   - In a Worker it counts the calls since this Worker has read the event, and the failed attempts that were stored before.

@@ -27,10 +27,10 @@ type Effects struct {
 // delivered, to however many processes at once, and wherever a process crashes or an answer is lost. h itself may run more than
 // once, also in two processes at a time.
 //
-// If h has lost a race, it runs again at once, and shall read anew: up to eight times in a delivery, with full jitter of 20 ms to 1 s, as long
-// as the context allows. A race is lost if a condition of h's Writes fails (ErrConditionFailed, or ErrEventConflict beside such a condition),
-// if other transactions hold an item or a table is throttled (ErrConflict), or if h itself returns one of the first and the last. This is no
-// attempt. After 1,000 failed conditions in one event's deliveries the last one is a failure for good; conflicts are never too many.
+// If h has lost a race, it runs again after a random delay, and shall read anew: in Invoke, Process and a redrive up to eight times, as long as
+// the context allows; for a Worker see WithHandlerRetry. A lost race is ErrConditionFailed (or ErrEventConflict beside a failed condition).
+// ErrConflict is contention: h is run again, too, and it is never counted. Neither is an attempt. How many lost races are too many is in
+// docs/ordering-and-duplicates.md. It does not matter whether the commit or h itself returns the error.
 //
 // The delivery of an event that was handled before is a success, even if h or a condition of its Writes fails this time.
 // Otherwise the delivery fails with the error of h, a *PanicError, or the error of Writer.Transact. Then nothing was committed, or,

@@ -180,7 +180,7 @@ func WithInbox(i *Inbox, eventTypes ...string) ConsumerOption {
 }
 
 // ErrClaimed says that another delivery of the event is being handled. The text of an error that matches it says when the claim
-// ends. Deliver the event again after that. A Worker does so by itself, and does not count an attempt.
+// ends. Deliver the event again after that. A Worker does so by itself. It is no attempt.
 var ErrClaimed = errors.New("another delivery of the event is being handled")
 
 // claimedError matches ErrClaimed, and knows when the claim ends.

@@ -393,8 +393,10 @@ var defaultInvokeRetry = Retry{MaxAttempts: 5, BaseDelay: 100 * time.Millisecond
 // (WithDeadlineMargin). Default: 5 calls, with delays of up to 100 ms at
 // first and 800 ms later, on average 0.75 s in all. With MaxAttempts 1 the first failure ends the batch.
 //
-// An error that is Permanent, ErrClaimed or ErrUnavailable is not retried here. With dead letters, each call is an attempt, and the calls are
-// no more than WithInvokeAttempts; they are counted together, after the last one.
+// An error that is Permanent, ErrClaimed or ErrUnavailable is not retried here, nor is an outage of the inbox or the dead letter table
+// (ErrUnknownOutcome of HandleTx, too), nor a call that its context cut off. Lost races and ErrConflict have eight reruns of their own (HandleTx).
+// With dead letters, each call that fails is an attempt, and the calls are no more than WithInvokeAttempts; they are counted together, after the
+// last one.
 func WithInvokeRetry(r Retry) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) (err error) {
 		if c.invokeRetry, err = r.orDefaults(defaultInvokeRetry); err != nil {

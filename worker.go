@@ -117,7 +117,7 @@ func newWorker(caller string, noClient bool, stream string, check func(string) e
 // returns when no handler runs any more. It returns nil, or an error if it stopped by itself.
 //
 // An event that cannot be handled becomes a dead letter. Without WithDeadLetters, it ends Run in the same good order: if a
-// handler returned a Permanent error or failed too often (WithHandlerRetry), or if a record could not be decoded. A handler that
+// handler returned a Permanent error or failed or lost races too often (WithHandlerRetry), or if a record could not be decoded. A handler that
 // ended its goroutine ends Run in any case. Nothing is skipped: the checkpoint stays before the record, or names it as unfinished; no
 // later record of the shard is started, and the next Run meets the record again. The error wraps a *HandlerError that names the record. If several
 // shards meet such records at once, the log has the others.
