@@ -102,8 +102,8 @@ func (d *delivery) judge(cutOff bool) verdict {
 // maxRaces is how many lost races of an event are too many to be chance: its condition will never hold.
 const maxRaces = 1000
 
-// after is the verdict once what has come of all attempts is counted. Of failures there are most at most.
-func (v verdict) after(n deadletter.Attempts, most int) verdict {
+// counted is the verdict when all attempts at the event, with the last one, are n: hopeless if the failures are most, or the races too many.
+func (v verdict) counted(n deadletter.Attempts, most int) verdict {
 	if v == failed && n.Failed >= most || v == lost && n.Lost >= maxRaces {
 		return hopeless
 	}

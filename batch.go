@@ -80,7 +80,7 @@ func (b *batch) start() {
 // again, or not at all.
 func (b *batch) Do(i int) (next lanes.Next) {
 	if b.ctx.Err() != nil || b.failFast && b.hasFailed.Load() {
-		return lanes.GiveUp // also if it has waited for its next attempt; then those before do not count, since they did not decide
+		return lanes.GiveUp // also if it has waited for its next attempt: another failure ends the batch, and its own attempts do not count
 	}
 	d := &b.deliveries[i]
 	returned := false

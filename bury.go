@@ -25,7 +25,7 @@ func (c *Consumer) account(d *delivery, v verdict) {
 		c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
 		return
 	}
-	if v.after(n, c.dead.attempts) != hopeless {
+	if v.counted(n, c.dead.attempts) != hopeless {
 		return
 	}
 	d.doomed = &doomed{err: d.err, attempts: n.Sum()}

@@ -228,7 +228,7 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Ou
 		return redrive.Outcome{Verdict: redrive.Handled}
 	case waits:
 		return redrive.Outcome{Verdict: redrive.NotTried}
-	default:
+	default: // also lost, the ninth time: the letter stays in any case, and a request would be repeated for days
 		return redrive.Outcome{Verdict: redrive.Failed, Reason: d.err.Error()}
 	}
 }

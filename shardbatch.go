@@ -75,8 +75,8 @@ func (b *shardBatch) leave(i int) lanes.Next {
 	return lanes.GiveUp
 }
 
-// retry counts an attempt, and lets the record wait for its next one, unless there is none. Lost races are counted here alone, and not stored:
-// the budget of 1,000 takes some ten minutes, which most owners of a shard have.
+// retry counts a lost race or a failure. Then the record waits for its next attempt, or, if there is none, becomes a dead letter or the shard's
+// poison. Lost races are not stored: 1,000 take some ten minutes, for which most owners have the shard.
 func (b *shardBatch) retry(i int, v verdict) lanes.Next {
 	s, d, slot := b.s, &b.deliveries[i], b.slots[i]
 	n := deadletter.Attempts{Lost: int(d.races)}
@@ -87,7 +87,7 @@ func (b *shardBatch) retry(i int, v verdict) lanes.Next {
 		n.Failed = s.owed.Failed(slot)
 		delay = backoff.FullJitter{Base: s.w.retry.BaseDelay, Max: s.w.retry.MaxDelay}.Delay(n.Failed)
 	}
-	if v.after(n, s.w.retry.MaxAttempts) != hopeless {
+	if v.counted(n, s.w.retry.MaxAttempts) != hopeless {
 		return b.later(i, delay)
 	}
 	c := s.w.consumer
@@ -112,8 +112,8 @@ func (b *shardBatch) later(i int, delay time.Duration) lanes.Next {
 	return lanes.Later
 }
 
-// wait lets a record wait after something else than its handler has failed. For another's claim that is not longer than it lasts,
-// and less at first, since a claim mostly ends sooner.
+// wait lets a record wait after what was no attempt. If another delivery has a claim on its event, it waits no longer than the claim lasts, and
+// less at first, since a claim mostly ends sooner.
 func (b *shardBatch) wait(i int) lanes.Next {
 	d, r := &b.deliveries[i], b.s.w.retry
 	d.waits++
