@@ -10,7 +10,7 @@
 //	                     lock (S), beats (N), lockUntil (N). A letter without a queue has them itself
 //	<consumer>#part      the pieces of a letter that is too large for a row: id is <letter>#<hash of its content>#<number>; data (B)
 //	<consumer>#attempt   failed attempts at events that are not dead letters yet: id is <event>, or <event>#<record>;
-//	                     n (N), last (S) for the request that counted last, expiresAt (N)
+//	                     n (N) failures, lost (N) races, last (S) for the request that counted last, expiresAt (N)
 //	<consumer>#request   redrives that were asked for: id is the letter's, or <queue>#; requestedAt (N), expiresAt (N)
 //
 // The letters of an aggregate form a queue. A queue's key is the aggregate's id; '#' and '%' in it are written %23 and %25, and a long id
