@@ -77,8 +77,8 @@ func TestAWorkerWithoutAShardIsHealthyAndSaysSo(t *testing.T) {
 // A Worker that is cut off from DynamoDB or from the stream says so when a lease would have ended, while it is cut off, and no longer.
 func TestAWorkerThatIsCutOffSaysSo(t *testing.T) {
 	for service, want := range map[string]string{
-		"DynamoDB": `(?s)no heartbeat has been stored for \d+s: .*; the lease table has not been read for \d+s: `,
-		"Kinesis":  `(?s)^outbox: worker of stream events: shard shardId-000000000000 has not been read for \d+s: .*; shard shardId-000000000001 has not been read for `,
+		"DynamoDB": `(?s)no heartbeat has been stored for \S+: .*; the lease table has not been read for \d+s: `,
+		"Kinesis":  `(?s)^outbox: worker of stream events: shard shardId-000000000000 has not been read for \S+: .*; shard shardId-000000000001 has not been read for `,
 	} {
 		t.Run(service, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -111,8 +111,8 @@ func TestAWorkerThatIsCutOffSaysSo(t *testing.T) {
 // Events that wait for the dead letter table are no failures of a handler; the Worker names the table for which they wait.
 func TestAWorkerNamesTheTableForWhichEventsWait(t *testing.T) {
 	for operation, want := range map[string]string{
-		"TransactWriteItems": `1 events of shard \S+ wait, the first for \d+s: outbox: the dead letter table cannot be used: `,
-		"Query":              `shard \S+ has not been read for \d+s: outbox: the dead letter table cannot be used: `,
+		"TransactWriteItems": `1 events of shard \S+ wait, the first for \S+: outbox: the dead letter table cannot be used: `,
+		"Query":              `shard \S+ has not been read for \S+: outbox: the dead letter table cannot be used: `,
 	} {
 		t.Run(operation, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
