@@ -16,11 +16,15 @@ locals {
     { Effect = "Allow", Action = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"], Resource = [aws_dynamodb_table.inbox.arn] },
     { Effect = "Allow", Action = ["ses:SendEmail"], Resource = local.identities },
   ]
-  may_keep_dead_letters = [{
-    Effect   = "Allow"
-    Action   = ["dynamodb:Query", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
-    Resource = [aws_dynamodb_table.dead_letters.arn]
-  }]
+  # What has been handled is not parked, so the inbox is asked.
+  may_keep_dead_letters = [
+    {
+      Effect   = "Allow"
+      Action   = ["dynamodb:Query", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
+      Resource = [aws_dynamodb_table.dead_letters.arn]
+    },
+    { Effect = "Allow", Action = "dynamodb:GetItem", Resource = aws_dynamodb_table.inbox.arn },
+  ]
 
   confirming = {
     EVENTS_TABLE       = aws_dynamodb_table.events.name
