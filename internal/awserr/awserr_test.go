@@ -18,13 +18,13 @@ import (
 
 func code(code string) error { return &smithy.GenericAPIError{Code: code} }
 
-func status(status int, err error) error {
+func status(status int, err error) *smithyhttp.ResponseError {
 	return &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: err}
 }
 
 // request is an error with the id that AWS has given a request.
-func request(id string, err error) error {
-	return &awshttp.ResponseError{ResponseError: err.(*smithyhttp.ResponseError), RequestID: id}
+func request(id string, err *smithyhttp.ResponseError) error {
+	return &awshttp.ResponseError{ResponseError: err, RequestID: id}
 }
 
 func TestWhatAnErrorSaysAboutItsRequest(t *testing.T) {
