@@ -84,6 +84,7 @@ func TestHooksTellDuplicatesApart(t *testing.T) {
 				require.NoError(t, first.Process(t.Context(), createdRecord("1")))
 				require.Equal(t, []string{"duplicate 1 1"}, l.take())
 				require.Equal(t, 1, runs)
+				time.Sleep(time.Second) // in one millisecond it would be the same transaction, with the same token
 				require.NoError(t, process().Process(t.Context(), createdRecord("1")))
 				require.Equal(t, []string{"duplicate 1 1"}, l.take())
 			})
