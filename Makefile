@@ -28,13 +28,13 @@ test: ## every test that needs neither network nor server, as the README says
 race: ## every test under the race detector
 	@.ci/race
 
-# 1,200 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol, and with a sick member; 400 of the other world;
+# 1,500 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol, and with a sick member; 2,000 of the other world;
 # 70 of the storm of redrives, and 14 of each of its other runs.
 .PHONY: sim
-sim: export WORKER_SEEDS ?= 1200
+sim: export WORKER_SEEDS ?= 1500
 sim: export WORKER_WIRE_SEEDS ?= 20
 sim: export LEASE_SEEDS ?= 1200
-sim: export ADVERSARY_SEEDS ?= 400
+sim: export ADVERSARY_SEEDS ?= 2000
 sim: export STORM_SEEDS ?= 70
 sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 ADVERSARY_SEEDS=10 STORM_SEEDS=10 for few
 	@.ci/named 'TestWorkerSimulation$$ TestACrashOfAWorkerAtEveryBoundary$$' ./fleetsim

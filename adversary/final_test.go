@@ -24,13 +24,18 @@ func (w *world) ordered() bool {
 	return len(w.plan.failing) == 0 && len(w.history.found()) == 0
 }
 
-// settle waits until every open shard has an owner in the core, and the shares differ by one at most: I4, I8.
+// settle waits until every open shard has an owner in the core, and the shares differ by one at most: I4, I8. A member that was sick for minutes
+// leaves its shards to the others for up to an hour, and its Health says so meanwhile.
 func (w *world) settle() {
 	if !w.ordered() {
 		return
 	}
 	wrong := ""
-	for range 120 {
+	healed := time.Now()
+	for well := healed; time.Since(well) < 2*time.Minute; {
+		if w.complains() && time.Since(healed) < time.Hour {
+			well = time.Now()
+		}
 		if wrong = w.unbalanced(); wrong == "" {
 			w.reached.count("the shares of a settled fleet are looked at")
 			return
@@ -38,6 +43,16 @@ func (w *world) settle() {
 		time.Sleep(time.Second)
 	}
 	w.history.note("I4, I8: two minutes after everything is handled, %s", wrong)
+}
+
+// complains reports whether the Health of a member of the core has an error.
+func (w *world) complains() bool {
+	for _, i := range w.plan.core {
+		if w.members[i].process().complains.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *world) unbalanced() string {

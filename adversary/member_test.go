@@ -44,7 +44,10 @@ type process struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	asked  atomic.Bool // to stop
-	err    error
+
+	complains atomic.Bool // its Health says that it cannot do its work
+
+	err error
 }
 
 var errHandler = errors.New("the handler fails")
@@ -144,6 +147,7 @@ func (w *world) worker(p *process) *outbox.Worker {
 	must(err)
 	workerOptions := []outbox.WorkerOption{outbox.WithMaxUnfinished(w.plan.maxUnfinished), outbox.WithBatchSize(w.plan.batch), outbox.WithStockReader(),
 		outbox.WithDrainTimeout(w.plan.drain), outbox.WithWorkerHooks(outbox.WorkerHooks{
+			Health: func(err error) { p.complains.Store(err != nil) },
 			DataLost: func(loss outbox.DataLoss) {
 				w.log.add(p.name, fmt.Sprintf("DataLost %+v", loss))
 				w.history.dataLost(loss)

@@ -190,6 +190,18 @@ func (c *cheapCloud) unbalanced(running []*simWorker) string {
 	return ""
 }
 
+// unable reports whether a living worker says that it leaves all shards to others.
+func (c *cheapCloud) unable() bool {
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	for id, row := range c.table.rows {
+		if r := readRow(row); strings.Contains(id, "#W#") && !r.isDead && r.unable {
+			return true
+		}
+	}
+	return false
+}
+
 // owned returns the leases whose owner is not known to be dead. Other workers would have to wait for them.
 func (c *cheapCloud) owned() (owned []string) {
 	c.table.mu.Lock()

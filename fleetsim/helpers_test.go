@@ -42,10 +42,10 @@ func simNumber(name string, otherwise int) int {
 
 // simRow is the part of a row that the checks need.
 type simRow struct {
-	owner, checkpoint   string
-	fence, beat         int64
-	isDead, drains, was bool
-	holes               map[string]bool
+	owner, checkpoint           string
+	fence, beat                 int64
+	isDead, drains, unable, was bool
+	holes                       map[string]bool
 }
 
 // readRow reads a row of a worker or a lease.
@@ -73,7 +73,7 @@ func readRow(row values) (r simRow) {
 			holes[sequence] = true
 		}
 	}
-	return simRow{text("owner"), text("checkpoint"), number("fence"), number("beat"), flag("dead"), flag("draining"), row != nil, holes}
+	return simRow{text("owner"), text("checkpoint"), number("fence"), number("beat"), flag("dead"), flag("draining"), flag("unable"), row != nil, holes}
 }
 
 // shardOf returns the shard of a lease's row, or "".

@@ -255,8 +255,12 @@ func (s *workerSim) heal() {
 	s.calm = true
 }
 
-// settle ends the faults, and waits until everything is handled and balanced. Then it stops everything in good order, and checks
-// the history. clean says that nothing may have been handled twice.
+// longestPause is for how long a worker that could not do the work leaves shards to others: an hour at most.
+const longestPause = time.Hour
+
+// settle ends the faults, and waits until everything is handled and balanced. A worker that was unable to do the work in a long fault takes part
+// again after a pause, so the time for the balance begins then. Then settle stops everything in good order, and checks the history. clean says
+// that nothing may have been handled twice.
 func (s *workerSim) settle(clean bool, stopping map[*simWorker]bool) (duplicates int) {
 	for _, w := range s.workers {
 		w.heal()
@@ -270,7 +274,11 @@ func (s *workerSim) settle(clean bool, stopping map[*simWorker]bool) (duplicates
 	}
 	cheap, _ := s.simCloud.(*cheapCloud)
 	wrong := ""
-	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(250 * time.Millisecond) {
+	healed := time.Now()
+	for deadline := healed.Add(3 * time.Minute); ; time.Sleep(250 * time.Millisecond) {
+		if cheap != nil && cheap.unable() && time.Since(healed) < longestPause {
+			deadline = time.Now().Add(3 * time.Minute)
+		}
 		s.mu.Lock()
 		handled := len(s.acks)
 		s.mu.Unlock()
