@@ -1,9 +1,12 @@
 package outbox_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -300,8 +303,10 @@ func TestWhatWasHandledIsNotParked(t *testing.T) {
 					a := newInboxWithLetters(t)
 					defer a.Close()
 					var told []string
+					var log bytes.Buffer
 					consumer := func(p *process, types ...string) *outbox.Consumer {
 						c := newConsumer(t, outbox.WithInbox(a.inbox(t, a.client(p, false)), types...), outbox.WithDeadLetters(a.letters),
+							outbox.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
 							outbox.WithConsumerHooks(outbox.ConsumerHooks{
 								Duplicate: func(ctx context.Context, r outbox.Record) {
 									told = append(told, fmt.Sprint(r.ID, " ", outbox.AttemptFromContext(ctx)))
@@ -337,6 +342,7 @@ func TestWhatWasHandledIsNotParked(t *testing.T) {
 					}
 					require.NoError(t, c.Process(t.Context(), first))
 					require.ElementsMatch(t, test.calls, p.calls()[before:])
+					require.Equal(t, test.down, strings.Contains(log.String(), "the inbox cannot be asked"), log.String())
 					var have []string
 					for l, err := range a.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
 						require.NoError(t, err)

@@ -23,8 +23,8 @@ import (
 //	ErrUnknownOutcome  | written completely, or not at all | repeat with the same events
 //	none of these      | nothing was written               | read the SDK's error: a table's name, a permission
 var (
-	// ErrInvalidEvent: no event is given, or an event has no id or type, is not valid UTF-8, has a time before 1973-03-03
-	// or after 5138-11-16, cannot be encoded, is given twice, or has a field for which the table has no attribute. Nothing was sent.
+	// ErrInvalidEvent: no event is given, or an event has no id or type, is not valid UTF-8, has a time before 1973-03-04
+	// or after 5138-11-15, cannot be encoded, is given twice, or has a field for which the table has no attribute. Nothing was sent.
 	ErrInvalidEvent = errors.New("invalid event")
 	// ErrInvalidWrite: there are more than 100 operations, an operation is empty, an item is not a map, or two operations are
 	// on one item. Nothing was sent.

@@ -36,7 +36,7 @@ type Effects struct {
 // Otherwise the delivery fails with the error of h, a *PanicError, or the error of Writer.Transact. Then nothing was committed, or,
 // with ErrUnknownOutcome, perhaps all; a later delivery finds out. If the mark cannot be read after a failure, the error is not
 // permanent. If a guarded handler holds a claim on the event, the error is ErrClaimed. If another transaction has stored the
-// Events, even with the same content, the error is ErrEventConflict. ErrClaimed and ErrConflict do not count as an attempt. Neither does
+// Events, even with the same content, the error is ErrEventConflict. ErrClaimed does not count as an attempt. Neither does
 // ErrUnknownOutcome, unless the context of the delivery has ended.
 //
 // w and the Inbox must be of one account and Region. w's hooks are told of each commit, but not of a mark without effects. HandleTx

@@ -36,7 +36,9 @@ type InboxClient interface {
 // The table has a row for each consumer and event, with a time to live (WithInboxTTL). The row is found by the event's id and its events
 // table ([Record].Table), and keeps the type and the aggregate id as well. A known id with another type or aggregate id is a Permanent
 // error, never a silent skip. One id in two events tables is two events; so a Record made for Process must name its table, if the same
-// event may also come from a stream, a redrive or a replay, all of which name it.
+// event may also come from a stream, a redrive or a replay, which name it. A change record that names no table, as from other sources, is another
+// event than its replay. Tables are told apart by their names alone: those of one name in two accounts or Regions need an inbox each.
+//
 // NewInbox makes an Inbox. It is safe for concurrent use.
 type Inbox struct {
 	inboxConfig
@@ -135,7 +137,7 @@ func WithClaimDuration(d time.Duration) InboxOption {
 
 // WithInboxCache sets how many handled events an Inbox remembers in memory: always the latest. A duplicate of such an event costs no
 // call. Default: 10,000, which take about 3 MB with short ids; 0 to 1,000,000. With 0 every duplicate asks the table. So does a
-// duplicate of an event whose id, type and aggregate id have more than 1,024 bytes together, which is not remembered.
+// duplicate of an event whose table, id, type and aggregate id have more than 1,024 bytes together, which is not remembered.
 func WithInboxCache(events int) InboxOption {
 	return inboxOption(func(c *inboxConfig) error {
 		if events < 0 || events > 1_000_000 {
@@ -224,21 +226,26 @@ func (i *Inbox) remembered(ctx context.Context, e inbox.Event) (bool, error) {
 	return known, nil
 }
 
-// handled reports whether an event is known to be handled, to this process or to the table. If the table cannot be asked, it is not.
-func (i *Inbox) handled(ctx context.Context, r *Record) bool {
+// handled reports whether an event is known to be handled, to this process or to the table. The error says that the table cannot be asked.
+func (i *Inbox) handled(ctx context.Context, r *Record) (bool, error) {
 	e, err := i.eventOf(r)
 	if err != nil {
-		return false
+		return false, nil // its handler says so
 	}
 	if done, err := i.remembered(ctx, e); done || err != nil {
-		return done
+		return done, nil
 	}
-	if !errors.Is(i.table.Look(ctx, e, time.Now()), inbox.ErrHandled) {
-		return false
+	claimed, other := (*inbox.ClaimedError)(nil), (*inbox.OtherEventError)(nil)
+	switch err := i.table.Look(ctx, e, time.Now()); {
+	case errors.Is(err, inbox.ErrHandled):
+		handledBefore(ctx)
+		i.remember(e)
+		return true, nil
+	case err == nil, errors.As(err, &claimed), errors.As(err, &other):
+		return false, nil
+	default:
+		return false, err
 	}
-	handledBefore(ctx)
-	i.remember(e)
-	return true
 }
 
 // maxRemembered bounds the memory of an event in the cache, in bytes of its names.

@@ -149,8 +149,8 @@ func (o *attributesOption) applyRecord(c *recordConfig) error {
 	return o.err
 }
 
-// Retry says how often and how soon something is retried. A zero field means the default of the option that takes the Retry. If only BaseDelay
-// is given, MaxDelay is at least as long; if only MaxDelay is given, it must not be below the default of BaseDelay.
+// Retry says how often and how soon something is retried. A zero field means the default of the option that takes the Retry. If MaxDelay is zero
+// and BaseDelay is above the default of MaxDelay, MaxDelay is BaseDelay. A MaxDelay below BaseDelay, also a default one, is an error.
 type Retry struct {
 	// MaxAttempts is the number of attempts after which no retry follows: 1 to 100. With 1 nothing is retried.
 	MaxAttempts int
@@ -429,9 +429,9 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 	})
 }
 
-// ConsumerHooks are functions that a Consumer calls. A nil function is not called. Several run at a time, and they delay the
-// handlers. A panic of a hook is logged, and the result of the handler counts nevertheless. So it does if a hook ends its goroutine; only Handled
-// runs on the handler's own, and ends it as a handler would.
+// ConsumerHooks are functions that a Consumer calls. A nil function is not called. They are called from several goroutines at once, and delay the
+// handlers. A hook that panics is logged and changes nothing. So is a hook that ends its goroutine, except Handled: it runs on
+// the handler's goroutine, and counts as a handler that ended it.
 type ConsumerHooks struct {
 	// Handled is called after each call of a handler, with the time that it took and its error. AttemptFromContext tells which call it was.
 	// If the handler could not be called, err says why: a claim (ErrClaimed), the inbox, a payload that cannot be decoded, a type without a

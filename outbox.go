@@ -53,7 +53,7 @@ type Event[T any] struct {
 	// and so do redrives within an aggregate.
 	Sequence int64
 	// Time is when the event happened. It is stored in milliseconds. If it is zero, the Writer sets the current time. A time before
-	// 1973-03-03 or after 5138-11-16 is refused, because it was most likely made from a number in another unit. A Consumer refuses such
+	// 1973-03-04 or after 5138-11-15 is refused, because it was most likely made from a number in another unit. A Consumer refuses such
 	// numbers, too; a time as text (RFC 3339) has no unit, and any is read.
 	Time time.Time
 	// Headers travel with the event: trace context, tenant and the like. Optional.

@@ -77,10 +77,17 @@ func (c *Consumer) divert(handlers map[string]registration, d *delivery) bool {
 	return true
 }
 
+// handledAlready reports whether the inbox knows the event of a delivery as handled. If the inbox cannot be asked, the event is parked, since a
+// redrive finds out.
 func (c *Consumer) handledAlready(d *delivery) bool {
 	ctx, cancel := context.WithTimeout(d, storeTimeout)
 	defer cancel()
-	return c.inbox.handled(ctx, &d.record)
+	handled, err := c.inbox.handled(ctx, &d.record)
+	if err != nil {
+		c.logger.WarnContext(d, "outbox: the inbox cannot be asked whether an event that is parked was handled before", "event", d.record.ID,
+			"type", d.record.Type, "aggregate", d.record.AggregateID, "error", err)
+	}
+	return handled
 }
 
 // refreshParked finds out which aggregates of the deliveries are parked. What was read before since does not count. shared says that others will

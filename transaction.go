@@ -347,7 +347,7 @@ func checkEvent(r *Record) error {
 	case r.ContentType == "" && !utf8.Valid(r.Payload):
 		return errors.New("its encoded data is not valid UTF-8")
 	case changerec.WrongMillis(r.Time.UnixMilli()) != "":
-		return fmt.Errorf("its time is %s: want 1973-03-03 to 5138-11-16; perhaps it was made from another unit", r.Time.UTC().Format(time.DateOnly))
+		return fmt.Errorf("its time is %s: want 1973-03-04 to 5138-11-15; perhaps it was made from another unit", r.Time.UTC().Format(time.DateOnly))
 	}
 	for name, value := range r.Headers {
 		if !utf8.ValidString(name) {

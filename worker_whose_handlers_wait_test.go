@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -32,6 +34,33 @@ func (i *inboxThatIsDown) PutItem(ctx context.Context, in *dynamodb.PutItemInput
 		return nil, errors.New("down")
 	}
 	return i.InboxClient.PutItem(ctx, in, opts...)
+}
+
+// unanswered answers no transaction.
+type unanswered struct{}
+
+func (unanswered) TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	return nil, errors.New("no answer")
+}
+
+// A commit of HandleTx without an answer is the library's own call, so it is named.
+func TestAWorkerNamesCommitsWithoutAnAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newInboxWorld(t)
+		defer w.Close()
+		c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)))
+		outbox.HandleTx(c, newWriter(t, unanswered{}), func(context.Context, outbox.Event[orderCreated]) (outbox.Effects, error) {
+			return outbox.Effects{Writes: []types.TransactWriteItem{{Delete: &types.Delete{TableName: aws.String("orders"),
+				Key: map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: "x"}}}}}}, nil
+		})
+		worker, err := outbox.NewWorker(w.Kinesis, "events", c, new(outbox.MemoryLeases))
+		require.NoError(t, err)
+		r := runWorker(t, worker)
+		require.NoError(t, w.writer.Put(t.Context(), "orders", order{"x"}, event("1")))
+		time.Sleep(2 * time.Minute)
+		require.ErrorContains(t, worker.Health(), "no answer")
+		require.NoError(t, r.stop())
+	})
 }
 
 // What a handler waits for is a matter of its event, as what it fails at: also after the event has waited for a table of the library.

@@ -15,16 +15,15 @@ import (
 // Health returns nil while the Worker runs and can do its work, and otherwise an error that names each reason:
 //
 //   - Run has not begun, is stopping, or has ended;
-//   - no heartbeat was stored, or the lease table was not read, yet or for as long as a lease lasts (WithLeaseDuration);
+//   - no heartbeat was stored, or the lease table was not read, since Run began or for the time of a lease (WithLeaseDuration);
 //   - the shards of the stream have not been listed yet, or not for two minutes;
-//   - a shard that the Worker holds could not be read for as long as a lease lasts, or what is parked could not be;
-//   - events have waited for as long for the dead letter table or the inbox;
+//   - a shard that the Worker holds could not be read for the time of a lease, nor what is parked;
+//   - events have waited for as long for the dead letter table, the inbox, or an answer to a commit of HandleTx;
 //   - the Worker leaves its shards to others, since it could not read them or the lease table before;
 //   - the stream is over (WorkerHooks.StreamEnded).
 //
-// A Worker without a shard is healthy, and so are one that is behind and one whose handlers
-// fail or wait (Unavailable, ErrConflict, ErrClaimed). Health makes no call to AWS and does not
-// wait, so a probe may call it as often as it likes, from any goroutine. Use it for readiness and for an alarm, and not for liveness: what it
+// A Worker without a shard is healthy, and so are one that is behind and one whose handlers fail or wait (Unavailable, ErrConflict, ErrClaimed).
+// Health makes no call to AWS and does not wait, so a probe may call it as often as it likes, from any goroutine. Use it for readiness and for an alarm, and not for liveness: what it
 // names is mostly an outage, which no restart ends. The error wraps the errors of AWS.
 func (w *Worker) Health() error {
 	if w.consumer == nil {

@@ -3,6 +3,7 @@ package outboxtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,9 @@ type Death struct {
 // process can die, let it die at its first request, then at its second, and so
 // on, until [Process.Killed] says that it came to its end before.
 func (s *Server) Process(ctx context.Context, death Death) *Process {
+	if death.Request < 0 || death.Answered && death.Request == 0 {
+		panic(fmt.Sprintf("outboxtest: Process: a Death is at request 1 or later, or has no fields: %+v", death))
+	}
 	p := &Process{death: death}
 	p.context, p.end = context.WithCancelCause(ctx)
 	config := s.Config()

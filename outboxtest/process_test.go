@@ -77,3 +77,10 @@ func TestAProcessIsKilled(t *testing.T) {
 	_, err = p.DynamoDB.ListTables(t.Context(), nil)
 	require.ErrorIs(t, err, outboxtest.ErrKilled)
 }
+
+func TestADeathThatCannotBeIsRefused(t *testing.T) {
+	a := outboxtest.Start(t)
+	for _, death := range []outboxtest.Death{{Request: -1}, {Answered: true}} {
+		require.Panics(t, func() { a.Process(t.Context(), death) }, "%+v", death)
+	}
+}

@@ -99,7 +99,9 @@ func matching[T Payload](row eventRow, match func(T) bool, unmarshal []func([]by
 		return data, false, nil
 	case row.isJSON():
 		err = json.Unmarshal(row.payload, &data)
-	case len(unmarshal) != 1:
+	case len(unmarshal) > 1:
+		err = fmt.Errorf("%d Unmarshals are given: give that of its codec", len(unmarshal))
+	case len(unmarshal) == 0:
 		err = fmt.Errorf("its content type is %q: give the Unmarshal of its codec", row.contentType)
 	default:
 		err = unmarshal[0](row.payload, &data)

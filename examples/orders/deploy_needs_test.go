@@ -178,6 +178,7 @@ func used(t *testing.T, d *deployment.Deployment) map[string][]deployment.Grant 
 			g = deployment.Grant{Action: g.Action, Resource: arns.Replace(g.Resource)}
 			all[program] = append(all[program], g)
 			// A Worker reads what is parked, and asks for single aggregates only when 100,000 are: more than a test can park.
+			// The consumer asks below that, and its calls are seen.
 			if program == "worker" && g.Action == "dynamodb:Query" && strings.HasSuffix(g.Resource, "table/"+named.DeadLettersTable) {
 				all[program] = append(all[program], deployment.Grant{Action: "dynamodb:BatchGetItem", Resource: g.Resource})
 			}

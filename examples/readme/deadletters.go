@@ -131,11 +131,14 @@ func handleGivenUp(ctx context.Context, client *dynamodb.Client, consumer *outbo
 	if err := json.Unmarshal(message, &failed); err != nil {
 		return err
 	}
+	batch := failed.KinesisBatchInfo
+	if batch.ApproximateArrivalOfFirstRecord.IsZero() || batch.ApproximateArrivalOfLastRecord.IsZero() {
+		return errors.New("this is no message of a Kinesis mapping")
+	}
 	events, err := replay.New(client, "events")
 	if err != nil {
 		return err
 	}
-	batch := failed.KinesisBatchInfo
 	_, err = events.To(ctx, replay.Query{
 		From: batch.ApproximateArrivalOfFirstRecord.Add(-time.Hour), // an event is older than its arrival
 		To:   batch.ApproximateArrivalOfLastRecord.Add(time.Second),

@@ -135,4 +135,7 @@ func TestWhatLambdaGaveUpIsHandledAfterAll(t *testing.T) {
 	require.NoError(t, handleGivenUp(t.Context(), cloud.DynamoDB, consumer, <-messages))
 	require.Equal(t, []string{"1", "3", "2"}, mail.orders)
 	require.Empty(t, messages)
+	for _, message := range []string{`{}`, `{"DDBStreamBatchInfo":{"startSequenceNumber":"1"}}`} {
+		require.Error(t, handleGivenUp(t.Context(), cloud.DynamoDB, consumer, []byte(message)), message)
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
@@ -54,9 +55,10 @@ func onTheOldWay(ctx context.Context, consumer *outbox.Consumer, message oldMess
 // withAMap hands a change record of a table whose payloads are maps to the handlers.
 func withAMap(ctx context.Context, consumer *outbox.Consumer, data []byte) error {
 	var change struct {
-		DynamoDB struct{ NewImage json.RawMessage }
+		EventName string
+		DynamoDB  struct{ NewImage json.RawMessage }
 	}
-	if err := json.Unmarshal(data, &change); err != nil {
+	if err := json.Unmarshal(data, &change); err != nil || change.EventName != "INSERT" {
 		return err
 	}
 	item, err := attributevalue.UnmarshalMapJSON(change.DynamoDB.NewImage)
@@ -66,10 +68,13 @@ func withAMap(ctx context.Context, consumer *outbox.Consumer, data []byte) error
 	var row struct {
 		ID, Kind, Entity string
 		CreatedAt        int64
-		Body             OrderCreated
+		Body             *OrderCreated
 	}
 	if err := attributevalue.UnmarshalMapWithOptions(item, &row, func(o *attributevalue.DecoderOptions) { o.TagKey = "json" }); err != nil {
 		return err
+	}
+	if row.Body == nil || row.CreatedAt == 0 {
+		return fmt.Errorf("event %s has no body or no time", row.ID)
 	}
 	payload, err := json.Marshal(row.Body)
 	if err != nil {

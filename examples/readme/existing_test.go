@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"time"
@@ -98,6 +99,15 @@ func TestAnOldTableWithMaps(t *testing.T) {
 	require.Equal(t, OrderCreated{OrderID: "42", Description: "two coffees"}, handled[0].Data)
 	require.Equal(t, "order-42", handled[0].AggregateID)
 	require.EqualValues(t, 1700000000000, handled[0].Time.UnixMilli())
+
+	for _, other := range []string{"MODIFY", "REMOVE"} {
+		require.NoError(t, withAMap(t.Context(), consumer, bytes.Replace(change, []byte("INSERT"), []byte(other), 1)))
+	}
+	require.NoError(t, withAMap(t.Context(), consumer, []byte(`{"eventName":"REMOVE","dynamodb":{"Keys":{"id":{"S":"e1"}}}}`)))
+	for _, lacking := range []string{"body", "createdAt"} {
+		require.ErrorContains(t, withAMap(t.Context(), consumer, bytes.Replace(change, []byte(`"`+lacking+`"`), []byte(`"other"`), 1)), "no body or no time")
+	}
+	require.Len(t, handled, 1)
 }
 
 var oldAttributes = outbox.Attributes{ID: "id", Type: "kind", Time: "createdAt", AggregateID: "entity", Payload: "body",

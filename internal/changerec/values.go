@@ -189,10 +189,10 @@ func moment(ms int64, where string) (time.Time, *Error) {
 	return time.UnixMilli(ms).UTC(), nil
 }
 
-// WrongMillis returns why a number is no time in milliseconds since the epoch, or "". Times are from 1973-03-03 to 5138-11-16: no time
+// WrongMillis returns why a number is no time in milliseconds since the epoch, or "". Times are from 1973-03-04 to 5138-11-15: no time
 // of these years in another unit is in the same range. So the magnitude of what is refused tells its unit.
 func WrongMillis(n int64) string {
-	const want = "want milliseconds since the epoch, from 1973-03-03 to 5138-11-16"
+	const want = "want milliseconds since the epoch, from 1973-03-04 to 5138-11-15"
 	switch {
 	case n >= 1e11 && n < 1e14:
 		return ""
@@ -249,7 +249,7 @@ func instant(raw, precision []byte) (time.Time, *Error) {
 		}
 	}
 	if WrongMillis(t.UnixMilli()) != "" {
-		return time.Time{}, errorf(where, "want a time from 1973-03-03 to 5138-11-16")
+		return time.Time{}, errorf(where, "want a time from 1973-03-04 to 5138-11-15")
 	}
 	return t, nil
 }

@@ -223,9 +223,9 @@ func inWords(err error) string {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "the body ends too early"
 	case errors.As(err, &wrong) && wrong.Field != "":
-		return fmt.Sprintf("%s is not a string, but this: %s", wrong.Field, wrong.Value)
+		return fmt.Sprintf("%s is a JSON %s: want a %s", wrong.Field, wrong.Value, wrong.Type)
 	case errors.As(err, &wrong):
-		return "the body is this: " + wrong.Value
+		return "the body is a JSON " + wrong.Value
 	}
 	return err.Error()
 }

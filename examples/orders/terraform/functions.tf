@@ -23,7 +23,7 @@ locals {
       Action   = ["dynamodb:Query", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
       Resource = [aws_dynamodb_table.dead_letters.arn]
     },
-    { Effect = "Allow", Action = "dynamodb:GetItem", Resource = aws_dynamodb_table.inbox.arn },
+    { Effect = "Allow", Action = ["dynamodb:GetItem"], Resource = [aws_dynamodb_table.inbox.arn] },
   ]
 
   confirming = {
