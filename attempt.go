@@ -72,7 +72,7 @@ func handlersError(err error) error { return usercode.Error("the handler", err) 
 
 // verdict is what an attempt at a delivery means. Attempts are counted in different places: in the dead letter table for Invoke and
 // Process, with the lease for a Worker, in the letter for a redrive.
-type verdict int
+type verdict int8
 
 const (
 	settled  verdict = iota // the delivery is finished
@@ -102,9 +102,10 @@ func (d *delivery) judge(cutOff bool) verdict {
 // maxRaces is how many lost races of an event are too many to be chance: its condition will never hold.
 const maxRaces = 1000
 
-// counted is the verdict when all attempts at the event, with the last one, are n: hopeless if the failures are most, or the races too many.
+// counted is the verdict when all attempts at the event, with the last one, are n: hopeless if the failures are most, or the races too many,
+// whichever the last one was.
 func (v verdict) counted(n deadletter.Attempts, most int) verdict {
-	if v == failed && n.Failed >= most || v == lost && n.Lost >= maxRaces {
+	if (v == failed || v == lost) && (n.Failed >= most || n.Lost >= maxRaces) {
 		return hopeless
 	}
 	return v

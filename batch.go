@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,20 +74,41 @@ func (b *batch) start() {
 	case <-waiting.Done():
 		b.asleep.wake()
 		b.lanes.Wait(waiting.Done())
+		b.accountForSleepers()
 	}
+}
+
+// accountForSleepers counts the attempts at records that were given up while they waited for the next one.
+func (b *batch) accountForSleepers() {
+	if b.redrive || b.c.dead == nil {
+		return
+	}
+	places := make(chan struct{}, b.c.concurrency)
+	var counting sync.WaitGroup
+	for i := range b.deliveries {
+		if d := &b.deliveries[i]; d.attempts().Sum() > 0 && !d.finished && !d.accounted {
+			places <- struct{}{}
+			counting.Go(func() {
+				defer func() { <-places }()
+				b.c.account(d)
+			})
+		}
+	}
+	counting.Wait()
 }
 
 // Do makes one attempt at a record unless the batch has to stop, and says how its aggregate goes on: with the next record, with this one
 // again, or not at all.
 func (b *batch) Do(i int) (next lanes.Next) {
 	if b.ctx.Err() != nil || b.failFast && b.hasFailed.Load() {
-		return lanes.GiveUp // also if it has waited for its next attempt: another failure ends the batch, and its own attempts do not count
+		return lanes.GiveUp // accountForSleepers knows those that have waited for their next attempt
 	}
 	d := &b.deliveries[i]
 	returned := false
 	defer func() {
 		if !returned { // the handler has ended its goroutine, which cannot be waited for again
-			b.settle(d, b.count(d))
+			b.count(d)
+			b.settle(d)
 		}
 	}()
 	if b.redrive || !b.c.divert(b.handlers, d) {
@@ -97,7 +119,7 @@ func (b *batch) Do(i int) (next lanes.Next) {
 	if delay, again := b.again(d, v); again && b.asleep.sleep(&b.lanes, i, delay) {
 		return lanes.Later
 	}
-	return b.settle(d, v)
+	return b.settle(d)
 }
 
 // count judges the last attempt and counts it.
@@ -106,8 +128,10 @@ func (b *batch) count(d *delivery) verdict {
 	switch v {
 	case lost:
 		d.races++
+		d.verdict, d.cause = v, d.err
 	case failed, hopeless:
 		d.failures++
+		d.verdict, d.cause = v, d.err
 	}
 	return v
 }
@@ -142,9 +166,9 @@ func (b *batch) calls() int {
 }
 
 // settle ends the batch's attempts at a record.
-func (b *batch) settle(d *delivery, v verdict) lanes.Next {
+func (b *batch) settle(d *delivery) lanes.Next {
 	if !b.redrive {
-		b.c.account(d, v)
+		b.c.account(d)
 	}
 	if d.finished {
 		return lanes.GoOn

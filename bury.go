@@ -11,10 +11,10 @@ import (
 )
 
 // account counts in the dead letter table what has come of an unfinished delivery's attempts outside a Worker, and makes a dead letter of the
-// event if they are spent. v is the verdict on the last one. An attempt that a deadline cuts off counts.
-func (c *Consumer) account(d *delivery, v verdict) {
-	more := deadletter.Attempts{Failed: int(d.failures), Lost: int(d.races)}
-	if c.dead == nil || v == settled || more.Sum() == 0 {
+// event if they are spent, also if the last call was no attempt. An attempt that a deadline cuts off counts.
+func (c *Consumer) account(d *delivery) {
+	more, v := d.attempts(), d.verdict
+	if d.accounted = true; c.dead == nil || d.finished || more.Sum() == 0 {
 		return
 	}
 	ctx, cancel := grace.After(d, 3*storeTimeout+storeTime(len(d.record.Payload)))
@@ -28,7 +28,7 @@ func (c *Consumer) account(d *delivery, v verdict) {
 	if v.counted(n, c.dead.attempts) != hopeless {
 		return
 	}
-	d.doomed = &doomed{err: d.err, attempts: n.Sum()}
+	d.doomed = &doomed{err: d.cause, attempts: n.Sum()}
 	if err := c.bury(ctx, d); err != nil {
 		d.err = errors.Join(d.err, err)
 		return

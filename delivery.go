@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
 	"github.com/seed-1b628d3f/outbox/internal/slab"
 	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
@@ -21,6 +22,10 @@ type delivery struct {
 	finished bool
 	waits    int     // how often the verdict was waits, in a Worker
 	doomed   *doomed // it becomes a dead letter; nil for an event that its handler may get
+
+	cause     error   // of the last attempt that counts, outside a Worker
+	verdict   verdict // on that attempt
+	accounted bool    // account has seen it
 
 	failures int32 // how often the verdict was failed or hopeless, outside a Worker
 	races    int32 // how often the verdict was lost
@@ -49,6 +54,11 @@ func (d *delivery) Value(key any) any {
 		return true
 	}
 	return d.Context.Value(key)
+}
+
+// attempts returns how many attempts outside a Worker count.
+func (d *delivery) attempts() deadletter.Attempts {
+	return deadletter.Attempts{Failed: int(d.failures), Lost: int(d.races)}
 }
 
 type deliveryKey struct{}

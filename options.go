@@ -340,12 +340,11 @@ func WithTables(tables ...string) ConsumerOption {
 // change record. Default: no function. Records that the Kinesis Producer Library has packed are passed over in any case, as is JSON of others.
 //
 // foreign reports whether a record belongs to others. It is asked only about data that cannot be a change record of DynamoDB, nor the
-// first part of one. So a function that always returns true loses no event that is whole or cut off. An empty record may be the rest of an event,
-// so foreign is not asked about it.
+// first part of one. So a function that always returns true loses no event that is whole or cut off. An empty record may be the rest of an
+// event, so foreign is not asked about it.
 //
 // foreign gets data of its own, and may be called from several goroutines at a time. If it panics, the panic is logged, and the record is
-// not foreign. What is passed over goes to the Skipped hook, with a reason that matches ErrNotEvent. A
-// redrive passes over nothing: a dead letter that is foreign stays until it is discarded.
+// not foreign. What is passed over goes to the Skipped hook, with a reason that matches ErrNotEvent. A redrive passes over nothing: a dead letter that is foreign stays until it is discarded.
 func WithForeignRecords(foreign func(data []byte) bool) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		switch {
@@ -390,13 +389,13 @@ var defaultInvokeRetry = Retry{MaxAttempts: 5, BaseDelay: 100 * time.Millisecond
 
 // WithInvokeRetry sets how often Invoke calls a failing handler in one invocation, and how soon, before it ends the batch. Meanwhile the later
 // events of the aggregate wait, and others are handled. Invoke does not wait for a call for which there is no time before the deadline
-// (WithDeadlineMargin). Default: 5 calls, with delays of up to 100 ms at
-// first and 800 ms later, on average 0.75 s in all. With MaxAttempts 1 the first failure ends the batch.
+// (WithDeadlineMargin). Default: 5 calls, with delays of up to 100 ms at first and 800 ms later, on average 0.75 s in all. With MaxAttempts 1
+// the first failure ends the batch.
 //
 // An error that is Permanent, ErrClaimed or ErrUnavailable is not retried here, nor is an outage of the inbox or the dead letter table
 // (ErrUnknownOutcome of HandleTx, too), nor a call that its context cut off. Lost races and ErrConflict have eight reruns of their own (HandleTx).
-// With dead letters, each call that fails is an attempt, and the calls are no more than WithInvokeAttempts; they are counted together, after the
-// last one.
+// With dead letters, each call that fails is an attempt, and one invocation makes no more calls than WithInvokeAttempts. They are counted
+// together, after the last one, or when another event ends the batch.
 func WithInvokeRetry(r Retry) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) (err error) {
 		if c.invokeRetry, err = r.orDefaults(defaultInvokeRetry); err != nil {
