@@ -36,8 +36,8 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	for body, reason := range map[string]string{
 		``:                                "want a JSON object like {\\\"description\\\":\\\"two coffees\\\"}: the body is empty\"",
 		`{`:                               "the body ends too early",
-		`[]`:                              ": the body is this: array\"",
-		`{"description":5}`:               ": description is not a string, but this: number\"",
+		`[]`:                              ": the body is a JSON array\"",
+		`{"description":5}`:               ": description is a JSON number: want a string\"",
 		`{}`:                              "the description is empty",
 		`{"description":"  "}`:            "the description is empty",
 		`{"description":"a"} {}`:          "there is more after the JSON object",
