@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,7 +20,7 @@ import (
 // app is one run of the command: where it reads and writes, and what the global flags say.
 type app struct {
 	in       io.Reader
-	out, err io.Writer
+	out, err *stream
 	getenv   func(string) string
 	now      func() time.Time
 
@@ -25,15 +28,20 @@ type app struct {
 	httpClient aws.HTTPClient
 	alarms     alarmsClient
 
-	output  string // of --output
-	yes     bool   // of --yes
-	aws     *clients
-	started bool // a command has begun: whatever fails from now on is no mistake in the arguments
+	output          string        // of --output
+	timeout         time.Duration // of --timeout
+	region, profile string
+	yes             bool // of --yes
+	aws             *clients
+	started         bool // a command has begun: whatever fails from now on is no mistake in the arguments
+	lists           bool // the result is a list: with --output json one object a line, and no document
 }
 
 func newApp(in io.Reader, out, err io.Writer) *app {
-	return &app{in: in, out: out, err: err, getenv: os.Getenv, now: time.Now}
+	return &app{in: in, out: &stream{to: out, colours: terminal(out)}, err: &stream{to: err, colours: terminal(err)}, getenv: os.Getenv, now: time.Now}
 }
+
+var regionName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 const longHelp = `outbox sets up, looks into and repairs a transactional outbox on DynamoDB.
 
@@ -44,13 +52,20 @@ Results go to standard output, as text or, with --output json, as JSON.
 Progress, questions and errors go to standard error; progress and colours only
 to a terminal, colours not if NO_COLOR is set.
 
+No command waits for AWS for longer than --timeout: status and doctor in all, the
+others for each answer.
+
 Exit codes:
   0    done
   1    it failed, or something was found (doctor, status --max-lag)
   2    the arguments are wrong
   3    not confirmed: the answer was no, or there is no terminal to ask at and
        no --yes
-  130  interrupted`
+  130  interrupted
+  141  nobody reads the output any more, as after outbox tail | head`
+
+// defaultTimeout is long enough for status, which looks twice, and for a call that the SDK repeats.
+const defaultTimeout = time.Minute
 
 // command builds the tree of commands.
 func (a *app) command() *cobra.Command {
@@ -63,13 +78,21 @@ func (a *app) command() *cobra.Command {
 			return errors.New("a command is missing: see outbox --help")
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if a.output != "" && a.output != "text" && a.output != "json" {
+			switch {
+			case a.output != "" && a.output != "text" && a.output != "json":
 				return fmt.Errorf("--output: want text or json, have %q", a.output)
+			case a.timeout <= 0:
+				return fmt.Errorf("--timeout: want more than 0, have %s", a.timeout)
+			case a.region != "" && !regionName.MatchString(a.region):
+				return fmt.Errorf("--region: want the name of a Region as eu-west-1, have %q", a.region)
 			}
 			return nil
 		},
 	}
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "", "text or json (default text; for tail, json unless on a terminal)")
+	root.PersistentFlags().DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for AWS: status and doctor in all, the others for each answer")
+	root.PersistentFlags().StringVar(&a.region, "region", "", "AWS Region (default: that of the configuration)")
+	root.PersistentFlags().StringVar(&a.profile, "profile", "", "profile of ~/.aws (default: AWS_PROFILE)")
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
@@ -92,27 +115,54 @@ func (a *app) action(check func() error, do func(context.Context, *clients) erro
 	}
 }
 
+// probe bounds what a command does by --timeout, for those whose work is bounded.
+func (a *app) probe(do func(context.Context, *clients) error) func(context.Context, *clients) error {
+	return func(ctx context.Context, c *clients) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, &slowError{limit: a.timeout})
+		defer cancel()
+		return do(ctx, c)
+	}
+}
+
 // run is the command from its arguments to its exit code.
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.command()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	code := a.exitCode(ctx, err)
-	if text := a.explain(err); text != "" && code != exitInterrupted {
-		fmt.Fprintln(a.err, a.paint(a.err).red("outbox: ")+text)
-	}
+	text := a.explain(err)
 	if code == exitInterrupted {
-		fmt.Fprintln(a.err, "outbox: interrupted")
+		text = "interrupted"
 	}
-	return code
+	if text != "" && a.started && a.json() && !a.lists && a.out.empty() {
+		_ = a.printJSON(failure{text}) // if that fails, it is told below
+	}
+	switch {
+	case code == exitInterrupted:
+		fmt.Fprintln(a.err, "outbox: interrupted")
+	case text != "" && !errors.Is(err, a.out.err()):
+		fmt.Fprintln(a.err, a.paint(a.err).red("outbox: ")+oneLine(text))
+	}
+	lost := cmp.Or(a.out.err(), a.err.err())
+	switch {
+	case lost == nil || err != nil && !errors.Is(err, lost) && !errors.Is(err, errFound):
+		return code
+	case errors.Is(lost, syscall.EPIPE):
+		return exitNoReader
+	}
+	fmt.Fprintln(a.err, a.paint(a.err).red("outbox: ")+oneLine("the output is incomplete: "+lost.Error()))
+	return exitFailed
 }
 
 // json reports whether the result is to be JSON.
 func (a *app) json() bool { return a.output == "json" }
 
 // terminal reports whether a stream is one.
-func terminal(stream any) bool {
-	f, ok := stream.(*os.File)
+func terminal(of any) bool {
+	if s, ok := of.(*stream); ok {
+		of = s.to
+	}
+	f, ok := of.(*os.File)
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
 }
 

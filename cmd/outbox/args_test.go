@@ -29,6 +29,7 @@ func TestWrongArguments(t *testing.T) {
 		"create --index sequence":  `--index: want aggregate or type, have "sequence"`,
 		"create --leases events":   `two tables are both named "events"`,
 		"create --timeout 0s":      "--timeout: want more than 0",
+		"create --wait 0s":         "--wait: want more than 0",
 		"tail --from yesterday":    `--from: "yesterday" is no time: want RFC 3339`,
 		"tail --from -1h":          `--from: "-1h" is no time`,
 		"tail --count -1":          "--for and --count: want 0 or more",
@@ -86,7 +87,7 @@ func TestHelpListsTheExitCodes(t *testing.T) {
 func TestConfigurationThatIsMissing(t *testing.T) {
 	w := newWorld(t)
 	t.Setenv("AWS_REGION", "")
-	require.Equal(t, result{exitFailed, "", "outbox: no AWS region is configured: set AWS_REGION\n"}, w.run(t, "status", "--group", "g"))
+	require.Equal(t, result{exitFailed, "", "outbox: no AWS region is configured: set AWS_REGION, or give --region\n"}, w.run(t, "status", "--group", "g"))
 	t.Setenv("AWS_REGION", "eu-west-1")
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")

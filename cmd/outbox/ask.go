@@ -45,7 +45,7 @@ func (a *app) bar(what string, total int) *progress {
 		return &progress{}
 	}
 	options := []progressbar.Option{
-		progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetWriter(a.err.to), progressbar.OptionSetDescription(printable(what)), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetWidth(30), progressbar.OptionEnableColorCodes(bool(a.paint(a.err))),
 	}
 	if total < 0 {

@@ -43,7 +43,7 @@ type createFlags struct {
 	retentionGiven                            bool // --retention was
 	retention                                 time.Duration
 	indexes                                   []string
-	timeout                                   time.Duration
+	wait                                      time.Duration
 }
 
 // names checks the names. A stream is given by name: that of a new one, and the requests of the others have no ARN.
@@ -61,8 +61,8 @@ func (f *createFlags) check() error {
 		return fmt.Errorf("--shards: want 1 to 10000, have %d", f.shards)
 	case f.retention < 24*time.Hour || f.retention > 365*24*time.Hour || f.retention%time.Hour != 0:
 		return fmt.Errorf("--retention: want full hours from 24h to 8760h, have %s", f.retention)
-	case f.timeout <= 0:
-		return fmt.Errorf("--timeout: want more than 0, have %s", f.timeout)
+	case f.wait <= 0:
+		return fmt.Errorf("--wait: want more than 0, have %s", f.wait)
 	}
 	for _, by := range f.indexes {
 		if by != string(replay.ByAggregate) && by != string(replay.ByType) {
@@ -113,7 +113,7 @@ the table's own writes when one type is hot: see the package replay.`,
 	flags.BoolVar(&f.noTTL, "no-ttl", false, "no time to live on the events table: rows are kept for ever")
 	flags.BoolVar(&f.recovery, "pitr", false, "point-in-time recovery of the events table")
 	flags.StringSliceVar(&f.indexes, "index", nil, "index of the events table for replays: aggregate, type, or both")
-	flags.DurationVar(&f.timeout, "timeout", 10*time.Minute, "how long to wait for AWS in all; an index may take longer")
+	flags.DurationVar(&f.wait, "wait", 10*time.Minute, "how long to wait until all is ACTIVE; an index may take longer")
 	return cmd
 }
 
@@ -125,6 +125,12 @@ type created struct {
 	Detail   string `json:"detail,omitempty"`
 }
 
+// creation is the result of create.
+type creation struct {
+	Resources []created `json:"resources"`
+	failure
+}
+
 // creator makes the resources one after the other.
 type creator struct {
 	*app
@@ -133,9 +139,9 @@ type creator struct {
 }
 
 func (a *app) create(ctx context.Context, c *clients, f createFlags) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("gave up waiting after %s (--timeout); call again to go on", f.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, f.wait, fmt.Errorf("gave up waiting after %s (--wait); call again to go on", f.wait))
 	defer cancel()
-	k := &creator{app: a, clients: c}
+	k := &creator{app: a, clients: c, done: []created{}}
 	events := eventsSpec
 	if f.noTTL {
 		events.ttl = ""
@@ -165,11 +171,11 @@ func (a *app) create(ctx context.Context, c *clients, f createFlags) (err error)
 			break
 		}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if a.json() {
-		return errors.Join(err, a.printJSON(map[string]any{"resources": k.done}))
+		return errors.Join(err, a.printJSON(creation{k.done, failure{a.explain(err)}}))
 	}
 	return err
 }

@@ -12,7 +12,10 @@ import (
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
-type createdJSON struct{ Resources []created }
+type createdJSON struct {
+	Resources []created
+	Error     string
+}
 
 // Everything is made, in the forms that the library needs; a second call changes nothing.
 func TestCreateMakesWhatIsMissing(t *testing.T) {
@@ -76,7 +79,9 @@ func TestCreateRefusesTablesOfAnotherKind(t *testing.T) {
 	r = w.run(t, "create", "--leases", "", "--inbox", "inbox", "-o", "json")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, `its sort key is "other", not "consumer"`)
-	require.Len(t, decode[createdJSON](t, r.out).Resources, 3, "what was done is told")
+	got := decode[createdJSON](t, r.out)
+	require.Len(t, got.Resources, 3, "what was done is told")
+	require.Contains(t, got.Error, "its sort key is", "and how it ended")
 
 	_, err := w.dynamodb.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: ptr("numbers"), BillingMode: types.BillingModePayPerRequest,
 		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: ptr("eventId"), AttributeType: types.ScalarAttributeTypeN}},
@@ -97,9 +102,9 @@ func TestCreateRefusesTablesOfAnotherKind(t *testing.T) {
 // The waiting has an end, and a refused permission is told.
 func TestCreateGivesUp(t *testing.T) {
 	w := newWorld(t, outboxtest.WithDelays(time.Hour))
-	r := w.run(t, "create", "--timeout", "1s")
+	r := w.run(t, "create", "--wait", "1s")
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.err, "gave up waiting after 1s (--timeout); call again to go on")
+	require.Contains(t, r.err, "gave up waiting after 1s (--wait); call again to go on")
 	require.Contains(t, r.err, "stream events")
 
 	for _, operation := range []string{"CreateTable", "DescribeTable", "DescribeTimeToLive", "UpdateTimeToLive", "CreateStream", "DescribeStreamSummary",

@@ -68,10 +68,10 @@ behind them. Their texts of errors are what the handlers said, and may quote pay
 
 // deadCommandOf builds a command with the flags that all have.
 func (a *app) deadCommandOf(cmd *cobra.Command, f *deadFlags, changes, filtered bool, do func(context.Context, *outbox.DeadLetterTable, *deadFlags) error) *cobra.Command {
-	cmd.RunE = a.action(func() error { return f.check(a, changes) }, func(ctx context.Context, c *clients) error {
+	cmd.RunE = a.action(func() error { a.lists = !changes; return f.check(a, changes) }, func(ctx context.Context, c *clients) error {
 		table, err := outbox.NewDeadLetterTable(c.dynamodb, f.table, f.consumer)
 		if err != nil {
-			return err
+			return usageError{err}
 		}
 		return do(ctx, table, f)
 	})
@@ -149,7 +149,10 @@ func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *de
 		case l.Raw != nil:
 			state = p.red("cannot be decoded") + "  " + firstOf(printable(l.Error), 120)
 		}
-		fmt.Fprintf(a.out, "%s  %s  %s  %s\n", p.faint(l.StoredAt.UTC().Format(time.RFC3339)), p.bold(printable(l.ID)), p.green(printable(l.Record.Type)), state)
+		_, err := fmt.Fprintf(a.out, "%s  %s  %s  %s\n", p.faint(l.StoredAt.UTC().Format(time.RFC3339)), p.bold(printable(l.ID)), p.green(printable(l.Record.Type)), state)
+		if err != nil {
+			return err
+		}
 	}
 	if !a.json() {
 		fmt.Fprintf(a.out, "%s, %d of them behind another\n", count(n, "dead letter"), parked)
@@ -180,8 +183,9 @@ func (a *app) deadShowCommand() *cobra.Command {
 	cmd := a.deadCommandOf(&cobra.Command{
 		Use: "show ID", Short: "Show one dead letter, or those of one event",
 		Long: `show takes the id of a dead letter, as list shows it, or the id of an event. For an
-event it reads all dead letters of the consumer, and there may be several: events of
-different types or tables may have one id.`,
+event, and for an id that is mistyped, it reads all dead letters of the consumer.
+There may be several: events of different types or tables may have one id. With
+-o json each is an object, one after the other.`,
 		Example: `  outbox dead show --consumer confirmations order-42#01J1A2B3C4D5E6F7G8H9JKMNPQ
   outbox dead show --consumer confirmations 01J1A2B3C4D5E6F7G8H9JKMNPQ`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -314,6 +318,7 @@ type redriven struct {
 	Gone    int  `json:"gone"`
 	Left    int  `json:"left"`
 	Pending bool `json:"pending"` // the request is not answered yet
+	failure
 }
 
 func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
@@ -342,6 +347,10 @@ func (a *app) deadRedrive(ctx context.Context, table *outbox.DeadLetterTable, f 
 			a.note("asked; waiting for a worker of %s to answer, for %s at most (--wait)", f.consumer, f.wait)
 			if err := a.watch(ctx, table, f, before, &result); err != nil {
 				a.note("the request stays for 7 days: a worker that comes will answer it")
+				if a.json() {
+					result.Error = a.explain(err)
+					return errors.Join(err, a.printJSON(result))
+				}
 				return err
 			}
 		}
@@ -419,6 +428,12 @@ they are redriven or discarded, too.`,
 	}, &f, true, true, a.deadDiscard)
 }
 
+// discards is the result of discard.
+type discards struct {
+	Discarded int `json:"discarded"`
+	failure
+}
+
 func (a *app) deadDiscard(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
 	letters, err := selected(ctx, table, f.filter)
 	if err != nil {
@@ -447,7 +462,7 @@ func (a *app) deadDiscard(ctx context.Context, table *outbox.DeadLetterTable, f 
 		bar.done()
 	}
 	if a.json() {
-		return errors.Join(err, a.printJSON(map[string]int{"discarded": discarded}))
+		return errors.Join(err, a.printJSON(discards{discarded, failure{a.explain(err)}}))
 	}
 	fmt.Fprintf(a.out, "%s discarded\n", count(discarded, "dead letter"))
 	return err

@@ -60,7 +60,7 @@ warnings and unknowns.`,
 		Example: `  outbox doctor
   outbox doctor --ttl 720h --dead-letters dead-letters --function mailer -o json`,
 		Args:   cobra.NoArgs,
-		RunE:   a.action(f.check, func(ctx context.Context, c *clients) error { return a.doctor(ctx, c, f) }),
+		RunE:   a.action(f.check, a.probe(func(ctx context.Context, c *clients) error { return a.doctor(ctx, c, f) })),
 		PreRun: func(cmd *cobra.Command, _ []string) { f.leasesGiven = cmd.Flags().Changed("leases") },
 	}
 	flags := cmd.Flags()
@@ -121,9 +121,9 @@ func (a *app) doctor(ctx context.Context, c *clients, f doctorFlags) error {
 	for i, step := range steps {
 		step.do(ctx)
 		bar.set(i + 1)
-		if err := ctx.Err(); err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) { // what --timeout cuts off is a finding
 			bar.done()
-			return err
+			return ctx.Err()
 		}
 	}
 	bar.done()

@@ -19,8 +19,8 @@ type eventJSON struct {
 	Time           time.Time         `json:"time,omitzero"`
 	ContentType    string            `json:"contentType,omitempty"`
 	Headers        map[string]string `json:"headers,omitempty"`
-	Payload        json.RawMessage   `json:"payload,omitempty"`       // if it is JSON
-	PayloadBytes   []byte            `json:"payloadBase64,omitempty"` // if it is not
+	Payload        json.RawMessage   `json:"payload,omitempty"`       // if it is JSON in UTF-8
+	PayloadBytes   []byte            `json:"payloadBase64,omitempty"` // if not
 	Table          string            `json:"table,omitempty"`
 	ChangedAt      time.Time         `json:"changedAt,omitzero"`
 	Shard          string            `json:"shard,omitempty"`
@@ -32,7 +32,7 @@ func asJSON(r outbox.Record, private bool) eventJSON {
 		Table: r.Table, ChangedAt: r.ChangedAt, Shard: r.ShardID, SequenceNumber: r.SequenceNumber}
 	if private {
 		e.Headers = r.Headers
-		if json.Valid(r.Payload) {
+		if json.Valid(r.Payload) && utf8.Valid(r.Payload) {
 			e.Payload = r.Payload
 		} else {
 			e.PayloadBytes = r.Payload

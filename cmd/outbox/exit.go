@@ -20,6 +20,7 @@ const (
 	exitUsage       = 2
 	exitUnconfirmed = 3
 	exitInterrupted = 130
+	exitNoReader    = 141 // as a shell tells of a program that SIGPIPE ended
 )
 
 // errFound says that the work is done and what it found is bad, which has been told already.
@@ -28,11 +29,22 @@ var errFound = errors.New("something was found")
 // errUnconfirmed says that nobody said yes.
 var errUnconfirmed = errors.New("not confirmed: nothing was done")
 
+// usageError says that an argument is wrong, of which the command knows only once it has begun.
+type usageError struct{ error }
+
+// Unwrap returns what is wrong.
+func (e usageError) Unwrap() error { return e.error }
+
+// failure is the part of a document in JSON that says why the command failed, and the whole document if it failed before it had a result.
+type failure struct {
+	Error string `json:"error,omitempty"`
+}
+
 func (a *app) exitCode(ctx context.Context, err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case !a.started:
+	case !a.started, errors.As(err, &usageError{}):
 		return exitUsage
 	case errors.Is(err, errUnconfirmed):
 		return exitUnconfirmed
@@ -48,9 +60,14 @@ func (a *app) explain(err error) string {
 	if err == nil || errors.Is(err, errFound) {
 		return ""
 	}
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
 	text := err.Error()
 	var api smithy.APIError
-	if errors.As(err, &api) {
+	if slow := (*slowError)(nil); errors.As(err, &slow) {
+		text = calls.ReplaceAllString(text, "$1 $2: ")
+	} else if errors.As(err, &api) {
 		text = shorten(text, api)
 	}
 	text = prefixes.ReplaceAllString(text, "$1") // the caller writes it once
@@ -69,6 +86,9 @@ func (a *app) explain(err error) string {
 
 // prefixes are those with which the library's errors begin, wherever they stand in a text.
 var prefixes = regexp.MustCompile(`(?m)(^|: )(?:outbox: )+`)
+
+// calls are the beginnings of the SDK's accounts of errors.
+var calls = regexp.MustCompile(`operation error ([^:]+): ([^,]+), `)
 
 // shorten replaces the SDK's account of an error ("operation error DynamoDB: Scan, https response error StatusCode: 400,
 // RequestID: ..., api error X: y") by what the service said.

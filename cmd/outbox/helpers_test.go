@@ -36,8 +36,10 @@ type world struct {
 	mappings string          // what Lambda answers
 	records  string          // what GetRecords answers in the stream's place, if it is not empty
 	alarms   []*cloudwatch.DescribeAlarmsOutput
-	command  string                     // that runs
-	calls    map[string]map[string]bool // the actions that each command has needed
+	command  string // that runs
+	// intercept answers in the server's place if it returns true.
+	intercept func(operation string, out http.ResponseWriter, in *http.Request) bool
+	calls     map[string]map[string]bool // the actions that each command has needed
 }
 
 // newWorld makes a world without tables, and leads the environment to it.
@@ -69,7 +71,11 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 	w.note(operation, in)
 	w.mu.Lock()
 	refused, mappings, records, broken := w.refused[operation], w.mappings, w.records, operation != "" && operation == w.broken
+	intercept := w.intercept
 	w.mu.Unlock()
+	if intercept != nil && intercept(operation, out, in) {
+		return
+	}
 	answer := func(status int, body string) {
 		_, _ = io.Copy(io.Discard, in.Body)
 		out.Header().Set("Content-Type", "application/x-amz-json-1.0")

@@ -19,7 +19,9 @@ func (a *app) paint(stream io.Writer) paint {
 	return paint(terminal(stream) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb")
 }
 
+// with makes the text printable in any case.
 func (p paint) with(text string, attributes ...color.Attribute) string {
+	text = printable(text)
 	if !p || text == "" {
 		return text
 	}
@@ -45,14 +47,23 @@ func (a *app) printJSON(v any) error {
 
 // note tells on standard error what is no result, no error and no progress.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.err, "note: "+format+"\n", args...)
+	fmt.Fprintln(a.err, "note: "+oneLine(fmt.Sprintf(format, args...)))
 }
 
-// columns writes rows in columns. Colours must not be in it: they would count as width.
+// warn tells on standard error what is wrong without ending the command.
+func (a *app) warn(format string, args ...any) {
+	fmt.Fprintln(a.err, a.paint(a.err).yellow("outbox: ")+oneLine(fmt.Sprintf(format, args...)))
+}
+
+// columns writes rows in columns, and makes each cell printable. Colours must not be in it: they would count as width.
 func (a *app) columns(rows [][]string) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = printable(cell)
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
 }
@@ -74,23 +85,4 @@ func age(d time.Duration) string {
 		return d.Round(time.Second).String()
 	}
 	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
-}
-
-// printable makes text of others safe for a terminal: control characters, which could move the cursor or worse, become visible.
-func printable(s string) string {
-	clean := func(r rune) bool {
-		return r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
-	}
-	if strings.IndexFunc(s, clean) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if clean(r) {
-			fmt.Fprintf(&b, `\u%04x`, r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }

@@ -31,6 +31,7 @@ type replayFlags struct {
 var runName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 func (f *replayFlags) check(a *app) (err error) {
+	a.lists = !f.again && !f.dryRun
 	if f.table == "" {
 		return errors.New("--table must not be empty")
 	}
@@ -119,7 +120,7 @@ type replayed struct {
 	Gone       int    `json:"gone"`
 	Unreadable int    `json:"unreadable,omitempty"`
 	GoOnFrom   string `json:"goOnFrom,omitempty"`
-	Error      string `json:"error,omitempty"`
+	failure
 }
 
 func (a *app) replay(ctx context.Context, c *clients, f replayFlags) error {
@@ -149,7 +150,7 @@ func (a *app) list(ctx context.Context, events *replay.Events, f replayFlags) er
 	bad, n := 0, 0
 	for r, err := range events.Records(ctx, f.query) {
 		if malformed := (*outbox.DecodeError)(nil); errors.As(err, &malformed) {
-			fmt.Fprintln(a.err, a.paint(a.err).yellow("outbox: ")+a.explain(err))
+			a.warn("%s", a.explain(err))
 			bad++
 			continue
 		}
@@ -225,7 +226,7 @@ func (a *app) writeAgain(ctx context.Context, c *clients, events *replay.Events,
 	}})
 	bar.done()
 	for _, err := range leftOut {
-		fmt.Fprintln(a.err, a.paint(a.err).yellow("outbox: left out: ")+a.explain(err))
+		a.warn("left out: %s", a.explain(err))
 	}
 	if malformed := (*outbox.DecodeError)(nil); errors.As(failed, &malformed) {
 		failed = fmt.Errorf("%w: --skip-unreadable leaves such rows out", failed)

@@ -54,7 +54,7 @@ can be more. The lease of a lost shard stays for six hours, and up to two days m
 		Example: `  outbox status --group confirmations
   outbox status --group confirmations --max-lag 5m -o json`,
 		Args: cobra.NoArgs,
-		RunE: a.action(f.check, func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) }),
+		RunE: a.action(f.check, a.probe(func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) })),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream, named as the workers name it")

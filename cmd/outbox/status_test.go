@@ -244,7 +244,7 @@ func TestStatusDoubtsAStoredEnd(t *testing.T) {
 	require.Equal(t, []string{"shard open is stored as finished, and the stream lists it as open: unless the listing is behind, nobody reads it"}, tooLate(shards, time.Hour))
 
 	var out bytes.Buffer
-	a := &app{out: &out, err: &out, getenv: func(string) string { return "1" }, now: time.Now}
+	a := newApp(nil, &out, &out)
 	require.NoError(t, a.printStatus(&groupStatus{Shards: shards, Ended: shardreader.OverBy(nil, nil).Reason}))
 	require.Contains(t, out.String(), "a shard that is stored as finished is open, and nobody reads it")
 	require.NotContains(t, out.String(), "nothing is waiting")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -71,7 +72,7 @@ or with --for or --count.`,
   outbox tail --from 15m --type ORDER_CREATED --payload
   outbox tail --from oldest --count 1000 -o json | jq .id`,
 		Args: cobra.NoArgs,
-		RunE: a.action(func() error { return f.check(a) }, func(ctx context.Context, c *clients) error { return a.tail(ctx, c, f) }),
+		RunE: a.action(func() error { a.lists = true; return f.check(a) }, func(ctx context.Context, c *clients) error { return a.tail(ctx, c, f) }),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream, by name or ARN")
@@ -105,40 +106,70 @@ type tailer struct {
 type shard struct {
 	parents        []string
 	started, ended bool
+	answered       bool // the last request was
 }
 
-// errEnough ends the reading in good order.
-var errEnough = errors.New("enough")
+// These end the reading in good order: --count events are printed, or --for is over.
+var (
+	errEnough = errors.New("enough")
+	errOver   = errors.New("over")
+)
 
 func (a *app) tail(ctx context.Context, c *clients, f tailFlags) error {
 	source := &shardreader.Kinesis{Client: c.kinesis, Stream: f.stream}
 	t := &tailer{app: a, f: f, lines: a.output == "json" || a.output == "" && !terminal(a.out), source: source, shards: map[string]*shard{}}
 	t.reader = &shardreader.Reader{Source: source, OnRetry: func(r shardreader.Retry) {
+		t.answered(r.Shard, false)
 		if r.Failures > 1 || !r.Throttled {
 			t.warn("shard %s: %s is repeated: %s", r.Shard, r.Operation, a.explain(r.Err))
 		}
 	}}
-	listed, err := source.Shards(ctx)
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	t.stop = stop
+	if f.length > 0 {
+		var cancel context.CancelFunc
+		reading, cancel = context.WithTimeoutCause(reading, f.length, errOver)
+		defer cancel()
+	}
+	listed, err := source.Shards(reading)
+	if errors.Is(context.Cause(reading), errOver) {
+		err = fmt.Errorf("no answer within %s (--for)", f.length)
+	}
 	if err != nil {
 		return fmt.Errorf("list the shards of stream %s: %w", f.stream, err)
 	}
 	if t.start, err = f.start(source.Now()); err != nil {
 		return err
 	}
-	reading, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	t.stop = stop
-	if f.length > 0 {
-		var cancel context.CancelFunc
-		reading, cancel = context.WithTimeoutCause(reading, f.length, errEnough)
-		defer cancel()
-	}
 	t.begin(reading, listed)
 	t.wg.Wait()
-	if cause := context.Cause(reading); cause != nil && !errors.Is(cause, errEnough) {
+	switch cause := context.Cause(reading); {
+	case errors.Is(cause, errOver):
+		return t.unanswered()
+	case cause != nil && !errors.Is(cause, errEnough):
 		return cause
 	}
 	return nil // enough, or all shards have ended
+}
+
+// answered notes whether the last request for a shard was answered.
+func (t *tailer) answered(id string, yes bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.shards[id].answered = yes
+}
+
+// unanswered is an error if a shard was not being read when the time was over: what it has since is not known.
+func (t *tailer) unanswered() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(t.shards)) {
+		if s := t.shards[id]; s.started && !s.ended && !s.answered {
+			return fmt.Errorf("shard %s of stream %s: its last request was not answered within %s (--for), so events may be missing", id, t.f.stream, t.f.length)
+		}
+	}
+	return nil
 }
 
 // begin notes the shards, and starts to read those whose parents are all finished, or not there any more.
@@ -172,6 +203,7 @@ func (t *tailer) begin(ctx context.Context, listed []shardreader.Shard) {
 // read reads one shard to its end, and starts its children.
 func (t *tailer) read(ctx context.Context, id string) {
 	children, err := t.reader.Read(ctx, id, t.start, func(b shardreader.Batch) error {
+		t.answered(id, true)
 		for i := range b.Records {
 			if err := t.print(id, &b.Records[i]); err != nil {
 				return err
@@ -211,7 +243,7 @@ func (t *tailer) print(shard string, from *shardreader.Record) error {
 		return errEnough
 	}
 	if err := t.printEvent(r, t.lines, t.f.payload); err != nil {
-		t.stop(fmt.Errorf("standard output: %w", err))
+		t.stop(err)
 		return err
 	}
 	if t.printed++; t.printed == t.f.count {
@@ -228,5 +260,5 @@ func wanted(list []string, value string) bool {
 func (t *tailer) warn(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintln(t.err, t.paint(t.err).yellow("outbox: ")+fmt.Sprintf(format, args...))
+	t.app.warn(format, args...)
 }
