@@ -1,0 +1,38 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/seed-1b628d3f/outbox"
+)
+
+// attributesFlag is --attributes, which says what WithAttributes says in the service.
+type attributesFlag struct{ names map[string]string }
+
+func (f *attributesFlag) add(flags *pflag.FlagSet) {
+	flags.StringToStringVar(&f.names, "attributes", nil, `names that the events table has for attributes (WithAttributes), as in id=orderId,time=createdAt,headers=-; "-": it has none`)
+}
+
+// read returns the attributes, with the usual names for those that the flag leaves out.
+func (f *attributesFlag) read() (outbox.Attributes, error) {
+	a := outbox.DefaultAttributes()
+	fields := map[string]*string{"id": &a.ID, "type": &a.Type, "time": &a.Time, "aggregateId": &a.AggregateID, "sequence": &a.Sequence,
+		"payload": &a.Payload, "contentType": &a.ContentType, "headers": &a.Headers, "expiresAt": &a.ExpiresAt}
+	for _, name := range slices.Sorted(maps.Keys(f.names)) {
+		field := fields[name]
+		if field == nil {
+			return a, fmt.Errorf("--attributes: there is no %q: want %s", name, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+		}
+		*field = cmp.Or(f.names[name], *field)
+	}
+	if _, err := outbox.NewConsumer(outbox.WithAttributes(a)); err != nil {
+		return a, fmt.Errorf("--attributes: %w", err)
+	}
+	return a, nil
+}
