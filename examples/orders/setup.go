@@ -25,53 +25,81 @@ const patience = 5 * time.Minute
 // leasesTable is the lease table of the workers.
 const leasesTable = "order-leases"
 
-// setUp creates both tables, the stream, and the destination that connects them, as far as they do not exist. In production
-// this is the job of CloudFormation or Terraform.
+// setUp creates both tables, the stream, and the destination that connects them, as far as they do not exist. A table that exists
+// may be somebody else's: setUp refuses it if its keys differ, before it makes anything, and changes nothing of it. In production
+// setting up is the job of CloudFormation or Terraform.
 func setUp(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client) error {
-	if err := createTable(ctx, db, ordersTable, "orderId"); err != nil {
+	for table, key := range map[string]string{ordersTable: "orderId", eventsTable: "eventId"} {
+		if err := lookAt(ctx, db, table, key); err != nil {
+			return err
+		}
+	}
+	if _, err := createTable(ctx, db, ordersTable, "orderId"); err != nil {
 		return err
 	}
-	if err := createTable(ctx, db, eventsTable, "eventId"); err != nil {
+	mine, err := createTable(ctx, db, eventsTable, "eventId")
+	if err != nil {
 		return err
 	}
-	if err := enableTTL(ctx, db, eventsTable, "expiresAt"); err != nil {
-		return err
+	if mine {
+		if err := enableTTL(ctx, db, eventsTable, "expiresAt"); err != nil {
+			return err
+		}
 	}
 	arn, err := createStream(ctx, streams, eventsStream)
 	if err != nil {
 		return err
 	}
-	return connect(ctx, db, eventsTable, arn)
+	return connect(ctx, db, eventsTable, arn, mine, othersPatience)
 }
 
-func createTable(ctx context.Context, db *dynamodb.Client, table, key string) error {
-	_, err := db.CreateTable(ctx, &dynamodb.CreateTableInput{
+// othersPatience is how long another process, which has made a table, may take to connect it.
+const othersPatience = time.Minute
+
+// lookAt refuses a table with other keys. A table that is missing is fine.
+func lookAt(ctx context.Context, db *dynamodb.Client, table, key string) error {
+	out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+	if missing := (*dynamodbtypes.ResourceNotFoundException)(nil); errors.As(err, &missing) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("table %s: %w", table, err)
+	}
+	keys := out.Table.KeySchema
+	right := len(keys) == 1 && aws.ToString(keys[0].AttributeName) == key
+	for _, d := range out.Table.AttributeDefinitions {
+		if aws.ToString(d.AttributeName) == key && d.AttributeType != dynamodbtypes.ScalarAttributeTypeS {
+			right = false
+		}
+	}
+	if !right {
+		return fmt.Errorf("there is a table %s whose key is not %s (S) alone: it is another application's, and stays as it is", table, key)
+	}
+	return nil
+}
+
+// createTable reports whether it has made the table, and waits until the table is ACTIVE.
+func createTable(ctx context.Context, db *dynamodb.Client, table, key string) (mine bool, err error) {
+	_, err = db.CreateTable(ctx, &dynamodb.CreateTableInput{
 		TableName:            &table,
 		AttributeDefinitions: []dynamodbtypes.AttributeDefinition{{AttributeName: &key, AttributeType: dynamodbtypes.ScalarAttributeTypeS}},
 		KeySchema:            []dynamodbtypes.KeySchemaElement{{AttributeName: &key, KeyType: dynamodbtypes.KeyTypeHash}},
 		BillingMode:          dynamodbtypes.BillingModePayPerRequest,
 	})
 	if exists := (*dynamodbtypes.ResourceInUseException)(nil); err != nil && !errors.As(err, &exists) {
-		return fmt.Errorf("create table %s: %w", table, err)
+		return false, fmt.Errorf("create table %s: %w", table, err)
 	}
+	mine = err == nil
 	waiter := dynamodb.NewTableExistsWaiter(db, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay, o.MaxDelay = time.Second, 5*time.Second })
 	if err := waiter.Wait(ctx, &dynamodb.DescribeTableInput{TableName: &table}, patience); err != nil {
-		return fmt.Errorf("table %s: %w", table, err)
+		return mine, fmt.Errorf("table %s: %w", table, err)
 	}
-	return nil
+	return mine, lookAt(ctx, db, table, key)
 }
 
 // enableTTL lets DynamoDB delete rows at the time that their attribute says.
 func enableTTL(ctx context.Context, db *dynamodb.Client, table, attribute string) error {
-	out, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
-	if err != nil {
-		return fmt.Errorf("time to live of table %s: %w", table, err)
-	}
-	if d := out.TimeToLiveDescription; d != nil &&
-		(d.TimeToLiveStatus == dynamodbtypes.TimeToLiveStatusEnabled || d.TimeToLiveStatus == dynamodbtypes.TimeToLiveStatusEnabling) {
-		return nil
-	}
-	_, err = db.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
+	_, err := db.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
 		TableName:               &table,
 		TimeToLiveSpecification: &dynamodbtypes.TimeToLiveSpecification{AttributeName: &attribute, Enabled: aws.Bool(true)},
 	})
@@ -112,9 +140,10 @@ func awaitStream(ctx context.Context, streams *kinesis.Client, name string) erro
 }
 
 // connect lets DynamoDB write the table's change records to the stream. Changes made before the destination is ACTIVE do not
-// reach the stream, so it waits for that.
-func connect(ctx context.Context, db *dynamodb.Client, table, streamARN string) error {
+// reach the stream, so it waits for that. If the table is not mine, connect waits for whoever has made it.
+func connect(ctx context.Context, db *dynamodb.Client, table, streamARN string, mine bool, others time.Duration) error {
 	enabled := false
+	forOthers := time.Now().Add(others)
 	for deadline := time.Now().Add(patience); ; {
 		out, err := db.DescribeKinesisStreamingDestination(ctx, &dynamodb.DescribeKinesisStreamingDestinationInput{TableName: &table})
 		if err != nil {
@@ -130,6 +159,12 @@ func connect(ctx context.Context, db *dynamodb.Client, table, streamARN string) 
 		case dynamodbtypes.DestinationStatusActive:
 			return nil
 		case dynamodbtypes.DestinationStatusDisabled, dynamodbtypes.DestinationStatusEnableFailed:
+			if !mine {
+				if err := pause(ctx, forOthers); err != nil {
+					return fmt.Errorf("table %[1]s exists, and does not write its changes to the stream %[2]s (%[3]w): if the table is this service's, outbox create --table %[1]s --stream %[2]s --leases '' connects it", table, eventsStream, err)
+				}
+				continue
+			}
 			if enabled {
 				return fmt.Errorf("destination of table %s: %s after it was enabled", table, status)
 			}
@@ -155,7 +190,7 @@ func connect(ctx context.Context, db *dynamodb.Client, table, streamARN string) 
 // pause waits a moment, unless ctx or the patience ends.
 func pause(ctx context.Context, deadline time.Time) error {
 	if time.Now().After(deadline) {
-		return fmt.Errorf("gave up after %s", patience)
+		return errors.New("gave up waiting")
 	}
 	select {
 	case <-ctx.Done():
