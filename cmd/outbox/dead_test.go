@@ -31,7 +31,7 @@ func newDead(t *testing.T) *dead {
 	d.CreateOutbox(t, "events", "events", 1)
 	letters, err := outbox.NewDeadLetterTable(d.dynamodb, "dead-letters", "mails")
 	require.NoError(t, err)
-	d.ok(t, "create", "--dead-letters", "dead-letters")
+	d.ok(t, "create", "--dead-letters", "dead-letters", "--yes")
 	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithDeadLetters(letters))
 	require.NoError(t, err)
 	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[orderCreated]) error {

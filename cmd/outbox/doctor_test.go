@@ -122,7 +122,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"problem|destination|there is none to events: nothing reaches the stream": func(t *testing.T, w *world) { w.recreate(t, "events", "eventId") },
 		"problem|destination|it has one to arn:aws:kinesis:us-east-1:000000000000:stream/else": func(t *testing.T, w *world) {
 			w.recreate(t, "events", "eventId")
-			w.ok(t, "create", "--stream", "else")
+			w.ok(t, "create", "--stream", "else", "--yes")
 		},
 		"warning|precision|MILLISECOND": func(t *testing.T, w *world) {
 			_, err := w.dynamodb.UpdateKinesisStreamingDestination(t.Context(), &dynamodb.UpdateKinesisStreamingDestinationInput{TableName: ptr("events"), StreamArn: ptr("arn:aws:kinesis:us-east-1:000000000000:stream/events"),
@@ -232,7 +232,7 @@ func TestDoctorComparesTheGivenTTL(t *testing.T) {
 	require.Contains(t, r.out, "do: give WithTTL more than the retention")
 	require.Empty(t, r.err)
 	w.recreate(t, "events", "eventId")
-	w.ok(t, "create", "--no-ttl")
+	w.ok(t, "create", "--no-ttl", "--yes")
 	require.Contains(t, w.run(t, "doctor", "--ttl", "720h").out, "problem  time to live events: it is off, although rows are written with one")
 	require.Contains(t, w.run(t, "doctor").out, "none of 0 rows expires")
 }

@@ -19,7 +19,9 @@ import (
 // The table of permissions in docs/cli.md lists what the commands call, with the flags that change that, and nothing else.
 func TestThePermissionsOfTheDocs(t *testing.T) {
 	w := newWorld(t)
-	w.ok(t, "create", "--retention", "72h", "--pitr", "--index", "aggregate,type", "--inbox", "inbox", "--dead-letters", "dead-letters")
+	create := []string{"create", "--retention", "72h", "--pitr", "--index", "aggregate,type", "--inbox", "inbox", "--dead-letters", "dead-letters"}
+	w.ok(t, create...)
+	w.ok(t, create...) // looks at what is there
 	ids := w.put(t, "a", 3)
 	require.NoError(t, w.Drain(t.Context()))
 	w.ok(t, "tail", "--from", "oldest", "--count", "1")
