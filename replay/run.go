@@ -23,7 +23,8 @@ type Processor interface {
 
 // Options are those of To and Again. The zero value replays everything at full speed.
 type Options struct {
-	// DryRun only searches. The Result says how many events were found; nothing is handled or written.
+	// DryRun only searches, and for Again looks for what cannot be copied. The Result says how many events were found; nothing is
+	// handled or written.
 	DryRun bool
 	// PerSecond bounds how many events are handled or written a second, on average; 0 is no bound.
 	PerSecond float64
@@ -31,6 +32,11 @@ type Options struct {
 	// *outbox.DecodeError, says why. If Unreadable returns true, the row is left out and counted in Result.Unreadable; later
 	// events of its aggregate do not wait for it. If it returns false or is nil, the replay ends at the row with err.
 	Unreadable func(r outbox.Record, err error) bool
+	// Uncopyable is asked by Again, before it writes anything, about each event whose copy the Writer would refuse, mostly because
+	// the copy's longer id is too long, or makes the row too large. err, a *outbox.TransactionError, says why. If Uncopyable returns true for all of them,
+	// they are left out and counted in Result.Uncopyable; later events of their aggregates do not wait for them. If it returns
+	// false once or is nil, Again ends with an error, and nothing is written.
+	Uncopyable func(r outbox.Record, err error) bool
 	// Progress is called on the way, never twice at a time. It must not block.
 	Progress func(Progress)
 }
@@ -55,6 +61,8 @@ type Result struct {
 	Copies, Gone int
 	// Unreadable is how many rows were left out because Options.Unreadable said so.
 	Unreadable int
+	// Uncopyable is how many events Again left out because Options.Uncopyable said so, for all of them before the first is written.
+	Uncopyable int
 	// Next, after an error, is the query to go on with. It begins at the earliest event that is not done, so it may find some
 	// events that are done. It is zero if nothing is left.
 	Next Query
@@ -75,7 +83,7 @@ func (e *Events) To(ctx context.Context, q Query, consumer Processor, o Options)
 	if consumer == nil {
 		return Result{}, errors.New("replay: To: the Consumer is nil")
 	}
-	return e.run(ctx, "To", q, o, func(ctx context.Context, records []outbox.Record) ([]int, error) {
+	return e.run(ctx, "To", q, o, nil, func(ctx context.Context, records []outbox.Record) ([]int, error) {
 		err := consumer.Process(ctx, records...)
 		var failed *outbox.ProcessError
 		switch {
@@ -97,6 +105,9 @@ var runName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 // The name makes a repeat safe: a run that failed, or was repeated by mistake, writes only what is missing, for as long as the
 // rows are kept. A new name writes everything once more. If the original of a copy is there, the copy is not copied.
 //
+// Before it writes, Again reads all events once and asks the Writer whether it takes their copies (Options.Uncopyable), so that no
+// repeat of a run ends at the same event again. So it reads each row twice, and the Writer's WithHeaders is called twice.
+//
 // Each event is a transaction of its own, at two write units for each started KB. The events of one aggregate are written in
 // order, up to ten aggregates at a time. The Writer must have the table and the attributes of these events; its codec does not
 // matter. Again ends at the first batch with a failure, as To does. If a write failed, the error is a *outbox.TransactionError.
@@ -107,15 +118,26 @@ func (e *Events) Again(ctx context.Context, q Query, writer *outbox.Writer, run 
 	if !runName.MatchString(run) {
 		return Result{}, fmt.Errorf("replay: Again: the name of the run is %q: want 1 to 64 letters, digits, '.', '_' and '-'", run)
 	}
-	return e.run(ctx, "Again", q, o, func(ctx context.Context, records []outbox.Record) ([]int, error) {
-		return eachAggregate(records, func(r outbox.Record) (err error) {
-			// The Writer calls its hooks and functions of headers, and this is not the caller's goroutine.
-			if p := usercode.Apart(func() { err = writer.Transact(ctx, nil, copyOf(r, run)) }); p != nil {
-				err = &outbox.PanicError{Value: p.Value, Stack: p.Stack}
-			}
+	try := func(r outbox.Record) error {
+		return apart(func() error {
+			_, err := writer.Items(ctx, copyOf(r, run))
 			return err
 		})
+	}
+	return e.run(ctx, "Again", q, o, try, func(ctx context.Context, records []outbox.Record) ([]int, error) {
+		return eachAggregate(records, func(r outbox.Record) error {
+			return apart(func() error { return writer.Transact(ctx, nil, copyOf(r, run)) })
+		})
 	})
+}
+
+// apart calls the Writer, which calls hooks and functions of headers. Their panic becomes an error: Transact runs on other goroutines than
+// the caller's.
+func apart(call func() error) (err error) {
+	if p := usercode.Apart(func() { err = call() }); p != nil {
+		return &outbox.PanicError{Value: p.Value, Stack: p.Stack}
+	}
+	return err
 }
 
 // concurrency is how many aggregates Again writes at a time.
@@ -189,8 +211,8 @@ func everything(records []outbox.Record) []int {
 }
 
 // run searches, and passes what it finds to handle. handle returns the indexes of the records that are not done; with an error,
-// at least one index.
-func (e *Events) run(ctx context.Context, what string, q Query, o Options, handle func(context.Context, []outbox.Record) ([]int, error)) (Result, error) {
+// at least one index. try, which may be nil, says before the first call of handle which records it would refuse.
+func (e *Events) run(ctx context.Context, what string, q Query, o Options, try func(outbox.Record) error, handle func(context.Context, []outbox.Record) ([]int, error)) (Result, error) {
 	fail := func(r Result, err error) (Result, error) { return r, fmt.Errorf("replay: %s: %w", what, err) }
 	if !(o.PerSecond >= 0) || math.IsInf(o.PerSecond, 0) {
 		return fail(Result{}, fmt.Errorf("PerSecond: want 0 or more, have %v", o.PerSecond))
@@ -208,9 +230,17 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 	if err != nil {
 		return fail(Result{Next: q}, err)
 	}
+	r := Result{Found: len(found)}
+	var refused map[string]bool
+	if try != nil {
+		if refused, err = e.refused(ctx, found, o.Uncopyable, try, tell); err != nil {
+			r.Next = q
+			return fail(r, err)
+		}
+		r.Uncopyable = len(refused)
+	}
 	p.Searching, p.Found = false, len(found)
 	tell()
-	r := Result{Found: len(found)}
 	if o.DryRun {
 		if q.ID == "" {
 			return r, nil
@@ -237,7 +267,7 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 				return fail(r, err)
 			}
 		}
-		n, left, err := e.pass(ctx, some, passed, &r, o.Unreadable, handle)
+		n, left, err := e.pass(ctx, some, passed, refused, &r, o.Unreadable, handle)
 		paced += n
 		if err != nil {
 			r.Next = rest(q, slices.Concat(left, found[from+len(some):]))
@@ -253,7 +283,7 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, handl
 }
 
 // pass fetches and handles one batch. It returns how many records handle was given, and the keys of those that are not done.
-func (e *Events) pass(ctx context.Context, some []key, passed copies, r *Result, leaveOut func(outbox.Record, error) bool, handle func(context.Context, []outbox.Record) ([]int, error)) (n int, left []key, err error) {
+func (e *Events) pass(ctx context.Context, some []key, passed copies, refused map[string]bool, r *Result, leaveOut func(outbox.Record, error) bool, handle func(context.Context, []outbox.Record) ([]int, error)) (n int, left []key, err error) {
 	rows, err := e.fetch(ctx, some)
 	if err != nil {
 		return 0, some, err
@@ -271,6 +301,7 @@ func (e *Events) pass(ctx context.Context, some []key, passed copies, r *Result,
 			r.Gone++
 		case passed.leaveOut(row.record.ID):
 			r.Copies++
+		case refused[row.record.ID]:
 		default:
 			records, keys = append(records, row.record), append(keys, row.key)
 		}

@@ -40,7 +40,7 @@ func TestWrongArguments(t *testing.T) {
 		"replay --type T --to 31.1.2026":                    `--to: "31.1.2026" is no time`,
 		"replay --type T --again":                           "--again needs --run",
 		"replay --type T --again --run a/b":                 "--again needs --run",
-		"replay --type T --run a":                           "--run, --rate, --ttl, --skip-unreadable and --yes are for --again",
+		"replay --type T --run a":                           "--run, --rate, --ttl, --skip-unreadable, --skip-uncopyable and --yes are for --again",
 		"replay --type T --again --run a --rate -1":         "--rate: want 0 or more",
 		"replay --type T --again --run a --ttl 1h":          "--ttl: want at least 24h",
 		"replay --type T --max 0":                           "--max: want 1 or more",

@@ -12,7 +12,7 @@ import (
 var everyCommand = map[string][]string{
 	"create":       {"create --pitr --dead-letters dead-letters --inbox inbox"},
 	"tail":         {"tail --from oldest --count 3", "tail --from oldest --for 2s", "tail --from oldest --for 2s --payload -o text"},
-	"replay":       {"replay --id 1", "replay --type T --payload", "replay --from 100000h", "replay --type T --dry-run", "replay --type T --again --run r --yes"},
+	"replay":       {"replay --id 1", "replay --type T --payload", "replay --from 100000h", "replay --type T --dry-run", "replay --type T --again --run r --dry-run", "replay --type T --again --run r --yes"},
 	"status":       {"status --group g", "status --group g --max-lag 1m --dead-letters dead-letters"},
 	"doctor":       {"doctor --dead-letters dead-letters --inbox inbox --function f"},
 	"dead list":    {"dead list --consumer g", "dead list --consumer g --payload"},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +22,7 @@ type replayFlags struct {
 	rate                            float64
 	most                            int
 	ttl                             time.Duration
-	skipUnreadable                  bool
+	skipUnreadable, skipUncopyable  bool
 
 	query replay.Query
 }
@@ -55,8 +54,8 @@ func (f *replayFlags) check(a *app) (err error) {
 		return fmt.Errorf("--from (%s) must be before --to (%s)", f.query.From.UTC().Format(time.RFC3339), f.query.To.UTC().Format(time.RFC3339))
 	case f.again && !runName.MatchString(f.run):
 		return errors.New("--again needs --run, a name of 1 to 64 letters, digits, '.', '_' and '-': the same name again writes nothing twice, another writes everything once more")
-	case !f.again && (f.run != "" || a.yes || f.rate != 0 || f.ttl != 0 || f.skipUnreadable):
-		return errors.New("--run, --rate, --ttl, --skip-unreadable and --yes are for --again")
+	case !f.again && (f.run != "" || a.yes || f.rate != 0 || f.ttl != 0 || f.skipUnreadable || f.skipUncopyable):
+		return errors.New("--run, --rate, --ttl, --skip-unreadable, --skip-uncopyable and --yes are for --again")
 	case f.rate < 0:
 		return fmt.Errorf("--rate: want 0 or more, have %g", f.rate)
 	case f.most < 1:
@@ -79,6 +78,11 @@ consumer. It asks first.
 A run has a name. The same name again writes only what is missing, so a run that
 failed is simply repeated; another name writes everything once more. What is
 written never expires unless --ttl says so.
+
+Before it asks, it reads all events and looks for those that cannot be copied: the
+id of a copy is longer by the name of the run, which makes some ids too long and some
+rows too large. It writes nothing if there are any, unless --skip-uncopyable leaves
+them out.
 
 Handlers of your own service can have events handed to them without a detour over
 the stream: that needs their code, so it is no command but the package replay.
@@ -104,6 +108,7 @@ Without an index (outbox create --index) all but --id reads the whole table.`,
 	flags.DurationVar(&f.ttl, "ttl", 0, "time to live of what is written, as the service's WithTTL; without it, it is kept for ever")
 	flags.IntVar(&f.most, "max", 100_000, "refuse to go on with more events than this")
 	flags.BoolVar(&f.skipUnreadable, "skip-unreadable", false, "leave out rows that cannot be read, each with a warning; without it they end the run")
+	flags.BoolVar(&f.skipUncopyable, "skip-uncopyable", false, "leave out events whose copy would be too large, with warnings; without it nothing is written")
 	flags.BoolVar(&f.payload, "payload", false, "print payloads and headers, too")
 	flags.BoolVarP(&a.yes, "yes", "y", false, "do not ask")
 	return cmd
@@ -119,6 +124,7 @@ type replayed struct {
 	Copies     int    `json:"copies"`
 	Gone       int    `json:"gone"`
 	Unreadable int    `json:"unreadable,omitempty"`
+	Uncopyable int    `json:"uncopyable,omitempty"`
 	GoOnFrom   string `json:"goOnFrom,omitempty"`
 	failure
 }
@@ -128,20 +134,31 @@ func (a *app) replay(ctx context.Context, c *clients, f replayFlags) error {
 	if err != nil {
 		return err
 	}
-	if !f.again && !f.dryRun {
+	if f.again {
+		return a.replayAgain(ctx, c, events, f)
+	}
+	if !f.dryRun {
 		return a.list(ctx, events, f)
 	}
-	if f.again && !f.dryRun {
-		return a.writeAgain(ctx, c, events, f)
-	}
-	found, err := a.count(ctx, events, f)
+	bar := a.bar("searching", -1)
+	result, err := events.To(ctx, f.query, none{}, replay.Options{DryRun: true, Progress: func(p replay.Progress) { bar.set(p.Searched) }})
+	bar.done()
 	if err != nil {
 		return err
 	}
+	return a.wouldReplay(replayed{DryRun: true, Found: result.Found})
+}
+
+// wouldReplay tells the result of --dry-run.
+func (a *app) wouldReplay(result replayed) error {
 	if a.json() {
-		return a.printJSON(replayed{DryRun: true, Found: found})
+		return a.printJSON(result)
 	}
-	fmt.Fprintf(a.out, "%s found\n", count(found, "event"))
+	fmt.Fprintf(a.out, "%s found", count(result.Found, "event"))
+	if result.Uncopyable > 0 {
+		fmt.Fprintf(a.out, ", %d of them cannot be copied", result.Uncopyable)
+	}
+	fmt.Fprintln(a.out)
 	return nil
 }
 
@@ -171,99 +188,9 @@ func (a *app) list(ctx context.Context, events *replay.Events, f replayFlags) er
 	return nil
 }
 
-// count searches only.
-func (a *app) count(ctx context.Context, events *replay.Events, f replayFlags) (int, error) {
-	bar := a.bar("searching", -1)
-	defer bar.done()
-	result, err := events.To(ctx, f.query, none{}, replay.Options{DryRun: true, Progress: func(p replay.Progress) { bar.set(p.Searched) }})
-	return result.Found, err
-}
-
 // none is a processor that a dry run never calls.
 type none struct{}
 
 func (none) Process(context.Context, ...outbox.Record) error {
 	return errors.New("a dry run handles nothing")
-}
-
-func (a *app) writeAgain(ctx context.Context, c *clients, events *replay.Events, f replayFlags) error {
-	if !a.yes {
-		found, err := a.count(ctx, events, f)
-		if err != nil {
-			return err
-		}
-		if err := a.confirm(ctx, fmt.Sprintf("Write up to %s again to table %s in %s, as run %s?", count(found, "event"), f.table, a.where(), f.run)); err != nil {
-			return err
-		}
-	}
-	result := replayed{}
-	opts := []outbox.WriterOption{outbox.WithWriterHooks(outbox.WriterHooks{Written: countRepeats(&result.Repeated)})}
-	if f.ttl != 0 {
-		opts = append(opts, outbox.WithTTL(f.ttl))
-	}
-	writer, err := outbox.NewWriter(c.dynamodb, f.table, opts...)
-	if err != nil {
-		return err
-	}
-	bar, total := a.bar("searching", -1), -1
-	var leftOut []error
-	done, failed := events.Again(ctx, f.query, writer, f.run, replay.Options{PerSecond: f.rate, Progress: func(p replay.Progress) {
-		if !p.Searching && total < 0 {
-			bar.done()
-			total = p.Found
-			bar = a.bar("writing", total)
-		}
-		if p.Searching {
-			bar.set(p.Searched)
-		} else {
-			bar.set(p.Passed)
-		}
-	}, Unreadable: func(_ outbox.Record, err error) bool {
-		if f.skipUnreadable {
-			leftOut = append(leftOut, err)
-		}
-		return f.skipUnreadable
-	}})
-	bar.done()
-	for _, err := range leftOut {
-		a.warn("left out: %s", a.explain(err))
-	}
-	if malformed := (*outbox.DecodeError)(nil); errors.As(failed, &malformed) {
-		failed = fmt.Errorf("%w: --skip-unreadable leaves such rows out", failed)
-	}
-	result.Found, result.Copies, result.Gone, result.Unreadable = done.Found, done.Copies, done.Gone, done.Unreadable
-	result.Written = done.Done - result.Repeated
-	if failed != nil {
-		result.Error = a.explain(failed)
-		if !done.Next.From.IsZero() {
-			result.GoOnFrom = done.Next.From.UTC().Format(time.RFC3339Nano)
-		}
-	}
-	if a.json() {
-		return errors.Join(failed, a.printJSON(result))
-	}
-	fmt.Fprintf(a.out, "%s found, %d written again, %d written before by this run", count(result.Found, "event"), result.Written, result.Repeated)
-	if result.Copies > 0 {
-		fmt.Fprintf(a.out, ", %d left out as copies", result.Copies)
-	}
-	if result.Unreadable > 0 {
-		fmt.Fprintf(a.out, ", %d left out as unreadable", result.Unreadable)
-	}
-	fmt.Fprintln(a.out)
-	if result.GoOnFrom != "" {
-		fmt.Fprintf(a.out, "go on with the same --run; --from %s saves time\n", result.GoOnFrom)
-	}
-	return failed
-}
-
-// countRepeats counts the writes that had been made before. Several are made at a time.
-func countRepeats(n *int) func(context.Context, outbox.WriteInfo) {
-	var mu sync.Mutex
-	return func(_ context.Context, w outbox.WriteInfo) {
-		if w.Duplicate {
-			mu.Lock()
-			defer mu.Unlock()
-			*n++
-		}
-	}
 }
