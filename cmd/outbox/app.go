@@ -9,12 +9,14 @@ import (
 	"os"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // app is one run of the command: where it reads and writes, and what the global flags say.
@@ -31,7 +33,8 @@ type app struct {
 	output          string        // of --output
 	timeout         time.Duration // of --timeout
 	region, profile string
-	yes             bool // of --yes
+	yes             bool          // of --yes
+	every           time.Duration // of --watch, where a command has it
 	aws             *clients
 	started         bool // a command has begun: whatever fails from now on is no mistake in the arguments
 	lists           bool // the result is a list: with --output json one object a line, and no document
@@ -73,11 +76,13 @@ func (a *app) command() *cobra.Command {
 		Use: "outbox", Short: "Set up, look into and repair a transactional outbox on DynamoDB", Long: longHelp,
 		SilenceUsage: true, SilenceErrors: true, Version: version(),
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args:              cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return errors.New("a command is missing: see outbox --help")
 		},
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := emptyFlags(cmd); err != nil {
+				return err
+			}
 			switch {
 			case a.output != "" && a.output != "text" && a.output != "json":
 				return fmt.Errorf("--output: want text or json, have %q", a.output)
@@ -97,7 +102,31 @@ func (a *app) command() *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.AddCommand(a.createCommand(), a.tailCommand(), a.replayCommand(), a.statusCommand(), a.doctorCommand(), a.deadCommand())
+	root.SetHelpCommand(&cobra.Command{Use: "help [command]", Short: "Help about a command", RunE: func(_ *cobra.Command, args []string) error {
+		about, rest, err := root.Find(args)
+		if err != nil || len(rest) > 0 {
+			return fmt.Errorf("unknown command %q: see outbox --help", strings.Join(args, " "))
+		}
+		return about.Help()
+	}})
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.RunE = func(*cobra.Command, []string) error {
+			return errors.New("for which shell? bash, fish, powershell or zsh")
+		}
+	}
 	return root
+}
+
+// emptyFlags refuses a flag that is given as an empty text, perhaps by a variable that is not set: left out silently, it would widen what is
+// replayed or discarded. A flag with a default has its own meaning of it.
+func emptyFlags(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if value := f.Value.String(); value == f.DefValue && (value == "" || value == "[]") {
+			err = fmt.Errorf("--%s is empty: leave it out, or give it a value", f.Name)
+		}
+	})
+	return err
 }
 
 // action makes a command's RunE of what it does once its arguments are read: check what they say, connect, and do it.
@@ -134,7 +163,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if code == exitInterrupted {
 		text = "interrupted"
 	}
-	if text != "" && a.started && a.json() && !a.lists && a.out.empty() {
+	if text != "" && code != exitUsage && a.json() && !a.lists && a.out.empty() {
 		_ = a.printJSON(failure{text}) // if that fails, it is told below
 	}
 	switch {

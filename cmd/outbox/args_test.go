@@ -10,10 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Arguments that are wrong are refused before anything is asked of AWS, in one line that says what is wanted.
+// Arguments that are wrong are refused by every command before anything is asked of AWS, in one line that says what is wanted, also with
+// --output json.
 func TestWrongArguments(t *testing.T) {
 	w := newWorld(t)
 	w.refuse() // nothing is there either
+	long := strings.Repeat("x", 3000)
 	for args, want := range map[string]string{
 		"":                         "a command is missing: see outbox --help",
 		"frobnicate":               `unknown command "frobnicate"`,
@@ -52,6 +54,44 @@ func TestWrongArguments(t *testing.T) {
 		"doctor --ttl -1s":                                  "--ttl: want 0 or more",
 
 		"create --stream arn:aws:kinesis:us-east-1:123456789012:stream/events": "--stream: \"arn:aws:kinesis:us-east-1:123456789012:stream/events\" is the ARN of a Kinesis stream: want the name of",
+		"help frobnicate":       `unknown command "frobnicate": see outbox --help`,
+		"completion":            "for which shell? bash, fish, powershell or zsh",
+		"completion tcsh":       `unknown command "tcsh" for "outbox completion"`,
+		"version":               `unknown command "version" for "outbox"`,
+		"stauts":                `unknown command "stauts" for "outbox"; Did you mean this?; status`,
+		"--timeout 0s tail":     "--timeout: want more than 0, have 0s",
+		"tail --timeout 10":     `invalid argument "10" for "--timeout"`,
+		"tail --region EU_West": `--region: want the name of a Region as eu-west-1, have "EU_West"`,
+		"tail --profile nobody": "--profile: failed to get shared config profile, nobody",
+		"tail --for -1s":        "--for and --count: want 0 or more",
+
+		"status --group g --watch 10ms":                               "--watch: want 1s or more, have 10ms",
+		"status --group " + long:                                      "group",
+		"status --group g --dead-letters=":                            "--dead-letters is empty: leave it out, or give it a value",
+		"dead":                                                        "a command is missing: list, show, redrive or discard",
+		"dead frobnicate":                                             `unknown command "frobnicate" for "outbox dead"`,
+		"dead list":                                                   "--consumer is missing",
+		"dead list extra":                                             `unknown command "extra"`,
+		"dead list --consumer " + long:                                "--consumer: want at most 2048 bytes",
+		"dead list --consumer c --id \xff":                            `--id: want text in UTF-8, have "\xff"`,
+		"dead show --consumer c":                                      "want one id, as dead list shows it",
+		"dead show --consumer c 1 2":                                  "want one id",
+		"dead show --consumer c " + long:                              "want at most 2048 bytes, as DynamoDB's keys have, have 3000",
+		"dead redrive --consumer c":                                   "which dead letters?",
+		"dead redrive --consumer c --type=":                           "--type is empty: leave it out",
+		"dead redrive --consumer c --all --id 1":                      "which dead letters?",
+		"dead redrive --consumer c --all --wait 1":                    `invalid argument "1" for "--wait"`,
+		"dead redrive --consumer c --all --wait -1s":                  "--wait: want 0 or more",
+		"dead redrive --consumer c --all --no-wait --dry-run":         "--dry-run and --no-wait exclude each other",
+		"dead discard --consumer c --type T --aggregate=":             "--aggregate is empty: leave it out",
+		"dead discard --consumer c --stored-after yesterday":          `--stored-after: "yesterday" is no time`,
+		"dead list --consumer c --stored-after 1h --stored-before 2h": "must be before --stored-before",
+		"replay --type T --aggregate= --again --run r --yes":          "--aggregate is empty: leave it out",
+		"replay --aggregate " + long:                                  "--aggregate: want at most 2048 bytes",
+		"replay --id \xff":                                            "--id: want text in UTF-8",
+		"doctor --function=":                                          "--function is empty",
+		"tail --type=":                                                "--type is empty",
+
 		"create --inbox ib":        `--inbox: "ib": want a DynamoDB table by name`,
 		"doctor --table my/table":  `--table: "my/table": want a DynamoDB table by name`,
 		"doctor --dead-letters dl": `--dead-letters: "dl": want a DynamoDB table`,
@@ -67,6 +107,12 @@ func TestWrongArguments(t *testing.T) {
 		require.True(t, strings.HasPrefix(r.err, "outbox: "), r.err)
 		require.Contains(t, r.err, want, args)
 		require.Equal(t, 1, strings.Count(r.err, "\n"), "one line: %s", r.err)
+		require.Empty(t, w.calls, args)
+		if !strings.Contains(args, "--output") {
+			r = w.run(t, append(strings.Fields(args), "-o", "json")...)
+			require.Equal(t, exitUsage, r.code, args)
+			require.Empty(t, r.out, args)
+		}
 	}
 }
 

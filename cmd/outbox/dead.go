@@ -35,7 +35,8 @@ func (f *deadFlags) check(a *app, changes bool) (err error) {
 	case f.wait < 0:
 		return fmt.Errorf("--wait: want 0 or more, have %s", f.wait)
 	}
-	if err := checkNames(tableFlag("table", f.table)); err != nil {
+	if err := checkNames(tableFlag("table", f.table), keyFlag("consumer", f.consumer), keyFlag("id", f.id),
+		keyFlag("aggregate", f.aggregate), keyFlag("type", f.eventType)); err != nil {
 		return err
 	}
 	f.filter = outbox.DeadLetterFilter{ID: f.id, Type: f.eventType, AggregateID: f.aggregate, ErrorContains: f.errorText}
@@ -44,6 +45,12 @@ func (f *deadFlags) check(a *app, changes bool) (err error) {
 	}
 	if f.filter.StoredBefore, err = a.moment("stored-before", f.storedBefore); err != nil {
 		return err
+	}
+	if after, before := f.filter.StoredAfter, f.filter.StoredBefore; !after.IsZero() && !before.IsZero() && !after.Before(before) {
+		return fmt.Errorf("--stored-after (%s) must be before --stored-before (%s)", after.UTC().Format(time.RFC3339), before.UTC().Format(time.RFC3339))
+	}
+	if f.noWait && f.dryRun {
+		return errors.New("--dry-run and --no-wait exclude each other")
 	}
 	empty := f.filter == outbox.DeadLetterFilter{}
 	if changes && empty != f.all {
@@ -193,7 +200,7 @@ There may be several: events of different types or tables may have one id. With
 				return errors.New("want one id, as dead list shows it, or that of an event")
 			}
 			id = args[0]
-			return nil
+			return checkKey(id)
 		},
 	}, &f, false, false, func(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
 		return a.deadShow(ctx, table, id, f.payload)

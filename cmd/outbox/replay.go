@@ -34,7 +34,8 @@ func (f *replayFlags) check(a *app) (err error) {
 	if f.table == "" {
 		return errors.New("--table must not be empty")
 	}
-	if err := checkNames(tableFlag("table", f.table)); err != nil {
+	if err := checkNames(tableFlag("table", f.table), keyFlag("id", f.id), keyFlag("aggregate", f.aggregate),
+		keyFlag("type", f.eventType)); err != nil {
 		return err
 	}
 	f.query = replay.Query{ID: f.id, AggregateID: f.aggregate, Type: f.eventType}
@@ -132,7 +133,7 @@ type replayed struct {
 func (a *app) replay(ctx context.Context, c *clients, f replayFlags) error {
 	events, err := replay.New(c.dynamodb, f.table, replay.WithMaxEvents(f.most))
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	if f.again {
 		return a.replayAgain(ctx, c, events, f)

@@ -29,7 +29,7 @@ func (a *app) replayAgain(ctx context.Context, c *clients, events *replay.Events
 		opts = append(opts, outbox.WithTTL(f.ttl))
 	}
 	if g.writer, err = outbox.NewWriter(c.dynamodb, f.table, opts...); err != nil {
-		return err
+		return usageError{err}
 	}
 	if f.dryRun {
 		found, err := g.look(ctx)

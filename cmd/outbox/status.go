@@ -54,7 +54,7 @@ can be more. The lease of a lost shard stays for six hours, and up to two days m
 		Example: `  outbox status --group confirmations
   outbox status --group confirmations --max-lag 5m -o json`,
 		Args: cobra.NoArgs,
-		RunE: a.action(f.check, a.probe(func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) })),
+		RunE: a.action(func() error { return cmp.Or(a.checkWatch(), f.check()) }, a.watching(func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) })),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream, named as the workers name it")
@@ -63,6 +63,7 @@ can be more. The lease of a lost shard stays for six hours, and up to two days m
 	flags.StringVar(&f.deadLetters, "dead-letters", "", "dead letter table, to count what is in it")
 	flags.StringVar(&f.consumer, "consumer", "", "consumer whose dead letters they are (default: the group)")
 	flags.DurationVar(&f.maxLag, "max-lag", 0, "exit with 1 if a shard lags more, or if that cannot be ruled out")
+	a.watchFlag(flags)
 	return cmd
 }
 
@@ -127,7 +128,7 @@ type deadStatus struct {
 func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 	table, err := outbox.NewLeaseTable(c.dynamodb, f.leases, f.group)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	leases, err := table.Status(ctx, f.stream)
 	if err != nil {
@@ -207,7 +208,7 @@ func waiting(n int) string {
 func countDead(ctx context.Context, c *clients, f statusFlags) (*deadStatus, error) {
 	table, err := outbox.NewDeadLetterTable(c.dynamodb, f.deadLetters, cmp.Or(f.consumer, f.group))
 	if err != nil {
-		return nil, err
+		return nil, usageError{err}
 	}
 	var d deadStatus
 	for l, err := range table.List(ctx, outbox.DeadLetterFilter{}) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"regexp"
@@ -19,8 +20,9 @@ type stream struct {
 	colours bool
 
 	mu     sync.Mutex
-	begun  bool  // something was written
-	failed error // the first error; from then on nothing is written
+	begun  bool          // something was written
+	failed error         // the first error; from then on nothing is written
+	held   *bytes.Buffer // if not nil, what is written at the end of a screen
 }
 
 // Write makes the text visible and writes it. It keeps what a line of text, JSON or a completion script is made of. p must hold whole
@@ -30,7 +32,11 @@ func (s *stream) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	if s.failed == nil {
 		s.begun = s.begun || len(p) > 0
-		_, s.failed = io.WriteString(s.to, visible(string(p), "\n\t", s.colours))
+		to := s.to
+		if s.held != nil {
+			to = s.held
+		}
+		_, s.failed = io.WriteString(to, visible(string(p), "\n\t", s.colours))
 	}
 	if s.failed != nil {
 		return 0, s.failed
