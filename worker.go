@@ -152,6 +152,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	err = lease.Run(ctx, lease.Config{
 		Store:    w.leases,
 		Worker:   w.name,
+		Version:  version(),
 		Shards:   w.shards,
 		Consume:  w.consume,
 		Start:    w.start,

@@ -67,6 +67,8 @@ func (p Progress) clone() Progress {
 type Config struct {
 	Store  Store
 	Worker string // prefix of the worker's name; each registration adds a fresh random part. Default: "worker"
+	// Version is that of the release, which the worker's row tells people. Default: the row does not say.
+	Version string
 
 	// Shards lists all shards of the stream, open and closed. It returns when its context ends. It is slow, so it is called
 	// rarely: at the start, once per List, and when the last listing is older than a child in the table whose parents have no

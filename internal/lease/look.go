@@ -142,7 +142,7 @@ func (l *life) moved() {
 func (l *life) row(beat int64) Worker {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Worker{ID: l.id, Beat: beat, Moves: l.moves, Draining: l.draining, Unable: l.unable, Refuses: l.refuses}
+	return Worker{ID: l.id, Beat: beat, Moves: l.moves, Draining: l.draining, Unable: l.unable, Refuses: l.refuses, Version: l.cfg.Version}
 }
 
 // settle ends a tick with a view: the worker rests if nothing is left to do. When it begins to rest, it tells the others once more:

@@ -96,7 +96,7 @@ func (m *Memory) Beat(ctx context.Context, now Worker) error {
 			return false
 		}
 		if w.Beat < now.Beat { // a late copy of an earlier beat must not look like life, nor set the beat back
-			w.Beat, w.Moves, w.Draining, w.Unable, w.Refuses = now.Beat, now.Moves, now.Draining, now.Unable, slices.Clone(now.Refuses)
+			w.Beat, w.Moves, w.Draining, w.Unable, w.Refuses, w.Version = now.Beat, now.Moves, now.Draining, now.Unable, slices.Clone(now.Refuses), now.Version
 		}
 		return true
 	})

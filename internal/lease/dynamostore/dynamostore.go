@@ -9,7 +9,7 @@
 //	                      parents (SS), hashLo, hashHi (S), last (S): the checkpoint before the end, missing (S): a worker that
 //	                      does not find the shard in its source, ttl (N) once the source has forgotten the shard
 //	<stream>#W#<worker>   a worker: beat (N), moves (N), duration (N, milliseconds), draining, dead, unable (BOOL), refuses (SS): shards
-//	                      that the worker could not read, ttl (N)
+//	                      that the worker could not read, version (S) of its release, ttl (N)
 //	<stream>#start        position (S): where the group has begun the stream
 //
 // L sorts before W, so a Query reads a lease before its owner's row, and the owner was registered before it owned the lease.
@@ -208,6 +208,9 @@ func (s *Store) Register(ctx context.Context, worker string, duration time.Durat
 func (s *Store) Beat(ctx context.Context, w lease.Worker) error {
 	expression := "SET #beat = :beat, #moves = :moves, #draining = :draining, #ttl = :ttl"
 	values := rows.Item{":beat": rows.N(w.Beat), ":moves": rows.N(w.Moves), ":draining": rows.Bool(w.Draining), ":ttl": ttl(workerTTL)}
+	if w.Version != "" {
+		expression, values[":version"] = expression+", #version = :version", rows.S(w.Version)
+	}
 	var remove []string
 	if w.Unable {
 		expression, values[":unable"] = expression+", #unable = :unable", rows.Bool(true)
@@ -529,7 +532,7 @@ func (s *Store) Reopen(ctx context.Context, seen lease.Lease) error {
 
 func readWorker(id string, row rows.Item) lease.Worker {
 	w := lease.Worker{ID: id, Beat: rows.Int(row, "beat"), Moves: rows.Int(row, "moves"), Dead: rows.Flag(row, "dead"), Unable: rows.Flag(row, "unable"),
-		Draining: rows.Flag(row, "draining"), Duration: time.Duration(rows.Int(row, "duration")) * time.Millisecond}
+		Draining: rows.Flag(row, "draining"), Version: rows.Text(row, "version"), Duration: time.Duration(rows.Int(row, "duration")) * time.Millisecond}
 	if refuses, ok := rows.As[*types.AttributeValueMemberSS](row["refuses"]); ok {
 		w.Refuses = slices.Sorted(slices.Values(refuses.Value))
 	}

@@ -44,10 +44,10 @@ func TestTheRowsOfALeaseTable(t *testing.T) {
 
 	require.NoError(t, s.Register(ctx, "w1", 8*time.Second))
 	require.Equal(t, key("changes#W#w1", rows.Item{"beat": rows.N(0), "moves": rows.N(1), "duration": rows.N(8000), "ttl": rows.S("set")}), storedRow(t, a, "changes#W#w1"))
-	require.NoError(t, s.Beat(ctx, lease.Worker{ID: "w1", Beat: 3, Moves: 7, Draining: true}))
+	require.NoError(t, s.Beat(ctx, lease.Worker{ID: "w1", Beat: 3, Moves: 7, Draining: true, Version: "v0.1.0"}))
 	require.NoError(t, s.MarkDead(ctx, "w1", 3))
 	require.Equal(t, key("changes#W#w1", rows.Item{"beat": rows.N(3), "moves": rows.N(7), "duration": rows.N(8000), "draining": rows.Bool(true), "dead": rows.Bool(true),
-		"ttl": rows.S("set")}), storedRow(t, a, "changes#W#w1"))
+		"version": rows.S("v0.1.0"), "ttl": rows.S("set")}), storedRow(t, a, "changes#W#w1"))
 
 	position, err := s.Begin(ctx, lease.TrimHorizon)
 	require.NoError(t, err)

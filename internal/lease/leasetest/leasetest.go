@@ -51,7 +51,7 @@ func (s *suite) refused(err error) { s.t.Helper(); require.ErrorIs(s.t, err, lea
 
 // beat is a beat that carries ten times its number as moves.
 func (s *suite) beat(worker string, beat int64, draining bool) error {
-	return s.Beat(s.ctx, lease.Worker{ID: worker, Beat: beat, Moves: 10 * beat, Draining: draining})
+	return s.Beat(s.ctx, lease.Worker{ID: worker, Beat: beat, Moves: 10 * beat, Draining: draining, Version: "v1"})
 }
 
 func (s *suite) view() lease.View {
@@ -91,7 +91,7 @@ func testWorkers(s *suite) {
 	s.ok(s.Register(s.ctx, "a", time.Second))
 	s.ok(s.Register(s.ctx, "a", time.Second)) // again, after a lost answer
 	s.ok(s.beat("a", 1, false))
-	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1, Moves: 10, Duration: time.Second}, {ID: "b", Moves: 1, Duration: time.Minute}}, s.view().Workers)
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 1, Moves: 10, Duration: time.Second, Version: "v1"}, {ID: "b", Moves: 1, Duration: time.Minute}}, s.view().Workers)
 	s.refused(s.Register(s.ctx, "a", time.Second)) // the name belongs to another worker
 
 	s.refused(s.ForgetWorker(s.ctx, "a"))
@@ -125,7 +125,7 @@ func testLateBeats(s *suite) {
 	s.ok(s.beat("a", 2, true))
 	s.ok(s.beat("a", 1, false)) // a late copy; the worker lives, so it is not refused
 	s.ok(s.beat("a", 2, true))
-	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Moves: 20, Duration: time.Second, Draining: true}}, s.view().Workers)
+	require.Equal(s.t, []lease.Worker{{ID: "a", Beat: 2, Moves: 20, Duration: time.Second, Draining: true, Version: "v1"}}, s.view().Workers)
 }
 
 func testMarkDead(s *suite) {
