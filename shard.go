@@ -63,7 +63,7 @@ func (w *Worker) consume(ctx context.Context, held *lease.Held) error {
 		w: w, held: held, ctx: ctx, stopReading: stopReading,
 		owed: ledger.New(w.maxUnfinished, owed, time.Now()),
 		room: make(chan struct{}, 1), due: make(chan struct{}, 1), news: make(chan struct{}, 1), allFetched: make(chan struct{}), atEnd: owed.Ended,
-		attempted: owed.Attempted(), seen: seen{behind: unknown},
+		attempted: owed.Attempted(), seen: seen{behind: unknown, age: unknown},
 	}
 	defer w.health.reads(s)()
 	stopped := make(chan struct{})

@@ -15,10 +15,11 @@ type ShardStatus struct {
 	// reported.
 	Records int
 	// Behind is how far the last answer of the stream was from the tip of the shard (MillisBehindLatest). It is negative if
-	// unknown: before the first answer, while requests fail, and always on DynamoDB Streams.
+	// unknown: before the first answer, while requests fail, while there has been no answer for ten seconds and twice the time of
+	// WithPollInterval, as when WithMaxUnfinished has stopped the fetching, and always on DynamoDB Streams.
 	Behind time.Duration
 	// Age is how long the last record read had been in the stream when it was read, by the stream's clock (the Date of its answers). It
-	// is 0 if unknown, or if no record has been read yet.
+	// is negative if unknown: before the first record, and after a record without a time of arrival.
 	Age time.Duration
 	// Unfinished is how many of the records read lie above the checkpoint, and how many below it are not finished
 	// (LeaseStatus.Unfinished). The stored checkpoint is up to a second behind.
@@ -35,9 +36,13 @@ type seen struct {
 	records int
 	behind  time.Duration
 	age     time.Duration
+	at      time.Time // when the last answer came
 }
 
 const unknown = time.Duration(-1)
+
+// staleAfter is for how long an answer tells how far a shard is, besides the pauses between answers.
+const staleAfter = 10 * time.Second
 
 // unseen keeps that a request has failed.
 func (s *shardRun) unseen() {
@@ -52,9 +57,9 @@ func (s *shardRun) see(b shardreader.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen.records += len(b.Records)
-	s.seen.behind = b.Behind
+	s.seen.behind, s.seen.at = b.Behind, time.Now()
 	if n := len(b.Records); n > 0 {
-		s.seen.age = 0
+		s.seen.age = unknown
 		if at := b.Records[n-1].ArrivedAt; !at.IsZero() {
 			s.seen.age = max(0, s.w.source.Now().Sub(at))
 		}
@@ -87,6 +92,9 @@ func (s *shardRun) status() ShardStatus {
 	last := s.seen
 	s.seen.records = 0
 	s.mu.Unlock()
+	if time.Since(last.at) > staleAfter+2*s.w.pollInterval {
+		last.behind = unknown
+	}
 	status := ShardStatus{
 		Shard: s.held.Shard().ID, Fence: s.held.Fence(), Records: last.records, Behind: last.behind, Age: last.age, Unfinished: owed.Unfinished,
 	}

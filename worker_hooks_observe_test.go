@@ -56,6 +56,7 @@ func TestTheStatusOfAShardComesWithoutAnswers(t *testing.T) {
 			require.InDelta(t, 60, times[shard], 1)
 			require.Positive(t, s.Fence)
 			require.Zero(t, s.Behind)
+			require.Negative(t, s.Age, "no record has come")
 			require.Zero(t, s.Waiting)
 			require.Zero(t, s.Unfinished)
 		}
@@ -67,6 +68,8 @@ func TestTheStatusOfAShardComesWithoutAnswers(t *testing.T) {
 			require.Equal(t, 5, s.Unfinished, "WithMaxUnfinished")
 			require.Greater(t, s.Waiting, 55*time.Second)
 			require.Less(t, s.Age, 5*time.Second)
+			require.Positive(t, s.Age)
+			require.Negative(t, s.Behind, "nothing was fetched for a minute: more may have come")
 		}
 		close(release)
 		f.await(t, "all handled", time.Minute, f.all(ids))
