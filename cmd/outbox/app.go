@@ -25,6 +25,7 @@ type app struct {
 	out, err *stream
 	getenv   func(string) string
 	now      func() time.Time
+	pace     time.Duration // between two reads of a shard
 
 	// What tests put in the place of AWS: nil is the SDK's own.
 	httpClient aws.HTTPClient
@@ -41,7 +42,7 @@ type app struct {
 }
 
 func newApp(in io.Reader, out, err io.Writer) *app {
-	return &app{in: in, out: &stream{to: out, colours: terminal(out)}, err: &stream{to: err, colours: terminal(err)}, getenv: os.Getenv, now: time.Now}
+	return &app{in: in, out: &stream{to: out, colours: terminal(out)}, err: &stream{to: err, colours: terminal(err)}, getenv: os.Getenv, now: time.Now, pace: 300 * time.Millisecond}
 }
 
 var regionName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)

@@ -132,7 +132,7 @@ func (w *world) refuse(operations ...string) {
 // app returns the command, as it is run without a terminal.
 func (w *world) app(in io.Reader, out, err io.Writer) *app {
 	a := newApp(in, out, err)
-	a.httpClient, a.alarms = outboxtest.BufferedClient(nil), w
+	a.httpClient, a.alarms, a.pace = outboxtest.BufferedClient(nil), w, time.Millisecond
 	return a
 }
 
@@ -276,13 +276,24 @@ func (orderCreated) EventType() string { return "ORDER_CREATED" }
 
 // statusJSON is what status prints as JSON.
 type statusJSON struct {
-	Stream, Group, OldestShard string
-	Owners                     map[string]int
-	LagSeconds                 float64
-	Late                       bool
-	Reasons                    []string
-	Shards                     []shardJSON
-	DeadLetters                *deadStatus
+	Stream, Ended, Group, OldestShard string
+	KeepsSeconds                      float64
+	LagSeconds                        *float64
+	OK, Late                          bool
+	Reasons                           []string
+	Shards                            []shardJSON
+	Workers                           []workerJSON
+	Known                             []knownGroup
+	DeadLetters                       *deadStatus
+}
+
+// workerJSON is what status prints of a worker.
+type workerJSON struct {
+	Worker, State, Version       string
+	Shards                       int
+	LeaseSeconds, WatchedSeconds float64
+	Unable                       bool
+	Refuses                      []string
 }
 
 // note keeps which actions of IAM the requests of the commands need.
@@ -319,11 +330,12 @@ func (w *world) note(operation string, in *http.Request) {
 
 // shardJSON is what status prints of a shard.
 type shardJSON struct {
-	Shard, State, Owner, OwnerState, WantedBy, Checkpoint string
-	Fence, MillisBehindLatest                             int64
-	LagSeconds                                            float64
-	LagKnown                                              bool
-	Next                                                  *eventJSON
-	Unfinished                                            []string
-	Attempts                                              map[string]int
+	Shard, State, Owner, OwnerState, WantedBy, Checkpoint, Error string
+	Fence                                                        int64
+	LagSeconds, LagAtMostSeconds                                 *float64
+	Waiting                                                      *int
+	MoreWaiting, Expired                                         bool
+	Next                                                         *eventJSON
+	Unfinished                                                   []string
+	Attempts                                                     map[string]int
 }

@@ -198,8 +198,7 @@ func TestTheCommandGoesByTheStreamsClock(t *testing.T) {
 			require.NoError(t, w.Drain(t.Context()))
 			require.Len(t, lines[eventJSON](t, w.ok(t, "tail", "--from", "5m", "--for", "700ms")), 2, "they arrived less than 5 minutes ago")
 			s := decode[statusJSON](t, w.run(t, "status", "--group", "mails", "-o", "json").out)
-			require.True(t, s.Shards[0].LagKnown)
-			require.Less(t, s.LagSeconds, 300.0)
+			require.Less(t, *s.LagSeconds, 300.0)
 		})
 	}
 }
