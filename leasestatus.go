@@ -18,7 +18,8 @@ type LeaseStatus struct {
 	Shard   string
 	Parents []string
 	// Owner is the worker that reads the shard; empty if no worker does. OwnerState is what the table says about the owner. A
-	// worker that has just crashed is still registered: others notice the crash some seconds later and take the shard.
+	// worker that has crashed is still registered: other workers notice the crash some seconds later and take the shard, and if there is no
+	// other worker, the row stays so for a week. The command outbox status looks twice.
 	Owner      string
 	OwnerState OwnerState
 	// WantedBy is the worker that has asked the owner for the shard; empty if no worker has.
@@ -45,7 +46,7 @@ type OwnerState string
 
 // The states of an owner.
 const (
-	OwnerRegistered OwnerState = "registered" // the owner has announced itself, and nobody has found it dead
+	OwnerRegistered OwnerState = "registered" // the owner has announced itself, and no other worker has found it dead
 	OwnerDraining   OwnerState = "draining"   // the owner is stopping
 	OwnerDead       OwnerState = "dead"       // the owner's heartbeats have stopped; another worker is about to take the shard
 )

@@ -61,7 +61,7 @@ others for each answer.
 
 Exit codes:
   0    done
-  1    it failed, or something was found (doctor, status --max-lag)
+  1    it failed, or something was found (doctor, status)
   2    the arguments are wrong
   3    not confirmed: the answer was no, or there is no terminal to ask at and
        no --yes

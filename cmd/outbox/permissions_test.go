@@ -42,7 +42,8 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	} {
 		require.NoError(t, consumer.Process(t.Context(), r))
 	}
-	w.ok(t, "status", "--group", "mails", "--dead-letters", "dead-letters")
+	w.run(t, "status", "--group", "nobody", "--dead-letters", "dead-letters") // it asks for what is known, too
+	w.run(t, "status", "--group", "nobody", "--consumer", "mails", "--dead-letters", "dead-letters")
 	w.run(t, "doctor", "--leases", "leases", "--inbox", "inbox", "--dead-letters", "dead-letters", "--function", "mailer")
 	w.ok(t, "dead", "list", "--consumer", "mails")
 	w.ok(t, "dead", "list", "--consumer", "mails", "--aggregate", "a")

@@ -196,10 +196,7 @@ func (a *app) listGroups(ctx context.Context, c *clients, table string) error {
 		return err
 	}
 	if a.json() {
-		if groups == nil {
-			groups = []knownGroup{}
-		}
-		err = a.printJSON(map[string]any{"groups": groups, "all": all})
+		err = a.printJSON(map[string]any{"groups": append([]knownGroup{}, groups...), "all": all})
 	} else {
 		rows := [][]string{{"GROUP", "STREAM", "SHARDS", "WORKERS"}}
 		for _, g := range groups {

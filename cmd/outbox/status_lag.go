@@ -70,7 +70,10 @@ func (a *app) measure(ctx context.Context, c *clients, g *groupStatus, clock *sh
 		})
 	}
 	wg.Wait()
-	return ctx.Err()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return nil // after --timeout, what is known of the others is worth to be told
 }
 
 // measurement finds out what of a shard is not finished.
