@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
@@ -23,6 +24,7 @@ type clients struct {
 	dynamodb *dynamodb.Client
 	kinesis  *kinesis.Client
 	lambda   *lambda.Client
+	keys     *kms.Client
 	alarms   alarmsClient
 }
 
@@ -83,7 +85,8 @@ func (a *app) connect(ctx context.Context) (*clients, error) {
 		cfg.HTTPClient = a.httpClient
 	}
 	a.aws = &clients{
-		where: cfg.Region, dynamodb: dynamodb.NewFromConfig(cfg), kinesis: kinesis.NewFromConfig(cfg), lambda: lambda.NewFromConfig(cfg), alarms: a.alarms,
+		where: cfg.Region, dynamodb: dynamodb.NewFromConfig(cfg), kinesis: kinesis.NewFromConfig(cfg), lambda: lambda.NewFromConfig(cfg),
+		keys: kms.NewFromConfig(cfg), alarms: a.alarms,
 	}
 	if endpoint := aws.ToString(cfg.BaseEndpoint); endpoint != "" {
 		a.aws.where += " at " + endpoint

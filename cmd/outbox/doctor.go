@@ -7,9 +7,11 @@ import (
 	"strings"
 	"time"
 
+	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 	"github.com/spf13/cobra"
 
+	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/names"
 )
 
@@ -21,13 +23,24 @@ type doctorFlags struct {
 	maxRecordBytes                            int
 	noAlarms, strict                          bool
 	leasesGiven                               bool // --leases was
+	attributesFlag                            attributesFlag
+	attributes                                outbox.Attributes // of the flag
+	ofTable                                   bool              // the stream is the table's own, not Kinesis
 }
 
 func (f *doctorFlags) names() error {
-	return checkNames(tableFlag("table", f.table), named{"stream", f.stream, names.KinesisName}, tableFlag("leases", f.leases), tableFlag("inbox", f.inbox), tableFlag("dead-letters", f.deadLetters))
+	return checkNames(tableFlag("table", f.table), named{"stream", f.stream, f.streamName}, tableFlag("leases", f.leases), tableFlag("inbox", f.inbox), tableFlag("dead-letters", f.deadLetters))
 }
 
-func (f *doctorFlags) check() error {
+// streamName checks what a stream is given by. Here a table's own stream can be one.
+func (f *doctorFlags) streamName(stream string) error {
+	if f.ofTable = names.DynamoDBStream(stream) == nil; f.ofTable {
+		return nil
+	}
+	return names.KinesisStream(stream)
+}
+
+func (f *doctorFlags) check() (err error) {
 	switch {
 	case f.table == "" || f.stream == "":
 		return errors.New("--table and --stream must not be empty")
@@ -38,7 +51,8 @@ func (f *doctorFlags) check() error {
 	case f.maxRecordBytes != 0 && f.maxRecordBytes < 1<<10 || f.maxRecordBytes > 10<<20:
 		return fmt.Errorf("--max-record-bytes: want 1024 to 10485760, have %d", f.maxRecordBytes)
 	}
-	return nil
+	f.attributes, err = f.attributesFlag.read()
+	return err
 }
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -65,11 +79,12 @@ warnings and unknowns.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.table, "table", "events", "events table")
-	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream")
+	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream by name or ARN, or the ARN of the table's own stream (DynamoDB Streams)")
 	flags.StringVar(&f.leases, "leases", "leases", "lease table of workers; empty for none")
 	flags.StringVar(&f.inbox, "inbox", "", "inbox table, if there is one")
 	flags.StringVar(&f.deadLetters, "dead-letters", "", "dead letter table, if there is one")
 	flags.StringSliceVar(&f.functions, "function", nil, "Lambda function that reads the stream; may be repeated")
+	f.attributesFlag.add(flags)
 	flags.DurationVar(&f.ttl, "ttl", 0, "what the service gives WithTTL (default: measured at some rows)")
 	flags.IntVar(&f.maxRecordBytes, "max-record-bytes", 0, "what the service gives WithMaxRecordBytes (default: its default, 1 MiB)")
 	flags.BoolVar(&f.noAlarms, "no-alarms", false, "do not look for alarms in CloudWatch")
@@ -101,11 +116,18 @@ type examination struct {
 	c *clients
 	doctorFlags
 	findings []finding
-	// retention is that of the stream, once it is known.
+	// What is known of the events table: its description, or why there is none, and some rows.
+	events    *dynamodbtypes.TableDescription
+	eventsErr error
+	sample    rowSample
+	lifetime  time.Duration // of its rows; 0 if they live for ever, or if it is not known
+	// What is known of the stream.
 	retention time.Duration
 	streamARN string
 	// counted are the mappings of the functions that count their events.
 	counted []string
+	// readers is how many mappings and groups are known to read the stream, or may.
+	readers int
 }
 
 func (a *app) doctor(ctx context.Context, c *clients, f doctorFlags) error {
@@ -114,8 +136,9 @@ func (a *app) doctor(ctx context.Context, c *clients, f doctorFlags) error {
 		what string
 		do   func(context.Context)
 	}{
-		{"stream", x.checkStream}, {"events table", x.checkEvents}, {"destination", x.checkDestination}, {"other tables", x.checkTables},
-		{"functions", x.checkFunctions}, {"alarms", x.checkAlarms},
+		{"events table", x.describeEvents}, {"stream", x.checkStream}, {"events table", x.checkEvents}, {"destination", x.checkDestination},
+		{"leases", x.checkLeases}, {"inbox", x.checkInbox}, {"dead letters", x.checkDeadLetters}, {"functions", x.checkFunctions},
+		{"readers", x.checkReaders}, {"alarms", x.checkAlarms},
 	}
 	bar := a.bar("looking", len(steps))
 	for i, step := range steps {
@@ -149,9 +172,9 @@ func (x *examination) print() {
 	p := x.paint(x.out)
 	paints := map[string]func(string) string{gradeOK: p.green, gradeWarning: p.yellow, gradeUnknown: p.yellow, gradeProblem: p.red}
 	for _, f := range x.findings {
-		fmt.Fprintf(x.out, "%s %s %s: %s\n", paints[f.Grade](fmt.Sprintf("%-8s", f.Grade)), f.Check, p.bold(f.Resource), printable(f.Finding))
+		fmt.Fprintf(x.out, "%s %s %s: %s\n", paints[f.Grade](fmt.Sprintf("%-8s", f.Grade)), f.Check, p.bold(printable(f.Resource)), printable(f.Finding))
 		if f.Do != "" {
-			fmt.Fprintf(x.out, "         %s %s\n", p.faint("do:"), f.Do)
+			fmt.Fprintf(x.out, "         %s %s\n", p.faint("do:"), printable(f.Do))
 		}
 	}
 }
@@ -159,6 +182,14 @@ func (x *examination) print() {
 func (x *examination) add(grade, check, resource, found, do string) {
 	x.findings = append(x.findings, finding{Grade: grade, Check: check, Resource: resource, Finding: found, Do: do})
 }
+
+// silent makes a finding of an answer that lacks something. Nothing follows from what is not said.
+func (x *examination) silent(check, resource, what string) {
+	x.add(gradeUnknown, check, resource, "the answer does not say "+what, "look at it in the console of AWS, or at what answers in AWS's place")
+}
+
+// errEndless says that a list of AWS has no end.
+var errEndless = errors.New("the list does not end")
 
 // failed makes a finding of a call that failed: a permission that is missing is named, and a resource that is missing is a problem.
 // grade is what it means that nothing is known.
@@ -173,6 +204,8 @@ func (x *examination) failed(grade, check, resource, action string, err error) {
 		x.add(grade, check, resource, action+" is refused", "allow "+action+" for whoever runs doctor, or look by other means")
 	case code == "ResourceNotFoundException" || code == "TableNotFoundException":
 		x.add(gradeProblem, check, resource, "it does not exist in "+x.where(), "create it (outbox create), or correct the name or the Region")
+	case errors.Is(err, errEndless):
+		x.add(gradeUnknown, check, resource, action+": "+errEndless.Error(), "look by other means")
 	case code == "UnknownOperationException": // a server that emulates AWS, and not all of it
 		x.add(grade, check, resource, action+" is not available in "+x.where()+": "+api.ErrorMessage(), "look at AWS itself")
 	default:

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
@@ -29,31 +30,45 @@ const eventsStream = "arn:aws:kinesis:us-east-1:000000000000:stream/events"
 
 const mapping = `{"EventSourceMappings":[{"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/else","State":"Disabled"},
  {"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/events","State":%q,"FunctionResponseTypes":[%s],"BisectBatchOnFunctionError":%t,
-  "MaximumRetryAttempts":%d,"MaximumRecordAgeInSeconds":-1,"DestinationConfig":{"OnFailure":{%s}},
+  "MaximumRetryAttempts":%d,"MaximumRecordAgeInSeconds":172800,"DestinationConfig":{"OnFailure":{%s}},"TumblingWindowInSeconds":0,
+  "StartingPosition":"TRIM_HORIZON","LastProcessingResult":"OK",
   "UUID":"uuid-1","MetricsConfig":{"Metrics":["EventCount"]}}]}`
 
 func alarm(namespace, name, dimension, value string) cloudwatchtypes.MetricAlarm {
-	return cloudwatchtypes.MetricAlarm{Namespace: &namespace, MetricName: &name, Dimensions: []cloudwatchtypes.Dimension{{Name: &dimension, Value: &value}}}
+	a := rings()
+	a.Namespace, a.MetricName, a.Dimensions = &namespace, &name, []cloudwatchtypes.Dimension{{Name: &dimension, Value: &value}}
+	a.Statistic, a.Period, a.TreatMissingData = cloudwatchtypes.StatisticMaximum, ptr(int32(60)), ptr("breaching")
+	return a
+}
+
+// query is an alarm on a query of Metrics Insights, or on another expression.
+func query(expression string) cloudwatchtypes.MetricAlarm {
+	a := rings()
+	a.Metrics = []cloudwatchtypes.MetricDataQuery{{Id: ptr("q1"), Expression: &expression, Period: ptr(int32(60)), ReturnData: ptr(true)}}
+	return a
+}
+
+// rings is an alarm that tells somebody of anything above 0.
+func rings() cloudwatchtypes.MetricAlarm {
+	return cloudwatchtypes.MetricAlarm{AlarmName: ptr("a"), ActionsEnabled: ptr(true), AlarmActions: []string{"arn:aws:sns:us-east-1:000000000000:alarms"},
+		ComparisonOperator: cloudwatchtypes.ComparisonOperatorGreaterThanThreshold, Threshold: ptr(0.0), EvaluationPeriods: ptr(int32(1)), StateValue: cloudwatchtypes.StateValueOk}
 }
 
 // healthy is a world in which nothing is wrong.
 func healthy(t *testing.T) *world {
 	w := newWorld(t)
 	w.ok(t, "create", "--retention", "72h", "--pitr", "--inbox", "inbox", "--dead-letters", "dead")
-	writer, err := outbox.NewWriter(w.dynamodb, "events", outbox.WithTTL(30*24*time.Hour))
-	require.NoError(t, err)
-	require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("a", orderCreated{})))
+	lives(30*24*time.Hour)(t, w)
+	marks(30*24*time.Hour)(t, w)
+	row("leases", rows.Item{"group": rows.S("mails"), "id": rows.S("events#L#shardId-000000000000"), "owner": rows.S("w-1"), "fence": rows.N(1), "checkpoint": rows.S("4956")})(t, w)
+	row("leases", rows.Item{"group": rows.S("mails"), "id": rows.S("events#W#w-1"), "beat": rows.N(7)})(t, w)
 	w.mappings = fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn:aws:sqs:us-east-1:000000000000:failed"`)
-	age := alarm("AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", "events")
-	inExpression := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{}, {MetricStat: &cloudwatchtypes.MetricStat{
-		Metric: &cloudwatchtypes.Metric{Namespace: age.Namespace, MetricName: age.MetricName, Dimensions: age.Dimensions}}}}}
-	failed := alarm("AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", "events")
-	failed.Dimensions = append(failed.Dimensions, cloudwatchtypes.Dimension{Name: ptr("DelegatedOperation"), Value: ptr("any")})
-	query := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{Expression: ptr(`SELECT MAX(AgeOfOldestUnreplicatedRecord) FROM "AWS/DynamoDB" WHERE TableName = 'events'`)}}}
 	w.alarms = []*cloudwatch.DescribeAlarmsOutput{
-		{MetricAlarms: []cloudwatchtypes.MetricAlarm{failed, alarm("AWS/Lambda", "Errors", "FunctionName", "mailer")}},
-		{MetricAlarms: []cloudwatchtypes.MetricAlarm{inExpression, query, alarm("AWS/Lambda", "IteratorAge", "FunctionName", "mailer"),
-			alarm("AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", "uuid-1")}},
+		{MetricAlarms: []cloudwatchtypes.MetricAlarm{query(`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events'`),
+			alarm("AWS/Lambda", "Errors", "FunctionName", "mailer")}},
+		{MetricAlarms: []cloudwatchtypes.MetricAlarm{alarm("AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", "events"),
+			query(`SELECT MAX(AgeOfOldestUnreplicatedRecord) FROM "AWS/DynamoDB" WHERE TableName = 'events'`),
+			alarm("AWS/Lambda", "IteratorAge", "FunctionName", "mailer"), alarm("AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", "uuid-1")}},
 	}
 	return w
 }
@@ -68,11 +83,11 @@ func TestDoctorFindsNothingWhereNothingIsWrong(t *testing.T) {
 		require.Equal(t, gradeOK, f.Grade, "%+v", f)
 		require.Empty(t, f.Do)
 	}
-	require.Len(t, got.Findings, 24)
+	require.Len(t, got.Findings, 29)
 	text := w.ok(t, "doctor", "--no-alarms")
 	require.Contains(t, text, "ok       events table events: ACTIVE, with the right keys\n")
 	require.Contains(t, text, "ok       lease table leases: ACTIVE, with the right keys\n")
-	require.Contains(t, text, "\n13 ok, 0 warnings, 0 unknown, 0 problems\n")
+	require.Contains(t, text, "\n14 ok, 0 warnings, 0 unknown, 0 problems\n")
 	require.NotContains(t, text, "alarm")
 }
 
@@ -80,16 +95,18 @@ func TestDoctorFindsNothingWhereNothingIsWrong(t *testing.T) {
 func TestDoctorLooksAtWhatCreateMakes(t *testing.T) {
 	w := newWorld(t)
 	w.ok(t, "create", "--retention", "72h", "--pitr")
-	require.Contains(t, w.ok(t, "doctor", "--no-alarms", "--strict"), "lease table leases: ACTIVE")
+	text := w.ok(t, "doctor", "--no-alarms")
+	require.Contains(t, text, "lease table leases: ACTIVE")
+	require.Contains(t, text, "\n13 ok, 0 warnings, 2 unknown, 0 problems\n") // without rows nobody knows how long they live, and who reads
 	w.recreate(t, "leases", "eventId")
 	require.Contains(t, w.run(t, "doctor", "--no-alarms").out, `problem  lease table leases: its partition key is "eventId"`)
 	_, err := w.dynamodb.DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: ptr("leases")})
 	require.NoError(t, err)
-	require.Contains(t, w.ok(t, "doctor", "--no-alarms", "--strict"), "ok       lease table leases: there is none: ")
+	require.Contains(t, w.ok(t, "doctor", "--no-alarms"), "ok       lease table leases: there is none: ")
 	r := w.run(t, "doctor", "--no-alarms", "--leases", "leases")
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.out, "problem  lease table leases: it does not exist")
-	require.NotContains(t, w.ok(t, "doctor", "--no-alarms", "--leases", ""), "lease")
+	require.NotContains(t, w.ok(t, "doctor", "--no-alarms", "--leases", ""), "lease table leases")
 }
 
 // Each thing that can be wrong is found, with its grade; what is a problem makes the exit code 1.
@@ -132,6 +149,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"warning|retention|records are kept for 24h0m": func(t *testing.T, w *world) {
 			_, err := w.kinesis.DecreaseStreamRetentionPeriod(t.Context(), &kinesis.DecreaseStreamRetentionPeriodInput{StreamName: ptr("events"), RetentionPeriodHours: ptr(int32(24))})
 			require.NoError(t, err)
+			w.mappings = strings.Replace(w.mappings, "172800", "72000", 1)
 		},
 		"warning|distribution|AUTO: Kinesis ignores the partition keys": func(t *testing.T, w *world) {
 			_, err := w.kinesis.UpdateStreamMode(t.Context(), &kinesis.UpdateStreamModeInput{StreamARN: ptr(eventsStream),
@@ -158,15 +176,17 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 				PointInTimeRecoverySpecification: &types.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: ptr(false)}})
 			require.NoError(t, err)
 		},
-		"warning|alarm|none on AWS/Kinesis GetRecords.IteratorAgeMilliseconds":                      func(t *testing.T, w *world) { w.alarms = w.alarms[:1] },
-		"warning|alarm|none on AWS/DynamoDB FailedToReplicateRecordCount":                           func(t *testing.T, w *world) { w.alarms = w.alarms[1:] },
-		"problem|function|no event source mapping reads events":                                     func(t *testing.T, w *world) { w.mappings = `{"EventSourceMappings":[]}` },
-		"problem|event source mapping|it has no ReportBatchItemFailures":                            w2(fmt.Sprintf(mapping, "Enabled", "", true, -1, `"Destination":"arn"`)),
-		"problem|event source mapping|it is Disabled":                                               w2(fmt.Sprintf(mapping, "Disabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn"`)),
-		"problem|event source mapping|it gives records up, and has no on-failure destination":       w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, 3, ``)),
-		"warning|event source mapping|it has no on-failure destination: a record that always fails": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, ``)),
+		"warning|alarm|none on AWS/Kinesis GetRecords.IteratorAgeMilliseconds":     func(t *testing.T, w *world) { w.alarms = w.alarms[:1] },
+		"warning|alarm|none on AWS/DynamoDB FailedToReplicateRecordCount":          func(t *testing.T, w *world) { w.alarms = w.alarms[1:] },
+		"problem|function|no event source mapping reads events":                    func(t *testing.T, w *world) { w.mappings = `{"EventSourceMappings":[]}` },
+		"problem|event source mapping|it has no ReportBatchItemFailures":           w2(fmt.Sprintf(mapping, "Enabled", "", true, -1, `"Destination":"arn"`)),
+		"problem|event source mapping|it is Disabled":                              w2(fmt.Sprintf(mapping, "Disabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn"`)),
+		"problem|giving up|it gives records up, and has no on-failure destination": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, 3, ``)),
+		"warning|giving up|it has no on-failure destination: a record that always fails": func(_ *testing.T, w *world) {
+			w.mappings = strings.Replace(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, ``), "172800", "-1", 1)
+		},
 		"warning|event source mapping|it starts at LATEST": func(_ *testing.T, w *world) {
-			w.mappings = strings.Replace(w.mappings, `"State":"Enabled"`, `"StartingPosition":"LATEST","State":"Enabled"`, 1)
+			w.mappings = strings.Replace(w.mappings, `TRIM_HORIZON`, `LATEST`, 1)
 		},
 		"warning|event source mapping|it has no EventCount metrics": func(_ *testing.T, w *world) {
 			w.mappings = strings.Replace(w.mappings, `"EventCount"`, ``, 1)
@@ -234,7 +254,7 @@ func TestDoctorComparesTheGivenTTL(t *testing.T) {
 	w.recreate(t, "events", "eventId")
 	w.ok(t, "create", "--no-ttl", "--yes")
 	require.Contains(t, w.run(t, "doctor", "--ttl", "720h").out, "problem  time to live events: it is off, although rows are written with one")
-	require.Contains(t, w.run(t, "doctor").out, "none of 0 rows expires")
+	require.Contains(t, w.run(t, "doctor").out, "unknown  lifetime of rows events: the table has no row to measure\n")
 }
 
 // --max-record-bytes is what the service gives its Writer.
@@ -276,18 +296,53 @@ func TestDoctorOfWhatIsBeingMade(t *testing.T) {
 func TestAnAlarmOnAQueryIsAnAlarm(t *testing.T) {
 	m := metric{namespace: "AWS/DynamoDB", name: "FailedToReplicateRecordCount", dimension: "TableName", value: "events"}
 	for expression, want := range map[string]bool{
-		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events'`:   true,
-		`select MAX(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName='events'`:     true,
-		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events-2'`: false,
-		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB"`:                              false,
-		`SELECT SUM(ThrottledPutRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events'`:        false,
-		`SELECT SUM(FailedToReplicateRecordCount) FROM "Orders" WHERE TableName = 'events'`:         false,
+		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events'`:                                                           true,
+		`select MAX(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName='events'`:                                                             true,
+		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events-2'`:                                                         false,
+		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB"`:                                                                                      false,
+		`SELECT SUM(FailedToReplicateRecordCount) FROM SCHEMA("AWS/DynamoDB", TableName, DelegatedOperation) WHERE TableName = 'events' GROUP BY TableName`: true,
+		`SELECT SUM(FailedToReplicateRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events' AND DelegatedOperation = 'any'`:                            false,
+		`SELECT SUM(ThrottledPutRecordCount) FROM "AWS/DynamoDB" WHERE TableName = 'events'`:                                                                false,
+		`SELECT SUM(FailedToReplicateRecordCount) FROM "Orders" WHERE TableName = 'events'`:                                                                 false,
 		`SUM(METRICS())`: false,
 		``:               false,
 	} {
 		alarm := cloudwatchtypes.MetricAlarm{Metrics: []cloudwatchtypes.MetricDataQuery{{Expression: &expression}}}
-		require.Equal(t, want, watches(alarm, m), expression)
+		require.Equal(t, want, watchOf(alarm, m).on, expression)
 	}
+}
+
+// An account may have thousands of alarms, and a function many mappings: each list is read to its end.
+func TestDoctorReadsListsToTheirEnd(t *testing.T) {
+	w := healthy(t)
+	first := make([]*cloudwatch.DescribeAlarmsOutput, 60)
+	for i := range first {
+		first[i] = &cloudwatch.DescribeAlarmsOutput{MetricAlarms: []cloudwatchtypes.MetricAlarm{alarm("AWS/SQS", "Else", "QueueName", "q")}}
+	}
+	w.alarms = append(first, w.alarms...)
+	pages := 0
+	w.edit("ListEventSourceMappings", func(_, a map[string]any) {
+		if pages++; pages%60 != 0 {
+			a["EventSourceMappings"], a["NextMarker"] = []any{}, fmt.Sprint(pages)
+		}
+	})
+	w.ok(t, append(everything, "--strict")...)
+	require.Equal(t, 60, pages)
+	w.edit("ListEventSourceMappings", func(_, a map[string]any) { a["NextMarker"] = "again" })
+	require.Contains(t, w.ok(t, "doctor", "--function", "mailer"), "unknown  function mailer: lambda:ListEventSourceMappings: the list does not end\n")
+}
+
+// A composite alarm may tell for an alarm that has no actions of its own.
+func TestACompositeAlarmTells(t *testing.T) {
+	w := healthy(t)
+	alarmWith("IteratorAge", func(a *cloudwatchtypes.MetricAlarm) {
+		a.AlarmName, a.ActionsEnabled, a.AlarmActions = ptr("behind"), ptr(false), nil
+	})(t, w)
+	require.Equal(t, exitFailed, w.run(t, append(everything, "--strict")...).code)
+	w.alarms[1].CompositeAlarms = []cloudwatchtypes.CompositeAlarm{{AlarmName: ptr("all"), AlarmRule: ptr(`ALARM("behind") OR ALARM("else")`), ActionsEnabled: ptr(true), AlarmActions: []string{"arn"}}}
+	w.ok(t, append(everything, "--strict")...)
+	w.alarms[1].CompositeAlarms[0].AlarmRule = ptr(`ALARM("behind-2")`)
+	require.Equal(t, exitFailed, w.run(t, append(everything, "--strict")...).code)
 }
 
 // A server that emulates AWS has no alarms and no functions: nothing is known of them, in words that can be read.
@@ -304,5 +359,6 @@ func TestDoctorOfAServerThatEmulatesLess(t *testing.T) {
 	where := " is not available in us-east-1 at " + plain.URL + ": outboxtest does not emulate "
 	require.Contains(t, out.String(), "unknown  alarms events: cloudwatch:DescribeAlarms"+where+"DescribeAlarms of the service monitoring\n")
 	require.Contains(t, out.String(), "unknown  function mailer: lambda:ListEventSourceMappings"+where+"GET /2015-03-31/event-source-mappings of the service lambda\n")
-	require.Contains(t, out.String(), "2 unknown, 0 problems\n")
+	require.Contains(t, out.String(), "unknown  concurrency mailer: lambda:GetFunctionConcurrency"+where+"GET /2019-09-30/functions/mailer/concurrency of the service lambda\n")
+	require.Contains(t, out.String(), "3 unknown, 0 problems\n")
 }

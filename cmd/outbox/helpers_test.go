@@ -36,7 +36,8 @@ type world struct {
 	mappings string          // what Lambda answers
 	records  string          // what GetRecords answers in the stream's place, if it is not empty
 	alarms   []*cloudwatch.DescribeAlarmsOutput
-	command  string // that runs
+	edits    map[string]func(request, answer map[string]any) // by operation: what is changed in an answer
+	command  string                                          // that runs
 	// intercept answers in the server's place if it returns true.
 	intercept func(operation string, out http.ResponseWriter, in *http.Request) bool
 	calls     map[string]map[string]bool // the actions that each command has needed
@@ -68,13 +69,23 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 	if strings.HasPrefix(in.URL.Path, "/2015-03-31/event-source-mappings") {
 		operation = "ListEventSourceMappings"
 	}
+	if strings.HasSuffix(in.URL.Path, "/concurrency") {
+		operation = "GetFunctionConcurrency"
+	}
 	w.note(operation, in)
 	w.mu.Lock()
 	refused, mappings, records, broken := w.refused[operation], w.mappings, w.records, operation != "" && operation == w.broken
-	intercept := w.intercept
+	intercept, edit := w.intercept, w.edits[operation]
 	w.mu.Unlock()
 	if intercept != nil && intercept(operation, out, in) {
 		return
+	}
+	if edit != nil && !refused {
+		request, _ := io.ReadAll(in.Body)
+		in.Body = io.NopCloser(bytes.NewReader(request))
+		original, recorder := out, httptest.NewRecorder()
+		out = recorder
+		defer func() { edited(original, recorder, request, edit) }()
 	}
 	answer := func(status int, body string) {
 		_, _ = io.Copy(io.Discard, in.Body)
@@ -89,11 +100,39 @@ func (w *world) serve(out http.ResponseWriter, in *http.Request) {
 		answer(400, `{"__type":"com.amazon.coral.service#InternalServerError","message":"broken"}`)
 	case operation == "ListEventSourceMappings":
 		answer(200, mappings)
+	case operation == "GetFunctionConcurrency":
+		answer(200, `{}`)
+	case operation == "DescribeKey":
+		answer(200, `{"KeyMetadata":{"KeyId":"key","KeyManager":"CUSTOMER","KeyState":"Enabled","Enabled":true}}`)
 	case operation == "GetRecords" && records != "":
 		answer(200, records)
 	default:
 		w.ServeHTTP(out, in)
 	}
+}
+
+// edited passes an answer on with what edit changes in it.
+func edited(to http.ResponseWriter, from *httptest.ResponseRecorder, request []byte, edit func(request, answer map[string]any)) {
+	var asked, answer map[string]any
+	_ = json.Unmarshal(request, &asked)
+	body := from.Body.Bytes()
+	if json.Unmarshal(body, &answer) == nil && from.Code == http.StatusOK {
+		edit(asked, answer)
+		body, _ = json.Marshal(answer)
+	}
+	to.Header().Set("Content-Type", from.Header().Get("Content-Type"))
+	to.WriteHeader(from.Code)
+	_, _ = to.Write(body)
+}
+
+// edit has every answer of an operation changed.
+func (w *world) edit(operation string, change func(request, answer map[string]any)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.edits == nil {
+		w.edits = map[string]func(request, answer map[string]any){}
+	}
+	w.edits[operation] = change
 }
 
 // DescribeAlarms answers in CloudWatch's place, page by page.

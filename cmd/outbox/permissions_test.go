@@ -44,6 +44,7 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	}
 	w.run(t, "status", "--group", "nobody", "--dead-letters", "dead-letters") // it asks for what is known, too
 	w.run(t, "status", "--group", "nobody", "--consumer", "mails", "--dead-letters", "dead-letters")
+	key("KeyState", "Enabled")(t, w)
 	w.run(t, "doctor", "--leases", "leases", "--inbox", "inbox", "--dead-letters", "dead-letters", "--function", "mailer")
 	w.ok(t, "dead", "list", "--consumer", "mails")
 	w.ok(t, "dead", "list", "--consumer", "mails", "--aggregate", "a")

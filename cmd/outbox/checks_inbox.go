@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/seed-1b628d3f/outbox/internal/rows"
+)
+
+// checkInbox compares how long an inbox remembers events with how long they may come again.
+func (x *examination) checkInbox(ctx context.Context) {
+	const check = "inbox memory"
+	if x.inbox == "" || !x.checkOther(ctx, inboxSpec, x.inbox) {
+		return
+	}
+	out, err := x.c.dynamodb.Scan(ctx, &dynamodb.ScanInput{TableName: &x.inbox, Limit: aws.Int32(sampled),
+		ProjectionExpression: aws.String("#c, #h, #e"), ExpressionAttributeNames: map[string]string{"#c": "consumer", "#h": "handledAt", "#e": "expiresAt"}})
+	if err != nil {
+		x.failed(gradeUnknown, check, x.inbox, "dynamodb:Scan", err)
+		return
+	}
+	var memory time.Duration
+	consumers := map[string]bool{}
+	for _, row := range out.Items {
+		if row["handledAt"] == nil {
+			continue // a claim
+		}
+		seconds, wrong := expiry(row["expiresAt"])
+		if wrong != "" {
+			x.add(gradeProblem, check, x.inbox, "expiresAt of a mark "+wrong, "find out who writes such rows: an Inbox writes seconds, in a number")
+			return
+		}
+		if d := time.Unix(seconds, 0).Sub(rows.Time(row, "handledAt")); memory == 0 || d < memory {
+			memory = d
+		}
+		consumer, _, _ := strings.Cut(rows.Text(row, "consumer"), "#")
+		consumers[consumer] = true
+	}
+	if len(consumers) == 0 {
+		x.add(gradeUnknown, check, x.inbox, fmt.Sprintf("there is no mark among %s: how long it remembers cannot be seen", count(len(out.Items), "row")), "look again when events have been handled")
+		return
+	}
+	more := "give WithInboxTTL more than the stream's retention, and as much as WithTTL"
+	text := fmt.Sprintf("%s forgets an event after %s", strings.Join(slices.Sorted(maps.Keys(consumers)), ", "), age(memory.Round(time.Second)))
+	switch {
+	case x.retention == 0:
+		x.add(gradeUnknown, check, x.inbox, text+", and the stream's retention is not known", "")
+	case memory < x.retention:
+		x.add(gradeProblem, check, x.inbox, fmt.Sprintf("%s, and the stream keeps records for %s: a duplicate is handled again", text, age(x.retention)), more)
+	case x.lifetime > memory+time.Hour: // a Writer rounds up by as much
+		x.add(gradeWarning, check, x.inbox, fmt.Sprintf("%s, and rows live for %s: a replay.To of older events handles them again", text, age(x.lifetime)), more)
+	default:
+		x.add(gradeOK, check, x.inbox, text+", which is long enough", "")
+	}
+}
