@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/deadletter"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
@@ -87,6 +88,31 @@ func TestAParkingWithoutLettersIsEnded(t *testing.T) {
 			require.Contains(t, o.handled, "p2")
 		})
 	}
+}
+
+// A redrive dies, and the letter that it had is discarded: the queue waits for the dead redrive, parks nothing, and goes with a redrive of all.
+func TestAQueueThatADeadRedriveHoldsIsEnded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t)
+		defer o.Close()
+		require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison", "p")))
+		dead, err := deadletter.New(o.DynamoDB, "letters", "mails")
+		require.NoError(t, err)
+		lock, err := dead.Lock(t.Context(), deadletter.Target{Queue: "p"}, "dead")
+		require.NoError(t, err)
+		require.NotNil(t, lock)
+		require.NoError(t, o.letters.Discard(t.Context(), "p#poison"))
+		require.Equal(t, []string{"mails#lane/p"}, rowsOf(t, o, "letters"))
+		require.NoError(t, o.consumer(t).Process(t.Context(), rec("p1", "p")))
+		require.Equal(t, []string{"p1"}, o.handled)
+		for _, want := range []outbox.RedriveResult{{Busy: 1}, {}} {
+			done, err := o.letters.Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+			require.NoError(t, err)
+			require.Equal(t, want, done)
+			time.Sleep(30 * time.Second)
+		}
+		require.Empty(t, rowsOf(t, o, "letters"))
+	})
 }
 
 // An aggregate whose last letter is gone is not parked, also if a crash has kept its parking from being ended: its next event is handled by who

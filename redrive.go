@@ -86,7 +86,7 @@ type selection struct {
 }
 
 // selected runs through what a filter selects. It reads no payload, and no letter of a queue that is selected as a whole. A crash may leave a
-// queue without letters: a filter for all letters, or for its aggregate's, selects it.
+// queue without letters, and so may a discard beside a redrive that dies: a filter for all letters, or for its aggregate's, selects it.
 func (t *DeadLetterTable) selected(ctx context.Context, f DeadLetterFilter) iter.Seq2[selection, error] {
 	return func(yield func(selection, error) bool) {
 		switch f {

@@ -18,7 +18,7 @@
 // '#' and its shard, sequence number and a hash of its stream, or a hash of its bytes. If another event has a letter's key, a hash is added.
 //
 // A letter and the count of its queue change in one transaction. So a queue with letters always has a row, and its aggregate is parked. After
-// the last letter has gone, the row stays until Close. A letter's place (N) is the number that last became with it, so letters are numbered in
+// the last letter has gone, the row stays until Close, which leaves it to the holder of the lock, if there is one. A letter's place (N) is the number that last became with it, so letters are numbered in
 // the order in which they were stored, whoever stored them.
 package deadletter
 

@@ -105,7 +105,7 @@ func (l *Lock) Hold(ctx context.Context) (held context.Context, release func(con
 			have, err := l.beat(asking, "#lock = :me", rows.Item{})
 			cancel()
 			switch {
-			case have != nil, errors.Is(err, ErrMissing): // somebody else has it, or all letters were discarded
+			case have != nil, errors.Is(err, ErrMissing): // somebody else has it, or what it locked is gone
 				lose(ErrLockLost)
 				return
 			case err != nil:
@@ -124,6 +124,24 @@ func (l *Lock) Hold(ctx context.Context) (held context.Context, release func(con
 		lose(nil)
 		return l.release(ctx)
 	}
+}
+
+// Close removes the locked queue if it has no letters, and the lock with it. It returns false if the queue has letters. Then an error that matches
+// ErrLockLost says that the lock is not held any more: Close may have removed the queue and got no answer, and a letter began another one.
+func (l *Lock) Close(ctx context.Context) (bool, error) {
+	queue := rows.Text(l.key, "id")
+	closed, err := l.s.close(ctx, queue, "attribute_not_exists(#lock) OR #lock = :me", rows.Item{":me": rows.S(l.token)})
+	if closed || err != nil {
+		return closed, err
+	}
+	row, err := l.s.row(ctx, l.s.queues(), queue, "id", "lock")
+	switch {
+	case err != nil && !errors.Is(err, ErrMissing):
+		return false, err
+	case rows.Text(row, "lock") != l.token:
+		return false, l.s.failed("close "+queue, ErrLockLost)
+	}
+	return false, nil
 }
 
 // beat makes the lock last, under a condition. If the condition fails, it returns the row.

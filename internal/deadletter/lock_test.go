@@ -112,15 +112,51 @@ func TestALockHasOneHolder(t *testing.T) {
 	})
 }
 
-// A queue that is emptied and closed takes the lock with it: a queue of the same aggregate that begins later is another one.
-func TestALockEndsWithItsQueue(t *testing.T) {
+// A queue without letters that is locked is closed by the holder of the lock, and takes the lock with it. Until then it parks nothing.
+func TestALockedQueueIsClosedByItsHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, targets := lockable(t)
 		defer f.Close()
 		mine, err := f.s.Lock(t.Context(), targets[0], "me")
 		require.NoError(t, err)
 		held, release := mine.Hold(t.Context())
-		f.empty(t)
+		closed, err := mine.Close(t.Context())
+		require.NoError(t, err)
+		require.False(t, closed, "it has a letter")
+		f.remove(t)
+		closed, err = f.s.Close(t.Context(), "a")
+		require.NoError(t, err)
+		require.False(t, closed, "somebody else holds the lock")
+		parked, err := f.s.AreParked(t.Context(), []string{"a"})
+		require.NoError(t, err)
+		require.Empty(t, parked)
+		time.Sleep(time.Minute)
+		require.NoError(t, held.Err())
+		closed, err = mine.Close(t.Context())
+		require.NoError(t, err)
+		require.True(t, closed)
+		_, err = f.s.Queue(t.Context(), "a")
+		require.ErrorIs(t, err, deadletter.ErrMissing)
+		put(t, f.s, letterOf("9"))
+		closed, err = mine.Close(t.Context())
+		require.ErrorIs(t, err, deadletter.ErrLockLost, "it is another queue")
+		require.False(t, closed)
+		require.NoError(t, release(t.Context()))
+	})
+}
+
+// A letter without a queue takes the lock with it.
+func TestALockEndsWithItsLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, targets := lockable(t)
+		defer f.Close()
+		mine, err := f.s.Lock(t.Context(), targets[1], "me")
+		require.NoError(t, err)
+		held, release := mine.Hold(t.Context())
+		l, err := f.s.Head(t.Context(), targets[1].Letter)
+		require.NoError(t, err)
+		_, err = f.s.Remove(t.Context(), &l)
+		require.NoError(t, err)
 		time.Sleep(6 * time.Second)
 		require.ErrorIs(t, context.Cause(held), deadletter.ErrLockLost)
 		require.NoError(t, release(t.Context()))

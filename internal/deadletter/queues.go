@@ -139,12 +139,18 @@ func (s *Store) batch(ctx context.Context, group string, ids []string) (map[stri
 	return found, nil
 }
 
-// Close removes a queue without letters, and so ends the parking of its aggregate. It returns false if the queue has letters.
+// Close removes a queue without letters, and so ends the parking of its aggregate. It returns false if the queue has letters, or if somebody
+// holds its lock: the lock is in the row, and its holder closes the queue.
 func (s *Store) Close(ctx context.Context, queue string) (bool, error) {
-	const empty = "attribute_not_exists(#letters) OR #letters <= :zero"
+	return s.close(ctx, queue, "attribute_not_exists(#lock)", rows.Item{})
+}
+
+func (s *Store) close(ctx context.Context, queue, condition string, values rows.Item) (bool, error) {
+	condition = "(attribute_not_exists(#letters) OR #letters <= :zero) AND (" + condition + ")"
+	values[":zero"] = rows.N(0)
 	err := repeat(ctx, func() error {
 		_, err := awserr.Written(s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &s.table, Key: key(s.queues(), queue),
-			ConditionExpression: aws.String(empty), ExpressionAttributeNames: rows.Names(empty), ExpressionAttributeValues: rows.Item{":zero": rows.N(0)}}))
+			ConditionExpression: &condition, ExpressionAttributeNames: rows.Names(condition), ExpressionAttributeValues: values}))
 		return err
 	})
 	if conditionFailed(err) {

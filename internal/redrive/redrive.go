@@ -219,8 +219,12 @@ func (r *run) redrive(ctx, handlers context.Context, target deadletter.Target) (
 		if target.Queue == "" {
 			return true, nil
 		}
-		closed, err := r.close(ctx, target.Queue)
-		if err != nil || closed || len(ids) == 0 {
+		closed, err := r.close(ctx, lock)
+		switch {
+		case errors.Is(err, deadletter.ErrLockLost): // letters have arrived, and are somebody else's
+			r.count(func(n *Result) { n.Busy++ })
+			return false, nil
+		case err != nil || closed || len(ids) == 0:
 			return true, err
 		}
 		// Letters have arrived meanwhile.
@@ -240,10 +244,10 @@ func (r *run) letters(ctx context.Context, target deadletter.Target) ([]string, 
 }
 
 // close ends the parking of a queue without letters, even when the redrive is stopped: no letter would lead to the queue any more.
-func (r *run) close(ctx context.Context, queue string) (bool, error) {
+func (r *run) close(ctx context.Context, lock *deadletter.Lock) (bool, error) {
 	ctx, cancel := grace.After(ctx, storeTime)
 	defer cancel()
-	return r.Store.Close(ctx, queue)
+	return lock.Close(ctx)
 }
 
 // letter hands one letter to Handle while the lock is held, and stores the outcome. A letter that is gone counts as handled.

@@ -6,8 +6,8 @@ import (
 	"iter"
 	"log/slog"
 	"testing"
-	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
@@ -19,15 +19,19 @@ import (
 
 // newStore returns a store with two letters in a queue, and one without a queue.
 func newStore(t *testing.T) *deadletter.Store {
+	_, s := newTable(t)
+	return s
+}
+
+func newTable(t *testing.T) (*dynamodb.Client, *deadletter.Store) {
 	a := outboxtest.Start(t)
 	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
 	s, err := deadletter.New(a.DynamoDB, "letters", "c")
 	require.NoError(t, err)
 	for _, e := range []event.Event{{ID: "1", AggregateID: "a", SequenceNumber: "1"}, {ID: "2", AggregateID: "a", SequenceNumber: "2"}, {ID: "3"}} {
-		_, err := s.Put(t.Context(), &deadletter.Letter{Event: e, Error: "first", Attempts: 1, StoredAt: time.Now()})
-		require.NoError(t, err)
+		store(t, s, e)
 	}
-	return s
+	return a.DynamoDB, s
 }
 
 func engine(s *deadletter.Store, handle func(context.Context, *deadletter.Letter) redrive.Outcome) redrive.Engine {
