@@ -27,6 +27,7 @@ const (
 	NotTried Verdict = iota // no handler was called, or it could not do its work: the letter stays as it is
 	Failed                  // the letter stays, with the reason and one more attempt
 	Handled                 // the letter is removed
+	gone                    // nothing was handed to Handle: the letter is not there any more
 )
 
 // Outcome is what Handle returns.
@@ -202,18 +203,22 @@ func (r *run) redrive(ctx, handlers context.Context, target deadletter.Target) (
 			r.Logger.WarnContext(ctx, "outbox: a lock on dead letters is not released, it ends by itself", "deadLetter", target.ID(), "error", err)
 		}
 	}()
-	for before := []string(nil); ; {
+	for missing := []string(nil); ; { // the letters of the last round, if all of them were gone
 		ids, err := r.letters(ctx, target)
 		if err != nil {
 			return false, err
 		}
-		if len(ids) > 0 && slices.Equal(ids, before) { // handled or gone, and there
+		if len(ids) > 0 && slices.Equal(ids, missing) {
 			return false, fmt.Errorf("the dead letter table lists letters of %s, and does not return them", target.ID())
 		}
-		before = ids
+		missing = ids
 		for _, id := range ids {
-			if verdict, err := r.letter(ctx, held, handlers, id); err != nil || verdict != Handled {
+			verdict, err := r.letter(ctx, held, handlers, id)
+			if err != nil || verdict < Handled {
 				return verdict == Failed, err
+			}
+			if verdict == Handled {
+				missing = nil
 			}
 		}
 		if target.Queue == "" {
@@ -250,7 +255,7 @@ func (r *run) close(ctx context.Context, lock *deadletter.Lock) (bool, error) {
 	return lock.Close(ctx)
 }
 
-// letter hands one letter to Handle while the lock is held, and stores the outcome. A letter that is gone counts as handled.
+// letter hands one letter to Handle while the lock is held, and stores the outcome.
 func (r *run) letter(ctx, held, handlers context.Context, id string) (Verdict, error) {
 	if !r.pace(ctx) {
 		return NotTried, nil
@@ -258,7 +263,7 @@ func (r *run) letter(ctx, held, handlers context.Context, id string) (Verdict, e
 	l, err := r.Store.Get(ctx, id)
 	switch {
 	case errors.Is(err, deadletter.ErrMissing):
-		return Handled, nil
+		return gone, nil
 	case err != nil:
 		return NotTried, err
 	case held.Err() != nil && handlers.Err() == nil: // the lock is lost
