@@ -18,8 +18,8 @@
 // '#' and its shard, sequence number and a hash of its stream, or a hash of its bytes. If another event has a letter's key, a hash is added.
 //
 // A letter and the count of its queue change in one transaction. So a queue with letters always has a row, and its aggregate is parked. After
-// the last letter has gone, the row stays until Close, which leaves it to the holder of the lock, if there is one. A letter's place (N) is the number that last became with it, so letters are numbered in
-// the order in which they were stored, whoever stored them.
+// the last letter has gone, the row stays until Close, which leaves it to the holder of the lock, if there is one. A letter's place (N) is the
+// number that last became with it, so letters are numbered in the order in which they were stored, whoever stored them.
 package deadletter
 
 import (
@@ -53,7 +53,6 @@ type Letter struct {
 	Incomplete bool
 
 	token     string // new in each Put
-	place     int64  // see place
 	parts     int
 	partsHash string // keeps the parts of two events apart that have one id
 }
@@ -218,7 +217,7 @@ func read(row rows.Item) Letter {
 	l := Letter{
 		ID: rows.Text(row, "id"), Error: rows.Text(row, "error"), Attempts: int(rows.Int(row, "attempts")), Parked: rows.Flag(row, "parked"),
 		StoredAt: rows.Time(row, "storedAt"), TriedAt: rows.Time(row, "triedAt"),
-		place: rows.Int(row, "place"), parts: int(rows.Int(row, "parts")), partsHash: rows.Text(row, "partsHash"), token: rows.Text(row, "token"),
+		parts: int(rows.Int(row, "parts")), partsHash: rows.Text(row, "partsHash"), token: rows.Text(row, "token"),
 		Event: event.Event{
 			ID: rows.Text(row, "eventId"), Type: rows.Text(row, "type"), AggregateID: rows.Text(row, "aggregateId"),
 			Sequence: rows.Int(row, "sequence"), Time: rows.Time(row, "timestamp"), Headers: rows.ReadHeaders(row, "headers"),

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
@@ -104,6 +105,33 @@ func TestPartsOfTwoEventsWithOneID(t *testing.T) {
 		require.True(t, removed)
 	}
 	require.Equal(t, 1, count(), "the queue's row; no part is left")
+}
+
+// A large event that is to be stored behind letters that are gone leaves nothing in the table.
+func TestAnEventThatIsNotStoredLeavesNoParts(t *testing.T) {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	s, err := deadletter.New(a.DynamoDB, "letters", "c")
+	require.NoError(t, err)
+	first := &deadletter.Letter{Event: event.Event{ID: "1", AggregateID: "a"}, StoredAt: time.Now()}
+	large := &deadletter.Letter{Event: event.Event{ID: "2", AggregateID: "a", Payload: make([]byte, 399<<10)}, StoredAt: time.Now()}
+	put(t, s, first)
+	_, err = s.Remove(t.Context(), first)
+	require.NoError(t, err)
+	for _, rows := range []int{1, 0} { // the queue's row, until it is closed
+		stored, err := s.PutBehind(t.Context(), large)
+		require.NoError(t, err)
+		require.Equal(t, deadletter.Refused, stored)
+		out, err := a.DynamoDB.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("letters")})
+		require.NoError(t, err)
+		require.Len(t, out.Items, rows)
+		_, err = s.Close(t.Context(), "a")
+		require.NoError(t, err)
+	}
+	put(t, s, first)
+	stored, err := s.PutBehind(t.Context(), large)
+	require.NoError(t, err)
+	require.Equal(t, deadletter.Added, stored)
 }
 
 // A transaction that meets others is made again, one that is throttled is not.

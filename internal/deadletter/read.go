@@ -91,7 +91,7 @@ func (s *Store) IDs(ctx context.Context, queue string) ([]string, error) {
 }
 
 // head are the attributes of a letter's row without its body: without the payload, the event's headers, and an undecoded record.
-var head = []string{"id", "place", "error", "attempts", "parked", "storedAt", "triedAt", "token", "parts", "partsHash", "eventId", "type",
+var head = []string{"id", "error", "attempts", "parked", "storedAt", "triedAt", "token", "parts", "partsHash", "eventId", "type",
 	"aggregateId", "sequence", "timestamp", "contentType", "table", "changedAt", "streamArn", "shardId", "sequenceNumber"}
 
 // Heads runs through letters without their bodies, in the order of their ids: those of a queue, or, if queue is empty, those without a queue.

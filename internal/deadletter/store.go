@@ -124,6 +124,15 @@ func (s *Store) put(ctx context.Context, l *Letter, behind bool) (Stored, error)
 				}
 			}
 		}
+		if queue := QueueOf(l.ID); behind && queue != "" && len(parts) > 0 { // nobody would remove the parts; others may have the same ones
+			_, letters, err := s.lastOf(ctx, queue)
+			switch {
+			case err != nil && !errors.Is(err, ErrMissing):
+				return Refused, err
+			case letters <= 0:
+				return Refused, nil
+			}
+		}
 		for i, data := range parts {
 			_, err := awserr.Written(s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table,
 				Item: rows.Item{"group": rows.S(s.parts()), "id": rows.S(l.partID(i)), "data": rows.B(data)}}))
@@ -252,8 +261,7 @@ func (s *Store) append(ctx context.Context, l *Letter, row rows.Item, queue stri
 		same = "#letters > :zero AND " + same
 		values[":zero"] = rows.N(0)
 	}
-	l.place = last + 1
-	row["place"] = rows.N(l.place)
+	row["place"] = rows.N(last + 1)
 	return s.transact(ctx,
 		types.TransactWriteItem{Put: &types.Put{TableName: &s.table, Item: row,
 			ConditionExpression: aws.String(free), ExpressionAttributeNames: rows.Names(free)}},
