@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
 	"github.com/seed-1b628d3f/outbox/internal/redrive"
 	"github.com/seed-1b628d3f/outbox/internal/usercode"
@@ -37,7 +38,7 @@ type RedriveResult struct {
 // meanwhile are handled behind the others.
 //
 // A letter whose handler fails stays, with the new error and one more attempt. So does a letter that c has no handler for, and a record that
-// still cannot be decoded. A handler has a minute for each letter. Letters are handled at least once: after a crash between the handler and
+// still cannot be decoded. A handler has a minute for each call, and Redrive waits for one that takes longer. Letters are handled at least once: after a crash between the handler and
 // the removal, a letter is handled again. Redrive may run several times at once, on different machines, whose clocks need not agree: locks in the
 // table keep two redrives from handling the same aggregate. A lock that a crash has left is taken over when this process has seen it unchanged
 // for 20 seconds. Redrive waits for that, in one of the places that WithConcurrency gives, if ctx leaves the time; otherwise, and in the first
@@ -142,8 +143,8 @@ func (t *DeadLetterTable) heads(ctx context.Context, f DeadLetterFilter) iter.Se
 }
 
 // RequestRedrive asks whoever runs the consumer's handlers to redrive the dead letters that the filter selects. It returns how many letters
-// there are. A Worker whose Consumer has this table looks for requests every two seconds; elsewhere, call AnswerRedriveRequests. A request is
-// forgotten after 7 days.
+// there are. A Worker whose Consumer has this table looks for requests every two seconds, or every minute while those that are there cannot be
+// tried; elsewhere, call AnswerRedriveRequests. A request is forgotten after 7 days.
 func (t *DeadLetterTable) RequestRedrive(ctx context.Context, filter DeadLetterFilter) (int, error) {
 	if err := t.made(); err != nil {
 		return 0, err
@@ -214,13 +215,30 @@ func redriven(r redrive.Result, err error) (RedriveResult, error) {
 	return RedriveResult(r), err
 }
 
+// letterTime is how long a dead letter waits for a place among the handlers of its Consumer, and how long its handler may take after that.
+const letterTime = time.Minute
+
 // redrive hands a dead letter to its handler, and says what becomes of the letter.
 func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Outcome {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	b := c.newBatch(ctx, 1, false)
 	b.redrive = true
 	d := &b.deliveries[0]
 	d.before = int32(min(l.Attempts, math.MaxInt32))
 	if d.err = c.receiveLetter(b.handlers, d, l); d.err == nil {
+		place := time.AfterFunc(letterTime, giveUp)
+		defer place.Stop()
+		registered := b.handlers[d.record.Type]
+		timed := registered
+		timed.handler = func(ctx context.Context, r Record) error {
+			place.Stop()
+			ctx, cancel := context.WithTimeout(ctx, letterTime)
+			defer cancel()
+			defer c.watch(ctx, &r)()
+			return registered.handler(ctx, r)
+		}
+		b.handlers = map[string]registration{d.record.Type: timed}
 		b.start()
 	}
 	switch d.judge(false) { // the engine knows by itself whether the handler was cut off
@@ -231,6 +249,20 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Ou
 	default: // also lost, the ninth time: the letter stays in any case, and a request would be repeated for days
 		return redrive.Outcome{Verdict: redrive.Failed, Reason: d.err.Error()}
 	}
+}
+
+// watch warns while a dead letter's handler runs on after its time, until the returned function is called: its aggregate waits, and so does
+// whoever has asked for the redrive.
+func (c *Consumer) watch(ctx context.Context, r *Record) (returned func()) {
+	running, returned := context.WithCancel(context.WithoutCancel(ctx))
+	began := time.Now()
+	go func() {
+		for pause := letterTime + time.Second; backoff.Sleep(running, pause) == nil; pause = letterTime {
+			c.logger.WarnContext(ctx, "outbox: the handler of a dead letter ignores the end of its context, and holds up the redrive",
+				"event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "for", time.Since(began).Round(time.Second))
+		}
+	}()
+	return returned
 }
 
 var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")
@@ -257,8 +289,12 @@ func (c *Consumer) receiveLetter(handlers map[string]registration, d *delivery, 
 	return nil
 }
 
-// redriveEvery is how often a Worker looks for requests to redrive.
-const redriveEvery = 2 * time.Second
+// A Worker looks for requests to redrive every redriveEvery. While nothing of what is asked for can be tried, the pause doubles, up to redriveMost:
+// the service that the handlers call may be down.
+const (
+	redriveEvery = 2 * time.Second
+	redriveMost  = time.Minute
+)
 
 // redriveRequested answers requests to redrive until ctx ends. Handlers that run then have the drain timeout.
 func (w *Worker) redriveRequested(ctx context.Context) {
@@ -270,15 +306,13 @@ func (w *Worker) redriveRequested(ctx context.Context) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(w.drainTimeout, cancel) })
 	defer stop()
-	ticker := time.NewTicker(redriveEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	for pause := redriveEvery; backoff.Sleep(ctx, pause) == nil; {
 		result, err := dead.table.redriveRequested(ctx, handlers, w.consumer)
+		if result.Redriven+result.Failed > 0 || result.Busy == 0 && err == nil {
+			pause = redriveEvery
+		} else {
+			pause = min(2*pause, redriveMost)
+		}
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -189,4 +190,51 @@ func TestAWorkerThatStopsDrainsItsRedrive(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While a service that a handler needs is down, a Worker asks it ever less often for what was requested; then at once again.
+func TestARequestedRedriveSparesAServiceThatIsDown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t)
+		defer o.Close()
+		o.CreateOutbox(t, "events", "events", 1)
+		o.bury(t, 1, 1)
+		var calls []time.Time
+		var mu sync.Mutex
+		down := true
+		c := newConsumer(t, outbox.WithDeadLetters(o.letters))
+		outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error {
+			mu.Lock()
+			defer mu.Unlock()
+			calls = append(calls, time.Now())
+			if down {
+				return outbox.Unavailable(errors.New("no answer"))
+			}
+			return nil
+		})
+		w, err := outbox.NewWorker(o.Kinesis, "events", c, &outbox.MemoryLeases{})
+		require.NoError(t, err)
+		r := runWorker(t, w)
+		_, err = o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})
+		require.NoError(t, err)
+		time.Sleep(10 * time.Minute)
+		mu.Lock()
+		down = false
+		var pauses []string
+		for i := range calls[1:] {
+			pauses = append(pauses, calls[i+1].Sub(calls[i]).Round(time.Second).String())
+		}
+		mu.Unlock()
+		require.Equal(t, []string{"4s", "8s", "16s", "32s", "1m0s", "1m0s"}, pauses[:6])
+		require.Less(t, len(pauses), 15)
+		time.Sleep(time.Minute + 20*time.Second)
+		require.Zero(t, o.pending(t), "it was tried within a minute")
+
+		require.NoError(t, o.consumer(t, outbox.WithInvokeAttempts(1)).Process(t.Context(), rec("poison", "")))
+		_, err = o.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})
+		require.NoError(t, err)
+		time.Sleep(3 * time.Second)
+		require.Zero(t, o.pending(t), "at once")
+		require.NoError(t, r.stop())
+	})
 }

@@ -200,25 +200,6 @@ func TestARedriveCanBeStopped(t *testing.T) {
 	})
 }
 
-// A handler in a redrive has a minute, and is told so.
-func TestAHandlerInARedriveHasAMinute(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		o := newOffice(t)
-		defer o.Close()
-		o.bury(t, 1, 1)
-		c := newConsumer(t)
-		outbox.HandleType(c, "T", func(ctx context.Context, _ outbox.Event[struct{}]) error {
-			<-ctx.Done()
-			return ctx.Err()
-		})
-		began := time.Now()
-		done, err := o.letters.Redrive(t.Context(), c, outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
-		require.NoError(t, err)
-		require.Equal(t, outbox.RedriveResult{Failed: 1}, done)
-		require.Equal(t, time.Minute, time.Since(began))
-	})
-}
-
 // A letter that is gone takes nobody along, whoever removed it and whenever.
 func TestARedriveOfALetterThatIsGone(t *testing.T) {
 	o := newOffice(t)

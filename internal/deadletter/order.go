@@ -34,7 +34,8 @@ func placeOf(row rows.Item) place {
 }
 
 // inOrder sorts the letters of a queue: in the order in which they were stored, but none behind a letter of a later event. What is later is
-// known only where numbers can be compared: of two events of a table by their sequences, and otherwise of two records of a shard.
+// known only where numbers can be compared: of two events of a table by their sequences, and of two records of a shard. Sequences go before: if
+// some letters have one, it may move a letter past another of its shard that has none.
 func inOrder(letters []place) []place {
 	slices.SortFunc(letters, func(a, b place) int { return cmp.Or(cmp.Compare(a.n, b.n), strings.Compare(a.id, b.id)) })
 	letters = earlierFirst(letters, func(p *place) (string, bool) { return p.shard, p.shard != "" }, func(a, b *place) int {

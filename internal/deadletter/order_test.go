@@ -54,7 +54,8 @@ func laterInAggregate(a, b *place) bool {
 	return a.sequence != 0 && b.sequence != 0 && a.table == b.table && a.sequence > b.sequence
 }
 
-// What is known of two letters decides, whatever else is in the queue; only what is not known is left to the order of storing.
+// The sequences of two letters decide, whatever else is in the queue, and so do their numbers in a shard if no letter of the queue has a sequence.
+// What is not known is left to the order of storing.
 func TestEveryShortQueueIsInOrder(t *testing.T) {
 	var kinds []place
 	for _, where := range []place{{}, {shard: "1", number: "5"}, {shard: "1", number: "12"}, {shard: "2", number: "9"}} {
@@ -88,6 +89,16 @@ func TestEveryShortQueueIsInOrder(t *testing.T) {
 		try(queue)
 	}
 	t.Logf("%d queues", queues)
+}
+
+// A letter that comes first by its sequence passes the letters that were stored before it, also one of its shard that has no sequence.
+func TestASequenceGoesBeforeTheNumbersOfAShard(t *testing.T) {
+	got := inOrder([]place{
+		{id: "second", n: 1, table: "x", sequence: 2},
+		{id: "none", n: 2, shard: "1", number: "5"},
+		{id: "first", n: 3, shard: "1", number: "6", table: "x", sequence: 1},
+	})
+	require.Equal(t, []string{"first", "second", "none"}, []string{got[0].id, got[1].id, got[2].id})
 }
 
 func TestLongQueuesAreInOrder(t *testing.T) {

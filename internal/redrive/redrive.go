@@ -46,7 +46,7 @@ type Result struct {
 // Engine redrives the letters of a Store. Its fields must not change while a redrive runs.
 type Engine struct {
 	Store *deadletter.Store
-	// Handle handles a letter until ctx ends. It is called for one letter of a queue at a time.
+	// Handle handles a letter until ctx ends, and bounds the time of it. It is called for one letter of a queue at a time.
 	Handle func(ctx context.Context, l *deadletter.Letter) Outcome
 	Logger *slog.Logger
 	// Concurrency is how many queues, and letters without a queue, are redriven at the same time.
@@ -58,9 +58,6 @@ type Engine struct {
 	// Progress, unless nil, is called after each letter. Calls do not overlap.
 	Progress func(Result)
 }
-
-// handlerTime is how long a handler may take for a letter.
-const handlerTime = time.Minute
 
 // storeTime bounds what is written after a handler, which is written even when the redrive is stopped.
 const storeTime = 5 * time.Second
@@ -270,11 +267,9 @@ func (r *run) letter(ctx, held, handlers context.Context, id string) (Verdict, e
 		r.count(func(n *Result) { n.Busy++ })
 		return NotTried, nil
 	}
-	handling, cancel := context.WithTimeout(held, handlerTime)
+	outcome := r.Handle(held, &l)
+	after, cancel := grace.After(handlers, storeTime)
 	defer cancel()
-	outcome := r.Handle(handling, &l)
-	after, cancelAfter := grace.After(handlers, storeTime)
-	defer cancelAfter()
 	switch {
 	case outcome.Verdict == Handled:
 		if _, err := r.Store.Remove(after, &l); err != nil {
