@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -87,8 +88,9 @@ func request(t *testing.T, method, path, body, key string, encoded bool) []byte 
 	return payload
 }
 
+// idOf is the id of the order of a key, if nobody knows the caller.
 func idOf(key string) string {
-	sum := sha256.Sum256([]byte(key))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", "", key))
 	return ulid.ULID(sum[:16]).String()
 }
 
@@ -329,8 +331,8 @@ func TestAFunctionThatCannotStartSaysWhy(t *testing.T) {
 		want        string
 	}{
 		{"api", map[string]string{"AWS_REGION": "us-east-1"}, "environment variable ORDERS_TABLE is not set\nenvironment variable EVENTS_TABLE is not set"},
-		{"consumer", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d"}, "environment variable MAIL_FROM is not set"},
-		{"redrive", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d", "MAIL_FROM": "the shop"}, `the sender "the shop": mail: no angle-addr`},
+		{"consumer", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d", "MAIL_RATE": "1"}, "environment variable MAIL_FROM is not set"},
+		{"redrive", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d", "MAIL_FROM": "the shop", "MAIL_RATE": "1"}, `the sender "the shop": want only an address, like a@example.com`},
 		{"api", map[string]string{"ORDERS_TABLE": "o", "EVENTS_TABLE": "e"}, "no AWS Region is configured: set AWS_REGION"},
 	} {
 		f := b.start(t, c.program, c.environment)

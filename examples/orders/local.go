@@ -55,5 +55,5 @@ What the page's buttons do:
   curl -X POST http://%[1]s/poison      # an order whose mail is refused: a dead letter
   curl -X POST http://%[1]s/redrive     # the mail provider is repaired, and dead letters are handled
 `, listener.Addr(), curls(listener, true))
-	return present(ctx, aws.where, listener, handler, text, out)
+	return present(ctx, set, aws.where, listener, handler, text, out)
 }

@@ -23,11 +23,17 @@ type mailbox struct {
 	takes time.Duration                     // for each mail
 	told  func(context.Context, Mail) error // hears of every confirmation, repeated or not; may be nil
 	seen  func(context.Context, string)     // gets the text of every mail that was sent; may be nil
+	most  int                               // how many mails it remembers, and of how many events that they were sent; 0 is all
 
 	mu    sync.Mutex
-	mails []Mail
+	mails []Mail // the oldest first
 	sent  map[string]bool
 }
+
+const (
+	mailsKept  = 10_000
+	mailsShown = 1000
+)
 
 // Confirm implements service.Mailer.
 func (m *mailbox) Confirm(ctx context.Context, key string, order service.OrderCreated) error {
@@ -72,6 +78,10 @@ func (m *mailbox) keep(mail Mail) bool {
 	}
 	m.sent[mail.EventID] = true
 	m.mails = append(m.mails, mail)
+	if m.most > 0 && len(m.mails) > m.most {
+		delete(m.sent, m.mails[0].EventID)
+		m.mails = m.mails[1:]
+	}
 	return true
 }
 
@@ -82,8 +92,9 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (m *mailbox) all() []Mail {
+// latest returns the last mails, at most so many; of 0 mails, [] and not null in JSON.
+func (m *mailbox) latest(most int) []Mail {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]Mail{}, m.mails...) // never nil, so that no mail is [] in JSON
+	return append([]Mail{}, m.mails[max(0, len(m.mails)-most):]...)
 }

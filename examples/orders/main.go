@@ -15,15 +15,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/examples/orders/service"
@@ -32,6 +29,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "orders:", err)
 		os.Exit(1)
@@ -47,7 +45,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	mails := &mailbox{takes: set.mailTakes}
+	mails := &mailbox{takes: set.mailTakes, most: mailsKept}
 	if !set.aws {
 		return runLocal(ctx, set, mails, out)
 	}
@@ -152,15 +150,15 @@ func serveAPI(ctx context.Context, set settings, aws cloud, listener net.Listene
 		text += "\nWith -mails it shows what it has confirmed at /mails.\n"
 	}
 	text += fmt.Sprintf("\nWho reads the stream: outbox status --stream %s --leases %s --group %s\n", eventsStream, leasesTable, service.Group)
-	return present(ctx, aws.where, listener, handler, text, out)
+	return present(ctx, set, aws.where, listener, handler, text, out)
 }
 
 // present says where the service is and what to try, and serves it until ctx ends.
-func present(ctx context.Context, where string, listener net.Listener, handler http.Handler, text string, out io.Writer) error {
+func present(ctx context.Context, set settings, where string, listener net.Listener, handler http.Handler, text string, out io.Writer) error {
 	if _, err := fmt.Fprintf(out, "order service on http://%s, %s\n\n%s\nCtrl-C stops it.\n", listener.Addr(), where, text); err != nil {
 		return err
 	}
-	return serve(ctx, listener, handler)
+	return serve(ctx, listener, guarded(set, listener.Addr(), handler))
 }
 
 // curls are what to ask the API for.
@@ -173,36 +171,4 @@ func curls(listener net.Listener, showMails bool) string {
 		text += fmt.Sprintf("  curl http://%s/mails\n", listener.Addr())
 	}
 	return text
-}
-
-// newAPI builds the HTTP side, with the confirmations of this process at /mails, if wanted.
-func newAPI(client *dynamodb.Client, mails *mailbox, showMails bool, opts ...outbox.WriterOption) (http.Handler, error) {
-	handler, err := service.NewAPI(client, service.Config{OrdersTable: ordersTable, EventsTable: eventsTable}, opts...)
-	if err != nil || !showMails {
-		return handler, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/", handler)
-	mux.HandleFunc("GET /mails", func(w http.ResponseWriter, _ *http.Request) { service.Answer(w, http.StatusOK, mails.all()) })
-	return mux, nil
-}
-
-// serve answers requests until ctx ends, and then lets the ones under way finish.
-func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	slog.Info("draining")
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	err := server.Shutdown(drain)
-	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
-	return err
 }

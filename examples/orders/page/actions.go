@@ -19,21 +19,17 @@ import (
 	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
-type problem struct {
-	Error string `json:"error"`
-}
-
 // refuse answers with an error of AWS, or of nobody who knows more.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	slog.ErrorContext(r.Context(), "request of the page failed", "path", r.URL.Path, "error", err)
-	service.Answer(w, http.StatusInternalServerError, problem{"it did not work; the service's log says why"})
+	service.Answer(w, http.StatusInternalServerError, service.Problem{Error: "it did not work; the service's log says why"})
 }
 
 // again puts the change record of an event into the stream once more, as DynamoDB does now and then.
 func (p *Page) again(w http.ResponseWriter, r *http.Request) {
 	shard, sequence, ok := p.lastDelivery(r.PathValue("id"))
 	if !ok {
-		service.Answer(w, http.StatusNotFound, problem{"no delivery of this event is known"})
+		service.Answer(w, http.StatusNotFound, service.Problem{Error: "no delivery of this event is known"})
 		return
 	}
 	record, err := p.record(r.Context(), shard, sequence)
@@ -81,13 +77,13 @@ func (p *Page) record(ctx context.Context, shard, sequence string) (kinesistypes
 func (p *Page) change(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if _, err := ulid.ParseStrict(id); err != nil {
-		service.Answer(w, http.StatusNotFound, problem{"there is no such order"})
+		service.Answer(w, http.StatusNotFound, service.Problem{Error: "there is no such order"})
 		return
 	}
 	err := p.changeOrder(r.Context(), id, "changed at "+time.Now().Format(time.TimeOnly))
 	switch {
 	case errors.Is(err, outbox.ErrConditionFailed):
-		service.Answer(w, http.StatusNotFound, problem{"there is no such order"})
+		service.Answer(w, http.StatusNotFound, service.Problem{Error: "there is no such order"})
 	case err != nil:
 		refuse(w, r, err)
 	default:

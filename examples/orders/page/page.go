@@ -103,26 +103,34 @@ func (p *Page) Handler(next http.Handler) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		mux.Handle("GET "+path, asset(name, content))
+		mux.HandleFunc("GET "+path, asset(name, content))
 	}
-	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	mux.Handle("GET /watch", p.stream)
-	mux.HandleFunc("POST /events/{id}/again", p.again)
-	mux.HandleFunc("POST /orders/{id}/changes", p.change)
-	mux.HandleFunc("POST /poison", p.poison)
-	mux.HandleFunc("POST /redrive", p.redrive)
-	mux.HandleFunc("GET /orders/{id}/steps", p.steps)
 	mux.Handle("POST /{$}", place(next))
+	for route, handle := range map[string]http.HandlerFunc{
+		"GET /favicon.ico":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"GET /watch":                p.stream.ServeHTTP,
+		"POST /events/{id}/again":   p.again,
+		"POST /orders/{id}/changes": p.change,
+		"POST /poison":              p.poison,
+		"POST /redrive":             p.redrive,
+		"GET /orders/{id}/steps":    p.steps,
+	} {
+		service.Handle(mux, route, handle)
+	}
 	mux.Handle("/", next)
-	return http.NewCrossOriginProtection().Handler(mux), nil
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		service.Answer(w, http.StatusForbidden, service.Problem{Error: "the page of another site may not change anything here"})
+	}))
+	return service.OnlyCleanPaths(protection.Handler(mux)), nil
 }
 
-func asset(name string, content []byte) http.Handler {
+func asset(name string, content []byte) http.HandlerFunc {
 	types := map[string]string{"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return func(w http.ResponseWriter, _ *http.Request) {
 		maps.Copy(w.Header(), headers(types[name]))
 		_, _ = w.Write(content)
-	})
+	}
 }
 
 // headers are those of everything that a browser shows or runs.

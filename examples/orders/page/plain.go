@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
 // What a browser without JavaScript gets: the form is posted as such, and its answer is a page.
@@ -139,7 +141,7 @@ func showPlain(w http.ResponseWriter, status int, content plainPage) {
 	var text bytes.Buffer
 	if err := plain.Execute(&text, content); err != nil {
 		slog.Error("page not shown", "error", err)
-		http.Error(w, "the page cannot be shown", http.StatusInternalServerError)
+		service.Answer(w, http.StatusInternalServerError, service.Problem{Error: "the page cannot be shown"})
 		return
 	}
 	maps.Copy(w.Header(), headers("text/html"))

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
 // stream serves a feed as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). It is safe for
@@ -41,7 +43,7 @@ func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.places }()
 	default:
 		w.Header().Set("Retry-After", "5")
-		http.Error(w, fmt.Sprintf("%d clients are watching, which is the limit", s.most), http.StatusServiceUnavailable)
+		service.Answer(w, http.StatusServiceUnavailable, service.Problem{Error: fmt.Sprintf("%d clients are watching, which is the limit", s.most)})
 		return
 	}
 	control := http.NewResponseController(w)
@@ -55,7 +57,7 @@ func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return control.Flush() == nil
 	}
 	if control.SetReadDeadline(time.Time{}) != nil { // the server's is for the request, and would end the stream, too
-		http.Error(w, "no streaming here", http.StatusInternalServerError)
+		service.Answer(w, http.StatusInternalServerError, service.Problem{Error: "no streaming here"})
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")

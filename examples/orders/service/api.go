@@ -3,7 +3,6 @@ package service
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,8 +59,8 @@ type api struct {
 	writer *outbox.Writer
 }
 
-// NewAPI returns the HTTP side: POST / places an order, GET /orders/{id} reads one. The options are added to those of its Writer. It
-// is safe for concurrent use.
+// NewAPI returns the HTTP side: POST / places an order, GET /orders/{id} reads one. Every answer is JSON. The options are added to those
+// of its Writer. It is safe for concurrent use.
 func NewAPI(client *dynamodb.Client, c Config, opts ...outbox.WriterOption) (http.Handler, error) {
 	opts = append([]outbox.WriterOption{outbox.WithHeaders(traceHeaders), outbox.WithTTL(EventsKept)}, opts...)
 	writer, err := outbox.NewWriter(client, c.EventsTable, opts...)
@@ -70,30 +69,14 @@ func NewAPI(client *dynamodb.Client, c Config, opts ...outbox.WriterOption) (htt
 	}
 	a := &api{client: client, table: c.OrdersTable, writer: writer}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		Answer(w, http.StatusNotFound, problem{"there is nothing here"})
-	})
+	mux.HandleFunc("/", nothing)
 	for route, handle := range a.routes() {
-		method, path, _ := strings.Cut(route, " ")
-		if strings.HasSuffix(path, "/") {
-			path += "{$}" // only this path, as in an HTTP API
+		if strings.HasSuffix(route, "/") {
+			route += "{$}" // only this path, as in an HTTP API
 		}
-		mux.HandleFunc(method+" "+path, handle)
-		mux.HandleFunc(path, otherMethod(method)) // no path has two routes
+		Handle(mux, route, handle)
 	}
-	return mux, nil
-}
-
-// otherMethod answers requests to a path whose one method is another.
-func otherMethod(method string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		allowed := method
-		if method == http.MethodGet {
-			allowed += ", " + http.MethodHead
-		}
-		w.Header().Set("Allow", allowed)
-		Answer(w, http.StatusMethodNotAllowed, problem{"the method " + r.Method + " is not allowed here, want " + allowed})
-	}
+	return OnlyCleanPaths(mux), nil
 }
 
 // routes are the API's, in the syntax of an HTTP API of Amazon API Gateway.
@@ -107,6 +90,9 @@ func (a *api) routes() map[string]http.HandlerFunc {
 // Routes returns the routes of NewAPI, in the syntax of an HTTP API of Amazon API Gateway.
 func Routes() []string { return slices.Sorted(maps.Keys((&api{}).routes())) }
 
+// patience is how long a request waits for DynamoDB. Its answer comes before a server gives up writing it.
+const patience = 20 * time.Second
+
 func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
 	order, err := readOrder(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -114,11 +100,15 @@ func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			status, err = http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)
 		}
-		Answer(w, status, problem{err.Error()})
+		Answer(w, status, Problem{err.Error()})
 		return
 	}
-	order.ID = orderID(r.Header.Get("Idempotency-Key"))
-	ctx := withTraceParent(r.Context(), r.Header.Get("Traceparent"))
+	if order.ID, err = orderID(r); err != nil {
+		Answer(w, http.StatusBadRequest, Problem{err.Error()})
+		return
+	}
+	ctx, cancel := context.WithTimeout(withTraceParent(r.Context(), r.Header.Get("Traceparent")), patience)
+	defer cancel()
 	if err := a.place(ctx, order); err != nil {
 		status, text := explain(err, order)
 		level := slog.LevelError
@@ -126,27 +116,25 @@ func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
 			level = slog.LevelInfo
 		}
 		slog.Log(ctx, level, "order not placed", "order", order.ID, "error", err)
-		Answer(w, status, problem{text})
+		Answer(w, status, Problem{text})
 		return
 	}
 	Answer(w, http.StatusCreated, map[string]string{"orderId": order.ID})
 }
 
-// orderID is a new id, or the one that belongs to a client's idempotency key.
-func orderID(key string) string {
-	if key == "" {
-		return ulid.Make().String()
-	}
-	sum := sha256.Sum256([]byte(key))
-	return ulid.ULID(sum[:16]).String()
-}
-
 // place commits the order and its event together. The event's id follows from the order's, so that an order that is placed
-// again, by a client that has lost the answer or by another instance, is the same event and is written once.
+// again, by a client that has lost the answer or by another instance, is the same event and is written once. The event expires, and the
+// order does not: it is never written again.
 func (a *api) place(ctx context.Context, order Order) error {
+	item, err := attributevalue.MarshalMap(order)
+	if err != nil {
+		return err
+	}
 	event := outbox.NewEvent(order.ID, OrderCreated{OrderID: order.ID, Description: order.Description, Email: order.Email})
 	event.ID = "ORDER_CREATED#" + order.ID
-	return a.writer.Put(ctx, a.table, order, event)
+	return a.writer.Transact(ctx, []types.TransactWriteItem{{Put: &types.Put{
+		TableName: &a.table, Item: item, ConditionExpression: aws.String("attribute_not_exists(orderId)"),
+	}}}, event)
 }
 
 // explain turns an error of the Writer into an answer.
@@ -154,6 +142,8 @@ func explain(err error, order Order) (status int, text string) {
 	switch {
 	case errors.Is(err, outbox.ErrEventConflict):
 		return http.StatusUnprocessableEntity, "this idempotency key was used for another order"
+	case errors.Is(err, outbox.ErrConditionFailed): // its event has expired, so nobody knows whether it was the same order
+		return http.StatusConflict, "this idempotency key was used long ago, for order " + order.ID + ": look it up, or take a new key"
 	case errors.Is(err, outbox.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge, "the order is too large"
 	case errors.Is(err, outbox.ErrUnknownOutcome):
@@ -188,27 +178,29 @@ func traceHeaders(ctx context.Context) map[string]string {
 
 func (a *api) getOrder(w http.ResponseWriter, r *http.Request) {
 	if _, err := ulid.ParseStrict(r.PathValue("id")); err != nil { // no key that DynamoDB would refuse
-		Answer(w, http.StatusNotFound, problem{"there is no such order"})
+		Answer(w, http.StatusNotFound, Problem{"there is no such order"})
 		return
 	}
-	out, err := a.client.GetItem(r.Context(), &dynamodb.GetItemInput{
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	out, err := a.client.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName:      aws.String(a.table),
 		Key:            map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: r.PathValue("id")}},
 		ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
 		slog.ErrorContext(r.Context(), "order not read", "error", err)
-		Answer(w, http.StatusServiceUnavailable, problem{"the order cannot be read at the moment"})
+		Answer(w, http.StatusServiceUnavailable, Problem{"the order cannot be read at the moment"})
 		return
 	}
 	if out.Item == nil {
-		Answer(w, http.StatusNotFound, problem{"there is no such order"})
+		Answer(w, http.StatusNotFound, Problem{"there is no such order"})
 		return
 	}
 	var order Order
 	if err := attributevalue.UnmarshalMap(out.Item, &order); err != nil {
 		slog.ErrorContext(r.Context(), "order not understood", "error", err)
-		Answer(w, http.StatusInternalServerError, problem{"the stored order cannot be understood"})
+		Answer(w, http.StatusInternalServerError, Problem{"the stored order cannot be understood"})
 		return
 	}
 	Answer(w, http.StatusOK, order)
@@ -223,18 +215,21 @@ func inWords(err error) string {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "the body ends too early"
 	case errors.As(err, &wrong) && wrong.Field != "":
-		return fmt.Sprintf("%s is a JSON %s: want a %s", wrong.Field, wrong.Value, wrong.Type)
+		return fmt.Sprintf("%s is a JSON %s: want a string", wrong.Field, wrong.Value)
 	case errors.As(err, &wrong):
 		return "the body is a JSON " + wrong.Value
 	}
-	return err.Error()
+	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 // readOrder reads and checks the body of a new order. It is JSON whatever its Content-Type says: that of curl -d says form.
 func readOrder(body io.Reader) (Order, error) {
 	text, err := io.ReadAll(body)
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return Order{}, err
+	}
 	if err != nil {
-		return Order{}, fmt.Errorf("the body cannot be read: %w", err)
+		return Order{}, errors.New("the body cannot be read")
 	}
 	if !utf8.Valid(text) { // encoding/json would put U+FFFD in its place, and the mail would show it
 		return Order{}, errors.New("the body is not valid UTF-8")
@@ -272,25 +267,10 @@ func readOrder(body io.Reader) (Order, error) {
 func checkAddress(text string) error {
 	address, err := mail.ParseAddress(text)
 	switch {
-	case err != nil:
-		return err
-	case address.Address != text || address.Name != "":
+	case err != nil, address.Address != text || address.Name != "":
 		return errors.New("want only an address, like a@example.com")
 	case len(text) > maxEmail:
 		return fmt.Errorf("it has %d bytes, at most %d are allowed", len(text), maxEmail)
 	}
 	return nil
-}
-
-type problem struct {
-	Error string `json:"error"`
-}
-
-// Answer writes an answer in JSON.
-func Answer(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(body); err != nil {
-		slog.Warn("answer not written", "error", err)
-	}
 }

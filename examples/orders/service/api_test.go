@@ -41,14 +41,14 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		`{}`:                              "the description is empty",
 		`{"description":"  "}`:            "the description is empty",
 		`{"description":"a"} {}`:          "there is more after the JSON object",
-		`{"description":"a","email":"b"}`: "the email: ",
+		`{"description":"a","email":"b"}`: "the email: want only an address, like a@example.com\"",
 		`{"description":"a","email":"B <b@example.com>"}`:                            "want only an address",
 		`{"description":"a","email":"` + strings.Repeat("x", 250) + `@example.com"}`: "the email: it has 262 bytes, at most 254 are allowed",
 		`{"description":"` + strings.Repeat("x", maxDescription+1) + `"}`:            "the description has 1001 bytes, at most 1000 are allowed",
 		"{\"description\":\"caf\xe9\"}":                                              "the body is not valid UTF-8",
 		`{"description":"\ud83d coffee"}`:                                            "a character was lost",
 		`{"description":"caf�"}`:                                                     "a character was lost",
-		`{"descripton":"a"}`:                                                         `unknown field \"descripton\"`,
+		`{"descripton":"a"}`:                                                         `: unknown field \"descripton\"`,
 	} {
 		res, err := http.Post(url+"/", "application/json", strings.NewReader(body))
 		require.NoError(t, err)
@@ -83,7 +83,7 @@ func TestRefusalsAreJSON(t *testing.T) {
 		require.NoError(t, err)
 		res, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)
-		var answer problem
+		var answer Problem
 		require.NoError(t, json.NewDecoder(res.Body).Decode(&answer), "%s %s", c.method, c.path)
 		res.Body.Close()
 		require.Equal(t, c.status, res.StatusCode, "%s %s", c.method, c.path)

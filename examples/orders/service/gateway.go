@@ -68,7 +68,7 @@ func request(ctx context.Context, in *events.APIGatewayV2HTTPRequest) (*http.Req
 			return nil, fmt.Errorf("the body: %w", err)
 		}
 	}
-	r, err := http.NewRequestWithContext(ctx, in.RequestContext.HTTP.Method, "/", bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(withCaller(ctx, in), in.RequestContext.HTTP.Method, "/", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

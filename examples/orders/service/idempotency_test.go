@@ -1,13 +1,17 @@
 package service
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox/outboxtest"
@@ -15,7 +19,9 @@ import (
 
 func post(t *testing.T, api http.Handler, key, body string) (int, string) {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
-	r.Header.Set("Idempotency-Key", key)
+	if key != "" {
+		r.Header.Set("Idempotency-Key", key)
+	}
 	w := httptest.NewRecorder()
 	api.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
@@ -82,13 +88,94 @@ func TestALostAnswerIsOneOrder(t *testing.T) {
 	require.NoError(t, cloud.SetFaults(outboxtest.Fault{Kind: outboxtest.LoseAnswer, Operation: "TransactWriteItems", Probability: 1}))
 	status, answer := post(t, apis[0], "k", `{"description":"two coffees"}`)
 	require.Equal(t, http.StatusServiceUnavailable, status, answer)
-	require.Contains(t, answer, "it is not known whether order "+orderID("k")+" was placed")
+	id := regexp.MustCompile("[0-9A-Z]{26}").FindString(answer)
+	require.Contains(t, answer, "it is not known whether order "+id+" was placed")
 	requireItems(t, cloud, local.OrdersTable, 1)
 
 	cloud.StopFaults()
 	status, answer = post(t, apis[1], "k", `{"description":"two coffees"}`)
 	require.Equal(t, http.StatusCreated, status, answer)
-	require.JSONEq(t, `{"orderId":"`+orderID("k")+`"}`, answer)
+	require.JSONEq(t, `{"orderId":"`+id+`"}`, answer)
 	requireItems(t, cloud, local.OrdersTable, 1)
 	requireItems(t, cloud, local.EventsTable, 1)
+}
+
+// When a key is used again, its event may have expired. The order has not: it stays as it is, and the answer says where it is.
+func TestAKeyWhoseEventHasExpiredOverwritesNothing(t *testing.T) {
+	quiet(t)
+	cloud := outboxtest.Start(t)
+	setUp(t, cloud)
+	api := instances(t, cloud, 1)[0]
+	status, placed := post(t, api, "k", `{"description":"two coffees"}`)
+	require.Equal(t, http.StatusCreated, status, placed)
+	id := regexp.MustCompile("[0-9A-Z]{26}").FindString(placed)
+	_, err := cloud.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: &local.EventsTable,
+		Key: map[string]types.AttributeValue{"eventId": &types.AttributeValueMemberS{Value: "ORDER_CREATED#" + id}}}) // as time to live does
+	require.NoError(t, err)
+
+	for _, body := range []string{`{"description":"two coffees"}`, `{"description":"tea"}`} {
+		status, answer := post(t, api, "k", body)
+		require.Equal(t, http.StatusConflict, status, answer)
+		require.JSONEq(t, `{"error":"this idempotency key was used long ago, for order `+id+`: look it up, or take a new key"}`, answer)
+	}
+	requireItems(t, cloud, local.EventsTable, 0)
+	w := httptest.NewRecorder()
+	api.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/orders/"+id, nil))
+	require.JSONEq(t, `{"orderId":"`+id+`","description":"two coffees"}`, w.Body.String())
+}
+
+// A key belongs to its caller, as IAM knows him: the sessions of a role are one caller, the users of an identity pool are many.
+func TestAKeyBelongsToItsCaller(t *testing.T) {
+	quiet(t)
+	cloud := outboxtest.Start(t)
+	setUp(t, cloud)
+	gateway := NewGateway(instances(t, cloud, 1)[0])
+	place := func(iam string) (body string) {
+		payload := `{"version":"2.0","rawPath":"/","headers":{"idempotency-key":"1"},"body":"{\"description\":\"tea\"}",
+			"requestContext":{"http":{"method":"POST"},"authorizer":` + iam + `}}`
+		answer, err := gateway.Invoke(t.Context(), []byte(payload))
+		require.NoError(t, err)
+		var response events.APIGatewayV2HTTPResponse
+		require.NoError(t, json.Unmarshal(answer, &response))
+		require.Equal(t, http.StatusCreated, response.StatusCode, response.Body)
+		return response.Body
+	}
+	seen := map[string]bool{}
+	for _, callers := range [][]string{
+		{`null`, `{}`},
+		{`{"iam":{"accountId":"1","userId":"AIDA1"}}`},
+		{`{"iam":{"accountId":"2","userId":"AIDA1"}}`},
+		{`{"iam":{"accountId":"1","userId":"AROA1:session-1"}}`, `{"iam":{"accountId":"1","userId":"AROA1:session-2"}}`},
+		{`{"iam":{"accountId":"1","userId":"AROA2:session-1"}}`},
+		{`{"iam":{"accountId":"1","userId":"1:federated-1"}}`},
+		{`{"iam":{"accountId":"1","userId":"1:federated-2"}}`},
+		{`{"iam":{"accountId":"1","userId":"AROA3:CognitoIdentityCredentials","cognitoIdentity":{"identityId":"us-east-1:a"}}}`},
+		{`{"iam":{"accountId":"1","userId":"AROA3:CognitoIdentityCredentials","cognitoIdentity":{"identityId":"us-east-1:b"}}}`},
+	} {
+		first := place(callers[0])
+		require.False(t, seen[first], "another caller's order: %s", callers[0])
+		seen[first] = true
+		for _, same := range callers[1:] {
+			require.Equal(t, first, place(same), same)
+		}
+	}
+	requireItems(t, cloud, local.OrdersTable, int64(len(seen)))
+}
+
+func TestAKeyThatIsNoneIsRefused(t *testing.T) {
+	_, cloud := started(t)
+	api := instances(t, cloud, 1)[0]
+	for reason, keys := range map[string][]string{
+		"the Idempotency-Key is empty: leave the header out, or choose a key": {""},
+		"there is more than one Idempotency-Key":                              {"a", "b"},
+		"the Idempotency-Key has 256 bytes, at most 255 are allowed":          {strings.Repeat("x", 256)},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(`{"description":"tea"}`))
+		r.Header["Idempotency-Key"] = keys
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		require.Equal(t, http.StatusBadRequest, w.Code)
+		require.JSONEq(t, `{"error":"`+reason+`"}`, w.Body.String())
+	}
+	requireItems(t, cloud, local.OrdersTable, 0)
 }

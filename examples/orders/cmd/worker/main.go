@@ -1,5 +1,6 @@
 // Command worker confirms orders like the Lambda function does, in a container: it reads the stream itself, and any number of
-// workers share it. SIGTERM stops it; then handlers that run finish, and it gives up its shards in good order.
+// workers share it. SIGTERM stops it; then handlers that run finish, and it gives up its shards in good order. A second signal
+// ends it at once.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
 		os.Exit(1)
