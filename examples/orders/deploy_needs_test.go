@@ -39,8 +39,11 @@ func needs(t *testing.T, d *deployment.Deployment) deployment.Needs {
 		Consumer:  "consumer",
 		Scheduled: "redrive",
 		Kept:      service.EventsKept,
+		Protected: true,
 		Alarms: []deployment.Metric{{Namespace: service.MetricNamespace, Name: service.DeadLettersMetric, Dimension: service.ConsumerDimension,
 			Value: service.Group, Statistic: "Sum"}},
+		Gauges: []deployment.Metric{{Namespace: service.MetricNamespace, Name: service.WaitingMetric, Dimension: service.ConsumerDimension,
+			Value: service.Group, Statistic: "Maximum"}},
 	}
 }
 
@@ -89,7 +92,7 @@ func described(t *testing.T, client *dynamodb.Client, name string) deployment.Ta
 }
 
 // stage is an AWS on which the programs run. Until SES is healed it refuses mails to
-// nobody@example.com, and throttles those to never@example.com and the first one to later@example.com.
+// nobody@example.com, breaks down at those to never@example.com, and throttles the first one to later@example.com.
 type stage struct {
 	cloud   *outboxtest.AWS
 	mail    *fakeses.Server
@@ -112,7 +115,7 @@ func newStage(t *testing.T, c service.Config) *stage {
 		case m.To == "nobody@example.com":
 			return http.StatusBadRequest, "MessageRejected"
 		case m.To == "never@example.com":
-			return http.StatusTooManyRequests, "TooManyRequestsException"
+			return http.StatusInternalServerError, "InternalServiceErrorException"
 		case m.To == "later@example.com" && !throttled:
 			throttled = true
 			return http.StatusTooManyRequests, "TooManyRequestsException"
@@ -152,7 +155,7 @@ var everyCall struct {
 func used(t *testing.T, d *deployment.Deployment) map[string][]deployment.Grant {
 	// Here the tables are called like the variables that name them.
 	c := service.Config{OrdersTable: "ORDERS_TABLE", EventsTable: "EVENTS_TABLE", EventsStream: "EVENTS_STREAM", InboxTable: "INBOX_TABLE",
-		DeadLettersTable: "DEAD_LETTERS_TABLE", LeasesTable: "LEASES_TABLE", MailFrom: sender()["MailFrom"]}
+		DeadLettersTable: "DEAD_LETTERS_TABLE", LeasesTable: "LEASES_TABLE", MailFrom: sender()["MailFrom"], MailRate: 10_000}
 	everyCall.Do(func() {
 		before := slog.Default()
 		slog.SetDefault(slog.New(slog.DiscardHandler))

@@ -4,7 +4,9 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -28,7 +30,10 @@ func TestTheTemplateDeploysWhatTheCodeNeeds(t *testing.T) {
 		"the defaults":      sender(),
 		"on Intel":          sender("Architecture", "x86_64"),
 		"for everybody":     sender("Authorization", "NONE"),
-		"the last":          sender("RetentionHours", "504", "MaximumRecordAgeSeconds", "604800"),
+		"two days":          sender("RetentionDays", "2"),
+		"three days":        sender("RetentionDays", "3"),
+		"two weeks":         sender("RetentionDays", "14"),
+		"three weeks":       sender("RetentionDays", "21"),
 		"only inserts":      sender("OnlyInserts", "true"),
 		"an alarm's topic":  sender("AlarmTopic", "arn:aws:sns:us-east-1:123456789012:alarms"),
 		"in several shards": sender("Shards", "4", "ParallelizationFactor", "10"),
@@ -42,6 +47,10 @@ func TestTheTemplateDeploysWhatTheCodeNeeds(t *testing.T) {
 		require.Equal(t, parameters["OnlyInserts"] == "true", len(d.Mappings[0].FilterPatterns) == 1, name)
 	}
 
+	d, err = deployment.CloudFormation(file, sender("DeletionProtection", "false"))
+	require.NoError(t, err)
+	require.NoError(t, d.Check(deletable(n)))
+
 	// Every kind of mistake is found. The first place where the old text is gets the new one.
 	for name, m := range mistakes {
 		t.Run(name, func(t *testing.T) {
@@ -52,6 +61,33 @@ func TestTheTemplateDeploysWhatTheCodeNeeds(t *testing.T) {
 			}
 			require.ErrorContains(t, err, m.found)
 		})
+	}
+}
+
+// deletable is what is needed when the tables shall go.
+func deletable(n deployment.Needs) deployment.Needs {
+	n.Protected = false
+	return n
+}
+
+// One parameter says how long the stream keeps records, and when Lambda gives one up: a day earlier, and after its 7 days at the latest.
+// Template and module agree.
+func TestTheTemplateAndTheModuleGiveUpBeforeTheStreamDoes(t *testing.T) {
+	template, err := os.ReadFile("template.yaml")
+	require.NoError(t, err)
+	files := moduleFiles(t)
+	allowed := regexp.MustCompile(`AllowedValues: \["2", "3", "7", "14", "21"\]`)
+	require.Regexp(t, allowed, string(template))
+	require.Contains(t, string(files["terraform/variables.tf"]), "contains([2, 3, 7, 14, 21], var.retention_days)")
+	for days, givenUp := range map[int]int{2: 1, 3: 2, 7: 6, 14: 7, 21: 7} {
+		of, err := deployment.CloudFormation(template, sender("RetentionDays", strconv.Itoa(days)))
+		require.NoError(t, err)
+		and, err := deployment.Terraform(files, moduleVariables("retention_days", days))
+		require.NoError(t, err)
+		for _, d := range []*deployment.Deployment{of, and} {
+			require.Equal(t, givenUp*24*3600, d.Mappings[0].MaxAgeSeconds)
+			require.Equal(t, days*24, d.Streams[d.Mappings[0].Stream].RetentionHours)
+		}
 	}
 }
 
@@ -111,7 +147,10 @@ func TestTheModuleDeploysWhatTheCodeNeeds(t *testing.T) {
 		"the defaults":      moduleVariables(),
 		"on Intel":          moduleVariables("architecture", "x86_64"),
 		"for everybody":     moduleVariables("authorization", "NONE"),
-		"the last":          moduleVariables("retention_hours", 504, "maximum_record_age_seconds", 604800),
+		"two days":          moduleVariables("retention_days", 2),
+		"three days":        moduleVariables("retention_days", 3),
+		"two weeks":         moduleVariables("retention_days", 14),
+		"three weeks":       moduleVariables("retention_days", 21),
 		"only inserts":      moduleVariables("only_inserts", true),
 		"an alarm's topic":  moduleVariables("alarm_topic", "arn:aws:sns:us-east-1:123456789012:alarms"),
 		"in several shards": moduleVariables("shards", 4, "parallelization_factor", 10),
@@ -124,6 +163,10 @@ func TestTheModuleDeploysWhatTheCodeNeeds(t *testing.T) {
 			require.Equal(t, name == "an alarm's topic", len(a.Actions) == 1, name)
 		}
 	}
+
+	d, err = deployment.Terraform(files, moduleVariables("deletion_protection", false))
+	require.NoError(t, err)
+	require.NoError(t, d.Check(deletable(n)))
 
 	for name, m := range moduleMistakes {
 		t.Run(name, func(t *testing.T) {
@@ -141,28 +184,38 @@ func TestTheModuleDeploysWhatTheCodeNeeds(t *testing.T) {
 
 // moduleMistakes are those that only a module can have, and some of each kind: the check is the template's.
 var moduleMistakes = map[string]struct{ file, old, new, found string }{
-	"an action too many":         {"terraform/functions.tf", `Action = ["dynamodb:GetItem"], Resource = [aws_dynamodb_table.orders.arn]`, `Action = ["dynamodb:GetItem", "dynamodb:Scan"], Resource = [aws_dynamodb_table.orders.arn]`, "api: it may dynamodb:Scan"},
-	"an action too few":          {"terraform/functions.tf", `"dynamodb:BatchGetItem", `, "", "consumer: it may not dynamodb:BatchGetItem"},
-	"a wildcard":                 {"terraform/functions.tf", `Resource = [aws_sqs_queue.failures.arn]`, `Resource = ["*"]`, "a wildcard"},
-	"no policy":                  {"terraform/functions.tf", `role = aws_iam_role.redrive.id`, `role = aws_iam_role.consumer.id`, "redrive: it may not"},
-	"another's role":             {"terraform/functions.tf", "aws_iam_role.redrive.arn", "aws_iam_role.api.arn", "the role of no function, or of two"},
-	"a variable too few":         {"terraform/functions.tf", "    MAIL_FROM          = var.mail_from\n", "", "consumer: the environment variables"},
-	"another's code":             {"terraform/functions.tf", `filename         = "${var.dist}/redrive.zip"`, `filename         = "${var.dist}/worker.zip"`, "the hash is not that of"},
-	"another key":                {"terraform/tables.tf", `range_key    = "consumer"`, `range_key    = "eventId"`, "INBOX_TABLE: the keys"},
-	"another time to live":       {"terraform/tables.tf", `attribute_name = "ttl"`, `attribute_name = "expiresAt"`, "LEASES_TABLE: the time to live"},
-	"another precision":          {"terraform/tables.tf", "MICROSECOND", "MILLISECOND", "the precision of the destination"},
-	"no destination":             {"terraform/tables.tf", "table_name                               = aws_dynamodb_table.events.name", "table_name                               = aws_dynamodb_table.orders.name", "EVENTS_TABLE: a destination"},
-	"no encryption":              {"terraform/tables.tf", `encryption_type  = "KMS"`, `encryption_type  = "NONE"`, "the key of the stream"},
-	"no partial answers":         {"terraform/functions.tf", `["ReportBatchItemFailures"]`, "[]", "FunctionResponseTypes"},
-	"no counts of events":        {"terraform/functions.tf", `["EventCount"]`, "[]", "MetricsConfig"},
-	"an alarm of no mapping":     {"terraform/alarms.tf", "aws_lambda_event_source_mapping.consumer.uuid", "aws_lambda_function.consumer.function_name", "want one alarm on {AWS/Lambda DroppedEventCount"},
-	"another filter":             {"terraform/functions.tf", "var.only_inserts ? [1] : []", "[1, 2]", "want one block filter_criteria, have 2"},
-	"another metric":             {"terraform/alarms.tf", `"DeadLetters"`, `"DeadLetter"`, "want one alarm on {Orders DeadLetters Consumer confirmations Sum}, have 0"},
-	"an alarm of another table":  {"terraform/alarms.tf", "aws_dynamodb_table.events.name", "aws_dynamodb_table.orders.name", "want one alarm on {AWS/DynamoDB FailedToReplicateRecordCount"},
-	"no permission":              {"terraform/api.tf", `principal     = "apigateway.amazonaws.com"`, `principal     = "events.amazonaws.com"`, "apigateway.amazonaws.com may not invoke api"},
-	"a route too few":            {"terraform/api.tf", "GET /orders/{id}", "POST /", "the routes"},
-	"a resource that is unknown": {"terraform/tables.tf", `resource "aws_sqs_queue" "failures"`, `resource "aws_sns_topic" "failures"`, "aws_sqs_queue"},
-	"nothing of that name":       {"terraform/outputs.tf", "aws_sqs_queue.failures.url", "aws_sqs_queue.failure.url", "failure"},
+	"an action too many":          {"terraform/functions.tf", `Action = ["dynamodb:GetItem"], Resource = [aws_dynamodb_table.orders.arn]`, `Action = ["dynamodb:GetItem", "dynamodb:Scan"], Resource = [aws_dynamodb_table.orders.arn]`, "api: it may dynamodb:Scan"},
+	"an action too few":           {"terraform/functions.tf", `"dynamodb:BatchGetItem", `, "", "consumer: it may not dynamodb:BatchGetItem"},
+	"a wildcard":                  {"terraform/functions.tf", `Resource = [aws_sqs_queue.failures.arn]`, `Resource = ["*"]`, "a wildcard"},
+	"no policy":                   {"terraform/functions.tf", `role = aws_iam_role.redrive.id`, `role = aws_iam_role.consumer.id`, "redrive: it may not"},
+	"another's role":              {"terraform/functions.tf", "aws_iam_role.redrive.arn", "aws_iam_role.api.arn", "the role of no function, or of two"},
+	"a variable too few":          {"terraform/functions.tf", "    MAIL_FROM          = var.mail_from\n", "", "consumer: the environment variables"},
+	"another's code":              {"terraform/functions.tf", `filename         = "${var.dist}/redrive.zip"`, `filename         = "${var.dist}/worker.zip"`, "the hash is not that of"},
+	"another key":                 {"terraform/tables.tf", `range_key    = "consumer"`, `range_key    = "eventId"`, "INBOX_TABLE: the keys"},
+	"another time to live":        {"terraform/tables.tf", `attribute_name = "ttl"`, `attribute_name = "expiresAt"`, "LEASES_TABLE: the time to live"},
+	"another precision":           {"terraform/tables.tf", "MICROSECOND", "MILLISECOND", "the precision of the destination"},
+	"no destination":              {"terraform/tables.tf", "table_name                               = aws_dynamodb_table.events.name", "table_name                               = aws_dynamodb_table.orders.name", "EVENTS_TABLE: a destination"},
+	"no encryption":               {"terraform/tables.tf", `encryption_type  = "KMS"`, `encryption_type  = "NONE"`, "the key of the stream"},
+	"no partial answers":          {"terraform/functions.tf", `["ReportBatchItemFailures"]`, "[]", "FunctionResponseTypes"},
+	"no counts of events":         {"terraform/functions.tf", `["EventCount"]`, "[]", "MetricsConfig"},
+	"an alarm of no mapping":      {"terraform/alarms.tf", "aws_lambda_event_source_mapping.consumer.uuid", "aws_lambda_function.consumer.function_name", "want one alarm on {AWS/Lambda DroppedEventCount"},
+	"another filter":              {"terraform/functions.tf", "var.only_inserts ? [1] : []", "[1, 2]", "want one block filter_criteria, have 2"},
+	"records expire first":        {"terraform/functions.tf", "(var.retention_days - 1)", "var.retention_days", "they expire before Lambda gives them up"},
+	"records outlive rows":        {"terraform/tables.tf", "var.retention_days * 24", "var.retention_days * 240", "the stream keeps records for"},
+	"no deletion protection":      {"terraform/tables.tf", "  deletion_protection_enabled = var.deletion_protection\n", "", "ORDERS_TABLE: deletion protection"},
+	"no rate of mails":            {"terraform/functions.tf", "    MAIL_RATE          = var.mail_rate\n", "", "consumer: the environment variables"},
+	"no alarm on the API":         {"terraform/alarms.tf", `"5xx"`, `"4xx"`, "want one alarm on {AWS/ApiGateway 5xx ApiId orders Sum}, have 0"},
+	"errors of another function":  {"terraform/alarms.tf", "aws_lambda_function.api.function_name", "aws_lambda_function.redrive.function_name", "want one alarm on {AWS/Lambda Errors FunctionName orders-api Sum}, have 0"},
+	"no alarm on throttles":       {"terraform/alarms.tf", `"Throttles"`, `"Duration"`, "want one alarm on {AWS/Lambda Throttles FunctionName orders-api Sum}, have 0"},
+	"nobody counts the letters":   {"terraform/alarms.tf", `["stream-age", "waiting-dead-letters"]`, `["stream-age"]`, "WaitingDeadLetters: missing data"},
+	"counts that are rare":        {"terraform/functions.tf", "rate(5 minutes)", "rate(1 hour)", "the functions on a schedule"},
+	"an alarm between two counts": {"terraform/alarms.tf", "= 900", "= 60", "WaitingDeadLetters: the period"},
+	"another metric":              {"terraform/alarms.tf", `"DeadLetters"`, `"DeadLetter"`, "want one alarm on {Orders DeadLetters Consumer confirmations Sum}, have 0"},
+	"an alarm of another table":   {"terraform/alarms.tf", "aws_dynamodb_table.events.name", "aws_dynamodb_table.orders.name", "want one alarm on {AWS/DynamoDB FailedToReplicateRecordCount"},
+	"no permission":               {"terraform/api.tf", `principal     = "apigateway.amazonaws.com"`, `principal     = "events.amazonaws.com"`, "apigateway.amazonaws.com may not invoke api"},
+	"a route too few":             {"terraform/api.tf", "GET /orders/{id}", "POST /", "the routes"},
+	"a resource that is unknown":  {"terraform/tables.tf", `resource "aws_sqs_queue" "failures"`, `resource "aws_sns_topic" "failures"`, "aws_sqs_queue"},
+	"nothing of that name":        {"terraform/outputs.tf", "aws_sqs_queue.failures.url", "aws_sqs_queue.failure.url", "failure"},
 }
 
 // The Makefile builds what is deployed, for what it is deployed on, and the Dockerfile what the worker is.
@@ -248,8 +301,13 @@ var mistakes = map[string]struct{ old, new, found string }{
 	"attempts run out":            {"MaximumRetryAttempts: -1", "MaximumRetryAttempts: 3", "MaximumRetryAttempts"},
 	"from the end":                {"TRIM_HORIZON", "LATEST", "StartingPosition"},
 	"no failure destination":      {"      DestinationConfig: { OnFailure: { Destination: !GetAtt FailureQueue.Arn } }\n", "", "the on-failure destination"},
-	"records expire first":        {"Default: 518400", "Default: 604800", "they expire before Lambda gives them up"},
-	"records outlive rows":        {"Default: 168", "Default: 720", "the stream keeps records for 720h"},
+	"records expire first":        {"Hours: 168, GivenUpAfterSeconds: 518400", "Hours: 168, GivenUpAfterSeconds: 604800", "they expire before Lambda gives them up"},
+	"records outlive rows":        {"Hours: 168,", "Hours: 720,", "the stream keeps records for 720h"},
+	"a retention of its own":      {"!FindInMap [Retention, !Ref RetentionDays, Hours]", "!FindInMap [Retention, \"2\", Hours]", "they expire before Lambda gives them up"},
+	"a retention that is nowhere": {"!FindInMap [Retention, !Ref RetentionDays, Hours]", "!FindInMap [Retention, \"9\", Hours]", "there is no 9 in the mapping"},
+	"no deletion protection":      {"      DeletionProtectionEnabled: !Ref DeletionProtection\n", "", "ORDERS_TABLE: deletion protection"},
+	"deletable by default":        {"Default: \"true\"\n    AllowedValues: [\"true\", \"false\"]", "Default: \"false\"\n    AllowedValues: [\"true\", \"false\"]", "LEASES_TABLE: deletion protection"},
+	"no rate of mails":            {"          MAIL_RATE: !Ref MailRate\n", "", "consumer: the environment variables"},
 	"a filter of its own": {`Filters: [{ Pattern: '{"data":{"eventName":["INSERT"]}}' }]
         - !Ref AWS::NoValue`, `Filters: []
         - { Filters: [{ Pattern: '{"data":{"eventName":["REMOVE"]}}' }] }`, "the filter"},
@@ -260,6 +318,13 @@ var mistakes = map[string]struct{ old, new, found string }{
 	"no permission for the API":      {"FunctionName: !Ref ApiFunction\n", "FunctionName: !Ref ConsumerFunction\n", "apigateway.amazonaws.com may not invoke api"},
 	"no permission for the schedule": {"Principal: events.amazonaws.com", "Principal: scheduler.amazonaws.com", "events.amazonaws.com may not invoke redrive"},
 	"another function on schedule":   {"Arn: !GetAtt RedriveFunction.Arn", "Arn: !GetAtt ConsumerFunction.Arn", "the functions on a schedule"},
+	"no alarm on the API":            {"MetricName: 5xx", "MetricName: 4xx", "want one alarm on {AWS/ApiGateway 5xx ApiId HttpApi Sum}, have 0"},
+	"errors of another function":     {"Dimensions: [{ Name: FunctionName, Value: !Ref ApiFunction }]", "Dimensions: [{ Name: FunctionName, Value: !Ref RedriveFunction }]", "want one alarm on {AWS/Lambda Errors FunctionName ApiFunction Sum}, have 0"},
+	"no alarm on throttles":          {"MetricName: Throttles", "MetricName: Duration", "want one alarm on {AWS/Lambda Throttles FunctionName ApiFunction Sum}, have 0"},
+	"an alarm that ends by itself":   {"MetricName: WaitingDeadLetters", "MetricName: DeadLetters", "want one alarm on {Orders WaitingDeadLetters Consumer confirmations Maximum}, have 0"},
+	"nobody counts the letters":      {"TreatMissingData: breaching\n      ComparisonOperator: GreaterThanThreshold\n      Threshold: 0", "TreatMissingData: notBreaching\n      ComparisonOperator: GreaterThanThreshold\n      Threshold: 0", "WaitingDeadLetters: missing data"},
+	"an alarm between two counts":    {"Period: 900", "Period: 60", "WaitingDeadLetters: the period"},
+	"counts that are rare":           {"rate(5 minutes)", "rate(1 hour)", "the functions on a schedule"},
 	"another metric":                 {"MetricName: DeadLetters", "MetricName: DeadLetter", "want one alarm on {Orders DeadLetters Consumer confirmations Sum}, have 0"},
 	"an alarm of another table":      {"WHERE TableName = '${EventsTable}'", "WHERE TableName = '${OrdersTable}'", "want one alarm on {AWS/DynamoDB FailedToReplicateRecordCount"},
 	"an alarm for nothing":           {"MetricName: IteratorAge\n", "MetricName: Duration\n", "nobody needs the alarm on {AWS/Lambda Duration"},

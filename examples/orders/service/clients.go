@@ -30,7 +30,7 @@ func Start(ctx context.Context, role Role, getenv func(string) string, logs io.W
 
 // Confirmations returns the consumer that confirms orders with SES.
 func Confirmations(sdk aws.Config, c Config, metrics io.Writer) (*outbox.Consumer, error) {
-	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), c.MailFrom)
+	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), c.MailFrom, c.MailRate)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func Confirmations(sdk aws.Config, c Config, metrics io.Writer) (*outbox.Consume
 
 // Redrives returns the redrive whose handlers confirm orders with SES.
 func Redrives(sdk aws.Config, c Config, metrics io.Writer) (*Redrive, error) {
-	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), c.MailFrom)
+	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), c.MailFrom, c.MailRate)
 	if err != nil {
 		return nil, err
 	}

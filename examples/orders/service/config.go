@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 // Role is what a process does.
@@ -27,27 +28,37 @@ type Config struct {
 	InboxTable       string
 	DeadLettersTable string
 	LeasesTable      string
-	MailFrom         string // an address of a verified identity of SES
+	MailFrom         string  // an address of a verified identity of SES
+	MailRate         float64 // how many mails a second a process sends at most
 }
 
 // variable is an environment variable, who needs it, and what it sets.
 type variable struct {
 	name  string
 	roles []Role
-	set   func(*Config, string)
+	set   func(*Config, string) error
 }
 
 // variables are all environment variables that the service reads by itself.
 func variables() []variable {
 	confirming := []Role{RoleConsumer, RoleRedrive, RoleWorker}
+	text := func(field func(*Config) *string) func(*Config, string) error {
+		return func(c *Config, v string) error { *field(c) = v; return nil }
+	}
 	return []variable{
-		{"ORDERS_TABLE", []Role{RoleAPI}, func(c *Config, v string) { c.OrdersTable = v }},
-		{"EVENTS_TABLE", []Role{RoleAPI, RoleConsumer, RoleRedrive, RoleWorker}, func(c *Config, v string) { c.EventsTable = v }},
-		{"EVENTS_STREAM", []Role{RoleWorker}, func(c *Config, v string) { c.EventsStream = v }},
-		{"INBOX_TABLE", confirming, func(c *Config, v string) { c.InboxTable = v }},
-		{"DEAD_LETTERS_TABLE", confirming, func(c *Config, v string) { c.DeadLettersTable = v }},
-		{"LEASES_TABLE", []Role{RoleWorker}, func(c *Config, v string) { c.LeasesTable = v }},
-		{"MAIL_FROM", confirming, func(c *Config, v string) { c.MailFrom = v }},
+		{"ORDERS_TABLE", []Role{RoleAPI}, text(func(c *Config) *string { return &c.OrdersTable })},
+		{"EVENTS_TABLE", []Role{RoleAPI, RoleConsumer, RoleRedrive, RoleWorker}, text(func(c *Config) *string { return &c.EventsTable })},
+		{"EVENTS_STREAM", []Role{RoleWorker}, text(func(c *Config) *string { return &c.EventsStream })},
+		{"INBOX_TABLE", confirming, text(func(c *Config) *string { return &c.InboxTable })},
+		{"DEAD_LETTERS_TABLE", confirming, text(func(c *Config) *string { return &c.DeadLettersTable })},
+		{"LEASES_TABLE", []Role{RoleWorker}, text(func(c *Config) *string { return &c.LeasesTable })},
+		{"MAIL_FROM", confirming, text(func(c *Config) *string { return &c.MailFrom })},
+		{"MAIL_RATE", confirming, func(c *Config, v string) (err error) {
+			if c.MailRate, err = strconv.ParseFloat(v, 64); err != nil {
+				return fmt.Errorf("environment variable MAIL_RATE is %q: want how many mails a second, such as 14 or 0.5", v)
+			}
+			return nil
+		}},
 	}
 }
 
@@ -61,7 +72,7 @@ func Variables(role Role) (names []string) {
 	return names
 }
 
-// FromEnvironment reads the configuration of a role, usually with os.Getenv. The error names every variable that is not set.
+// FromEnvironment reads the configuration of a role, usually with os.Getenv. The error names every variable that is not set, or is wrong.
 func FromEnvironment(role Role, getenv func(string) string) (c Config, err error) {
 	for _, v := range variables() {
 		if !slices.Contains(v.roles, role) {
@@ -70,8 +81,9 @@ func FromEnvironment(role Role, getenv func(string) string) (c Config, err error
 		value := getenv(v.name)
 		if value == "" {
 			err = errors.Join(err, fmt.Errorf("environment variable %s is not set", v.name))
+			continue
 		}
-		v.set(&c, value)
+		err = errors.Join(err, v.set(&c, value))
 	}
 	return c, err
 }

@@ -26,13 +26,13 @@ func ConfirmOrders(consumer *outbox.Consumer, mailer Mailer) {
 }
 
 // NewConsumer returns the consumer that confirms orders, once each unless something crashes, and keeps what it cannot handle as
-// dead letters. For each of them a line with a metric goes to metrics.
-func NewConsumer(client *dynamodb.Client, c Config, mailer Mailer, metrics io.Writer) (*outbox.Consumer, error) {
-	consumer, _, err := newConsumer(client, c, mailer, metrics)
+// dead letters. For each of them a line with a metric goes to metricLines.
+func NewConsumer(client *dynamodb.Client, c Config, mailer Mailer, metricLines io.Writer) (*outbox.Consumer, error) {
+	consumer, _, err := newConsumer(client, c, mailer, &metrics{out: metricLines})
 	return consumer, err
 }
 
-func newConsumer(client *dynamodb.Client, c Config, mailer Mailer, metrics io.Writer) (*outbox.Consumer, *outbox.DeadLetterTable, error) {
+func newConsumer(client *dynamodb.Client, c Config, mailer Mailer, m *metrics) (*outbox.Consumer, *outbox.DeadLetterTable, error) {
 	inbox, err := outbox.NewInbox(client, c.InboxTable, Group)
 	if err != nil {
 		return nil, nil, err
@@ -41,9 +41,8 @@ func newConsumer(client *dynamodb.Client, c Config, mailer Mailer, metrics io.Wr
 	if err != nil {
 		return nil, nil, err
 	}
-	counter := &deadLetterMetric{out: metrics}
 	consumer, err := outbox.NewConsumer(outbox.WithTables(c.EventsTable), outbox.WithInbox(inbox), outbox.WithDeadLetters(letters),
-		outbox.WithConsumerHooks(outbox.ConsumerHooks{DeadLettered: counter.count}))
+		outbox.WithConsumerHooks(outbox.ConsumerHooks{DeadLettered: m.deadLettered}))
 	if err != nil {
 		return nil, nil, err
 	}

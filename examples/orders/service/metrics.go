@@ -11,28 +11,38 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// The metric of dead letters. CloudWatch makes it of lines in the embedded metric format:
+// The metrics. CloudWatch makes them of lines in the embedded metric format:
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html.
 const (
 	MetricNamespace   = "Orders"
-	DeadLettersMetric = "DeadLetters"
+	DeadLettersMetric = "DeadLetters"        // a count, when a letter is stored
+	WaitingMetric     = "WaitingDeadLetters" // a gauge, with each redrive
 	ConsumerDimension = "Consumer"
 )
 
-// deadLetterMetric writes a line for each dead letter. It is safe for concurrent use.
-type deadLetterMetric struct {
+// metrics writes lines for CloudWatch. It is safe for concurrent use.
+type metrics struct {
 	mu  sync.Mutex
 	out io.Writer
 }
 
-type metricLine struct {
+type metricHead struct {
 	AWS      metricMeta `json:"_aws"`
 	Consumer string     `json:"Consumer"`
-	Count    int        `json:"DeadLetters"`
+}
+
+type deadLetterLine struct {
+	metricHead
+	Count int `json:"DeadLetters"`
 	// What follows is no metric. It can be searched for in the log.
 	DeadLetter string `json:"deadLetter"`
 	EventType  string `json:"eventType"`
 	Parked     bool   `json:"parked"`
+}
+
+type waitingLine struct {
+	metricHead
+	Waiting int `json:"WaitingDeadLetters"`
 }
 
 type metricMeta struct {
@@ -51,24 +61,33 @@ type metricName struct {
 	Unit string `json:"Unit"`
 }
 
-// count is a DeadLettered hook.
-func (m *deadLetterMetric) count(ctx context.Context, l outbox.DeadLetter) {
+func headOf(metric string) metricHead {
+	return metricHead{Consumer: Group, AWS: metricMeta{Timestamp: time.Now().UnixMilli(), Metrics: []metricDirective{{
+		Namespace: MetricNamespace, Dimensions: [][]string{{ConsumerDimension}}, Metrics: []metricName{{Name: metric, Unit: "Count"}},
+	}}}}
+}
+
+// deadLettered is a hook of the Consumer.
+func (m *metrics) deadLettered(ctx context.Context, l outbox.DeadLetter) {
 	if l.Again {
 		return // counted when it was stored
 	}
-	line, err := json.Marshal(metricLine{
-		AWS: metricMeta{Timestamp: time.Now().UnixMilli(), Metrics: []metricDirective{{
-			Namespace: MetricNamespace, Dimensions: [][]string{{ConsumerDimension}},
-			Metrics: []metricName{{Name: DeadLettersMetric, Unit: "Count"}},
-		}}},
-		Consumer: Group, Count: 1, DeadLetter: l.ID, EventType: l.Record.Type, Parked: l.Parked,
-	})
+	m.write(ctx, DeadLettersMetric, deadLetterLine{metricHead: headOf(DeadLettersMetric), Count: 1, DeadLetter: l.ID, EventType: l.Record.Type, Parked: l.Parked})
+}
+
+// waiting tells how many dead letters wait.
+func (m *metrics) waiting(ctx context.Context, n int) {
+	m.write(ctx, WaitingMetric, waitingLine{metricHead: headOf(WaitingMetric), Waiting: n})
+}
+
+func (m *metrics) write(ctx context.Context, metric string, line any) {
+	text, err := json.Marshal(line)
 	if err == nil {
 		m.mu.Lock()
-		_, err = m.out.Write(append(line, '\n'))
+		_, err = m.out.Write(append(text, '\n'))
 		m.mu.Unlock()
 	}
 	if err != nil {
-		slog.WarnContext(ctx, "metric not written", "metric", DeadLettersMetric, "error", err)
+		slog.WarnContext(ctx, "metric not written", "metric", metric, "error", err)
 	}
 }

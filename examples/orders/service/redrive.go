@@ -13,36 +13,64 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// Redrive hands the dead letters that somebody asked for (outbox dead redrive) to the handlers again. It is a handler for
-// lambda.Start, to be invoked on a schedule, and safe for concurrent use.
+// Redrive hands the dead letters that somebody asked for (outbox dead redrive) to the handlers again, and counts those that wait. It is a
+// handler for lambda.Start, to be invoked on a schedule, and safe for concurrent use.
 type Redrive struct {
 	letters  *outbox.DeadLetterTable
 	consumer *outbox.Consumer
+	metrics  *metrics
 }
 
-// NewRedrive returns a Redrive with the handlers of NewConsumer.
-func NewRedrive(client *dynamodb.Client, c Config, mailer Mailer, metrics io.Writer) (*Redrive, error) {
-	consumer, letters, err := newConsumer(client, c, mailer, metrics)
+// NewRedrive returns a Redrive with the handlers of NewConsumer. With each invocation a line with a metric goes to metricLines: how many
+// dead letters wait.
+func NewRedrive(client *dynamodb.Client, c Config, mailer Mailer, metricLines io.Writer) (*Redrive, error) {
+	m := &metrics{out: metricLines}
+	consumer, letters, err := newConsumer(client, c, mailer, m)
 	if err != nil {
 		return nil, err
 	}
-	return &Redrive{letters, consumer}, nil
+	return &Redrive{letters, consumer, m}, nil
 }
 
 // keepTime is how long before the invocation's deadline a redrive stops, so that it can keep what became of the letters it has begun.
 const keepTime = 10 * time.Second
 
+// mostCounted bounds what counting reads: letters have payloads.
+const mostCounted = 100
+
 // Invoke implements lambda.Handler. It takes any payload. The answer counts the dead letters, as outbox.RedriveResult does. That the
 // time is over is no error: the next invocation goes on. An error is one of the dead letter table.
 func (r *Redrive) Invoke(ctx context.Context, _ []byte) ([]byte, error) {
-	ctx, cancel := beforeDeadline(ctx, keepTime)
+	redriving, cancel := beforeDeadline(ctx, keepTime)
 	defer cancel()
-	result, err := r.letters.AnswerRedriveRequests(ctx, r.consumer)
+	result, err := r.letters.AnswerRedriveRequests(redriving, r.consumer)
 	if result != (outbox.RedriveResult{}) || err != nil {
 		slog.InfoContext(ctx, "redriven", "redriven", result.Redriven, "failed", result.Failed, "busy", result.Busy, "error", err)
 	}
-	if err != nil && (ctx.Err() == nil || !errors.Is(err, context.DeadlineExceeded)) {
+	if redriving.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+		err = nil
+	}
+	if err = errors.Join(err, r.count(ctx)); err != nil {
 		return nil, err
 	}
 	return json.Marshal(map[string]int{"redriven": result.Redriven, "failed": result.Failed, "busy": result.Busy})
+}
+
+// count tells how many dead letters wait, at most mostCounted. The metric of stored letters is back at 0 a minute after each; this one
+// stays until somebody has redriven or discarded the last. Without time for it nothing is told.
+func (r *Redrive) count(ctx context.Context) error {
+	n := 0
+	for _, err := range r.letters.List(ctx, outbox.DeadLetterFilter{}) {
+		if err != nil && ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if n++; n == mostCounted {
+			break
+		}
+	}
+	r.metrics.waiting(ctx, n)
+	return nil
 }

@@ -7,11 +7,18 @@ import (
 	"fmt"
 	htmltemplate "html/template"
 	"log/slog"
+	"net"
+	"net/http"
+	"regexp"
 	texttemplate "text/template"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
+	"github.com/aws/smithy-go"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-1b628d3f/outbox"
 )
@@ -24,11 +31,12 @@ type SESClient interface {
 	SendEmail(context.Context, *sesv2.SendEmailInput, ...func(*sesv2.Options)) (*sesv2.SendEmailOutput, error)
 }
 
-// SESMailer sends confirmations with Amazon SES. SES takes no idempotency key: the inbox keeps the same event from being sent
-// twice, but for a crash between the mail and the mark, and for an answer of SES that is lost. It is safe for concurrent use.
+// SESMailer sends confirmations with Amazon SES, no faster than its rate. SES takes no idempotency key: the inbox keeps the same event from
+// being sent twice, but for a crash between the mail and the mark, and for an answer of SES that is lost. It is safe for concurrent use.
 type SESMailer struct {
 	client SESClient
 	from   string
+	pace   *rate.Limiter
 	text   *texttemplate.Template
 	html   *htmltemplate.Template
 }
@@ -39,10 +47,19 @@ const (
 	htmlBody = "<p>Thank you for your order: {{.Description}}</p>\n<p>Its number is <b>{{.OrderID}}</b>.</p>\n"
 )
 
-// NewSESMailer returns a Mailer that sends from an address of a verified identity.
-func NewSESMailer(client SESClient, from string) (*SESMailer, error) {
+// maxRate is far above what SES allows anybody.
+const maxRate = 100_000
+
+// sendTime is how much of a handler's time is left for the call of SES when the wait for a mail's turn has to end.
+const sendTime = 5 * time.Second
+
+// NewSESMailer returns a Mailer that sends from an address of a verified identity, at most so many mails a second.
+func NewSESMailer(client SESClient, from string, mailsPerSecond float64) (*SESMailer, error) {
 	if err := checkAddress(from); err != nil {
 		return nil, fmt.Errorf("the sender %q: %w", from, err)
+	}
+	if !(mailsPerSecond > 0 && mailsPerSecond <= maxRate) {
+		return nil, fmt.Errorf("the rate of mails is %v a second, want more than 0, and at most %d", mailsPerSecond, maxRate)
 	}
 	text, err := texttemplate.New("text").Parse(textBody)
 	if err != nil {
@@ -52,11 +69,12 @@ func NewSESMailer(client SESClient, from string) (*SESMailer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &SESMailer{client: client, from: from, text: text, html: html}, nil
+	return &SESMailer{client: client, from: from, pace: rate.NewLimiter(rate.Limit(mailsPerSecond), 1), text: text, html: html}, nil
 }
 
-// Confirm implements Mailer. An order without an address needs no confirmation. What SES will refuse again is a Permanent error;
-// every other error, throttling for instance, is worth another attempt.
+// Confirm implements Mailer. An order without an address needs no confirmation. It waits until the next mail may be sent. What SES will
+// refuse again is a Permanent error. What SES has not taken because of its rate, its quota or an outage is Unavailable: the event waits.
+// Every other error is worth another attempt. No error quotes an address: errors are logged, and stored with dead letters.
 func (m *SESMailer) Confirm(ctx context.Context, key string, order OrderCreated) error {
 	if order.Email == "" {
 		slog.InfoContext(ctx, "no address to confirm to", "order", order.OrderID)
@@ -65,6 +83,9 @@ func (m *SESMailer) Confirm(ctx context.Context, key string, order OrderCreated)
 	var text, html bytes.Buffer
 	if err := errors.Join(m.text.Execute(&text, order), m.html.Execute(&html, order)); err != nil {
 		return outbox.Permanent(err)
+	}
+	if err := m.turn(ctx); err != nil {
+		return outbox.Unavailable(fmt.Errorf("confirm order %s: %w", order.OrderID, err))
 	}
 	out, err := m.client.SendEmail(ctx, &sesv2.SendEmailInput{
 		FromEmailAddress: &m.from,
@@ -76,19 +97,49 @@ func (m *SESMailer) Confirm(ctx context.Context, key string, order OrderCreated)
 		}},
 	})
 	if err != nil {
-		err = fmt.Errorf("confirm order %s: %w", order.OrderID, err)
-		if refusedForGood(err) {
-			return outbox.Permanent(err)
+		told := fmt.Errorf("confirm order %s: %w", order.OrderID, withoutAddresses(ctx, err))
+		switch {
+		case refusedForGood(err):
+			return outbox.Permanent(told)
+		case notTaken(err):
+			return outbox.Unavailable(told)
 		}
-		return err
+		return told
 	}
 	slog.InfoContext(ctx, "confirmation sent", "order", order.OrderID, "message", aws.ToString(out.MessageId))
 	return nil
 }
 
+// turn waits until the next mail may be sent. The error says that the context ends before.
+func (m *SESMailer) turn(ctx context.Context) error {
+	ctx, cancel := beforeDeadline(ctx, sendTime)
+	defer cancel()
+	return m.pace.Wait(ctx)
+}
+
 func content(s string) *types.Content {
 	return &types.Content{Data: &s, Charset: aws.String("UTF-8")}
 }
+
+// withoutAddresses says what went wrong without the words of SES, which name the recipient: "Email address is not verified. The following
+// identities failed the check: ...". The error's code says what it is, and the request's id finds the rest at AWS.
+func withoutAddresses(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var refused smithy.APIError
+	if !errors.As(err, &refused) {
+		return errors.New("SES has not answered: " + addressLike.ReplaceAllString(err.Error(), "(an address)"))
+	}
+	text := "SES answers " + refused.ErrorCode()
+	if answer := (*awshttp.ResponseError)(nil); errors.As(err, &answer) {
+		text += fmt.Sprintf(", status %d, request %s", answer.HTTPStatusCode(), answer.ServiceRequestID())
+	}
+	return errors.New(text)
+}
+
+// addressLike is a word that is an address, or has one in it.
+var addressLike = regexp.MustCompile(`\S*@\S*`)
 
 // refusedForGood reports whether SES would give the same answer again. Somebody has to change something: the message, the
 // identity, the account. Then the dead letter can be redriven.
@@ -101,4 +152,19 @@ func refusedForGood(err error) bool {
 		missing   *types.NotFoundException
 	)
 	return errors.As(err, &rejected) || errors.As(err, &domain) || errors.As(err, &suspended) || errors.As(err, &bad) || errors.As(err, &missing)
+}
+
+// notTaken reports whether SES surely has not taken the mail, and will take it later. An answer that is lost does not count, nor one with
+// the status 500: the mail may have been sent, and the attempts bound how often it is sent again.
+func notTaken(err error) bool {
+	var (
+		rate       *types.TooManyRequestsException
+		quota      *types.LimitExceededException
+		paused     *types.SendingPausedException
+		answer     *awshttp.ResponseError
+		connection *net.OpError
+	)
+	return errors.As(err, &rate) || errors.As(err, &quota) || errors.As(err, &paused) ||
+		errors.As(err, &answer) && answer.HTTPStatusCode() == http.StatusServiceUnavailable ||
+		errors.As(err, &connection) && connection.Op == "dial"
 }

@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -35,7 +39,7 @@ func fakeSES(t *testing.T) (*SESMailer, *fakeses.Server) {
 	}
 	sdk, err := config.LoadDefaultConfig(t.Context())
 	require.NoError(t, err)
-	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), local.MailFrom)
+	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), local.MailFrom, local.MailRate)
 	require.NoError(t, err)
 	return mailer, fake
 }
@@ -57,41 +61,127 @@ func TestAnOrderWithoutAnAddressIsNotConfirmed(t *testing.T) {
 	require.Zero(t, fake.Calls())
 }
 
-func TestABadSenderIsRefusedAtOnce(t *testing.T) {
-	_, err := NewSESMailer(sesv2.NewFromConfig(aws.Config{}), "the shop")
-	require.ErrorContains(t, err, `the sender "the shop"`)
+func TestABadSenderOrRateIsRefusedAtOnce(t *testing.T) {
+	_, err := NewSESMailer(sesv2.NewFromConfig(aws.Config{}), "the shop", 1)
+	require.EqualError(t, err, `the sender "the shop": want only an address, like a@example.com`)
+	for _, rate := range []float64{0, -1, math.NaN(), math.Inf(1)} {
+		_, err = NewSESMailer(sesv2.NewFromConfig(aws.Config{}), "shop@example.com", rate)
+		require.ErrorContains(t, err, fmt.Sprintf("the rate of mails is %v a second", rate))
+	}
 }
 
-// What SES refuses for good is permanent; everything else is tried again.
+// What SES refuses for good is permanent, what it has not taken waits; everything else is tried again.
 func TestErrorsOfSES(t *testing.T) {
 	mailer, fake := fakeSES(t)
 	for code, c := range map[string]struct {
-		status    int
-		permanent bool
+		status int
+		is     error // nil is an attempt
 	}{
-		"MessageRejected":                    {http.StatusBadRequest, true},
-		"MailFromDomainNotVerifiedException": {http.StatusBadRequest, true},
-		"AccountSuspendedException":          {http.StatusBadRequest, true},
-		"BadRequestException":                {http.StatusBadRequest, true},
-		"NotFoundException":                  {http.StatusNotFound, true},
-		"SendingPausedException":             {http.StatusBadRequest, false},
-		"LimitExceededException":             {http.StatusBadRequest, false},
-		"TooManyRequestsException":           {http.StatusTooManyRequests, false},
-		"AccessDeniedException":              {http.StatusForbidden, false},
-		"InternalServiceErrorException":      {http.StatusInternalServerError, false},
+		"MessageRejected":                    {http.StatusBadRequest, outbox.ErrPermanent},
+		"MailFromDomainNotVerifiedException": {http.StatusBadRequest, outbox.ErrPermanent},
+		"AccountSuspendedException":          {http.StatusBadRequest, outbox.ErrPermanent},
+		"BadRequestException":                {http.StatusBadRequest, outbox.ErrPermanent},
+		"NotFoundException":                  {http.StatusNotFound, outbox.ErrPermanent},
+		"SendingPausedException":             {http.StatusBadRequest, outbox.ErrUnavailable},
+		"LimitExceededException":             {http.StatusBadRequest, outbox.ErrUnavailable},
+		"TooManyRequestsException":           {http.StatusTooManyRequests, outbox.ErrUnavailable},
+		"ServiceUnavailable":                 {http.StatusServiceUnavailable, outbox.ErrUnavailable},
+		"AccessDeniedException":              {http.StatusForbidden, nil},
+		"InternalServiceErrorException":      {http.StatusInternalServerError, nil},
 	} {
 		fake.Refuse(func(fakeses.Mail) (int, string) { return c.status, code })
 		err := mailer.Confirm(t.Context(), "k", order)
-		require.ErrorContains(t, err, "confirm order 1: ")
-		require.ErrorContains(t, err, code)
-		require.Equal(t, c.permanent, errors.Is(err, outbox.ErrPermanent), code)
+		require.ErrorContains(t, err, fmt.Sprintf("confirm order 1: SES answers %s, status %d, request 1-", code, c.status))
+		require.NotContains(t, err.Error(), "@")
+		for _, kind := range []error{outbox.ErrPermanent, outbox.ErrUnavailable} {
+			require.Equal(t, kind == c.is, errors.Is(err, kind), "%s: %v", code, kind)
+		}
 	}
 	require.Empty(t, fake.Mails())
 }
 
-// mapped places the consumer behind a Lambda mapping. What it writes for CloudWatch comes back.
-func mapped(t *testing.T, mailer Mailer) (*outboxtest.AWS, http.Handler, *bytes.Buffer) {
-	quiet(t)
+// A mail whose answer is lost may have been sent, so the attempts at it are counted. One for which there was no connection was not.
+func TestNoAnswerOfSES(t *testing.T) {
+	mailer, fake := fakeSES(t)
+	fake.LoseAnswers()
+	err := mailer.Confirm(t.Context(), "k", order)
+	require.ErrorContains(t, err, "confirm order 1: SES has not answered: ")
+	require.NotErrorIs(t, err, outbox.ErrUnavailable)
+	require.Len(t, fake.Mails(), 1)
+
+	t.Setenv("AWS_ENDPOINT_URL_SESV2", "http://127.0.0.1:1")
+	sdk, err := config.LoadDefaultConfig(t.Context())
+	require.NoError(t, err)
+	mailer, err = NewSESMailer(sesv2.NewFromConfig(sdk), local.MailFrom, local.MailRate)
+	require.NoError(t, err)
+	require.ErrorIs(t, mailer.Confirm(t.Context(), "k", order), outbox.ErrUnavailable)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, mailer.Confirm(ctx, "k", order), context.Canceled)
+}
+
+// The SDK's own errors quote no address either, whatever they say.
+func TestAnErrorOfTheSDKQuotesNoAddress(t *testing.T) {
+	err := withoutAddresses(t.Context(), errors.New(`operation error SESv2: <customer@example.com>, "b@example.org": no`))
+	require.EqualError(t, err, "SES has not answered: operation error SESv2: (an address) (an address) no")
+}
+
+// Whatever SES says about a recipient, it is neither in the log, nor in a dead letter's error, nor in a metric.
+func TestAddressesStayWhereTheyAre(t *testing.T) {
+	mailer, fake := fakeSES(t)
+	codes := map[string]string{"rejected@example.com": "MessageRejected", "bad@example.com": "BadRequestException", "broken@example.com": "InternalServiceErrorException"}
+	var slow atomic.Bool
+	slow.Store(true)
+	fake.Refuse(func(m fakeses.Mail) (int, string) {
+		if m.To == "slow@example.com" && slow.Swap(false) {
+			return http.StatusTooManyRequests, "TooManyRequestsException"
+		}
+		if code := codes[m.To]; code != "" {
+			return map[bool]int{true: http.StatusInternalServerError, false: http.StatusBadRequest}[code == "InternalServiceErrorException"], code
+		}
+		return 0, ""
+	})
+	var log lockedBuffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	defer slog.SetDefault(before)
+	cloud, api, letters, metrics := mapped(t, mailer)
+	for address := range codes {
+		placed(t, api, address)
+	}
+	placed(t, api, "slow@example.com")
+	require.NoError(t, cloud.Drain(t.Context()))
+	dead := deadLetters(t, letters)
+	require.Len(t, dead, len(codes))
+	for _, l := range dead {
+		require.Contains(t, l.Error, "SES answers ")
+		require.NotContains(t, l.Error, "example.com")
+		require.NotContains(t, l.ID, "example.com")
+	}
+	require.Contains(t, metrics.String(), "DeadLetters")
+	require.NotContains(t, metrics.String(), "example.com")
+	for _, code := range []string{"MessageRejected", "BadRequestException", "InternalServiceErrorException", "TooManyRequestsException"} {
+		require.Contains(t, log.String(), "SES answers "+code)
+	}
+	require.NotContains(t, log.String(), "example.com")
+	require.NotContains(t, log.String(), "@")
+}
+
+// lockedBuffer is safe for concurrent use.
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+// withLetters is an AWS with all tables, and the dead letters of the service.
+func withLetters(t *testing.T) (*outboxtest.AWS, *outbox.DeadLetterTable) {
 	cloud := outboxtest.Start(t)
 	setUp(t, cloud)
 	inbox, err := outbox.NewInbox(cloud.DynamoDB, local.InboxTable, Group)
@@ -100,6 +190,20 @@ func mapped(t *testing.T, mailer Mailer) (*outboxtest.AWS, http.Handler, *bytes.
 	letters, err := outbox.NewDeadLetterTable(cloud.DynamoDB, local.DeadLettersTable, Group)
 	require.NoError(t, err)
 	require.NoError(t, letters.Create(t.Context()))
+	return cloud, letters
+}
+
+func deadLetters(t *testing.T, letters *outbox.DeadLetterTable) (all []outbox.DeadLetter) {
+	for l, err := range letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+		require.NoError(t, err)
+		all = append(all, l)
+	}
+	return all
+}
+
+// mapped places the consumer behind a Lambda mapping. What it writes for CloudWatch comes back.
+func mapped(t *testing.T, mailer Mailer) (*outboxtest.AWS, http.Handler, *outbox.DeadLetterTable, *bytes.Buffer) {
+	cloud, letters := withLetters(t)
 	metrics := &bytes.Buffer{} // each line is written under a lock; it is read after Drain
 	consumer, err := NewConsumer(cloud.DynamoDB, local, mailer, metrics)
 	require.NoError(t, err)
@@ -107,7 +211,7 @@ func mapped(t *testing.T, mailer Mailer) (*outboxtest.AWS, http.Handler, *bytes.
 	require.NoError(t, err)
 	api, err := NewAPI(cloud.DynamoDB, local)
 	require.NoError(t, err)
-	return cloud, api, metrics
+	return cloud, api, letters, metrics
 }
 
 func placed(t *testing.T, api http.Handler, email string) {
@@ -131,7 +235,8 @@ func TestConfirmationsThroughTheStream(t *testing.T) {
 		}
 		return 0, ""
 	})
-	cloud, api, metrics := mapped(t, mailer)
+	quiet(t)
+	cloud, api, letters, metrics := mapped(t, mailer)
 	require.NoError(t, cloud.SetFaults(outboxtest.Fault{Kind: outboxtest.DuplicateRecord, Probability: 1}))
 	placed(t, api, "a@example.com")
 	placed(t, api, "nobody@example.com")
@@ -143,13 +248,7 @@ func TestConfirmationsThroughTheStream(t *testing.T) {
 		to = append(to, m.To)
 	}
 	require.ElementsMatch(t, []string{"a@example.com", "b@example.com"}, to)
-	letters, err := outbox.NewDeadLetterTable(cloud.DynamoDB, local.DeadLettersTable, Group)
-	require.NoError(t, err)
-	var dead []outbox.DeadLetter
-	for l, err := range letters.List(t.Context(), outbox.DeadLetterFilter{}) {
-		require.NoError(t, err)
-		dead = append(dead, l)
-	}
+	dead := deadLetters(t, letters)
 	require.Len(t, dead, 1, "%v", dead)
 	require.Contains(t, dead[0].Error, "MessageRejected")
 	lines := bytes.Split(bytes.TrimSpace(metrics.Bytes()), []byte("\n"))
@@ -168,7 +267,8 @@ func (brokenMailer) Confirm(context.Context, string, OrderCreated) error {
 
 // CloudWatch makes a metric of the line: its namespace, name and dimension are where the format wants them.
 func TestADeadLetterIsAMetric(t *testing.T) {
-	cloud, api, metrics := mapped(t, brokenMailer{})
+	quiet(t)
+	cloud, api, _, metrics := mapped(t, brokenMailer{})
 	placed(t, api, "a@example.com")
 	require.NoError(t, cloud.Drain(t.Context()))
 	var line map[string]any

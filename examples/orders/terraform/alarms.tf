@@ -46,6 +46,36 @@ locals {
       period      = 300
       periods     = 1
     }
+    api-fails = {
+      description = "The API answers with 5xx. Its function's log says why; if the function was not called, the access log."
+      namespace   = "AWS/ApiGateway"
+      metric      = "5xx"
+      dimensions  = { ApiId = aws_apigatewayv2_api.orders.id }
+      statistic   = "Sum"
+      threshold   = 0
+      period      = 300
+      periods     = 1
+    }
+    api-errors = {
+      description = "Invocations of the API's function fail: it cannot start, is killed, or runs out of time."
+      namespace   = "AWS/Lambda"
+      metric      = "Errors"
+      dimensions  = { FunctionName = aws_lambda_function.api.function_name }
+      statistic   = "Sum"
+      threshold   = 0
+      period      = 300
+      periods     = 1
+    }
+    api-throttles = {
+      description = "Lambda refuses invocations of the API's function. The account, or the function, has no concurrency left."
+      namespace   = "AWS/Lambda"
+      metric      = "Throttles"
+      dimensions  = { FunctionName = aws_lambda_function.api.function_name }
+      statistic   = "Sum"
+      threshold   = 0
+      period      = 300
+      periods     = 1
+    }
     consumer-errors = {
       description = "Invocations of the consumer fail: it cannot start, is killed, or runs out of time. What it reports itself is no error."
       namespace   = "AWS/Lambda"
@@ -66,6 +96,7 @@ locals {
       period      = 300
       periods     = 3
     }
+    # Tells at once, and ends a minute later, whether the letter waits or not.
     dead-letters = {
       description = "An event could not be handled. See \"outbox dead list\"; cure the cause, and redrive."
       namespace   = "Orders"
@@ -74,6 +105,17 @@ locals {
       statistic   = "Sum"
       threshold   = 0
       period      = 60
+      periods     = 1
+    }
+    # Lasts while a letter waits. The redrive counts every five minutes; no data means that nobody does.
+    waiting-dead-letters = {
+      description = "Dead letters wait, or the redrive does not count them. See \"outbox dead list\"; cure the cause, and redrive."
+      namespace   = "Orders"
+      metric      = "WaitingDeadLetters"
+      dimensions  = { Consumer = "confirmations" }
+      statistic   = "Maximum"
+      threshold   = 0
+      period      = 900
       periods     = 1
     }
     failures = {
@@ -123,7 +165,7 @@ resource "aws_cloudwatch_metric_alarm" "metrics" {
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.description
   alarm_actions       = local.alarm_actions
-  treat_missing_data  = each.key == "stream-age" ? "breaching" : "notBreaching"
+  treat_missing_data  = contains(["stream-age", "waiting-dead-letters"], each.key) ? "breaching" : "notBreaching"
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.threshold
   evaluation_periods  = each.value.periods

@@ -11,6 +11,10 @@ locals {
     }]
   })
 
+  # A record that Lambda gives up is in the failure queue; one that the stream's retention ends is gone without a word. So Lambda gives up
+  # first, and after 7 days at the latest, which is its limit.
+  given_up_after_seconds = min((var.retention_days - 1) * 86400, 604800)
+
   # What confirming an order needs.
   may_confirm = [
     { Effect = "Allow", Action = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"], Resource = [aws_dynamodb_table.inbox.arn] },
@@ -31,6 +35,7 @@ locals {
     INBOX_TABLE        = aws_dynamodb_table.inbox.name
     DEAD_LETTERS_TABLE = aws_dynamodb_table.dead_letters.name
     MAIL_FROM          = var.mail_from
+    MAIL_RATE          = var.mail_rate
   }
 }
 
@@ -147,7 +152,7 @@ resource "aws_lambda_event_source_mapping" "consumer" {
   function_response_types        = ["ReportBatchItemFailures"]
   bisect_batch_on_function_error = true
   maximum_retry_attempts         = -1
-  maximum_record_age_in_seconds  = var.maximum_record_age_seconds
+  maximum_record_age_in_seconds  = local.given_up_after_seconds
 
   metrics_config {
     metrics = ["EventCount"]

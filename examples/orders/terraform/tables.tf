@@ -5,6 +5,8 @@ resource "aws_dynamodb_table" "orders" {
   billing_mode = "PAY_PER_REQUEST"
   hash_key     = "orderId"
 
+  deletion_protection_enabled = var.deletion_protection
+
   attribute {
     name = "orderId"
     type = "S"
@@ -21,6 +23,8 @@ resource "aws_dynamodb_table" "events" {
   name         = "${var.name}-events"
   billing_mode = "PAY_PER_REQUEST"
   hash_key     = "eventId"
+
+  deletion_protection_enabled = var.deletion_protection
 
   attribute {
     name = "eventId"
@@ -43,6 +47,8 @@ resource "aws_dynamodb_table" "inbox" {
   billing_mode = "PAY_PER_REQUEST"
   hash_key     = "eventId"
   range_key    = "consumer"
+
+  deletion_protection_enabled = var.deletion_protection
 
   attribute {
     name = "eventId"
@@ -69,6 +75,8 @@ resource "aws_dynamodb_table" "dead_letters" {
   billing_mode = "PAY_PER_REQUEST"
   hash_key     = "group"
   range_key    = "id"
+
+  deletion_protection_enabled = var.deletion_protection
 
   attribute {
     name = "group"
@@ -97,6 +105,8 @@ resource "aws_dynamodb_table" "leases" {
   hash_key     = "group"
   range_key    = "id"
 
+  deletion_protection_enabled = var.deletion_protection
+
   attribute {
     name = "group"
     type = "S"
@@ -121,7 +131,7 @@ resource "aws_dynamodb_table" "leases" {
 resource "aws_kinesis_stream" "events" {
   name             = "${var.name}-events"
   shard_count      = var.shards
-  retention_period = var.retention_hours
+  retention_period = var.retention_days * 24
   encryption_type  = "KMS"
   kms_key_id       = "alias/aws/kinesis"
 

@@ -36,6 +36,16 @@ variable "sandbox_recipient" {
   default     = ""
 }
 
+variable "mail_rate" {
+  description = "How many mails a second each process sends at most. SES allows 1 in its sandbox. Processes: shards times parallelization_factor, and one redrive."
+  type        = number
+  default     = 1
+  validation {
+    condition     = var.mail_rate > 0
+    error_message = "Want more than 0."
+  }
+}
+
 variable "alarm_topic" {
   description = "The ARN of an SNS topic that is told of alarms. Without one they only show in CloudWatch."
   type        = string
@@ -54,20 +64,14 @@ variable "shards" {
   default     = 1
 }
 
-variable "retention_hours" {
-  description = "How long the stream keeps records. Events and inbox marks live for 30 days, which must stay longer."
+variable "retention_days" {
+  description = "How long the stream keeps records. Lambda gives a record up a day earlier, and after 7 days at the latest. Rows and inbox marks live for 30 days."
   type        = number
-  default     = 168
+  default     = 7
   validation {
-    condition     = var.retention_hours >= 24 && var.retention_hours <= 504
-    error_message = "Want 24 to 504 hours."
+    condition     = contains([2, 3, 7, 14, 21], var.retention_days)
+    error_message = "Want 2, 3, 7, 14 or 21 days."
   }
-}
-
-variable "maximum_record_age_seconds" {
-  description = "When Lambda gives a record up and tells the failure queue. Less than the retention, or it expires without a word."
-  type        = number
-  default     = 518400
 }
 
 variable "parallelization_factor" {
@@ -80,6 +84,12 @@ variable "only_inserts" {
   description = "With true, Lambda filters for INSERT. It saves invocations, and drops what is no JSON without a trace."
   type        = bool
   default     = false
+}
+
+variable "deletion_protection" {
+  description = "With false, the tables can be deleted. Apply it first if they shall be."
+  type        = bool
+  default     = true
 }
 
 variable "log_retention_days" {

@@ -18,7 +18,9 @@ type Needs struct {
 	Consumer  string        // the program behind the stream
 	Scheduled string        // the program on a schedule
 	Kept      time.Duration // for how long rows and inbox marks live
-	Alarms    []Metric      // other than those of the destination, the stream, the queue and the functions
+	Protected bool          // the tables, from deletion
+	Alarms    []Metric      // other than those of the destination, the stream, the queue, the API and the functions
+	Gauges    []Metric      // likewise, of what the function on the schedule counts: the alarm lasts, also if nobody counts
 }
 
 // Check returns everything in which a deployment is not what the code needs.
@@ -162,6 +164,7 @@ func (c *check) table(variable string, want, have Table) {
 	c.equal(variable+": a destination", want.Stream != "", have.Stream != "")
 	c.equal(variable+": point-in-time recovery", true, have.PointInTimeRecovery)
 	c.equal(variable+": encryption", true, have.Encrypted)
+	c.equal(variable+": deletion protection", c.n.Protected, have.Protected)
 }
 
 func (c *check) stream() {
@@ -221,7 +224,7 @@ func (c *check) api() {
 }
 
 func (c *check) schedule() {
-	c.equal("the functions on a schedule", []string{c.d.Functions[c.n.Scheduled].ARN}, c.d.Schedules)
+	c.equal("the functions on a schedule", []Schedule{{c.d.Functions[c.n.Scheduled].ARN, "rate(5 minutes)"}}, c.d.Schedules)
 	c.called(c.n.Scheduled, "events.amazonaws.com", ":rule/")
 	c.equal("the permissions to invoke", 2, len(c.d.Callers))
 }
@@ -239,23 +242,28 @@ func (c *check) called(program, service, source string) {
 func (c *check) alarms() {
 	events := c.d.Functions[c.n.Consumer].Environment["EVENTS_TABLE"]
 	table := c.d.Tables[events]
-	consumer, scheduled := c.d.Functions[c.n.Consumer].Name, c.d.Functions[c.n.Scheduled].Name
+	api, consumer, scheduled := c.d.Functions["api"].Name, c.d.Functions[c.n.Consumer].Name, c.d.Functions[c.n.Scheduled].Name
+	age := Metric{"AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", c.d.Streams[table.Stream].Name, "Maximum"}
 	wanted := append([]Metric{
 		{"AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", events, "Sum"},
 		{"AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", events, "Maximum"},
 		{"AWS/DynamoDB", "ThrottledPutRecordCount", "TableName", events, "Sum"},
+		{"AWS/ApiGateway", "5xx", "ApiId", c.d.API, "Sum"},
+		{"AWS/Lambda", "Errors", "FunctionName", api, "Sum"},
+		{"AWS/Lambda", "Throttles", "FunctionName", api, "Sum"},
 		{"AWS/Lambda", "IteratorAge", "FunctionName", consumer, "Maximum"},
 		{"AWS/Lambda", "Errors", "FunctionName", consumer, "Sum"},
 		{"AWS/Lambda", "Errors", "FunctionName", scheduled, "Sum"},
-		{"AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", c.d.Streams[table.Stream].Name, "Maximum"},
-	}, c.n.Alarms...)
+		age,
+	}, slices.Concat(c.n.Alarms, c.n.Gauges)...)
 	for _, m := range c.d.Mappings {
 		wanted = append(wanted, Metric{"AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", c.d.Queues[m.OnFailure].Name, "Maximum"},
 			Metric{"AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", m.ID, "Sum"})
 	}
 	for _, m := range wanted {
+		gauge := slices.Contains(c.n.Gauges, m)
 		missing := "notBreaching"
-		if m.Name == "GetRecords.IteratorAgeMilliseconds" { // nobody reads
+		if m == age || gauge { // nobody reads, nobody counts
 			missing = "breaching"
 		}
 		n := 0
@@ -266,7 +274,10 @@ func (c *check) alarms() {
 			n++
 			c.equal(m.Name+": the comparison", "GreaterThanThreshold", a.Comparison)
 			c.equal(m.Name+": missing data", missing, a.Missing)
-			if m.Statistic == "Sum" || m.Namespace == "AWS/SQS" {
+			if gauge {
+				c.equal(m.Name+": the period, of three counts", 900, a.Period)
+			}
+			if m.Statistic == "Sum" || m.Namespace == "AWS/SQS" || gauge {
 				c.equal(m.Name+": the threshold", 0, a.Threshold)
 			} else if a.Threshold <= 0 {
 				c.fail("%s: the threshold is %v", m.Name, a.Threshold)

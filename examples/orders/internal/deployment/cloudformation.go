@@ -23,6 +23,7 @@ func CloudFormation(template []byte, parameters map[string]string) (*Deployment,
 	}
 	s := &stack{parameters: map[string]string{}, conditions: map[string]*yaml.Node{}, resources: map[string]*yaml.Node{}}
 	root := document.Content[0]
+	s.mappings = child(root, "Mappings")
 	s.eachOf(root, "Parameters", func(name string, n *yaml.Node) {
 		value, given := parameters[name]
 		if fallback := child(n, "Default"); !given && fallback != nil {
@@ -57,6 +58,7 @@ type stack struct {
 	parameters map[string]string
 	conditions map[string]*yaml.Node
 	resources  map[string]*yaml.Node
+	mappings   *yaml.Node
 	globals    map[string]any
 	problems   []error
 }
@@ -132,6 +134,16 @@ func (s *stack) value(n *yaml.Node) any {
 		return s.value(n.Content[2])
 	case "!Equals":
 		return s.value(n.Content[0]) == s.value(n.Content[1])
+	case "!FindInMap":
+		found := s.mappings
+		for _, part := range n.Content {
+			key, _ := s.value(part).(string)
+			if found = child(found, key); found == nil {
+				s.fail("line %d: there is no %s in the mapping", n.Line, key)
+				return ""
+			}
+		}
+		return s.value(found)
 	case "!Not":
 		v, _ := s.value(n.Content[0]).(bool)
 		return !v
@@ -263,11 +275,12 @@ func (s *stack) deployment() *Deployment {
 		d.Worker = append(d.Worker, p.get("PolicyDocument").policy()...)
 	})
 	s.of("AWS::Lambda::EventSourceMapping", func(name string, p tree) { d.Mappings = append(d.Mappings, mapping(name, p)) })
+	s.of("AWS::ApiGatewayV2::Api", func(name string, _ tree) { d.API = name })
 	s.routes(d)
 	s.of("AWS::Events::Rule", func(_ string, p tree) {
 		p.only("ScheduleExpression", "Targets")
 		for _, target := range p.get("Targets").list() {
-			d.Schedules = append(d.Schedules, target.get("Arn").text())
+			d.Schedules = append(d.Schedules, Schedule{target.get("Arn").text(), p.get("ScheduleExpression").text()})
 		}
 	})
 	s.of("AWS::Lambda::Permission", func(_ string, p tree) {
@@ -297,11 +310,12 @@ func (s *stack) known() {
 
 func (s *stack) table(name string, p tree) Table {
 	p.only("BillingMode", "AttributeDefinitions", "KeySchema", "TimeToLiveSpecification", "KinesisStreamSpecification",
-		"PointInTimeRecoverySpecification", "SSESpecification", "GlobalSecondaryIndexes")
+		"PointInTimeRecoverySpecification", "SSESpecification", "GlobalSecondaryIndexes", "DeletionProtectionEnabled")
 	t := Table{
 		ARN: s.attribute(name, "Arn"), Attributes: map[string]string{}, OnDemand: p.get("BillingMode").text() == "PAY_PER_REQUEST",
 		PointInTimeRecovery: p.get("PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled").bool(),
 		Encrypted:           p.get("SSESpecification", "SSEEnabled").bool(),
+		Protected:           p.get("DeletionProtectionEnabled").bool(),
 		Stream:              p.get("KinesisStreamSpecification", "StreamArn").text(),
 		Precision:           p.get("KinesisStreamSpecification", "ApproximateCreationDateTimePrecision").text(),
 	}
@@ -408,7 +422,7 @@ func (s *stack) routes(d *Deployment) {
 func alarm(p tree) Alarm {
 	p.only("AlarmDescription", "AlarmActions", "TreatMissingData", "ComparisonOperator", "Threshold", "EvaluationPeriods",
 		"Namespace", "MetricName", "Dimensions", "Statistic", "Period", "Metrics")
-	a := Alarm{Threshold: p.get("Threshold").number(), Comparison: p.get("ComparisonOperator").text(),
+	a := Alarm{Threshold: p.get("Threshold").number(), Period: p.get("Period").int(), Comparison: p.get("ComparisonOperator").text(),
 		Missing: p.get("TreatMissingData").text(), Actions: p.get("AlarmActions").texts()}
 	if queries := p.get("Metrics").list(); len(queries) == 1 {
 		a.Metric = queries[0].get("Expression").query()

@@ -17,8 +17,9 @@ type Deployment struct {
 	Functions map[string]Function // by program: the directory in cmd
 	Worker    []Grant             // the policy of cmd/worker; nil if it is not deployed
 	Mappings  []Mapping
+	API       string // the id of the HTTP API
 	Routes    []Route
-	Schedules []string // the ARNs of the functions that are invoked on a schedule
+	Schedules []Schedule
 	Callers   []Caller
 	Alarms    []Alarm
 }
@@ -33,6 +34,7 @@ type Table struct {
 	OnDemand            bool
 	PointInTimeRecovery bool
 	Encrypted           bool   // with a key of KMS
+	Protected           bool   // from deletion
 	Stream              string // the ARN of the Kinesis stream that gets its change records
 	Precision           string // of their times
 }
@@ -86,6 +88,12 @@ type Route struct {
 	Stage              string
 }
 
+// Schedule is a rule that invokes a function, and nothing else.
+type Schedule struct {
+	Function string // an ARN
+	Rate     string
+}
+
 // Caller is a service that may invoke a function.
 type Caller struct {
 	Function, Service, Source string
@@ -95,6 +103,7 @@ type Caller struct {
 type Alarm struct {
 	Metric     Metric
 	Threshold  float64
+	Period     int // seconds
 	Comparison string
 	Missing    string // how missing data is treated
 	Actions    []string

@@ -209,7 +209,8 @@ func (m *module) context(i *instance) *hcl.EvalContext {
 		values["each"] = cty.ObjectVal(map[string]cty.Value{"key": i.key, "value": i.value})
 	}
 	return &hcl.EvalContext{Variables: values, Functions: map[string]function.Function{
-		"jsonencode": stdlib.JSONEncodeFunc, "concat": stdlib.ConcatFunc, "filebase64sha256": stdlib.UpperFunc, // any text does
+		"jsonencode": stdlib.JSONEncodeFunc, "concat": stdlib.ConcatFunc, "min": stdlib.MinFunc, "contains": stdlib.ContainsFunc,
+		"filebase64sha256": stdlib.UpperFunc, // any text does
 	}}
 }
 

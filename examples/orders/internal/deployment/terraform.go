@@ -66,8 +66,13 @@ func (m *module) deployment() *Deployment {
 		d.Worker = append(d.Worker, p.get("policy").policy()...)
 	})
 	m.of("aws_lambda_event_source_mapping", func(i instance, p tree) { d.Mappings = append(d.Mappings, moduleMapping(i, p)) })
+	m.of("aws_apigatewayv2_api", func(i instance, _ tree) { d.API = text(i, "id") })
 	m.routes(d)
-	m.of("aws_cloudwatch_event_target", func(_ instance, p tree) { d.Schedules = append(d.Schedules, p.get("arn").text()) })
+	rates := map[string]string{}
+	m.of("aws_cloudwatch_event_rule", func(i instance, p tree) { rates[text(i, "name")] = p.get("schedule_expression").text() })
+	m.of("aws_cloudwatch_event_target", func(_ instance, p tree) {
+		d.Schedules = append(d.Schedules, Schedule{p.get("arn").text(), rates[p.get("rule").text()]})
+	})
 	m.of("aws_lambda_permission", func(_ instance, p tree) {
 		p.only("action", "function_name", "principal", "source_arn")
 		if action := p.get("action").text(); action != "lambda:InvokeFunction" {
@@ -94,10 +99,11 @@ func (m *module) onlyKnown() {
 }
 
 func moduleTable(i instance, p tree) Table {
-	p.only("name", "billing_mode", "hash_key", "range_key", "attribute", "ttl", "point_in_time_recovery", "server_side_encryption", "global_secondary_index")
+	p.only("name", "billing_mode", "hash_key", "range_key", "attribute", "ttl", "point_in_time_recovery", "server_side_encryption", "global_secondary_index",
+		"deletion_protection_enabled")
 	t := Table{
 		ARN: text(i, "arn"), Partition: p.get("hash_key").text(), Sort: p.get("range_key").text(), Attributes: map[string]string{},
-		OnDemand:            p.get("billing_mode").text() == "PAY_PER_REQUEST",
+		Protected: p.get("deletion_protection_enabled").bool(), OnDemand: p.get("billing_mode").text() == "PAY_PER_REQUEST",
 		PointInTimeRecovery: p.one("point_in_time_recovery").get("enabled").bool(), Encrypted: p.one("server_side_encryption").get("enabled").bool(),
 	}
 	for _, a := range p.get("attribute").list() {
@@ -189,7 +195,7 @@ func (m *module) routes(d *Deployment) {
 func moduleAlarm(p tree) Alarm {
 	p.only("alarm_name", "alarm_description", "alarm_actions", "treat_missing_data", "comparison_operator", "threshold", "evaluation_periods",
 		"metric_query", "namespace", "metric_name", "dimensions", "statistic", "period")
-	a := Alarm{Threshold: p.get("threshold").number(), Comparison: p.get("comparison_operator").text(),
+	a := Alarm{Threshold: p.get("threshold").number(), Period: p.get("period").int(), Comparison: p.get("comparison_operator").text(),
 		Missing: p.get("treat_missing_data").text(), Actions: p.get("alarm_actions").texts()}
 	if queries := p.get("metric_query").list(); len(queries) == 1 {
 		if !queries[0].get("return_data").bool() {

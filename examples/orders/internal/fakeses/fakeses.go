@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -23,6 +24,7 @@ type Server struct {
 	calls int
 	// refuse says with which status and error a mail is refused; 0 sends it.
 	refuse func(Mail) (status int, code string)
+	silent bool
 }
 
 // Refuse makes the server ask what to answer. With a status of 0 the mail is sent.
@@ -30,6 +32,13 @@ func (s *Server) Refuse(ask func(Mail) (status int, code string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refuse = ask
+}
+
+// LoseAnswers makes the server send mails, and cut the connection instead of an answer.
+func (s *Server) LoseAnswers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.silent = true
 }
 
 // Mails returns what was sent.
@@ -62,11 +71,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if r.Method != http.MethodPost || r.URL.Path != "/v2/email/outbound-emails" {
-		fail(w, http.StatusNotFound, "NotFoundException")
+		fail(w, http.StatusNotFound, "NotFoundException", nil)
 		return
 	}
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || len(in.Destination.ToAddresses) != 1 {
-		fail(w, http.StatusBadRequest, "BadRequestException")
+		fail(w, http.StatusBadRequest, "BadRequestException", in.Destination.ToAddresses)
 		return
 	}
 	m := Mail{From: in.FromEmailAddress, To: in.Destination.ToAddresses[0], Subject: in.Content.Simple.Subject.Data,
@@ -79,18 +88,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.calls++
 	if s.refuse != nil {
 		if status, code := s.refuse(m); status != 0 {
-			fail(w, status, code)
+			fail(w, status, code, in.Destination.ToAddresses)
 			return
 		}
 	}
 	s.mails = append(s.mails, m)
+	if s.silent {
+		panic(http.ErrAbortHandler)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write([]byte(`{"MessageId":"` + strconv.Itoa(len(s.mails)) + `"}`))
 }
 
-func fail(w http.ResponseWriter, status int, code string) {
+// fail refuses a mail in the words of SES, which name the recipients.
+func fail(w http.ResponseWriter, status int, code string, to []string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Amzn-ErrorType", code)
+	w.Header().Set("X-Amzn-RequestId", "1-"+code)
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(`{"message":"refused by the test"}`))
+	_ = json.NewEncoder(w).Encode(map[string]string{
+		"message": "Email address is not verified. The following identities failed the check in region US-EAST-1: " + strings.Join(to, ", ")})
 }
