@@ -15,7 +15,8 @@ import (
 // DrainWorkers is [Server.Drain] for Workers: it waits until everything is done
 // that Drain waits for, and a group of workers has handled every record of a
 // stream, including records that its handlers caused meanwhile. An event that
-// has become a dead letter, or waits behind one, counts as handled.
+// has become a dead letter, or waits behind one, counts as handled. So does a
+// record that has expired, whether it was handled or not.
 //
 // The stream is named as in the workers: by the name or ARN of a Kinesis stream,
 // or by the ARN of a DynamoDB stream. What the group has handled is what its
