@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
@@ -157,5 +160,34 @@ func TestStatusIsGreenOnlyForWhatIsKnown(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A worker that is killed leaves its rows as they were. From the first look on it is not taken to read.
+func TestStatusOfAWorkerThatWasKilled(t *testing.T) {
+	w := newWorld(t)
+	w.CreateOutbox(t, "events", "events", 1)
+	process := w.Process(t.Context(), outboxtest.Death{})
+	leases, err := outbox.NewLeaseTable(process.DynamoDB, "leases", "g")
+	require.NoError(t, err)
+	require.NoError(t, leases.Create(t.Context()))
+	consumer, err := outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	outbox.Handle(consumer, func(context.Context, outbox.Event[orderCreated]) error { return nil })
+	worker, err := outbox.NewWorker(process.Kinesis, "events", consumer, leases, outbox.WithLeaseDuration(time.Second))
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(process.Context()) }()
+	w.put(t, "a", 2)
+	require.NoError(t, w.DrainWorkers(t.Context(), "events", "leases", "g"))
+	require.Contains(t, w.ok(t, "status", "--group", "g"), "1 shard, 1 worker lives; nothing is waiting\n")
+
+	process.Kill()
+	<-ended
+	for range 2 {
+		r := w.run(t, "status", "--group", "g", "--max-lag", "5m")
+		require.Equal(t, exitFailed, r.code, r.out)
+		require.Contains(t, r.out, "  silent owner  ")
+		require.Regexp(t, `\n1 shard, 0 workers live; not all is well, or known:\n- worker \S+ is silent: no heartbeat in [1-9].*s, and one is due every 250ms; nobody reads its 1 shard\n`, r.out)
 	}
 }
