@@ -98,7 +98,7 @@ func (m *measurement) take(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	next, behind := iterator.ShardIterator, int64(-1)
+	next := iterator.ShardIterator
 	for n := 1; ; n++ {
 		get := &kinesis.GetRecordsInput{ShardIterator: next, Limit: aws.Int32(int32(mostCounted - m.read))}
 		_, get.StreamARN = streamName(m.stream)
@@ -111,7 +111,7 @@ func (m *measurement) take(ctx context.Context) error {
 		if err := m.answer(out); err != nil {
 			return err
 		}
-		behind = -1
+		behind := int64(-1)
 		if out.MillisBehindLatest != nil {
 			behind = *out.MillisBehindLatest
 		}

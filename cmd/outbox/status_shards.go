@@ -61,6 +61,11 @@ func (s *shardStatus) readable() bool {
 	return !slices.Contains([]string{shardFinished, shardLost, shardEndedEarly}, s.State)
 }
 
+// acceptable reports whether an expired checkpoint may be that of a shard which was silent for long: it is read, and has no records.
+func (s *shardStatus) acceptable() bool {
+	return s.silent && (s.OwnerState == workerAlive || s.OwnerState == workerDraining)
+}
+
 // join puts together what the stream and the lease table say, in the order of the shards.
 func join(listed []shardreader.Shard, leases []outbox.LeaseStatus, workers []*workerStatus) []*shardStatus {
 	byID, ended := map[string]*outbox.LeaseStatus{}, map[string]bool{}

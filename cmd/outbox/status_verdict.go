@@ -143,7 +143,7 @@ func (v *verdict) lagOf(s *shardStatus) (reason string, late bool) {
 		}
 		return text, limited
 	}
-	if s.Expired && !(v.silentShards && s.silent && (s.OwnerState == workerAlive || s.OwnerState == workerDraining)) {
+	if s.Expired && (!v.silentShards || !s.acceptable()) {
 		return fmt.Sprintf("shard %s: its checkpoint is older than what the stream keeps: records behind it may have expired before they were read", s.Shard), limited
 	}
 	if s.Lag == nil {
