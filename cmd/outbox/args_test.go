@@ -47,7 +47,7 @@ func TestWrongArguments(t *testing.T) {
 		"replay --type T --again --run a --ttl 1h":          "--ttl: want at least 24h",
 		"replay --type T --max 0":                           "--max: want 1 or more",
 		"replay --type T --table=":                          "--table must not be empty",
-		"status --group=":                                   "--group is missing",
+		"status --max-lag 1m":                               "--group is missing",
 		"status --group g --wait 0s":                        "--wait: want more than 0",
 		"status --group g --leases=":                        "--stream and --leases must not be empty",
 		"status --group g --max-lag -1s":                    "--max-lag: want 0 or more",

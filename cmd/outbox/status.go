@@ -21,15 +21,13 @@ type statusFlags struct {
 	deadLetters, consumer string
 	maxLag, wait          time.Duration
 	silentShards          bool
-
-	groupGiven bool // --group was
 }
 
 func (f *statusFlags) check() error {
 	switch {
 	case f.stream == "" || f.leases == "":
 		return errors.New("--stream and --leases must not be empty")
-	case f.group == "" && (f.groupGiven || f.maxLag > 0 || f.deadLetters != ""):
+	case f.group == "" && (f.maxLag > 0 || f.deadLetters != ""):
 		return errors.New("--group is missing: the name that the workers were given (NewLeaseTable); outbox status alone lists those that the lease table knows")
 	case f.maxLag < 0:
 		return fmt.Errorf("--max-lag: want 0 or more, have %s", f.maxLag)
@@ -66,9 +64,8 @@ lost shard stays for six hours, and up to two days more.`,
 		Example: `  outbox status
   outbox status --group confirmations
   outbox status --group confirmations --max-lag 5m -o json`,
-		Args:   cobra.NoArgs,
-		RunE:   a.action(func() error { return cmp.Or(a.checkWatch(), f.check()) }, a.watching(func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) })),
-		PreRun: func(cmd *cobra.Command, _ []string) { f.groupGiven = cmd.Flags().Changed("group") },
+		Args: cobra.NoArgs,
+		RunE: a.action(func() error { return cmp.Or(a.checkWatch(), f.check()) }, a.watching(func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) })),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream, named as the workers name it")
@@ -125,7 +122,7 @@ func (a *app) status(ctx context.Context, c *clients, f statusFlags) error {
 	}
 	s, err := a.look(ctx, c, f)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	if a.json() {
 		err = a.printJSON(s)

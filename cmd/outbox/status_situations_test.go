@@ -73,7 +73,11 @@ var situations = []situation{
 	{name: "a worker without shards was killed", code: 1, says: "worker w-2 is silent: no heartbeat in", state: "reading",
 		happens: func(t *testing.T, f *fleet) { f.well(t); f.worker(t, "w-2", false) }},
 	{name: "the wait is too short to tell", code: 1, args: []string{"--wait", "1ms"}, says: "whether worker w-1 lives is unknown", state: "unknown owner",
-		happens: func(t *testing.T, f *fleet) { f.well(t); delete(f.beats, "events#W#w-1") }},
+		happens: func(t *testing.T, f *fleet) {
+			f.well(t)
+			f.worker(t, "w-1", false, "duration", 600_000)
+			delete(f.beats, "events#W#w-1")
+		}},
 	{name: "the owner's row is gone", code: 1, says: "shard shardId-000000000000: its owner w-9 is dead", state: "dead owner",
 		happens: func(t *testing.T, f *fleet) { s := f.well(t); f.lease(t, shardID(0), "w-9", s[2]) }},
 	{name: "the owner is marked dead, and nobody takes the shard", code: 1, says: "shard shardId-000000000000: its owner w-2 is dead", state: "dead owner",
