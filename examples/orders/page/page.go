@@ -122,7 +122,7 @@ func (p *Page) Handler(next http.Handler) (http.Handler, error) {
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		service.Answer(w, http.StatusForbidden, service.Problem{Error: "the page of another site may not change anything here"})
 	}))
-	return service.OnlyCleanPaths(protection.Handler(mux)), nil
+	return protection.Handler(mux), nil
 }
 
 func asset(name string, content []byte) http.HandlerFunc {

@@ -48,7 +48,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		"{\"description\":\"caf\xe9\"}":                                              "the body is not valid UTF-8",
 		`{"description":"\ud83d coffee"}`:                                            "a character was lost",
 		`{"description":"caf�"}`:                                                     "a character was lost",
-		`{"descripton":"a"}`:                                                         `: unknown field \"descripton\"`,
+		`{"descripton":"a"}`:                                                         `two coffees\"}: unknown field \"descripton\"`,
 	} {
 		res, err := http.Post(url+"/", "application/json", strings.NewReader(body))
 		require.NoError(t, err)

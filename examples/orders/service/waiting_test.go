@@ -76,6 +76,7 @@ func TestTheCountOfWaitingLettersLastsAsLongAsTheyDo(t *testing.T) {
 	require.NoError(t, err)
 	_, err = redrive.Invoke(t.Context(), nil)
 	require.ErrorContains(t, err, "dead letter table letters")
+	require.ErrorContains(t, redrive.count(t.Context()), "dead letter table letters")
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	_, err = redrive.Invoke(ctx, nil)
