@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
 )
 
 // confirm asks at the terminal whether to go on. Without a terminal only --yes is a yes.
@@ -44,12 +46,20 @@ func (a *app) bar(what string, total int) *progress {
 	if !terminal(a.err) {
 		return &progress{}
 	}
+	columns := 80
+	if f, ok := a.err.to.(*os.File); ok {
+		if have, _, err := term.GetSize(int(f.Fd())); err == nil && have > 0 {
+			columns = have
+		}
+	}
 	options := []progressbar.Option{
-		progressbar.OptionSetWriter(a.err.to), progressbar.OptionSetDescription(printable(what)), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetWriter(a.err.to), progressbar.OptionSetDescription(firstOf(printable(what), max(10, columns-25))), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetWidth(30), progressbar.OptionEnableColorCodes(bool(a.paint(a.err))),
 	}
 	if total < 0 {
 		options = append(options, progressbar.OptionSpinnerType(14), progressbar.OptionSetElapsedTime(true))
+	} else if narrow := columns < 60; narrow { // a line that is wider than the terminal is not taken away
+		options = append(options, progressbar.OptionSetPredictTime(false))
 	} else {
 		options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetPredictTime(true))
 	}

@@ -15,7 +15,7 @@ var everyCommand = []struct {
 	calls []string
 }{
 	{"create", []string{"create --pitr --dead-letters dead-letters --inbox inbox --yes"}},
-	{"tail", []string{"tail --from oldest --count 3", "tail --from oldest --for 2s", "tail --from oldest --for 2s --payload"}},
+	{"tail", []string{"tail --from oldest --count 3", "tail --from oldest --for 500ms", "tail --from oldest --for 500ms --payload"}},
 	{"replay", []string{"replay --id order-1-000", "replay --type ORDER_CREATED --payload", "replay --from 100000h", "replay --type ORDER_CREATED --dry-run",
 		"replay --type ORDER_CREATED --again --run r --dry-run", "replay --type ORDER_CREATED --again --run r --yes"}},
 	{"status", []string{"status --group confirmations", "status --group confirmations --max-lag 1m --dead-letters dead-letters"}},
