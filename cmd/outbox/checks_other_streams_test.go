@@ -72,6 +72,11 @@ func TestDoctorUnderstandsTheTablesOwnStream(t *testing.T) {
 		require.Contains(t, w.run(t, "doctor", "--no-alarms", "--stream", arn).out, "problem  view events: KEYS_ONLY: records do not contain the event\n")
 		require.Contains(t, w.run(t, "doctor", "--no-alarms", "--function", "mailer").out, "problem  view events: KEYS_ONLY")
 	})
+	t.Run("it is another table's", func(t *testing.T) {
+		r := w.run(t, "doctor", "--table", "orders", "--stream", arn)
+		require.Equal(t, exitUsage, r.code)
+		require.Contains(t, r.err, "--stream is a stream of table events, and --table is orders")
+	})
 	t.Run("it is not given", func(t *testing.T) {
 		_, err := w.dynamodb.DisableKinesisStreamingDestination(t.Context(), &dynamodb.DisableKinesisStreamingDestinationInput{TableName: ptr("events"), StreamArn: ptr(eventsStream)})
 		require.NoError(t, err)

@@ -51,6 +51,9 @@ func (f *doctorFlags) check() (err error) {
 	case f.maxRecordBytes != 0 && f.maxRecordBytes < 1<<10 || f.maxRecordBytes > 10<<20:
 		return fmt.Errorf("--max-record-bytes: want 1024 to 10485760, have %d", f.maxRecordBytes)
 	}
+	if table, _, ok := strings.Cut(f.stream, "/stream/"); f.ofTable && ok && tableName(table) != tableName(f.table) {
+		return fmt.Errorf("--stream is a stream of table %s, and --table is %s", tableName(table), tableName(f.table))
+	}
 	f.attributes, err = f.attributesFlag.read()
 	return err
 }
@@ -64,7 +67,12 @@ source mappings, and says for each finding what to do:
 
   problem  events are lost, late or not handled, or will be
   warning  it works, but something that production should have is missing
-  unknown  it could not be looked at; a refused permission is named
+  unknown  it could not be looked at, the answer does not say it, or doctor cannot
+           judge it; a refused permission is named
+
+What lies outside of AWS's answers, such as the permissions and the health of your
+processes, no check sees: docs/cli.md lists it, for each way in which events are
+lost or late. Whether a worker lives, and the lag, outbox status tells.
 
 Without flags it looks at what outbox create makes without flags; a lease table
 that is not there is no problem then, since only workers need one.
@@ -72,7 +80,8 @@ that is not there is no problem then, since only workers need one.
 It changes nothing. It exits with 1 if there is a problem, with --strict also for
 warnings and unknowns.`,
 		Example: `  outbox doctor
-  outbox doctor --ttl 720h --dead-letters dead-letters --function mailer -o json`,
+  outbox doctor --ttl 720h --dead-letters dead-letters --function mailer -o json
+  outbox doctor --table old-events --attributes id=id,type=kind,time=createdAt`,
 		Args:   cobra.NoArgs,
 		RunE:   a.action(f.check, a.probe(func(ctx context.Context, c *clients) error { return a.doctor(ctx, c, f) })),
 		PreRun: func(cmd *cobra.Command, _ []string) { f.leasesGiven = cmd.Flags().Changed("leases") },
