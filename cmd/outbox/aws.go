@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -23,6 +24,7 @@ type clients struct {
 	where    string
 	dynamodb *dynamodb.Client
 	kinesis  *kinesis.Client
+	streams  *dynamodbstreams.Client
 	lambda   *lambda.Client
 	keys     *kms.Client
 	alarms   alarmsClient
@@ -85,7 +87,7 @@ func (a *app) connect(ctx context.Context) (*clients, error) {
 		cfg.HTTPClient = a.httpClient
 	}
 	a.aws = &clients{
-		where: cfg.Region, dynamodb: dynamodb.NewFromConfig(cfg), kinesis: kinesis.NewFromConfig(cfg), lambda: lambda.NewFromConfig(cfg),
+		where: cfg.Region, dynamodb: dynamodb.NewFromConfig(cfg), kinesis: kinesis.NewFromConfig(cfg), streams: dynamodbstreams.NewFromConfig(cfg), lambda: lambda.NewFromConfig(cfg),
 		keys: kms.NewFromConfig(cfg), alarms: a.alarms,
 	}
 	if endpoint := aws.ToString(cfg.BaseEndpoint); endpoint != "" {

@@ -20,6 +20,7 @@ var everyCommand = []struct {
 		"replay --type ORDER_CREATED --again --run r --dry-run", "replay --type ORDER_CREATED --again --run r --yes"}},
 	{"status", []string{"status --group confirmations", "status --group confirmations --max-lag 1m --dead-letters dead-letters"}},
 	{"doctor", []string{"doctor --dead-letters dead-letters --inbox inbox --function f"}},
+	{"checkpoint move", []string{"checkpoint move --group confirmations --all --from oldest --yes"}},
 	{"dead list", []string{"dead list --consumer confirmations", "dead list --consumer confirmations --payload"}},
 	{"dead show", []string{"dead show --consumer confirmations --payload order-2-000", "dead show --consumer confirmations nothing"}},
 	{"dead redrive", []string{"dead redrive --consumer confirmations --all --dry-run", "dead redrive --consumer confirmations --all --yes --no-wait",
