@@ -96,11 +96,11 @@ func TestWrongArguments(t *testing.T) {
 		"create --inbox ib":        `--inbox: "ib": want a DynamoDB table by name`,
 		"doctor --table my/table":  `--table: "my/table": want a DynamoDB table by name`,
 		"doctor --dead-letters dl": `--dead-letters: "dl": want a DynamoDB table`,
-		"tail --stream arn:aws:dynamodb:us-east-1:123456789012:table/events/stream/2026-01-01T00:00:00.000": "is the ARN of a DynamoDB stream: want a Kinesis stream by name",
-		"tail --stream arn:aws:kinesis:us-east-1:123456789012:stream/events/consumer/c:1":                   "is the ARN of an enhanced fan-out consumer",
-		"status --group g --leases no/table":                                                                `--leases: "no/table": want a DynamoDB table`,
-		"status --group g --stream arn:aws:sqs:us-east-1:123456789012:events":                               "is the ARN of the service sqs: want a Kinesis stream",
-		"replay --type T --table arn:aws:dynamodb:us-east-1:123456789012:table/events/index/byType":         "is the ARN of an index: want a DynamoDB table",
+		"tail --stream arn:aws:dynamodb:us-east-1:123456789012:table/events":                        "is the ARN of a DynamoDB table: want a Kinesis stream by name",
+		"tail --stream arn:aws:kinesis:us-east-1:123456789012:stream/events/consumer/c:1":           "is the ARN of an enhanced fan-out consumer",
+		"status --group g --leases no/table":                                                        `--leases: "no/table": want a DynamoDB table`,
+		"status --group g --stream arn:aws:sqs:us-east-1:123456789012:events":                       "is the ARN of the service sqs: want a Kinesis stream",
+		"replay --type T --table arn:aws:dynamodb:us-east-1:123456789012:table/events/index/byType": "is the ARN of an index: want a DynamoDB table",
 	} {
 		r := w.run(t, strings.Fields(args)...)
 		require.Equal(t, exitUsage, r.code, args)

@@ -27,6 +27,7 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	ids := w.put(t, "a", 3)
 	require.NoError(t, w.Drain(t.Context()))
 	w.ok(t, "tail", "--from", "oldest", "--count", "1")
+	w.ok(t, "tail", "--stream", w.tableWithAStream(t, "streamed"), "--from", "oldest", "--for", "700ms")
 	w.ok(t, "replay", "--id", ids[0])
 	w.ok(t, "replay", "--type", "ORDER_CREATED")
 	w.ok(t, "replay", "--from", "100000h")

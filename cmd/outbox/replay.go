@@ -23,8 +23,10 @@ type replayFlags struct {
 	most                            int
 	ttl                             time.Duration
 	skipUnreadable, skipUncopyable  bool
+	attributes                      attributesFlag
 
 	query replay.Query
+	names outbox.Attributes
 }
 
 var runName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -36,6 +38,9 @@ func (f *replayFlags) check(a *app) (err error) {
 	}
 	if err := checkNames(tableFlag("table", f.table), keyFlag("id", f.id), keyFlag("aggregate", f.aggregate),
 		keyFlag("type", f.eventType)); err != nil {
+		return err
+	}
+	if f.names, err = f.attributes.read(); err != nil {
 		return err
 	}
 	f.query = replay.Query{ID: f.id, AggregateID: f.aggregate, Type: f.eventType}
@@ -97,6 +102,7 @@ Without an index (outbox create --index) all but --id reads the whole table.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.table, "table", "events", "events table, by name or ARN")
+	f.attributes.add(flags)
 	flags.StringVar(&f.id, "id", "", "the event with this id")
 	flags.StringVar(&f.aggregate, "aggregate", "", "events of this aggregate")
 	flags.StringVar(&f.eventType, "type", "", "events of this type")
@@ -131,7 +137,7 @@ type replayed struct {
 }
 
 func (a *app) replay(ctx context.Context, c *clients, f replayFlags) error {
-	events, err := replay.New(c.dynamodb, f.table, replay.WithMaxEvents(f.most))
+	events, err := replay.New(c.dynamodb, f.table, replay.WithMaxEvents(f.most), replay.WithAttributes(f.names))
 	if err != nil {
 		return usageError{err}
 	}

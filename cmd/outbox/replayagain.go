@@ -24,7 +24,7 @@ type again struct {
 
 func (a *app) replayAgain(ctx context.Context, c *clients, events *replay.Events, f replayFlags) (err error) {
 	g := &again{app: a, f: f, events: events}
-	opts := []outbox.WriterOption{outbox.WithWriterHooks(outbox.WriterHooks{Written: countRepeats(&g.result.Repeated)})}
+	opts := []outbox.WriterOption{outbox.WithAttributes(f.names), outbox.WithWriterHooks(outbox.WriterHooks{Written: countRepeats(&g.result.Repeated)})}
 	if f.ttl != 0 {
 		opts = append(opts, outbox.WithTTL(f.ttl))
 	}

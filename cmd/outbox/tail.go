@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-1b628d3f/outbox"
-	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 )
 
@@ -23,8 +22,10 @@ type tailFlags struct {
 	payload                  bool
 	length                   time.Duration
 	count                    int
+	attributes               attributesFlag
 
-	now bool // --from is not given
+	now    bool // --from is not given
+	layout outbox.Option
 }
 
 func (f *tailFlags) check(a *app) error {
@@ -34,11 +35,16 @@ func (f *tailFlags) check(a *app) error {
 	if f.length < 0 || f.count < 0 {
 		return errors.New("--for and --count: want 0 or more")
 	}
-	if err := checkNames(named{"stream", f.stream, names.KinesisStream}); err != nil {
+	if err := checkNames(named{"stream", f.stream, anyStream}); err != nil {
 		return err
 	}
+	attributes, err := f.attributes.read()
+	if err != nil {
+		return err
+	}
+	f.layout = outbox.WithAttributes(attributes)
 	f.now = f.from == "" || f.from == "now"
-	_, err := f.start(a.now())
+	_, err = f.start(a.now())
 	return err
 }
 
@@ -61,10 +67,11 @@ func (a *app) tailCommand() *cobra.Command {
 	var f tailFlags
 	cmd := &cobra.Command{
 		Use: "tail", Short: "Show the events of a stream as they come",
-		Long: `tail reads a Kinesis stream, all shards and those that come after a split or a
-merge, and prints the events: in colours on a terminal, and otherwise as one JSON
-object a line. It keeps no checkpoint and disturbs no consumer, except that it
-shares the limits of the shards with them: 5 reads and 2 MB a second.
+		Long: `tail reads a stream, all shards and those that come after them, and prints the
+events: in colours on a terminal, and otherwise as one JSON object a line. It keeps
+no checkpoint and disturbs no consumer, except that it shares the limits of the
+shards with them: 5 reads and 2 MB a second of a Kinesis stream. A DynamoDB stream
+is read by two at most, so leave it to the workers when two groups read it.
 
 Payloads and headers are not shown without --payload. It ends when interrupted,
 or with --for or --count.`,
@@ -75,7 +82,8 @@ or with --for or --count.`,
 		RunE: a.action(func() error { a.lists = true; return f.check(a) }, func(ctx context.Context, c *clients) error { return a.tail(ctx, c, f) }),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream, by name or ARN")
+	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream, by name or ARN, or DynamoDB stream, by ARN")
+	f.attributes.add(flags)
 	flags.StringVar(&f.from, "from", "", "where to begin: now, oldest, a time, or how long ago (default now)")
 	flags.StringSliceVar(&f.types, "type", nil, "only events of this type; may be repeated")
 	flags.StringSliceVar(&f.aggregates, "aggregate", nil, "only events of this aggregate; may be repeated")
@@ -116,7 +124,7 @@ var (
 )
 
 func (a *app) tail(ctx context.Context, c *clients, f tailFlags) error {
-	source := &shardreader.Kinesis{Client: c.kinesis, Stream: f.stream}
+	source := sourceOf(c, f.stream)
 	t := &tailer{app: a, f: f, lines: a.output == "json" || a.output == "" && !terminal(a.out), source: source, shards: map[string]*shard{}}
 	t.reader = &shardreader.Reader{Source: source, OnRetry: func(r shardreader.Retry) {
 		t.answered(r.Shard, false)
@@ -225,7 +233,7 @@ func (t *tailer) read(ctx context.Context, id string) {
 
 // print shows a record if it is an event that is wanted.
 func (t *tailer) print(shard string, from *shardreader.Record) error {
-	r, err := outbox.DecodeRecord(from.Data)
+	r, err := outbox.DecodeRecord(from.Data, t.f.layout)
 	if errors.Is(err, outbox.ErrNotEvent) {
 		return nil
 	}
