@@ -48,6 +48,7 @@ func TestWrongArguments(t *testing.T) {
 		"replay --type T --max 0":                           "--max: want 1 or more",
 		"replay --type T --table=":                          "--table must not be empty",
 		"status --max-lag 1m":                               "--group is missing",
+		"status --group=":                                   "--group is empty: leave it out, or give it a value",
 		"status --group g --wait 0s":                        "--wait: want more than 0",
 		"status --group g --leases=":                        "--stream and --leases must not be empty",
 		"status --group g --max-lag -1s":                    "--max-lag: want 0 or more",
