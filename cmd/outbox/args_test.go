@@ -70,7 +70,7 @@ func TestWrongArguments(t *testing.T) {
 		"status --group g --watch 10ms":                               "--watch: want 1s or more, have 10ms",
 		"status --group " + long:                                      "group",
 		"status --group g --dead-letters=":                            "--dead-letters is empty: leave it out, or give it a value",
-		"dead":                                                        "a command is missing: list, show, redrive or discard",
+		"dead":                                                        "a command is missing: consumers, list, show, redrive or discard",
 		"dead frobnicate":                                             `unknown command "frobnicate" for "outbox dead"`,
 		"dead list":                                                   "--consumer is missing",
 		"dead list extra":                                             `unknown command "extra"`,

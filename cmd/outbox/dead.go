@@ -19,7 +19,7 @@ type deadFlags struct {
 	errorText                 string
 	storedAfter, storedBefore string
 	all, payload, noWait      bool
-	dryRun                    bool
+	dryRun, byError           bool
 	wait                      time.Duration
 
 	filter outbox.DeadLetterFilter
@@ -31,7 +31,7 @@ func (f *deadFlags) check(a *app, changes bool) (err error) {
 	case f.table == "":
 		return errors.New("--table must not be empty")
 	case f.consumer == "":
-		return errors.New("--consumer is missing: the name that the dead letter table was given (NewDeadLetterTable)")
+		return errors.New("--consumer is missing: the name that the dead letter table was given (NewDeadLetterTable); outbox dead consumers lists those that the table knows")
 	case f.wait < 0:
 		return fmt.Errorf("--wait: want 0 or more, have %s", f.wait)
 	}
@@ -48,6 +48,9 @@ func (f *deadFlags) check(a *app, changes bool) (err error) {
 	}
 	if after, before := f.filter.StoredAfter, f.filter.StoredBefore; !after.IsZero() && !before.IsZero() && !after.Before(before) {
 		return fmt.Errorf("--stored-after (%s) must be before --stored-before (%s)", after.UTC().Format(time.RFC3339), before.UTC().Format(time.RFC3339))
+	}
+	if f.byError && f.payload {
+		return errors.New("--by-error and --payload exclude each other")
 	}
 	if f.noWait && f.dryRun {
 		return errors.New("--dry-run and --no-wait exclude each other")
@@ -66,10 +69,10 @@ func (a *app) deadCommand() *cobra.Command {
 behind them. Their texts of errors are what the handlers said, and may quote payloads.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("a command is missing: list, show, redrive or discard")
+			return errors.New("a command is missing: consumers, list, show, redrive or discard")
 		},
 	}
-	root.AddCommand(a.deadListCommand(), a.deadShowCommand(), a.deadRedriveCommand(), a.deadDiscardCommand())
+	root.AddCommand(a.deadConsumersCommand(), a.deadListCommand(), a.deadShowCommand(), a.deadRedriveCommand(), a.deadDiscardCommand())
 	return root
 }
 
@@ -123,16 +126,21 @@ func letterAsJSON(l outbox.DeadLetter, private bool) letterJSON {
 func (a *app) deadListCommand() *cobra.Command {
 	var f deadFlags
 	cmd := a.deadCommandOf(&cobra.Command{
-		Use: "list", Short: "List dead letters",
+		Use: "list", Short: "List dead letters, or count them by their errors",
 		Example: `  outbox dead list --consumer confirmations
+  outbox dead list --consumer confirmations --by-error
   outbox dead list --consumer confirmations --type ORDER_CREATED --stored-after 3d -o json | jq .id`,
 		Args: cobra.NoArgs,
 	}, &f, false, true, a.deadList)
+	cmd.Flags().BoolVar(&f.byError, "by-error", false, "count the letters whose errors say the same, but for ids and numbers")
 	cmd.Flags().BoolVar(&f.payload, "payload", false, "show payloads and headers, too (with -o json)")
 	return cmd
 }
 
 func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
+	if f.byError {
+		return a.deadByError(ctx, table, f)
+	}
 	lines := json.NewEncoder(a.out)
 	lines.SetEscapeHTML(false)
 	p := a.paint(a.out)
@@ -171,7 +179,7 @@ func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *de
 // noteNoLetters tells what an empty result may be about. A name that is mistyped cannot be told from a consumer without dead letters.
 func (a *app) noteNoLetters(n int, f *deadFlags) {
 	if n == 0 {
-		a.note("nothing found for consumer %s in table %s; it has to be the name that NewDeadLetterTable was given", f.consumer, f.table)
+		a.note("nothing found for consumer %s in table %s; it has to be the name that NewDeadLetterTable was given (outbox dead consumers lists those that the table knows)", f.consumer, f.table)
 	}
 }
 

@@ -180,7 +180,7 @@ func TestDeadLettersOfWhatIsNotThere(t *testing.T) {
 		require.Equal(t, 1, strings.Count(r.err, "outbox: "), r.err)
 	}
 	for args, want := range map[string]string{
-		"dead": "a command is missing: list, show, redrive or discard", "dead list": "--consumer is missing", "dead list --consumer m --table=": "--table must not be empty",
+		"dead": "a command is missing: consumers, list, show, redrive or discard", "dead list": "--consumer is missing", "dead list --consumer m --table=": "--table must not be empty",
 		"dead redrive --consumer m": "which dead letters?", "dead discard --consumer m": "which dead letters?", "dead discard --consumer m --all --type T": "which dead letters?",
 		"dead show --consumer m": "want one id", "dead list --consumer m --stored-after x": `--stored-after: "x" is no time`, "dead list --consumer m --stored-before x": `--stored-before: "x" is no time`,
 		"dead redrive --consumer m --all --wait -1s": "--wait: want 0 or more",
@@ -219,7 +219,7 @@ func TestARequestStaysWhenTheWaitingIsInterrupted(t *testing.T) {
 func TestAnEmptyResultSaysWhatItIsOf(t *testing.T) {
 	w := newWorld(t)
 	w.ok(t, "create", "--dead-letters", "dead-letters")
-	note := "note: nothing found for consumer nobody in table dead-letters; it has to be the name that NewDeadLetterTable was given\n"
+	note := "note: nothing found for consumer nobody in table dead-letters; it has to be the name that NewDeadLetterTable was given (outbox dead consumers lists those that the table knows)\n"
 	for args, out := range map[string]string{
 		"list": "0 dead letters, 0 of them behind another\n", "list -o json": "", "redrive --all": "0 dead letters asked for, 0 gone, 0 left\n", "discard --all": "0 dead letters discarded\n",
 	} {

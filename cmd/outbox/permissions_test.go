@@ -49,6 +49,8 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	w.run(t, "status", "--group", "nobody", "--consumer", "mails", "--dead-letters", "dead-letters")
 	key("KeyState", "Enabled")(t, w)
 	w.run(t, "doctor", "--leases", "leases", "--inbox", "inbox", "--dead-letters", "dead-letters", "--function", "mailer")
+	w.ok(t, "dead", "consumers")
+	w.ok(t, "dead", "list", "--consumer", "mails", "--by-error")
 	w.ok(t, "dead", "list", "--consumer", "mails")
 	w.ok(t, "dead", "list", "--consumer", "mails", "--aggregate", "a")
 	w.ok(t, "dead", "list", "--consumer", "mails", "--id", "a#1")
@@ -94,7 +96,7 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	called["dead show"] = maps.Clone(called["dead show"])
 	maps.Copy(called["dead show"], called["dead list"])
 	called["dead list"] = called["dead show"]
-	require.Len(t, called, 10)
+	require.Len(t, called, 11)
 	for command, actions := range called {
 		require.Equal(t, slices.Sorted(maps.Keys(actions)), slices.Sorted(maps.Keys(granted[command])), "called, and in the docs: %s", command)
 	}
