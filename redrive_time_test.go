@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -84,6 +85,7 @@ func TestAHandlerThatIgnoresItsContextInARedriveIsTold(t *testing.T) {
 		require.Equal(t, outbox.RedriveResult{Busy: 1}, other)
 		require.Equal(t, outbox.RedriveResult{Redriven: 1}, <-redriven)
 		time.Sleep(10 * time.Minute)
+		synctest.Wait()
 		require.Equal(t, 3, strings.Count(log.String(), "level=WARN"), log.String())
 		require.Contains(t, log.String(), `holds up the redrive" event=poison0-0 type=T aggregate=agg0 for=3m1s`)
 	})
