@@ -50,6 +50,7 @@ type extra struct {
 type meant struct {
 	record     Record
 	ownHeaders map[string]string // of the event itself, without those of WithHeaders
+	ownTime    bool              // the event has a time, which the Writer has not set
 	row        map[string]types.AttributeValue
 }
 
@@ -124,7 +125,7 @@ func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]stri
 		return meant{}, errors.New("the event is nil")
 	}
 	r, err := event.record(codec)
-	e := meant{record: r, ownHeaders: r.Headers}
+	e := meant{record: r, ownHeaders: r.Headers, ownTime: !r.Time.IsZero()}
 	if err != nil {
 		return e, err
 	}
@@ -348,6 +349,11 @@ func checkEvent(r *Record) error {
 		return errors.New("its encoded data is not valid UTF-8")
 	case changerec.WrongMillis(r.Time.UnixMilli()) != "":
 		return fmt.Errorf("its time is %s: want 1973-03-04 to 5138-11-15; perhaps it was made from another unit", r.Time.UTC().Format(time.DateOnly))
+	}
+	if sequenced(r) {
+		if err := checkSequenced(r); err != nil {
+			return err
+		}
 	}
 	for name, value := range r.Headers {
 		if !utf8.ValidString(name) {
