@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"context"
 	"errors"
 	"math"
 	"strings"
@@ -34,7 +35,7 @@ func TestASequenceIsWrittenOnce(t *testing.T) {
 	require.NoError(t, w.writer.Transact(t.Context(), nil, first), "the same event once more")
 
 	other := outbox.NewSequenced("order-1", 1, orderCreated{OrderID: "order-1", Description: "other"})
-	require.ErrorIs(t, w.writer.Put(t.Context(), "orders", order{"order-1"}, other), outbox.ErrEventConflict)
+	require.ErrorIs(t, w.writer.Put(t.Context(), "orders", order{"order-1"}, other), outbox.ErrSequenceTaken)
 	w.requireRows(t, 0, 1)
 	require.NoError(t, w.writer.Put(t.Context(), "orders", order{"order-1"}, outbox.NewSequenced("order-1", 2, orderCreated{OrderID: "order-1"})))
 	w.requireRows(t, 1, 2)
@@ -48,7 +49,7 @@ func TestTwoEqualEventsOfOneSequenceAreTwoDecisions(t *testing.T) {
 	theirs.Time = mine.Time.Add(time.Millisecond)
 	require.NoError(t, w.writer.Transact(t.Context(), nil, theirs))
 	err := w.writer.Transact(t.Context(), nil, mine)
-	require.ErrorIs(t, err, outbox.ErrEventConflict)
+	require.ErrorIs(t, err, outbox.ErrSequenceTaken)
 	require.ErrorContains(t, err, "a difference in timestamp")
 	require.NoError(t, w.writer.Transact(t.Context(), nil, theirs), "a repeat has the same time")
 
@@ -58,6 +59,112 @@ func TestTwoEqualEventsOfOneSequenceAreTwoDecisions(t *testing.T) {
 	time.Sleep(2 * time.Millisecond) // the Writer reads this clock
 	require.NoError(t, w.writer.Transact(t.Context(), nil, untimed))
 	w.requireRows(t, 0, 2)
+}
+
+// A sequence that is stored already is told apart from another id that is: the first is a race, the second a mistake.
+func TestATakenSequenceIsToldApart(t *testing.T) {
+	w := newWorld(t)
+	at := time.UnixMilli(clockStart)
+	sequenced := func(n int64, description string) outbox.Event[orderCreated] {
+		e := outbox.NewSequenced("order-1", n, orderCreated{Description: description})
+		e.Time = at
+		return e
+	}
+	other := event("e-1")
+	other.Data.Description = "another"
+	require.NoError(t, w.writer.Transact(t.Context(), nil, sequenced(1, "theirs"), event("e-1")))
+	for name, c := range map[string]struct {
+		writes []types.TransactWriteItem
+		events []outbox.AnyEvent
+		taken  bool
+	}{
+		"another content":                     {nil, []outbox.AnyEvent{sequenced(1, "mine")}, true},
+		"beside a write":                      {[]types.TransactWriteItem{putNew("1")}, []outbox.AnyEvent{sequenced(1, "mine")}, true},
+		"the same, with the next one":         {nil, []outbox.AnyEvent{sequenced(1, "theirs"), sequenced(2, "mine")}, true},
+		"beside an event of the same content": {nil, []outbox.AnyEvent{event("e-1"), sequenced(1, "mine")}, true},
+		"beside an id that is taken as well":  {nil, []outbox.AnyEvent{other, sequenced(1, "mine")}, true},
+		"only another id":                     {nil, []outbox.AnyEvent{other, sequenced(2, "mine")}, false},
+		"an event that only looks alike":      {nil, []outbox.AnyEvent{outbox.Record{ID: "order-1#1", Type: "T", Sequence: 1, Payload: []byte("{}")}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := w.writer.Transact(t.Context(), c.writes, c.events...)
+			require.ErrorIs(t, err, outbox.ErrEventConflict)
+			require.Equal(t, c.taken, errors.Is(err, outbox.ErrSequenceTaken), "%v", err)
+			w.requireRows(t, 0, 2)
+			if c.taken {
+				require.ErrorContains(t, err, "not committed: the sequence is taken, read the aggregate again and decide again: event id is taken by a different event: operation ")
+			}
+		})
+	}
+	require.NoError(t, w.writer.Transact(t.Context(), nil, sequenced(1, "theirs"), event("e-1")), "a repeat is no race")
+}
+
+// What lies between two events of a transaction could never be written by anybody.
+func TestSequencedEventsOfATransactionFollowEachOther(t *testing.T) {
+	sequenced := func(aggregate string, n int64) outbox.AnyEvent {
+		return outbox.NewSequenced(aggregate, n, orderCreated{})
+	}
+	for name, c := range map[string]struct {
+		events []outbox.AnyEvent
+		want   string // the error
+	}{
+		"one after the other":       {[]outbox.AnyEvent{sequenced("a", 5), sequenced("a", 6), sequenced("a", 7)}, ""},
+		"of two aggregates":         {[]outbox.AnyEvent{sequenced("a", 5), sequenced("b", 9), sequenced("a", 6), sequenced("b", 10)}, ""},
+		"with others between":       {[]outbox.AnyEvent{sequenced("a", 5), outbox.NewEvent("a", orderCreated{}), sequenced("a", 6)}, ""},
+		"not sequenced":             {[]outbox.AnyEvent{outbox.Event[orderCreated]{ID: "x", AggregateID: "a", Sequence: 2}, outbox.Event[orderCreated]{ID: "y", AggregateID: "a", Sequence: 9}}, ""},
+		"the last of all sequences": {[]outbox.AnyEvent{sequenced("a", math.MaxInt64-1), sequenced("a", math.MaxInt64)}, ""},
+		"a gap":                     {[]outbox.AnyEvent{sequenced("a", 5), sequenced("a", 7)}, `operation 2 (Put of event "a#7" in table "events"): its sequence is 7, and that of the aggregate's event before it in this transaction is 5`},
+		"a gap behind others":       {[]outbox.AnyEvent{sequenced("a", 5), sequenced("b", 1), sequenced("a", 6), sequenced("b", 3)}, `event "b#3"`},
+		"backwards":                 {[]outbox.AnyEvent{sequenced("a", 6), sequenced("a", 5)}, "its sequence is 5"},
+		"twice":                     {[]outbox.AnyEvent{sequenced("a", 5), sequenced("a", 5)}, "it is on the same item as operation 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := &recordingClient{}
+			w := newWriter(t, client)
+			_, items := w.Items(t.Context(), append([]outbox.AnyEvent{outbox.NewEvent("c", orderCreated{})}, c.events...)...)
+			for call, err := range map[string]error{
+				"Transact": w.Transact(t.Context(), []types.TransactWriteItem{putNew("1")}, c.events...),
+				"Items":    items,
+			} {
+				if c.want == "" {
+					require.NoError(t, err, call)
+					continue
+				}
+				require.ErrorIs(t, err, outbox.ErrInvalidEvent, call)
+				require.ErrorContains(t, err, c.want, call)
+				require.Empty(t, client.sent)
+			}
+		})
+	}
+}
+
+// A handler whose next event was written by a faster one reads anew, in the same delivery: the event's row is all that its race is about.
+func TestATakenSequenceIsALostRace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newInboxWorld(t)
+		defer w.Close()
+		next := func() outbox.Event[orderCreated] {
+			n := int64(1)
+			for w.row(t, "events", "eventId", outbox.SequencedID("account-1", n)) != nil {
+				n++
+			}
+			return outbox.NewSequenced("account-1", n, orderCreated{Description: "deposit"})
+		}
+		runs := 0
+		c := w.tx(t, &process{}, func(ctx context.Context, _ outbox.Event[orderCreated]) (outbox.Effects, error) {
+			mine := next()
+			if runs++; runs <= 3 { // another process is faster
+				time.Sleep(time.Millisecond)
+				require.NoError(t, w.writer.Transact(ctx, nil, next()))
+			}
+			return outbox.Effects{Events: []outbox.AnyEvent{mine}}, nil
+		})
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")))
+		require.Equal(t, 4, runs)
+		w.requireRows(t, 0, 4)
+		require.NoError(t, c.Process(t.Context(), createdRecord("1")), "a duplicate")
+		w.requireRows(t, 0, 4)
+	})
 }
 
 func TestASequencedEventNeedsAnAggregateAndASequence(t *testing.T) {

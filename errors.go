@@ -19,13 +19,15 @@ import (
 //	ErrTooLarge        | nothing was sent                  | store large data elsewhere, send a reference
 //	ErrConditionFailed | nothing was written               | decide as for any condition
 //	ErrEventConflict   | nothing was written               | find out who derives the same id for two different events
+//	ErrSequenceTaken   | nothing was written               | read the aggregate again, and decide again
 //	ErrConflict        | nothing was written               | repeat with the same events, later
 //	ErrUnknownOutcome  | written completely, or not at all | repeat with the same events
 //	none of these      | nothing was written               | read the SDK's error: a table's name, a permission
 var (
 	// ErrInvalidEvent: no event is given, or an event has no id or type, is not valid UTF-8, has a time before 1973-03-04
 	// or after 5138-11-15, cannot be encoded, is given twice, or has a field for which the table has no attribute. Or a sequenced event (NewSequenced) has no
-	// aggregate id, one that is too long, or a sequence below 1. Nothing was sent.
+	// aggregate id, one that is too long, or a sequence below 1, or sequenced events of one aggregate do not follow each other.
+	// Nothing was sent.
 	ErrInvalidEvent = errors.New("invalid event")
 	// ErrInvalidWrite: there are more than 100 operations, an operation is empty, an item is not a map, or two operations are
 	// on one item. Nothing was sent.
@@ -40,6 +42,10 @@ var (
 	// ErrEventConflict: an event with this id and other content is stored already, or only some of the events of
 	// the call are stored. Nothing was written. The error names the stored event, the new event, and the attributes that differ.
 	ErrEventConflict = errors.New("event id is taken by a different event")
+	// ErrSequenceTaken: the sequence of a sequenced event (NewSequenced) is stored already, by a faster writer or by an earlier call with other
+	// events. Nothing was written. What was decided may be wrong by now: read the aggregate again, and decide again. The error matches
+	// ErrEventConflict, too. Of a handler of HandleTx it is a lost race.
+	ErrSequenceTaken = fmt.Errorf("the sequence is taken, read the aggregate again and decide again: %w", ErrEventConflict)
 	// ErrConflict: other transactions held an item, or a table was throttled, until the attempts (WithWriteRetry) or the time were
 	// spent. Nothing was written.
 	ErrConflict = errors.New("conflict or throttling, repeat later with the same events")

@@ -28,16 +28,16 @@ type Effects struct {
 // once, also in two processes at a time.
 //
 // If h has lost a race, it runs again after a random delay, and shall read anew: in Invoke, Process and a redrive up to eight times, as long as
-// the context allows; for a Worker see WithHandlerRetry. A lost race is ErrConditionFailed (or ErrEventConflict beside a failed condition).
-// ErrConflict is contention: h is run again, too, and it is never counted. Neither is an attempt. How many lost races are too many is in
-// docs/ordering-and-duplicates.md. It does not matter whether the commit or h itself returns the error.
+// the context allows; for a Worker see WithHandlerRetry. A lost race is ErrConditionFailed or ErrSequenceTaken (or ErrEventConflict beside a
+// failed condition). ErrConflict is contention: h is run again, too, and it is never counted. Neither is an attempt. How many lost races are
+// too many is in docs/ordering-and-duplicates.md. It does not matter whether the commit or h itself returns the error.
 //
 // The delivery of an event that was handled before is a success, even if h or a condition of its Writes fails this time.
 // Otherwise the delivery fails with the error of h, a *PanicError, or the error of Writer.Transact. Then nothing was committed, or,
 // with ErrUnknownOutcome, perhaps all; a later delivery finds out. If the mark cannot be read after a failure, the error is not
 // permanent. If a guarded handler holds a claim on the event, the error is ErrClaimed. If another transaction has stored the
-// Events, even with the same content, the error is ErrEventConflict. ErrClaimed does not count as an attempt. Neither does
-// ErrUnknownOutcome, unless the context of the delivery has ended.
+// Events, even with the same content, the error is ErrEventConflict, or ErrSequenceTaken, which matches it. ErrClaimed does not count as an
+// attempt. Neither does ErrUnknownOutcome, unless the context of the delivery has ended.
 //
 // w and the Inbox must be of one account and Region. w's hooks are told of each commit, but not of a mark without effects. HandleTx
 // panics like Handle, and also if the Consumer has no Inbox (WithInbox), if w is nil, or if w's events table is the inbox table.

@@ -139,6 +139,7 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 	}
 	var (
 		stored, missing int   // event rows that are stored as meant; event rows that are not stored
+		taken           bool  // a row of a sequenced event is stored, whatever it has
 		hidden          int   // rows of events and of the extra operation that are stored or not: a conflict or throttling hides which
 		otherContent    bool  // an event row is stored with another content
 		conditionFailed bool  // a condition of the caller's operations
@@ -162,6 +163,7 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 			hidden++
 		case transient:
 		case code == codeConditionFailed && isEvent:
+			taken = taken || sequenced(&tx.events[i-tx.firstEvent].record)
 			if op.Message = tx.compare(i, reason.Item); op.Message == "" {
 				stored++
 				op.Message = "the event is already stored, with the same content"
@@ -205,6 +207,9 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 		te.kind = ErrConditionFailed
 	case len(te.Operations) > 0:
 		te.kind, retry = ErrConflict, afterBackoff
+	}
+	if taken && errors.Is(te.kind, ErrEventConflict) {
+		te.kind = ErrSequenceTaken
 	}
 	if open && !errors.Is(te.kind, ErrEventConflict) {
 		te.kind = ErrUnknownOutcome // this answer does not tell what an earlier request did, or still does

@@ -108,6 +108,11 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 		}
 		return nil, tx.refuse(kind, i, fmt.Sprintf("it is on the same item as operation %d: a transaction takes one operation for each item", before))
 	}
+	if i, before := tx.sequenceGap(); i >= 0 {
+		return nil, tx.refuse(ErrInvalidEvent, tx.firstEvent+i, fmt.Sprintf(
+			"its sequence is %d, and that of the aggregate's event before it in this transaction is %d: sequenced events follow each other, each with one more",
+			tx.events[i].record.Sequence, before))
+	}
 	return tx, nil
 }
 

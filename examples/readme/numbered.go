@@ -28,7 +28,7 @@ var errDecideAgain = errors.New("the account has changed meanwhile")
 func deposit(ctx context.Context, writer *outbox.Writer, account Account, amount int64) error {
 	event := outbox.NewSequenced(account.ID, account.Version+1, Deposited{Amount: amount})
 	err := writer.Transact(ctx, nil, event) // no other condition is needed
-	if errors.Is(err, outbox.ErrEventConflict) {
+	if errors.Is(err, outbox.ErrSequenceTaken) {
 		return errDecideAgain // somebody else was faster: load the account again
 	}
 	if err != nil {
