@@ -86,7 +86,9 @@ func everySpentAttempt(requests int) [][]fate {
 // call is one call of the Writer: what becomes of its requests.
 type call struct {
 	script         []fate
-	sent           int
+	sent           int // of the script
+	requests       int
+	before         func(request int) // or nil
 	cancel         func()
 	arriving       []func() // requests still under way when the call has returned
 	arrivingLonger []func()
@@ -94,12 +96,19 @@ type call struct {
 
 type callKey struct{}
 
-// network carries out the fates of the call that a request's context carries.
+// network carries out the fates of the call that a request's context carries. For a PutItem, a conflict or throttling of an item is an answer of
+// its own.
 type network struct{ http.RoundTripper }
 
 func (n network) RoundTrip(r *http.Request) (*http.Response, error) {
 	c, scripted := r.Context().Value(callKey{}).(*call)
-	if !scripted || c.sent >= len(c.script) {
+	if !scripted {
+		return n.RoundTripper.RoundTrip(r)
+	}
+	if c.requests++; c.before != nil {
+		c.before(c.requests)
+	}
+	if c.sent >= len(c.script) {
 		return n.RoundTripper.RoundTrip(r)
 	}
 	c.sent++
@@ -119,7 +128,14 @@ func (n network) RoundTrip(r *http.Request) (*http.Response, error) {
 		return refuse(400, fmt.Sprintf(`{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"Transaction cancelled",`+
 			`"CancellationReasons":[{"Code":%q},{"Code":%q}]}`, codes[0], codes[1]))
 	}
-	switch f := c.script[c.sent-1]; f {
+	f, onePut := c.script[c.sent-1], strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".PutItem")
+	switch {
+	case onePut && f == itemThrottled:
+		return refuse(400, throttled.body)
+	case onePut && (f == itemConflict || f == eventConflict || f == isInProgress): // a PutItem has no token, so nothing of its own goes on
+		return refuse(400, itemIsHeld.body)
+	}
+	switch f {
 	case unreachable:
 		return nil, syscall.ECONNREFUSED
 	case timesOut:
@@ -169,6 +185,28 @@ func (n network) RoundTrip(r *http.Request) (*http.Response, error) {
 	return n.RoundTripper.RoundTrip(r)
 }
 
+// scriptedWriters are Writers whose requests meet the fates of their calls.
+type scriptedWriters struct {
+	usual, ownRetries, sdkRetries, noRetries *outbox.Writer
+	attempts                                 int // of the SDK
+}
+
+func (w *world) scriptedWriters(t *testing.T) (s scriptedWriters) {
+	options := dynamodb.Options{Region: "us-east-1", BaseEndpoint: aws.String("http://dynamodb.invalid"),
+		HTTPClient: &http.Client{Transport: network{w.HTTPClient().Transport}}, Credentials: w.Config().Credentials}
+	s.attempts = dynamodb.New(options).Options().Retryer.MaxAttempts()
+	// A client's quota would be spent after some 35 failed calls, and the SDK would repeat nothing any more.
+	options.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.RateLimiter = s.attempts, ratelimit.None })
+	withoutRetries := options
+	withoutRetries.Retryer = aws.NopRetryer{}
+	s.usual = newWriter(t, dynamodb.New(options))
+	s.sdkRetries = newWriter(t, dynamodb.New(options), outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1}))
+	s.ownRetries = newWriter(t, dynamodb.New(withoutRetries), outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 2}))
+	s.noRetries = newWriter(t, dynamodb.New(withoutRetries), outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1}),
+		outbox.WithWriterHooks(outbox.WriterHooks{Written: func(context.Context, outbox.WriteInfo) {}}))
+	return s
+}
+
 type timeoutError struct{}
 
 func (timeoutError) Error() string {
@@ -184,33 +222,23 @@ func TestEveryFateOfEveryRequestEndsInOneRowAndOneEvent(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorldWith(t)
 		defer w.Close()
-		options := dynamodb.Options{Region: "us-east-1", BaseEndpoint: aws.String("http://dynamodb.invalid"),
-			HTTPClient: &http.Client{Transport: network{w.HTTPClient().Transport}}, Credentials: w.Config().Credentials}
-		attempts := dynamodb.New(options).Options().Retryer.MaxAttempts()
-		// A client's quota would be spent after some 35 failed calls, and the SDK would repeat nothing any more.
-		options.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.RateLimiter = attempts, ratelimit.None })
-		withoutRetries := options
-		withoutRetries.Retryer = aws.NopRetryer{}
 		put := func(id string) []types.TransactWriteItem {
 			return []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String("orders"), Item: values{"orderId": str(id)}}}}
 		}
 		putIfAbsent := func(id string) []types.TransactWriteItem { return []types.TransactWriteItem{putNew(id)} }
-		usual := newWriter(t, dynamodb.New(options))
-		ownRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 2}))
-		noRetries := newWriter(t, dynamodb.New(withoutRetries), outbox.WithWriteRetry(outbox.Retry{MaxAttempts: 1}),
-			outbox.WithWriterHooks(outbox.WriterHooks{Written: func(context.Context, outbox.WriteInfo) {}}))
+		s := w.scriptedWriters(t)
 		ways := []struct {
 			name    string
 			writer  *outbox.Writer
 			write   func(id string) []types.TransactWriteItem
 			scripts [][]fate // what becomes of the first requests
 		}{
-			{"put if absent", usual, putIfAbsent, everyScript(3)},
-			{"put if absent, the SDK's attempts are spent", usual, putIfAbsent, everySpentAttempt(attempts)},
-			{"put", usual, put, everyScript(2)},
-			{"put if absent, no retries of the SDK", ownRetries, putIfAbsent, everyScript(2)},
-			{"put if absent, no retries", noRetries, putIfAbsent, everyScript(1)},
-			{"put, no retries", noRetries, put, everyScript(1)},
+			{"put if absent", s.usual, putIfAbsent, everyScript(3)},
+			{"put if absent, the SDK's attempts are spent", s.usual, putIfAbsent, everySpentAttempt(s.attempts)},
+			{"put", s.usual, put, everyScript(2)},
+			{"put if absent, no retries of the SDK", s.ownRetries, putIfAbsent, everyScript(2)},
+			{"put if absent, no retries", s.noRetries, putIfAbsent, everyScript(1)},
+			{"put, no retries", s.noRetries, put, everyScript(1)},
 		}
 		var repeats []func()
 		cases, requests := 0, 0

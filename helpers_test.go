@@ -323,6 +323,7 @@ var (
 	mismatch    = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#IdempotentParameterMismatchException","Message":"different"}`}
 	unavailable = answer{http.StatusServiceUnavailable, `<html>busy</html>`}
 	goingOn     = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionInProgressException","Message":"in progress"}`}
+	itemIsHeld  = answer{http.StatusBadRequest, `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionConflictException","message":"Transaction is ongoing for the item"}`}
 	done        = answer{http.StatusOK, `{}`}
 )
 

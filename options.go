@@ -183,12 +183,11 @@ func (r Retry) orDefaults(defaults Retry) (Retry, error) {
 	return r, nil
 }
 
-// WithWriteRetry sets how a Writer retries a transaction within one call of Put or Transact, always with the same idempotency
-// token. The call ends earlier when its context does, and it does not wait for an attempt for which there is no time. Default:
+// WithWriteRetry sets how a Writer retries a transaction within one call of Put or Transact, always with the same request. The call ends earlier when its context does, and it does not wait for an attempt for which there is no time. Default:
 // 5 attempts, 50 ms to 1 s between them; on average 0.4 s of delays, at most 0.75 s.
 //
 // It retries what the SDK's retryer does not: a transaction that was cancelled for nothing but TransactionConflict,
-// ThrottlingError or ProvisionedThroughputExceeded. One permanent reason makes a retry pointless and ends the call, except
+// ThrottlingError or ProvisionedThroughputExceeded, and a PutItem that met a transaction (TransactionConflictException). One permanent reason makes a retry pointless and ends the call, except
 // where a conflict on the event's own row hides whether an earlier attempt was committed. It also retries a transaction that
 // is still in progress, not before 5 s after its first attempt, as DynamoDB wants it; the SDK's retryer, which would ask at
 // once, is told not to. With less than that before the context's deadline the call ends at once with ErrUnknownOutcome.

@@ -9,52 +9,51 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
-	"github.com/seed-1b628d3f/outbox/internal/txtoken"
 )
 
 // Cancellation codes of DynamoDB.
 const (
 	codeNone            = "None"
 	codeConditionFailed = "ConditionalCheckFailed"
+	codeConflict        = "TransactionConflict"
 	codeValidation      = "ValidationError"
 )
 
 // transientCodes are the cancellation codes that pass: another attempt may succeed.
-var transientCodes = []string{"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+var transientCodes = []string{codeConflict, "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 // inProgressDelay is the time that DynamoDB wants between the first attempt and the next one, when the transaction is still in
 // progress. See https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
 const inProgressDelay = 5 * time.Second
 
-// send makes the attempts: always the same request, with the same token.
+// send makes the attempts, always with the same request.
 func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) error {
-	in := &dynamodb.TransactWriteItemsInput{TransactItems: tx.items}
-	if len(w.hooks) > 0 {
-		in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+	request := w.asOnePut(tx)
+	if request == nil {
+		request = w.inOneTransaction(tx)
 	}
-	in.ClientRequestToken = aws.String(txtoken.Of(tx.items, string(in.ReturnConsumedCapacity)))
 	var watch sdkWatch
 	started := time.Now()
 	for failures := 1; ; failures++ {
 		before := info.Attempts
-		out, err := awserr.Written(w.client.TransactWriteItems(ctx, in, watch.install))
+		capacity, err := request(ctx, watch.install)
 		if watch.watching.Load() {
 			info.Attempts = int(watch.sent.Load())
 		} else {
 			info.Attempts++ // not the SDK's client
 		}
 		if err == nil {
-			if out != nil {
-				info.Capacity = out.ConsumedCapacity
-			}
-			info.Duplicate = onlyRead(info.Capacity)
+			info.Capacity, info.Duplicate = capacity, onlyRead(capacity)
 			return nil
+		}
+		if hidesRow(err) { // a server or a client that does not know this for single items
+			request = w.inOneTransaction(tx)
+			continue
 		}
 		failure, retry := tx.classify(err, watch.open.Load(), info.Attempts > before)
 		if failure != nil && errors.Is(failure.kind, ErrUnknownOutcome) && retry == never && watch.allRefused() {
@@ -104,6 +103,9 @@ const (
 func (tx *transaction) classify(err error, open, sent bool) (*TransactionError, retryWhen) {
 	if canceled := (*types.TransactionCanceledException)(nil); errors.As(err, &canceled) {
 		return tx.classifyCanceled(err, canceled.CancellationReasons, open)
+	}
+	if refused := (*putRefused)(nil); errors.As(err, &refused) {
+		return tx.classifyCanceled(refused.error, []types.CancellationReason{refused.reason}, open)
 	}
 	te := tx.failure(err)
 	invalid := smithy.InvalidParamsError{} // the SDK's own check, before it sends

@@ -16,8 +16,13 @@ import (
 
 // WriterClient is what a Writer needs of the SDK. *dynamodb.Client implements it. A client of your own must be safe for
 // concurrent use, leave the input as it is, and pass the option functions on. Through these functions the Writer watches the SDK's
-// retries. Without them it knows only the SDK's last answer: a lost answer before goes unnoticed. From a client that is not the SDK's, as
-// that of DAX, an error means "not written" only with a code with which DynamoDB refuses; with every other it is ErrUnknownOutcome.
+// retries. Without them it knows only the SDK's last answer: a lost answer before goes unnoticed.
+//
+// From a client that is not the SDK's, as that of DAX, an error means "not written" only with a code with which DynamoDB refuses; with every
+// other it is ErrUnknownOutcome.
+//
+// If the client also has the SDK's method PutItem, a Writer sends one event without writes by it, for half the write units of a transaction.
+// Client types of your own that embed *dynamodb.Client have the method. The permission is the same, dynamodb:PutItem.
 type WriterClient interface {
 	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
@@ -60,8 +65,8 @@ func NewWriter(client WriterClient, eventsTable string, opts ...WriterOption) (*
 // map[string]types.AttributeValue. At least one event is needed.
 //
 // After an error, call again with the same Event values. A repeat of what was committed succeeds and writes nothing: for ten minutes
-// by DynamoDB's idempotency token, and later by the stored event. The events alone decide what a repeat is: with the same events and
-// another item it writes nothing either.
+// by DynamoDB's idempotency token, and later, or if one event is written alone, by the stored event. The events alone decide what a repeat is:
+// with the same events and another item it writes nothing either.
 //
 // A transaction that meets a conflict or throttling is retried within the call (WithWriteRetry). The call ends with ctx. Give ctx a
 // deadline, of more than 5 seconds if transactions in progress are to be waited for. Without a deadline the pauses between requests may
@@ -84,7 +89,7 @@ func (w *Writer) Put(ctx context.Context, table string, item any, events ...AnyE
 
 // Transact commits the writes and the events in one transaction. Writes and events together are at most 100. The writes are sent as
 // they are, with their conditions, and are not changed. Set ReturnValuesOnConditionCheckFailure on a write to find its stored item
-// in the error.
+// in the error. One event without writes is sent by PutItem, if the client has it (WriterClient).
 //
 // Everything else is as with Put. A repeat of what was committed succeeds even if a condition of its writes no longer holds.
 func (w *Writer) Transact(ctx context.Context, writes []types.TransactWriteItem, events ...AnyEvent) error {

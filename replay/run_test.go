@@ -336,8 +336,8 @@ func runThatFailed(t *testing.T) {
 	failures := 0
 	for calls := range 60 {
 		require.NoError(t, w.SetFaults(
-			outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: "TransactWriteItems", Calls: series(5*calls, 40)},
-			outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "TransactWriteItems", Probability: 0.1}))
+			outboxtest.Fault{Kind: outboxtest.ServerError, Service: "DynamoDB", Operation: "PutItem", Calls: series(5*calls, 40)},
+			outboxtest.Fault{Kind: outboxtest.LoseAnswer, Service: "DynamoDB", Operation: "PutItem", Probability: 0.1}))
 		result, err := w.events.Again(t.Context(), replay.Query{Type: "NOTED"}, w.writer, "run", replay.Options{})
 		if err == nil {
 			require.Equal(t, 150, result.Done)

@@ -94,7 +94,7 @@ func TestAReplayThatFailsSaysWhereToGoOn(t *testing.T) {
 	got.Error = ""
 	require.Equal(t, replayed{Found: 8, Repeated: 3, Copies: 3, GoOnFrom: "2026-09-21T14:13:23Z"}, got)
 
-	require.NoError(t, w.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Operation: "TransactWriteItems", Probability: 1}))
+	require.NoError(t, w.SetFaults(outboxtest.Fault{Kind: outboxtest.ServerError, Operation: "PutItem", Probability: 1}))
 	r = w.run(t, append(again[:5:5], "other", "--yes")...)
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "call again with the same --run")

@@ -25,6 +25,17 @@ func Code(err error) string {
 	return code
 }
 
+// Message returns what the service says about the error, or all of the error's text if the error is not the service's.
+func Message(err error) string {
+	err = clientsError(err)
+	message := err.Error()
+	var said interface{ ErrorMessage() string }
+	if errors.As(err, &said) {
+		usercode.Run(func() { message = said.ErrorMessage() })
+	}
+	return message
+}
+
 // IsThrottling reports whether the service uses the code for too many requests.
 func IsThrottling(code string) bool {
 	_, throttling := retry.DefaultThrottleErrorCodes[code]
