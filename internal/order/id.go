@@ -1,6 +1,6 @@
-// Package order knows which events have an order by sequence.
+// Package order knows which events have an order by sequence, and decides what comes next for one of them.
 //
-// It knows ids and numbers. It must not know rows, tables or handlers.
+// It knows ids, numbers and times, and makes no call. It must not know tables or handlers.
 package order
 
 import "strconv"
