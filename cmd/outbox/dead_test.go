@@ -231,6 +231,11 @@ func TestAnEmptyResultSaysWhatItIsOf(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		require.Equal(t, result{exitOK, "", "note: 0 events found\n"}, w.run(t, "replay", "--aggregate", "nobody", "-o", format))
 	}
+	for _, args := range []string{"replay --id nobody", "dead show --consumer nobody nobody"} { // what one id names has to be there
+		r := w.run(t, strings.Fields(args)...)
+		require.Equal(t, exitFailed, r.code, args)
+		require.Contains(t, r.err, "nobody", args)
+	}
 }
 
 // A discard that was cut off between the removal of a letter and the end of the parking is repaired by its repetition, and by a redrive.
