@@ -52,7 +52,7 @@ func New(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client, c se
 		config: c, kinesis: streams, feed: f, watch: w, stream: newStream(f, heartbeat, patience, watchers),
 		provider: &provider{Mailer: mails, watch: w},
 	}
-	inbox, err := outbox.NewInbox(db, c.InboxTable, service.Group)
+	inbox, err := outbox.NewInbox(db, c.InboxTable, service.Group, outbox.WithInboxTTL(service.MarksKept))
 	if err != nil {
 		return nil, err
 	}

@@ -49,8 +49,12 @@ const (
 	maxEmail       = 254
 )
 
-// EventsKept is for how long events can be replayed, well beyond the stream's retention.
-const EventsKept = 30 * 24 * time.Hour
+// EventsKept is for how long events can be replayed, well beyond the stream's retention. MarksKept is for how long the inbox knows what was
+// handled. It is longer, since DynamoDB deletes rows days late.
+const (
+	EventsKept = 30 * 24 * time.Hour
+	MarksKept  = EventsKept + 7*24*time.Hour
+)
 
 // api answers HTTP requests. It is safe for concurrent use.
 type api struct {

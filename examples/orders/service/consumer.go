@@ -33,7 +33,7 @@ func NewConsumer(client *dynamodb.Client, c Config, mailer Mailer, metricLines i
 }
 
 func newConsumer(client *dynamodb.Client, c Config, mailer Mailer, m *metrics) (*outbox.Consumer, *outbox.DeadLetterTable, error) {
-	inbox, err := outbox.NewInbox(client, c.InboxTable, Group)
+	inbox, err := outbox.NewInbox(client, c.InboxTable, Group, outbox.WithInboxTTL(MarksKept))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	texttemplate "text/template"
 	"time"
 
@@ -72,9 +73,9 @@ func NewSESMailer(client SESClient, from string, mailsPerSecond float64) (*SESMa
 	return &SESMailer{client: client, from: from, pace: rate.NewLimiter(rate.Limit(mailsPerSecond), 1), text: text, html: html}, nil
 }
 
-// Confirm implements Mailer. An order without an address needs no confirmation. It waits until the next mail may be sent. What SES will
-// refuse again is a Permanent error. What SES has not taken because of its rate, its quota or an outage is Unavailable: the event waits.
-// Every other error is worth another attempt. No error quotes an address: errors are logged, and stored with dead letters.
+// Confirm implements Mailer. An order without an address needs no confirmation. It waits until the next mail may be sent. A mail that SES
+// will refuse again is a Permanent error. What SES has not taken because of its rate, an outage, or the state of the account is Unavailable:
+// the event waits, for the next one would fare no better. Every other error is worth another attempt. No error quotes an address: errors are logged, and stored with dead letters.
 func (m *SESMailer) Confirm(ctx context.Context, key string, order OrderCreated) error {
 	if order.Email == "" {
 		slog.InfoContext(ctx, "no address to confirm to", "order", order.OrderID)
@@ -141,30 +142,31 @@ func withoutAddresses(ctx context.Context, err error) error {
 // addressLike is a word that is an address, or has one in it.
 var addressLike = regexp.MustCompile(`\S*@\S*`)
 
-// refusedForGood reports whether SES would give the same answer again. Somebody has to change something: the message, the
-// identity, the account. Then the dead letter can be redriven.
+// refusedForGood reports whether SES would give the same answer again, whatever becomes of the account: it is this mail that is wrong.
 func refusedForGood(err error) bool {
 	var (
-		rejected  *types.MessageRejected
-		domain    *types.MailFromDomainNotVerifiedException
-		suspended *types.AccountSuspendedException
-		bad       *types.BadRequestException
-		missing   *types.NotFoundException
+		rejected *types.MessageRejected
+		bad      *types.BadRequestException
 	)
-	return errors.As(err, &rejected) || errors.As(err, &domain) || errors.As(err, &suspended) || errors.As(err, &bad) || errors.As(err, &missing)
+	return errors.As(err, &rejected) || errors.As(err, &bad)
 }
 
-// notTaken reports whether SES surely has not taken the mail, and will take it later. An answer that is lost does not count, nor one with
-// the status 500: the mail may have been sent, and the attempts bound how often it is sent again.
+// notTaken reports whether SES surely has not taken the mail, and would refuse every other one, too: for the rate, for an outage, or for the
+// state of the account, which somebody has to change. An answer that is lost does not count, nor one with the status 500: the mail may have
+// been sent, and the attempts bound how often it is sent again.
 func notTaken(err error) bool {
 	var (
 		rate       *types.TooManyRequestsException
 		quota      *types.LimitExceededException
 		paused     *types.SendingPausedException
+		suspended  *types.AccountSuspendedException
+		domain     *types.MailFromDomainNotVerifiedException
+		missing    *types.NotFoundException // a configuration set
 		answer     *awshttp.ResponseError
 		connection *net.OpError
 	)
 	return errors.As(err, &rate) || errors.As(err, &quota) || errors.As(err, &paused) ||
-		errors.As(err, &answer) && answer.HTTPStatusCode() == http.StatusServiceUnavailable ||
+		errors.As(err, &suspended) || errors.As(err, &domain) || errors.As(err, &missing) ||
+		errors.As(err, &answer) && slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable}, answer.HTTPStatusCode()) ||
 		errors.As(err, &connection) && connection.Op == "dial"
 }

@@ -70,7 +70,7 @@ func TestABadSenderOrRateIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// What SES refuses for good is permanent, what it has not taken waits; everything else is tried again.
+// A mail that SES refuses for good is permanent; what no mail can pass, as the state of the account, waits; everything else is tried again.
 func TestErrorsOfSES(t *testing.T) {
 	mailer, fake := fakeSES(t)
 	for code, c := range map[string]struct {
@@ -78,15 +78,16 @@ func TestErrorsOfSES(t *testing.T) {
 		is     error // nil is an attempt
 	}{
 		"MessageRejected":                    {http.StatusBadRequest, outbox.ErrPermanent},
-		"MailFromDomainNotVerifiedException": {http.StatusBadRequest, outbox.ErrPermanent},
-		"AccountSuspendedException":          {http.StatusBadRequest, outbox.ErrPermanent},
+		"MailFromDomainNotVerifiedException": {http.StatusBadRequest, outbox.ErrUnavailable},
+		"AccountSuspendedException":          {http.StatusBadRequest, outbox.ErrUnavailable},
 		"BadRequestException":                {http.StatusBadRequest, outbox.ErrPermanent},
-		"NotFoundException":                  {http.StatusNotFound, outbox.ErrPermanent},
+		"NotFoundException":                  {http.StatusNotFound, outbox.ErrUnavailable},
 		"SendingPausedException":             {http.StatusBadRequest, outbox.ErrUnavailable},
 		"LimitExceededException":             {http.StatusBadRequest, outbox.ErrUnavailable},
 		"TooManyRequestsException":           {http.StatusTooManyRequests, outbox.ErrUnavailable},
 		"ServiceUnavailable":                 {http.StatusServiceUnavailable, outbox.ErrUnavailable},
-		"AccessDeniedException":              {http.StatusForbidden, nil},
+		"AccessDeniedException":              {http.StatusForbidden, outbox.ErrUnavailable},
+		"UnrecognizedClientException":        {http.StatusForbidden, outbox.ErrUnavailable},
 		"InternalServiceErrorException":      {http.StatusInternalServerError, nil},
 	} {
 		fake.Refuse(func(fakeses.Mail) (int, string) { return c.status, code })

@@ -65,7 +65,7 @@ variable "shards" {
 }
 
 variable "retention_days" {
-  description = "How long the stream keeps records. Lambda gives a record up a day earlier, and after 7 days at the latest. Rows and inbox marks live for 30 days."
+  description = "How long the stream keeps records. Lambda gives a record up a day earlier, and after 7 days at the latest. Rows live for 30 days, inbox marks for 37."
   type        = number
   default     = 7
   validation {
