@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ func orderID(r *http.Request) (string, error) {
 	keys := r.Header.Values("Idempotency-Key")
 	switch {
 	case len(keys) == 0:
-		return ulid.Make().String(), nil
+		return newID()
 	case len(keys) > 1:
 		return "", errors.New("there is more than one Idempotency-Key")
 	case keys[0] == "":
@@ -31,6 +32,12 @@ func orderID(r *http.Request) (string, error) {
 	caller, _ := r.Context().Value(callerKey{}).(string)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", caller, keys[0]))
 	return ulid.ULID(sum[:16]).String(), nil
+}
+
+// newID returns an id that nobody can guess: the numbers of ulid.Make are not made for this.
+func newID() (string, error) {
+	id, err := ulid.New(ulid.Now(), rand.Reader)
+	return id.String(), err
 }
 
 type callerKey struct{}
