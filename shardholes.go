@@ -24,18 +24,6 @@ const (
 	readPoll  = 600 * time.Millisecond
 )
 
-// aggregateKey tells aggregates apart in the lease table: alike in every process. A few may share a key, and then wait for each other's holes.
-func aggregateKey(aggregateID string) uint64 {
-	if aggregateID == "" {
-		return 0
-	}
-	h := uint64(14695981039346656037) // FNV-1a
-	for i := range len(aggregateID) {
-		h = (h ^ uint64(aggregateID[i])) * 1099511628211
-	}
-	return max(h, 1)
-}
-
 // heldBack is what must not reach the lanes yet. Its zero value holds nothing back.
 type heldBack struct {
 	mu      sync.Mutex

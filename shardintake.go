@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/ledger"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
 	"github.com/seed-1b628d3f/outbox/internal/slab"
@@ -74,7 +75,7 @@ func (s *shardRun) start(reading context.Context, first ledger.Slot, records []s
 	}
 	keys := make([]uint64, len(b.deliveries))
 	for i := range b.deliveries {
-		keys[i] = aggregateKey(b.deliveries[i].record.AggregateID)
+		keys[i] = lease.AggregateKey(b.deliveries[i].record.AggregateID)
 	}
 	if !holes {
 		s.owed.Keys(b.slots, keys)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 )
 
@@ -18,6 +19,9 @@ type moveFlags struct {
 	shards                []string
 	all                   bool
 	from, after, skip     string
+	attributes            attributesFlag
+
+	layout outbox.Option
 }
 
 var sequenceNumber = regexp.MustCompile(`^(0|[1-9][0-9]{0,127})$`)
@@ -51,6 +55,14 @@ func (f *moveFlags) check(a *app) error {
 			return fmt.Errorf("%w; or oldest", err)
 		}
 	}
+	if f.attributes.names != nil && f.skip == "" {
+		return errors.New("--attributes is for --skip, which has to know the aggregates of the records before")
+	}
+	attributes, err := f.attributes.read()
+	if err != nil {
+		return err
+	}
+	f.layout = outbox.WithAttributes(attributes)
 	return checkNames(named{"stream", f.stream, anyStream}, tableFlag("leases", f.leases))
 }
 
@@ -73,8 +85,10 @@ asks first, and writes only if the row is as it was read.
                   (oldest). Handlers get again what the inbox does not remember.
   --after NUMBER  the shard is read on after this record. What lies between the
                   checkpoint and this record is read again, or not handled at all.
-  --skip NUMBER   one record is not handled: the next one after the checkpoint, or one
-                  below it that is not finished (both are in status -o json).
+  --skip NUMBER   one record is not handled: one of the next 100 after the checkpoint, or
+                  one below it that is not finished (unfinished in status -o json). The
+                  records before it are still handled, and the order of aggregates
+                  holds; if the service has WithAttributes, give --attributes, too.
 
 Counts of attempts begin anew. A shard that was finished stays so: use replay. For
 functions of Lambda there is no such command: their mapping keeps the checkpoint.`,
@@ -92,6 +106,7 @@ functions of Lambda there is no such command: their mapping keeps the checkpoint
 	flags.StringVar(&f.from, "from", "", "a time, how long ago, or oldest")
 	flags.StringVar(&f.after, "after", "", "sequence number of the record after which to go on")
 	flags.StringVar(&f.skip, "skip", "", "sequence number of the record to pass over")
+	f.attributes.add(flags)
 	flags.BoolVarP(&a.yes, "yes", "y", false, "do not ask")
 	root.AddCommand(cmd)
 	return root

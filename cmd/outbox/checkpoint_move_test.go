@@ -230,7 +230,41 @@ func TestAMoveKeepsWhatWaitsBelowTheCheckpoint(t *testing.T) {
 	require.Contains(t, r.err, ", which is not finished, is older than --from: pass over it first (--skip), or go back further")
 	r = m.move(t, "--shard", onlyShard, "--skip", numbers[0], "--yes")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.err, "--skip takes the next record, or one that waits below the checkpoint: the next record is "+numbers[5]+", and below the checkpoint wait "+numbers[1]+", "+numbers[3])
+	require.Contains(t, r.err, "--skip takes one of the next 100 records, or one that waits below the checkpoint: the next record is "+numbers[5]+", and below the checkpoint wait "+numbers[1]+", "+numbers[3])
+}
+
+// A process that is killed has not stored its last checkpoint: the record that kills it is seldom the next one. Those before it are handled,
+// and before those that come later of their aggregate.
+func TestSkipReachesARecordThatIsNotTheNext(t *testing.T) {
+	m := newMoving(t)
+	numbers := m.write(t, 6)
+	m.begun(t, lease.Progress{Checkpoint: numbers[0]})
+	r := m.move(t, "--shard", onlyShard, "--skip", numbers[3])
+	require.Equal(t, exitUnconfirmed, r.code)
+	require.Contains(t, r.err, "the record "+numbers[3]+" is not handled, and 2 records wait below the checkpoint to be handled\n")
+	r = m.move(t, "--shard", onlyShard, "--skip", numbers[3], "--yes", "-o", "json")
+	require.Equal(t, exitOK, r.code, r.err)
+	require.Equal(t, numbers[1:3], decode[moves](t, r.out).Shards[0].Unfinished)
+	require.Equal(t, lease.Progress{Checkpoint: numbers[3], Holes: map[string]lease.Hole{
+		numbers[1]: {Key: lease.AggregateKey("a")}, numbers[2]: {Key: lease.AggregateKey("a")}}}, m.lease(t).Progress)
+	require.Equal(t, []string{"a-001", "a-002", "a-004", "a-005"}, m.handled(t, "a-005"))
+}
+
+// More than 100 records do not wait below a checkpoint.
+func TestSkipReachesNoFurtherThanARowCanTell(t *testing.T) {
+	m := newMoving(t)
+	numbers := m.write(t, 102)
+	m.begun(t, lease.Progress{Checkpoint: numbers[0]})
+	r := m.move(t, "--shard", onlyShard, "--skip", numbers[101], "--yes")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.err, "the next 100 are "+numbers[1]+" to "+numbers[100]+"; have the handler return an error for an event further on")
+	r = m.move(t, "--shard", onlyShard, "--skip", numbers[100], "--yes")
+	require.Equal(t, exitOK, r.code, r.err)
+	require.Len(t, m.lease(t).Holes, 99)
+	require.NoError(t, m.store.Move(t.Context(), m.lease(t), lease.Progress{Checkpoint: numbers[1], Holes: map[string]lease.Hole{numbers[0]: {}, numbers[1]: {}}}))
+	r = m.move(t, "--shard", onlyShard, "--skip", numbers[101], "--yes")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.err, "101 records that are not finished would wait below the checkpoint, and 100 may")
 }
 
 func TestWhatCannotBeMovedIsSaid(t *testing.T) {
@@ -239,7 +273,7 @@ func TestWhatCannotBeMovedIsSaid(t *testing.T) {
 	for args, want := range map[string]string{
 		"--shard s": "where to? Give one of --from, --after and --skip", "--shard s --from 1h --skip 1": "where to?", "--from 1h": "which shards?",
 		"--all --shard s --from 1h": "which shards?", "--all --skip 1": "--after and --skip are for one --shard", "--shard s --shard t --after 1": "for one --shard",
-		"--shard s --after x": `--after: "x" is no sequence number`, "--shard s --from noon": `--from: "noon" is no time`, "--all --from 1h --stream a/b": "or the ARN of a DynamoDB stream",
+		"--shard s --after x": `--after: "x" is no sequence number`, "--shard s --from noon": `--from: "noon" is no time`, "--shard s --from 1h --attributes id=i": "--attributes is for --skip", "--all --from 1h --stream a/b": "or the ARN of a DynamoDB stream",
 	} {
 		r := m.move(t, strings.Fields(args)...)
 		require.Equal(t, exitUsage, r.code, args)

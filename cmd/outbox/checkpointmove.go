@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/lease/dynamostore"
 	"github.com/seed-1b628d3f/outbox/internal/shardreader"
@@ -183,25 +184,54 @@ func (m *mover) planOne(ctx context.Context, l lease.Lease) (*movedShard, error)
 	return s, nil
 }
 
-// planSkip passes over the next record.
+// mostPassed is how many records after the checkpoint --skip looks at, and how many that are not finished it leaves below. The next owner
+// fetches them one by one.
+const mostPassed = 100
+
+// planSkip passes over one of the next records. Those before it wait below the new checkpoint: a process that is killed has stored no
+// checkpoint for the last second, so the record that kills it is seldom the next one.
 func (m *mover) planSkip(ctx context.Context, s *movedShard) error {
-	next, err := m.next(ctx, s.Shard, positionOf(s.seen.Checkpoint))
+	records, err := m.later(ctx, s.Shard, positionOf(s.seen.Checkpoint), mostPassed, m.f.skip)
 	if err != nil {
 		return err
 	}
-	if next != m.f.skip {
-		has := "there is no record after the checkpoint"
-		if next != "" {
-			has = "the next record is " + next
-		}
-		if waiting := slices.SortedFunc(maps.Keys(s.seen.Holes), shardreader.CompareSequence); len(waiting) > 0 {
-			has += ", and below the checkpoint wait " + strings.Join(waiting, ", ")
-		}
-		return fmt.Errorf("--skip takes the next record, or one that waits below the checkpoint: %s", has)
+	last := len(records) - 1
+	if last < 0 || records[last].sequence != m.f.skip {
+		return m.notNext(s, records)
+	}
+	if n := len(s.to.Holes) + last; n > mostPassed {
+		return fmt.Errorf("%d records that are not finished would wait below the checkpoint, and %d may: have the handler return an error for this event in place of ending the process", n, mostPassed)
 	}
 	s.to.Checkpoint = m.f.skip
 	s.says = "the record " + m.f.skip + " is not handled"
+	if last > 0 {
+		s.says += ", and " + waiting(last, false) + " below the checkpoint to be handled"
+		if s.to.Holes == nil {
+			s.to.Holes = map[string]lease.Hole{}
+		}
+	}
+	for _, r := range records[:last] {
+		s.to.Holes[r.sequence] = lease.Hole{Key: r.key}
+	}
 	return nil
+}
+
+// notNext says what --skip could take.
+func (m *mover) notNext(s *movedShard, records []laterRecord) error {
+	has := "there is no record after the checkpoint"
+	switch n := len(records); {
+	case n == 1:
+		has = "the next record is " + records[0].sequence
+	case n > 1:
+		has = fmt.Sprintf("the next %d are %s to %s", n, records[0].sequence, records[n-1].sequence)
+	}
+	if waiting := slices.SortedFunc(maps.Keys(s.seen.Holes), shardreader.CompareSequence); len(waiting) > 0 {
+		has += ", and below the checkpoint wait " + strings.Join(waiting, ", ")
+	}
+	if len(records) == mostPassed {
+		has += "; have the handler return an error for an event further on, in place of ending the process"
+	}
+	return fmt.Errorf("--skip takes one of the next %d records, or one that waits below the checkpoint: %s", mostPassed, has)
 }
 
 // planAfter goes on after a record, which must be one of the shard.
@@ -268,34 +298,57 @@ func positionOf(checkpoint string) shardreader.Position {
 // nextReads is how many reads may pass empty stretches of a shard on the way to its next record.
 const nextReads = 20
 
+// laterRecord is a record after a checkpoint.
+type laterRecord struct {
+	sequence string
+	key      uint64 // of its aggregate; 0 if it has none, or is no event
+}
+
 // next returns the sequence number of the first record after a position, or "" if there is none.
 func (m *mover) next(ctx context.Context, shard string, from shardreader.Position) (string, error) {
-	iterator, err := m.source.Iterator(ctx, shard, from)
-	if err != nil {
+	records, err := m.later(ctx, shard, from, 1, "")
+	if err != nil || len(records) == 0 {
 		return "", err
 	}
+	return records[0].sequence, nil
+}
+
+// later returns the records after a position, as many as most, and none after the one named last.
+func (m *mover) later(ctx context.Context, shard string, from shardreader.Position, most int, last string) (records []laterRecord, err error) {
+	iterator, err := m.source.Iterator(ctx, shard, from)
+	if err != nil {
+		return nil, err
+	}
 	for range nextReads {
-		b, err := m.get(ctx, iterator)
+		b, err := m.get(ctx, iterator, most+1)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		for _, r := range b.Records {
-			if r.SequenceNumber != string(from) { // an iterator at a record begins with this record
-				return strings.Clone(r.SequenceNumber), nil
+			if r.SequenceNumber == string(from) { // an iterator at a record begins with this record
+				continue
+			}
+			event, _ := outbox.DecodeRecord(r.Data, m.f.layout) // a record that is no event belongs to no aggregate
+			records = append(records, laterRecord{strings.Clone(r.SequenceNumber), lease.AggregateKey(event.AggregateID)})
+			if len(records) == most || r.SequenceNumber == last {
+				return records, nil
 			}
 		}
 		if b.Next == "" || b.Behind == 0 {
-			return "", nil
+			return records, nil
 		}
 		iterator = b.Next
 	}
-	return "", errors.New("a long stretch of it is empty: call again with --after, or --from a time")
+	if len(records) > 0 {
+		return records, nil
+	}
+	return nil, errors.New("a long stretch of it is empty: call again with --after, or --from a time")
 }
 
-func (m *mover) get(ctx context.Context, iterator string) (shardreader.Batch, error) {
+func (m *mover) get(ctx context.Context, iterator string, limit int) (shardreader.Batch, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, &slowError{limit: m.timeout})
 	defer cancel()
-	b, err := m.source.Get(ctx, iterator, 2, nil)
+	b, err := m.source.Get(ctx, iterator, limit, nil)
 	if slow := (*slowError)(nil); err != nil && errors.As(context.Cause(ctx), &slow) {
 		err = &slowError{slow.limit, err}
 	}

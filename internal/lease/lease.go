@@ -59,6 +59,18 @@ type Hole struct {
 	Key      uint64 // of its aggregate: later records with the key wait for this one; 0: none waits
 }
 
+// AggregateKey tells aggregates apart in the lease table: alike in every process. A few may share a key, and then wait for each other's holes.
+func AggregateKey(aggregateID string) uint64 {
+	if aggregateID == "" {
+		return 0
+	}
+	h := uint64(14695981039346656037) // FNV-1a
+	for i := range len(aggregateID) {
+		h = (h ^ uint64(aggregateID[i])) * 1099511628211
+	}
+	return max(h, 1)
+}
+
 func (p Progress) clone() Progress {
 	return Progress{p.Checkpoint, maps.Clone(p.Attempts), maps.Clone(p.Holes)}
 }
