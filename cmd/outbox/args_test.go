@@ -33,6 +33,7 @@ func TestWrongArguments(t *testing.T) {
 		"create --timeout 0s":      "--timeout: want more than 0",
 		"create --wait 0s":         "--wait: want more than 0",
 		"tail --from yesterday":    `--from: "yesterday" is no time: want RFC 3339`,
+		"tail --from 2100-01-01":   "--from: 2100-01-01T00:00:00Z is in the future",
 		"tail --from -1h":          `--from: "-1h" is no time`,
 		"tail --count -1":          "--for and --count: want 0 or more",
 		"tail --stream=":           "--stream must not be empty",

@@ -13,11 +13,8 @@ import (
 
 // confirm asks at the terminal whether to go on. Without a terminal only --yes is a yes.
 func (a *app) confirm(ctx context.Context, question string) error {
-	if a.yes {
-		return nil
-	}
-	if !terminal(a.in) || !terminal(a.err) {
-		return fmt.Errorf("%w; there is no terminal to ask at: give --yes", errUnconfirmed)
+	if err := a.canAsk(); err != nil || a.yes {
+		return err
 	}
 	fmt.Fprint(a.err, a.paint(a.err).bold(question)+" [y/N] ")
 	answer := make(chan string, 1)
@@ -35,6 +32,14 @@ func (a *app) confirm(ctx context.Context, question string) error {
 		}
 	}
 	return errUnconfirmed
+}
+
+// canAsk is an error if nobody can be asked. A command whose looking takes long, or costs much, asks this first.
+func (a *app) canAsk() error {
+	if !a.yes && (!terminal(a.in) || !terminal(a.err)) {
+		return fmt.Errorf("%w; there is no terminal to ask at: give --yes", errUnconfirmed)
+	}
+	return nil
 }
 
 // progress is a bar at the terminal, or nothing where there is none.

@@ -115,6 +115,11 @@ func brokenSetups() []setup {
 		// The inbox, the dead letters, the leases.
 		{"problem|inbox memory|forgets an event after 48h", marks(48 * time.Hour)},
 		{"warning|inbox memory|forgets an event after 168h", marks(7 * 24 * time.Hour)},
+		{"warning|inbox memory|and rows live for ever", func(t *testing.T, w *world) {
+			w.empty(t, "events")
+			row("events", rows.Item{"eventId": rows.S("1"), "timestamp": rows.Millis(time.Now())})(t, w)
+		}},
+		{"unknown|inbox memory|and how long rows live is not known", func(t *testing.T, w *world) { w.empty(t, "events") }},
 		{"unknown|inbox memory|no mark", func(t *testing.T, w *world) { w.empty(t, "inbox") }},
 		{"unknown|inbox memory|dynamodb:Scan is refused", refusing("Scan")},
 		{"warning|dead letters|2 letters of mails", func(t *testing.T, w *world) {

@@ -51,8 +51,12 @@ func (f *moveFlags) check(a *app) error {
 		}
 	}
 	if f.from != "" && f.from != "oldest" {
-		if _, err := momentBefore(a.now(), "from", f.from); err != nil {
+		at, err := momentBefore(a.now(), "from", f.from)
+		switch {
+		case err != nil:
 			return fmt.Errorf("%w; or oldest", err)
+		case at.After(a.now()):
+			return fmt.Errorf("--from: %s is in the future", at.UTC().Format(time.RFC3339))
 		}
 	}
 	if f.attributes.names != nil && f.skip == "" {

@@ -134,13 +134,14 @@ func TestACheckpointIsNotMovedUnasked(t *testing.T) {
 	before := m.lease(t)
 	r := m.move(t, "--shard", onlyShard, "--after", numbers[0])
 	require.Equal(t, exitUnconfirmed, r.code)
-	require.Contains(t, r.err, "this would change the checkpoints of group mails on stream events")
-	require.Contains(t, r.err, "  - "+onlyShard+", now at "+numbers[2]+": read again after the record "+numbers[0]+"\n")
+	require.Equal(t, "outbox: not confirmed: nothing was done; there is no terminal to ask at: give --yes\n", r.err)
 	require.Equal(t, before, m.lease(t))
 
 	// While the question stands, a worker takes the shard: the yes comes too late.
 	s := newScreen(t)
 	code := s.run(t, m.world, "checkpoint", "move", "--group", "mails", "--shard", onlyShard, "--after", numbers[0])
+	s.shown.await(t, "this would change the checkpoints of group mails on stream events")
+	s.shown.await(t, "  - "+onlyShard+", now at "+numbers[2]+": read again after the record "+numbers[0])
 	s.shown.await(t, "Move 1 checkpoint?")
 	taken, err := m.store.Acquire(t.Context(), m.lease(t), "new")
 	require.NoError(t, err)
@@ -233,16 +234,56 @@ func TestAMoveKeepsWhatWaitsBelowTheCheckpoint(t *testing.T) {
 	require.Contains(t, r.err, "--skip takes one of the next 100 records, or one that waits below the checkpoint: the next record is "+numbers[5]+", and below the checkpoint wait "+numbers[1]+", "+numbers[3])
 }
 
+// The question says whether records are passed over: a time before the checkpoint passes over none.
+func TestAMoveToATimeSaysWhatItPassesOver(t *testing.T) {
+	m := newMoving(t)
+	numbers := m.write(t, 3)
+	m.begun(t, lease.Progress{Checkpoint: numbers[2]})
+	for _, c := range []struct{ checkpoint, from, says string }{
+		{numbers[2], "1h", ": read again from "}, {lease.At(time.Now()), "1h", ": read again from "},
+		{lease.TrimHorizon, "0s", "what came before and is not finished is NOT handled"}, {lease.At(time.Now().Add(-time.Hour)), "0s", "is NOT handled"},
+		{numbers[0], "0s", "is NOT handled"},
+	} {
+		require.NoError(t, m.store.Move(t.Context(), m.lease(t), lease.Progress{Checkpoint: c.checkpoint}))
+		s := newScreen(t)
+		code := s.run(t, m.world, "checkpoint", "move", "--group", "mails", "--all", "--from", c.from)
+		s.shown.await(t, c.says)
+		_, err := s.keyboard.WriteString("n\n")
+		require.NoError(t, err)
+		require.Equal(t, exitUnconfirmed, <-code)
+	}
+}
+
+// After a move to a time, status says from where on the shard is read.
+func TestStatusShowsWhereAShardWithoutACheckpointIsRead(t *testing.T) {
+	m := newMoving(t)
+	numbers := m.write(t, 2)
+	m.begun(t, lease.Progress{Checkpoint: numbers[1]})
+	require.Equal(t, exitOK, m.move(t, "--all", "--from", "1h", "--yes").code)
+	r := m.run(t, "status", "--group", "mails", "-o", "json")
+	shard := decode[statusJSON](t, r.out).Shards[0]
+	require.WithinDuration(t, time.Now().Add(-time.Hour), shard.StartsAt, time.Minute)
+	require.Equal(t, numbers[0], shard.NextSequenceNumber)
+	require.Contains(t, r.out, `"workers": []`)
+	require.Contains(t, m.run(t, "status", "--group", "mails").out, "from "+shard.StartsAt.UTC().Format(time.RFC3339Nano))
+	require.Contains(t, m.run(t, "status", "--group", "mails").out, "ORDER_CREATED a-000 "+numbers[0])
+	require.Equal(t, exitOK, m.move(t, "--all", "--from", "oldest", "--yes").code)
+	require.Contains(t, m.run(t, "status", "--group", "mails").out, "from the oldest")
+}
+
 // A process that is killed has not stored its last checkpoint: the record that kills it is seldom the next one. Those before it are handled,
 // and before those that come later of their aggregate.
 func TestSkipReachesARecordThatIsNotTheNext(t *testing.T) {
 	m := newMoving(t)
 	numbers := m.write(t, 6)
 	m.begun(t, lease.Progress{Checkpoint: numbers[0]})
-	r := m.move(t, "--shard", onlyShard, "--skip", numbers[3])
-	require.Equal(t, exitUnconfirmed, r.code)
-	require.Contains(t, r.err, "the record "+numbers[3]+" is not handled, and 2 records wait below the checkpoint to be handled\n")
-	r = m.move(t, "--shard", onlyShard, "--skip", numbers[3], "--yes", "-o", "json")
+	s := newScreen(t)
+	code := s.run(t, m.world, "checkpoint", "move", "--group", "mails", "--shard", onlyShard, "--skip", numbers[3])
+	s.shown.await(t, "the record "+numbers[3]+" is not handled, and 2 records wait below the checkpoint to be handled")
+	_, err := s.keyboard.WriteString("n\n")
+	require.NoError(t, err)
+	require.Equal(t, exitUnconfirmed, <-code)
+	r := m.move(t, "--shard", onlyShard, "--skip", numbers[3], "--yes", "-o", "json")
 	require.Equal(t, exitOK, r.code, r.err)
 	require.Equal(t, numbers[1:3], decode[moves](t, r.out).Shards[0].Unfinished)
 	require.Equal(t, lease.Progress{Checkpoint: numbers[3], Holes: map[string]lease.Hole{
@@ -273,7 +314,7 @@ func TestWhatCannotBeMovedIsSaid(t *testing.T) {
 	for args, want := range map[string]string{
 		"--shard s": "where to? Give one of --from, --after and --skip", "--shard s --from 1h --skip 1": "where to?", "--from 1h": "which shards?",
 		"--all --shard s --from 1h": "which shards?", "--all --skip 1": "--after and --skip are for one --shard", "--shard s --shard t --after 1": "for one --shard",
-		"--shard s --after x": `--after: "x" is no sequence number`, "--shard s --from noon": `--from: "noon" is no time`, "--shard s --from 1h --attributes id=i": "--attributes is for --skip", "--all --from 1h --stream a/b": "or the ARN of a DynamoDB stream",
+		"--shard s --after x": `--after: "x" is no sequence number`, "--shard s --from noon": `--from: "noon" is no time`, "--all --from 2100-01-01": "--from: 2100-01-01T00:00:00Z is in the future", "--shard s --from 1h --attributes id=i": "--attributes is for --skip", "--all --from 1h --stream a/b": "or the ARN of a DynamoDB stream",
 	} {
 		r := m.move(t, strings.Fields(args)...)
 		require.Equal(t, exitUsage, r.code, args)
@@ -290,7 +331,6 @@ func TestWhatCannotBeMovedIsSaid(t *testing.T) {
 	failed("lease table leases knows no shard of group mails on stream events", "--all", "--from", "1h")
 	m.begun(t, lease.Progress{Checkpoint: numbers[1]})
 	failed("shard other: the group has no checkpoint of it", "--shard", "other", "--from", "1h")
-	failed("is in the future", "--all", "--from", "2100-01-01")
 	failed("there is no record after the checkpoint", "--shard", onlyShard, "--skip", numbers[1])
 	owned, err := m.store.Acquire(t.Context(), m.lease(t), "w")
 	require.NoError(t, err)

@@ -32,7 +32,10 @@ func (a *app) checkpointMove(f *moveFlags) func(context.Context, *clients) error
 		}
 		m := &mover{app: a, f: f, store: store, source: sourceOf(c, f.stream), beats: map[string]int64{}}
 		result := moves{Shards: []*movedShard{}}
-		planned, err := m.plan(ctx)
+		var planned []*movedShard
+		if err = a.canAsk(); err == nil { // before the wait for heartbeats
+			planned, err = m.plan(ctx)
+		}
 		if err == nil {
 			result.Shards = planned
 			err = m.move(ctx, planned)
@@ -280,8 +283,22 @@ func (m *mover) planFrom(ctx context.Context, s *movedShard) error {
 		}
 	}
 	s.to = lease.Progress{Checkpoint: lease.At(at)}
-	s.says = "read from " + at.UTC().Format(time.RFC3339Nano) + " on: what came before and is not finished is NOT handled, what came later is handled again"
+	if s.says = "read again from " + at.UTC().Format(time.RFC3339Nano); !m.before(ctx, s, at) {
+		s.says = "read from " + at.UTC().Format(time.RFC3339Nano) + " on: what came before and is not finished is NOT handled, what came later is handled again"
+	}
 	return nil
+}
+
+// before reports whether a time is known to be no later than the checkpoint, so that nothing is passed over.
+func (m *mover) before(ctx context.Context, s *movedShard, at time.Time) bool {
+	if was, ok := lease.ParseAt(s.seen.Checkpoint); ok {
+		return !at.After(was)
+	}
+	if !sequenceNumber.MatchString(s.seen.Checkpoint) {
+		return false
+	}
+	first, err := m.next(ctx, s.Shard, shardreader.At(at))
+	return err == nil && first != "" && shardreader.CompareSequence(first, s.seen.Checkpoint) <= 0
 }
 
 // positionOf is where a checkpoint is in the stream.

@@ -26,7 +26,11 @@ type metric struct {
 
 func (m metric) advice() string {
 	if m.delegated {
-		return fmt.Sprintf("create one in CloudWatch, on the query SELECT MAX(%s) FROM %q WHERE %s = '%s'", m.name, m.namespace, m.dimension, m.value)
+		statistic := "MAX"
+		if m.most == 0 { // a count
+			statistic = "SUM"
+		}
+		return fmt.Sprintf("create one in CloudWatch, on the query SELECT "+statistic+"(%s) FROM %q WHERE %s = '%s'", m.name, m.namespace, m.dimension, m.value)
 	}
 	return "create one in CloudWatch"
 }

@@ -56,6 +56,10 @@ func (x *examination) checkInbox(ctx context.Context) {
 		x.add(gradeProblem, check, x.inbox, fmt.Sprintf("%s, and the stream keeps records for %s: a duplicate is handled again", text, age(x.retention)), more)
 	case x.lifetime > memory+time.Hour: // a Writer rounds up by as much
 		x.add(gradeWarning, check, x.inbox, fmt.Sprintf("%s, and rows live for %s: a replay.To of older events handles them again", text, age(x.lifetime)), more)
+	case x.forEver:
+		x.add(gradeWarning, check, x.inbox, text+", and rows live for ever: a replay.To of older events handles them again", "replay.To only what is younger, or give WithInboxTTL as much as a replay may go back")
+	case x.lifetime == 0:
+		x.add(gradeUnknown, check, x.inbox, text+", and how long rows live is not known", "give --ttl what the service gives WithTTL")
 	default:
 		x.add(gradeOK, check, x.inbox, text+", which is long enough", "")
 	}

@@ -102,6 +102,7 @@ func (x *examination) checkLifetime() {
 	lifetime, how := x.ttl, "by --ttl"
 	switch {
 	case x.attributes.ExpiresAt == absent:
+		x.forEver = true
 		x.add(gradeOK, check, x.table, "no row expires: the table has no attribute for it", "")
 		return
 	case s.err != nil && x.ttl == 0:
@@ -116,6 +117,7 @@ func (x *examination) checkLifetime() {
 		x.add(gradeUnknown, check, x.table, "the table has no row to measure", "give --ttl what the service gives WithTTL, or look again when there are events")
 		return
 	case s.expiring == 0 && x.ttl == 0:
+		x.forEver = true
 		x.add(gradeOK, check, x.table, fmt.Sprintf("none of %s expires", count(s.rows, "row")), "")
 		return
 	case s.shortest != 0 && (x.ttl == 0 || s.shortest < x.ttl):

@@ -178,7 +178,11 @@ func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *de
 
 // noteNoLetters tells what an empty result may be about. A name that is mistyped cannot be told from a consumer without dead letters.
 func (a *app) noteNoLetters(n int, f *deadFlags) {
-	if n == 0 {
+	switch {
+	case n > 0:
+	case f.filter != outbox.DeadLetterFilter{}:
+		a.note("no dead letter of consumer %s in table %s matches; outbox dead list without a filter shows all", f.consumer, f.table)
+	default:
 		a.note("nothing found for consumer %s in table %s; it has to be the name that NewDeadLetterTable was given (outbox dead consumers lists those that the table knows)", f.consumer, f.table)
 	}
 }

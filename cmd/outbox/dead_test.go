@@ -225,6 +225,8 @@ func TestAnEmptyResultSaysWhatItIsOf(t *testing.T) {
 	} {
 		require.Equal(t, result{exitOK, out, note}, w.run(t, append([]string{"dead"}, append(strings.Fields(args), "--consumer", "nobody")...)...), args)
 	}
+	require.Equal(t, result{exitOK, "0 dead letters, 0 of them behind another\n", "note: no dead letter of consumer nobody in table dead-letters matches; outbox dead list without a filter shows all\n"},
+		w.run(t, "dead", "list", "--consumer", "nobody", "--stored-after", "2030-01-01"))
 	r := w.run(t, "status", "--group", "nobody")
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.out, "- no worker of group nobody has begun stream events: lease table leases has no shard of them\n")

@@ -130,6 +130,7 @@ type examination struct {
 	eventsErr error
 	sample    rowSample
 	lifetime  time.Duration // of its rows; 0 if they live for ever, or if it is not known
+	forEver   bool          // its rows live, as far as is known
 	// What is known of the stream.
 	retention time.Duration
 	streamARN string

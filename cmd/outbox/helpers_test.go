@@ -370,6 +370,8 @@ func (w *world) note(operation string, in *http.Request) {
 // shardJSON is what status prints of a shard.
 type shardJSON struct {
 	Shard, State, Owner, OwnerState, WantedBy, Checkpoint, Error string
+	NextSequenceNumber                                           string
+	StartsAt                                                     time.Time
 	Fence                                                        int64
 	LagSeconds, LagAtMostSeconds                                 *float64
 	Waiting                                                      *int

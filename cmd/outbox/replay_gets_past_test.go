@@ -30,11 +30,11 @@ func TestReplayGetsPastWhatCannotBeCopied(t *testing.T) {
 		}
 		require.Equal(t, 4, w.events(t), "nothing is written, though the event is not the first")
 	}
-	r := w.run(t, again...) // and the question does not come
-	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.err, "outbox: 1 event cannot be copied")
+	s := newScreen(t)
+	require.Equal(t, exitFailed, <-s.run(t, w, again...), "and the question does not come")
+	s.shown.await(t, "1 event cannot be copied")
 	require.Equal(t, exitUnconfirmed, w.run(t, append(again, "--skip-uncopyable")...).code)
-	r = w.run(t, append(again, "--dry-run")...)
+	r := w.run(t, append(again, "--dry-run")...)
 	require.Equal(t, exitOK, r.code)
 	require.Equal(t, "4 events found, 1 of them cannot be copied\n", r.out)
 	require.Equal(t, replayed{DryRun: true, Found: 4, Uncopyable: 1}, decode[replayed](t, w.run(t, append(again, "--dry-run", "-o", "json")...).out))

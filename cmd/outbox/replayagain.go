@@ -39,6 +39,9 @@ func (a *app) replayAgain(ctx context.Context, c *clients, events *replay.Events
 		}
 		return err
 	}
+	if err := a.canAsk(); err != nil {
+		return err
+	}
 	if !a.yes {
 		found, err := g.look(ctx)
 		if err == nil && found.Uncopyable > 0 && !f.skipUncopyable {

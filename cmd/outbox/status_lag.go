@@ -160,6 +160,7 @@ func (m *measurement) answer(out *kinesis.GetRecordsOutput) error {
 			return errors.New("GetRecords does not say when a record arrived")
 		}
 		m.found = true
+		m.NextSequenceNumber = sequence
 		m.Lag = new(seconds)
 		*m.Lag = seconds(max(0, m.clock.Now().Sub(*r.ApproximateArrivalTimestamp)))
 		if event, err := outbox.DecodeRecord(r.Data); err == nil {

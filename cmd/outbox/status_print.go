@@ -9,15 +9,15 @@ import (
 func (a *app) printStatus(s *groupStatus) error {
 	rows := [][]string{{"SHARD", "STATE", "OWNER", "FENCE", "WAITING", "LAG", "NEXT", "CHECKPOINT"}}
 	for _, shard := range s.Shards {
-		next := ""
+		next := printable(shard.NextSequenceNumber)
 		if shard.Next != nil {
-			next = printable(shard.Next.Type + " " + shard.Next.ID)
+			next = printable(shard.Next.Type+" "+shard.Next.ID) + " " + next
 		}
 		owner := printable(shard.Owner)
 		if shard.OwnerState == workerDraining {
 			owner += " (draining)"
 		}
-		rows = append(rows, []string{printable(shard.Shard), shard.State, owner, fmt.Sprint(shard.Fence), shard.waitingText(), shard.lagText(), next, printable(shard.Checkpoint)})
+		rows = append(rows, []string{printable(shard.Shard), shard.State, owner, fmt.Sprint(shard.Fence), shard.waitingText(), shard.lagText(), next, shard.placeText()})
 	}
 	if err := a.columns(rows); err != nil {
 		return err
@@ -108,6 +108,19 @@ func (s *groupStatus) oldest() time.Duration {
 		}
 	}
 	return 0
+}
+
+// placeText is where the shard is read on.
+func (s *shardStatus) placeText() string {
+	switch {
+	case s.Checkpoint != "":
+		return printable(s.Checkpoint)
+	case !s.StartsAt.IsZero():
+		return "from " + s.StartsAt.UTC().Format(time.RFC3339Nano)
+	case s.readable() && !s.ended && s.State != shardNotBegun && s.State != shardWaits:
+		return "from the oldest"
+	}
+	return ""
 }
 
 func (s *shardStatus) waitingText() string {

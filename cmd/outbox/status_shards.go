@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
@@ -34,6 +35,9 @@ type shardStatus struct {
 	WantedBy   string `json:"wantedBy,omitempty"`
 	Fence      int64  `json:"fence,omitempty"`
 	Checkpoint string `json:"checkpoint,omitempty"`
+	// StartsAt is where the shard is read from if it has no checkpoint, as after checkpoint move --from. Without both it is read from its oldest
+	// record.
+	StartsAt time.Time `json:"startsAt,omitzero"`
 	// Expired says that the record at the checkpoint, or the first unfinished record, is not in the stream any more. Later records may have
 	// expired, too.
 	Expired bool `json:"expired,omitempty"`
@@ -42,9 +46,11 @@ type shardStatus struct {
 	Lag       *seconds `json:"lagSeconds"`
 	LagAtMost *seconds `json:"lagAtMostSeconds,omitempty"`
 	// Waiting is how many records are not finished, and null if it is unknown. With MoreWaiting there are more.
-	Waiting     *int       `json:"waiting"`
-	MoreWaiting bool       `json:"moreWaiting,omitempty"`
-	Next        *eventJSON `json:"next,omitempty"` // the event of the next record, if it is one
+	Waiting     *int `json:"waiting"`
+	MoreWaiting bool `json:"moreWaiting,omitempty"`
+	// NextSequenceNumber is the next record that is not finished, if there is one and it is known, and Next its event, if it is one.
+	NextSequenceNumber string     `json:"nextSequenceNumber,omitempty"`
+	Next               *eventJSON `json:"next,omitempty"`
 	// Unfinished are the records up to the checkpoint, or the end, that are not finished.
 	Unfinished []string       `json:"unfinished,omitempty"`
 	Attempts   map[string]int `json:"attempts,omitempty"`
@@ -81,10 +87,10 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus, workers []*wo
 	for _, w := range workers {
 		byName[w.Worker] = w
 	}
-	var shards []*shardStatus
+	shards := []*shardStatus{}
 	for _, l := range leases {
 		if finished := l.Ended && len(l.Unfinished) == 0; !there[l.Shard] && !finished {
-			shards = append(shards, &shardStatus{Shard: l.Shard, State: shardLost, Fence: l.Fence, Checkpoint: l.Checkpoint, Unfinished: l.Unfinished})
+			shards = append(shards, &shardStatus{Shard: l.Shard, State: shardLost, Fence: l.Fence, Checkpoint: l.Checkpoint, StartsAt: l.StartsAt, Unfinished: l.Unfinished})
 		}
 	}
 	for _, s := range listed {
@@ -105,7 +111,7 @@ func join(listed []shardreader.Shard, leases []outbox.LeaseStatus, workers []*wo
 
 func statusOf(l *outbox.LeaseStatus, owner *workerStatus, begun, waits, open bool) *shardStatus {
 	s := &shardStatus{Shard: l.Shard, State: shardReading, open: open, ended: l.Ended, Owner: l.Owner, WantedBy: l.WantedBy, Fence: l.Fence,
-		Checkpoint: l.Checkpoint, Unfinished: l.Unfinished, Attempts: l.Attempts}
+		Checkpoint: l.Checkpoint, StartsAt: l.StartsAt, Unfinished: l.Unfinished, Attempts: l.Attempts}
 	switch {
 	case l.Owner == "":
 	case l.OwnerState == outbox.OwnerDead:

@@ -45,6 +45,7 @@ const usualLease = 8 * time.Second
 // leases last, or most has passed. So no clock of another machine counts. first is what the table had a moment ago.
 func watchWorkers(ctx context.Context, store *dynamostore.Store, first lease.View, most time.Duration) (workers []*workerStatus, err error) {
 	began := time.Now()
+	workers = []*workerStatus{} // none are [] in JSON
 	beats := make(map[string]int64)
 	for _, w := range first.Workers {
 		beats[w.ID] = w.Beat

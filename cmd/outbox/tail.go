@@ -60,6 +60,9 @@ func (f *tailFlags) start(now time.Time) (shardreader.Position, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w; or oldest, or now", err)
 	}
+	if at.After(now) {
+		return "", fmt.Errorf("--from: %s is in the future", at.UTC().Format(time.RFC3339))
+	}
 	return shardreader.At(at), nil
 }
 
@@ -238,7 +241,7 @@ func (t *tailer) print(shard string, from *shardreader.Record) error {
 		return nil
 	}
 	if err != nil {
-		t.warn("shard %s, record %s: %s", shard, from.SequenceNumber, err)
+		t.warn("shard %s, record %s: %s", shard, from.SequenceNumber, t.explain(err))
 		return nil
 	}
 	r.ShardID, r.SequenceNumber = shard, from.SequenceNumber
