@@ -20,6 +20,7 @@ type deadFlags struct {
 	storedAfter, storedBefore string
 	all, payload, noWait      bool
 	dryRun, byError           bool
+	waitGiven                 bool // --wait was
 	wait                      time.Duration
 
 	filter outbox.DeadLetterFilter
@@ -51,6 +52,9 @@ func (f *deadFlags) check(a *app, changes bool) (err error) {
 	}
 	if f.byError && f.payload {
 		return errors.New("--by-error and --payload exclude each other")
+	}
+	if f.waitGiven && (f.noWait || f.dryRun) {
+		return errors.New("--wait has no meaning with --no-wait and --dry-run")
 	}
 	if f.noWait && f.dryRun {
 		return errors.New("--dry-run and --no-wait exclude each other")
@@ -299,6 +303,7 @@ the function calls AnswerRedriveRequests. It exits with 1 if letters stay.`,
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say how many would be handled")
 	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "only ask")
 	cmd.Flags().DurationVar(&f.wait, "wait", 10*time.Minute, "how long to watch")
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) { f.waitGiven = cmd.Flags().Changed("wait") }
 	return cmd
 }
 

@@ -62,6 +62,8 @@ func (f *replayFlags) check(a *app) (err error) {
 		return errors.New("--again needs --run, a name of 1 to 64 letters, digits, '.', '_' and '-': the same name again writes nothing twice, another writes everything once more")
 	case !f.again && (f.run != "" || a.yes || f.rate != 0 || f.ttl != 0 || f.skipUnreadable || f.skipUncopyable):
 		return errors.New("--run, --rate, --ttl, --skip-unreadable, --skip-uncopyable and --yes are for --again")
+	case f.payload && (f.again || f.dryRun):
+		return errors.New("--payload is for a list of events, without --again and --dry-run")
 	case f.rate < 0:
 		return fmt.Errorf("--rate: want 0 or more, have %g", f.rate)
 	case f.most < 1:

@@ -17,10 +17,11 @@ import (
 
 // statusFlags are those of the command status.
 type statusFlags struct {
-	stream, leases, group string
-	deadLetters, consumer string
-	maxLag, wait          time.Duration
-	silentShards          bool
+	stream, leases, group  string
+	deadLetters, consumer  string
+	maxLag, wait           time.Duration
+	silentShards           bool
+	streamGiven, waitGiven bool // --stream and --wait were
 }
 
 func (f *statusFlags) check() error {
@@ -29,6 +30,10 @@ func (f *statusFlags) check() error {
 		return errors.New("--stream and --leases must not be empty")
 	case f.group == "" && (f.maxLag > 0 || f.deadLetters != ""):
 		return errors.New("--group is missing: the name that the workers were given (NewLeaseTable); outbox status alone lists those that the lease table knows")
+	case f.group == "" && (f.streamGiven || f.waitGiven || f.silentShards):
+		return errors.New("--stream, --wait and --silent-shards are for --group")
+	case f.consumer != "" && f.deadLetters == "":
+		return errors.New("--consumer is for --dead-letters")
 	case f.maxLag < 0:
 		return fmt.Errorf("--max-lag: want 0 or more, have %s", f.maxLag)
 	case f.wait <= 0:
@@ -65,6 +70,9 @@ lost shard stays for six hours, and up to two days more.`,
   outbox status --group confirmations
   outbox status --group confirmations --max-lag 5m -o json`,
 		Args: cobra.NoArgs,
+		PreRun: func(cmd *cobra.Command, _ []string) {
+			f.streamGiven, f.waitGiven = cmd.Flags().Changed("stream"), cmd.Flags().Changed("wait")
+		},
 		RunE: a.action(func() error { return cmp.Or(a.checkWatch(), f.check()) }, a.watching(func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) })),
 	}
 	flags := cmd.Flags()
