@@ -40,10 +40,12 @@ func needs(t *testing.T, d *deployment.Deployment) deployment.Needs {
 		Scheduled: "redrive",
 		Kept:      service.EventsKept,
 		Protected: true,
-		Alarms: []deployment.Metric{{Namespace: service.MetricNamespace, Name: service.DeadLettersMetric, Dimension: service.ConsumerDimension,
-			Value: service.Group, Statistic: "Sum"}},
-		Gauges: []deployment.Metric{{Namespace: service.MetricNamespace, Name: service.WaitingMetric, Dimension: service.ConsumerDimension,
-			Value: service.Group, Statistic: "Maximum"}},
+		Alarms: []deployment.Metric{{Namespace: service.MetricNamespace, Name: service.DeadLettersMetric, Dimension: service.StackDimension,
+			Value: names(t, d).Stack, Statistic: "Sum"}},
+		Gauges: []deployment.Metric{
+			{Namespace: service.MetricNamespace, Name: service.WaitingMetric, Dimension: service.StackDimension, Value: names(t, d).Stack, Statistic: "Maximum"},
+			{Namespace: service.MetricNamespace, Name: service.DestinationMetric, Dimension: service.StackDimension, Value: names(t, d).Stack, Statistic: "Maximum"},
+		},
 	}
 }
 

@@ -28,6 +28,7 @@ type Config struct {
 	InboxTable       string
 	DeadLettersTable string
 	LeasesTable      string
+	Stack            string  // what is deployed together; it tells the metrics of two stacks apart
 	MailFrom         string  // an address of a verified identity of SES
 	MailRate         float64 // how many mails a second a process sends at most
 }
@@ -52,6 +53,7 @@ func variables() []variable {
 		{"INBOX_TABLE", confirming, text(func(c *Config) *string { return &c.InboxTable })},
 		{"DEAD_LETTERS_TABLE", confirming, text(func(c *Config) *string { return &c.DeadLettersTable })},
 		{"LEASES_TABLE", []Role{RoleWorker}, text(func(c *Config) *string { return &c.LeasesTable })},
+		{"STACK", confirming, text(func(c *Config) *string { return &c.Stack })},
 		{"MAIL_FROM", confirming, text(func(c *Config) *string { return &c.MailFrom })},
 		{"MAIL_RATE", confirming, func(c *Config, v string) (err error) {
 			if c.MailRate, err = strconv.ParseFloat(v, 64); err != nil {

@@ -7,13 +7,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/replay"
 )
 
 // Group names those who confirm orders: in the inbox, in the dead letter table, and among the leases. The Lambda function and the
 // workers are the same consumer, so that one can take over from the other and no order is confirmed twice.
 const Group = "confirmations"
 
-// Mailer sends the confirmation of an order. The key is the same for every repeat of the same confirmation.
+// Mailer sends the confirmation of an order. The key is the same for every repeat of the same confirmation, also for a copy that a replay
+// has written.
 type Mailer interface {
 	Confirm(ctx context.Context, key string, order OrderCreated) error
 }
@@ -21,14 +23,15 @@ type Mailer interface {
 // ConfirmOrders registers the handler that confirms every new order.
 func ConfirmOrders(consumer *outbox.Consumer, mailer Mailer) {
 	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderCreated]) error {
-		return mailer.Confirm(ctx, e.ID, e.Data)
+		original, _ := replay.Original(e.ID)
+		return mailer.Confirm(ctx, original, e.Data)
 	})
 }
 
 // NewConsumer returns the consumer that confirms orders, once each unless something crashes, and keeps what it cannot handle as
 // dead letters. For each of them a line with a metric goes to metricLines.
 func NewConsumer(client *dynamodb.Client, c Config, mailer Mailer, metricLines io.Writer) (*outbox.Consumer, error) {
-	consumer, _, err := newConsumer(client, c, mailer, &metrics{out: metricLines})
+	consumer, _, err := newConsumer(client, c, mailer, newMetrics(c, metricLines))
 	return consumer, err
 }
 

@@ -96,14 +96,14 @@ func TestOtherPayloadsAreRefused(t *testing.T) {
 func TestTheConfigurationNamesWhatIsMissing(t *testing.T) {
 	environment := map[string]string{"EVENTS_TABLE": "e", "INBOX_TABLE": "i"}
 	_, err := FromEnvironment(RoleConsumer, func(name string) string { return environment[name] })
-	require.EqualError(t, err, "environment variable DEAD_LETTERS_TABLE is not set\nenvironment variable MAIL_FROM is not set\nenvironment variable MAIL_RATE is not set")
+	require.EqualError(t, err, "environment variable DEAD_LETTERS_TABLE is not set\nenvironment variable STACK is not set\nenvironment variable MAIL_FROM is not set\nenvironment variable MAIL_RATE is not set")
 	for i, name := range Variables(RoleConsumer) {
 		environment[name] = string(rune('a' + i))
 	}
 	_, err = FromEnvironment(RoleConsumer, func(name string) string { return environment[name] })
-	require.EqualError(t, err, `environment variable MAIL_RATE is "e": want how many mails a second, such as 14 or 0.5`)
+	require.EqualError(t, err, `environment variable MAIL_RATE is "f": want how many mails a second, such as 14 or 0.5`)
 	environment["MAIL_RATE"] = "0.5"
 	c, err := FromEnvironment(RoleConsumer, func(name string) string { return environment[name] })
 	require.NoError(t, err)
-	require.Equal(t, Config{EventsTable: "a", InboxTable: "b", DeadLettersTable: "c", MailFrom: "d", MailRate: 0.5}, c)
+	require.Equal(t, Config{EventsTable: "a", InboxTable: "b", DeadLettersTable: "c", Stack: "d", MailFrom: "e", MailRate: 0.5}, c)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // local is the configuration of the tests.
-var local = Config{OrdersTable: "orders", EventsTable: "events", EventsStream: "events", InboxTable: "inbox", DeadLettersTable: "letters", MailFrom: "shop@example.com", MailRate: 1000}
+var local = Config{Stack: "shop", OrdersTable: "orders", EventsTable: "events", EventsStream: "events", InboxTable: "inbox", DeadLettersTable: "letters", MailFrom: "shop@example.com", MailRate: 1000}
 
 // setUp creates the tables and the stream of the configuration.
 func setUp(t *testing.T, cloud *outboxtest.AWS) {

@@ -15,20 +15,25 @@ import (
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html.
 const (
 	MetricNamespace   = "Orders"
-	DeadLettersMetric = "DeadLetters"        // a count, when a letter is stored
-	WaitingMetric     = "WaitingDeadLetters" // a gauge, with each redrive
-	ConsumerDimension = "Consumer"
+	DeadLettersMetric = "DeadLetters"         // a count, when a letter is stored
+	WaitingMetric     = "WaitingDeadLetters"  // a gauge, with each redrive
+	DestinationMetric = "DisabledDestination" // a gauge, with each redrive: 1 if new events do not reach the stream
+	StackDimension    = "Stack"               // two stacks in one Region have metrics of their own
 )
 
 // metrics writes lines for CloudWatch. It is safe for concurrent use.
 type metrics struct {
-	mu  sync.Mutex
-	out io.Writer
+	stack string
+	mu    sync.Mutex
+	out   io.Writer
 }
+
+func newMetrics(c Config, out io.Writer) *metrics { return &metrics{stack: c.Stack, out: out} }
 
 type metricHead struct {
 	AWS      metricMeta `json:"_aws"`
-	Consumer string     `json:"Consumer"`
+	Stack    string     `json:"Stack"`
+	Consumer string     `json:"consumer"`
 }
 
 type deadLetterLine struct {
@@ -43,6 +48,11 @@ type deadLetterLine struct {
 type waitingLine struct {
 	metricHead
 	Waiting int `json:"WaitingDeadLetters"`
+}
+
+type destinationLine struct {
+	metricHead
+	Disabled int `json:"DisabledDestination"`
 }
 
 type metricMeta struct {
@@ -61,9 +71,9 @@ type metricName struct {
 	Unit string `json:"Unit"`
 }
 
-func headOf(metric string) metricHead {
-	return metricHead{Consumer: Group, AWS: metricMeta{Timestamp: time.Now().UnixMilli(), Metrics: []metricDirective{{
-		Namespace: MetricNamespace, Dimensions: [][]string{{ConsumerDimension}}, Metrics: []metricName{{Name: metric, Unit: "Count"}},
+func (m *metrics) head(metric string) metricHead {
+	return metricHead{Stack: m.stack, Consumer: Group, AWS: metricMeta{Timestamp: time.Now().UnixMilli(), Metrics: []metricDirective{{
+		Namespace: MetricNamespace, Dimensions: [][]string{{StackDimension}}, Metrics: []metricName{{Name: metric, Unit: "Count"}},
 	}}}}
 }
 
@@ -72,12 +82,21 @@ func (m *metrics) deadLettered(ctx context.Context, l outbox.DeadLetter) {
 	if l.Again {
 		return // counted when it was stored
 	}
-	m.write(ctx, DeadLettersMetric, deadLetterLine{metricHead: headOf(DeadLettersMetric), Count: 1, DeadLetter: l.ID, EventType: l.Record.Type, Parked: l.Parked})
+	m.write(ctx, DeadLettersMetric, deadLetterLine{metricHead: m.head(DeadLettersMetric), Count: 1, DeadLetter: l.ID, EventType: l.Record.Type, Parked: l.Parked})
 }
 
 // waiting tells how many dead letters wait.
 func (m *metrics) waiting(ctx context.Context, n int) {
-	m.write(ctx, WaitingMetric, waitingLine{metricHead: headOf(WaitingMetric), Waiting: n})
+	m.write(ctx, WaitingMetric, waitingLine{metricHead: m.head(WaitingMetric), Waiting: n})
+}
+
+// destination tells whether new events reach the stream.
+func (m *metrics) destination(ctx context.Context, active bool) {
+	line := destinationLine{metricHead: m.head(DestinationMetric)}
+	if !active {
+		line.Disabled = 1
+	}
+	m.write(ctx, DestinationMetric, line)
 }
 
 func (m *metrics) write(ctx context.Context, metric string, line any) {

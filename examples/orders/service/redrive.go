@@ -4,32 +4,37 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// Redrive hands the dead letters that somebody asked for (outbox dead redrive) to the handlers again, and counts those that wait. It is a
-// handler for lambda.Start, to be invoked on a schedule, and safe for concurrent use.
+// Redrive hands the dead letters that somebody asked for (outbox dead redrive) to the handlers again, and counts those that wait. It also looks
+// whether new events reach the stream, which no metric of AWS tells. It is a handler for lambda.Start, to be invoked on a schedule, and safe for concurrent use.
 type Redrive struct {
+	client   *dynamodb.Client
+	events   string // the table
 	letters  *outbox.DeadLetterTable
 	consumer *outbox.Consumer
 	metrics  *metrics
 }
 
-// NewRedrive returns a Redrive with the handlers of NewConsumer. With each invocation a line with a metric goes to metricLines: how many
-// dead letters wait.
+// NewRedrive returns a Redrive with the handlers of NewConsumer. With each invocation two lines with a metric go to metricLines: how many
+// dead letters wait, and whether new events reach the stream.
 func NewRedrive(client *dynamodb.Client, c Config, mailer Mailer, metricLines io.Writer) (*Redrive, error) {
-	m := &metrics{out: metricLines}
+	m := newMetrics(c, metricLines)
 	consumer, letters, err := newConsumer(client, c, mailer, m)
 	if err != nil {
 		return nil, err
 	}
-	return &Redrive{letters, consumer, m}, nil
+	return &Redrive{client, c.EventsTable, letters, consumer, m}, nil
 }
 
 // keepTime is how long before the invocation's deadline a redrive stops, so that it can keep what became of the letters it has begun.
@@ -39,7 +44,7 @@ const keepTime = 10 * time.Second
 const mostCounted = 100
 
 // Invoke implements lambda.Handler. It takes any payload. The answer counts the dead letters, as outbox.RedriveResult does. That the
-// time is over is no error: the next invocation goes on. An error is one of the dead letter table.
+// time is over is no error: the next invocation goes on. An error is one of DynamoDB.
 func (r *Redrive) Invoke(ctx context.Context, _ []byte) ([]byte, error) {
 	redriving, cancel := beforeDeadline(ctx, keepTime)
 	defer cancel()
@@ -50,7 +55,7 @@ func (r *Redrive) Invoke(ctx context.Context, _ []byte) ([]byte, error) {
 	if redriving.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = nil
 	}
-	if err = errors.Join(err, r.count(ctx)); err != nil {
+	if err = errors.Join(err, r.count(ctx), r.look(ctx)); err != nil {
 		return nil, err
 	}
 	return json.Marshal(map[string]int{"redriven": result.Redriven, "failed": result.Failed, "busy": result.Busy})
@@ -72,5 +77,20 @@ func (r *Redrive) count(ctx context.Context) error {
 		}
 	}
 	r.metrics.waiting(ctx, n)
+	return nil
+}
+
+// look tells whether the events table has a destination that is at work. Without time for it nothing is told.
+func (r *Redrive) look(ctx context.Context) error {
+	out, err := r.client.DescribeKinesisStreamingDestination(ctx, &dynamodb.DescribeKinesisStreamingDestinationInput{TableName: &r.events})
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the destination of table %s: %w", r.events, err)
+	}
+	r.metrics.destination(ctx, slices.ContainsFunc(out.KinesisDataStreamDestinations, func(d types.KinesisDataStreamDestination) bool {
+		return d.DestinationStatus == types.DestinationStatusActive || d.DestinationStatus == types.DestinationStatusUpdating
+	}))
 	return nil
 }

@@ -282,10 +282,11 @@ func TestADeadLetterIsAMetric(t *testing.T) {
 	meta := line["_aws"].(map[string]any)
 	require.IsType(t, float64(0), meta["Timestamp"])
 	require.Equal(t, []any{map[string]any{
-		"Namespace": MetricNamespace, "Dimensions": []any{[]any{ConsumerDimension}},
+		"Namespace": MetricNamespace, "Dimensions": []any{[]any{StackDimension}},
 		"Metrics": []any{map[string]any{"Name": DeadLettersMetric, "Unit": "Count"}},
 	}}, meta["CloudWatchMetrics"])
-	require.Equal(t, Group, line[ConsumerDimension])
+	require.Equal(t, local.Stack, line[StackDimension])
+	require.Equal(t, Group, line["consumer"])
 	require.InEpsilon(t, 1.0, line[DeadLettersMetric], 0)
 	require.Equal(t, "ORDER_CREATED", line["eventType"])
 	require.Equal(t, false, line["parked"])

@@ -37,14 +37,7 @@ func TestTheCountOfWaitingLettersLastsAsLongAsTheyDo(t *testing.T) {
 		lines.Reset()
 		_, err := redrive.Invoke(t.Context(), nil)
 		require.NoError(t, err)
-		var line map[string]any
-		require.NoError(t, json.Unmarshal(lines.Bytes(), &line), "one line: %s", lines)
-		require.Equal(t, []any{map[string]any{
-			"Namespace": MetricNamespace, "Dimensions": []any{[]any{ConsumerDimension}},
-			"Metrics": []any{map[string]any{"Name": WaitingMetric, "Unit": "Count"}},
-		}}, line["_aws"].(map[string]any)["CloudWatchMetrics"])
-		require.Equal(t, Group, line[ConsumerDimension])
-		return line[WaitingMetric]
+		return gauge(t, lines, WaitingMetric)
 	}
 	require.EqualValues(t, 0, waiting())
 	for i := range 3 {
@@ -82,4 +75,23 @@ func TestTheCountOfWaitingLettersLastsAsLongAsTheyDo(t *testing.T) {
 	_, err = redrive.Invoke(ctx, nil)
 	require.NoError(t, err, "its time is over")
 	require.Empty(t, lines.String())
+}
+
+// gauge is the value of a metric that a redrive has told once, for its own stack.
+func gauge(t *testing.T, lines *bytes.Buffer, metric string) (value any) {
+	for text := range bytes.Lines(lines.Bytes()) {
+		var line map[string]any
+		require.NoError(t, json.Unmarshal(text, &line), "%s", lines)
+		if line[metric] == nil {
+			continue
+		}
+		require.Nil(t, value, "%s", lines)
+		value = line[metric]
+		require.Equal(t, []any{map[string]any{
+			"Namespace": MetricNamespace, "Dimensions": []any{[]any{StackDimension}},
+			"Metrics": []any{map[string]any{"Name": metric, "Unit": "Count"}},
+		}}, line["_aws"].(map[string]any)["CloudWatchMetrics"])
+		require.Equal(t, local.Stack, line[StackDimension])
+	}
+	return value
 }

@@ -8,19 +8,22 @@ locals {
       description = "DynamoDB gave change records up: events that no consumer gets. Replay them from the events table."
       select      = "SUM(FailedToReplicateRecordCount)"
       threshold   = 0
+      period      = 60
       periods     = 1
     }
     unreplicated = {
-      description = "Changes of the events table wait for more than five minutes for the stream."
+      description = "Changes of the events table have waited for more than a minute for the stream, for fifteen minutes."
       select      = "MAX(AgeOfOldestUnreplicatedRecord)"
-      threshold   = 300000
-      periods     = 1
+      threshold   = 60000
+      period      = 300
+      periods     = 3
     }
     throttled-puts = {
-      description = "The stream throttles DynamoDB for fifteen minutes. It needs more shards."
+      description = "The stream throttles DynamoDB for ten minutes. It needs more shards."
       select      = "SUM(ThrottledPutRecordCount)"
       threshold   = 0
-      periods     = 3
+      period      = 300
+      periods     = 2
     }
   }
 
@@ -84,8 +87,19 @@ locals {
       statistic   = "Sum"
       threshold   = 0
       period      = 300
-      periods     = 3
+      periods     = 1
     }
+    consumer-throttles = {
+      description = "Lambda refuses invocations of the consumer for ten minutes. The account, or the function, has no concurrency left."
+      namespace   = "AWS/Lambda"
+      metric      = "Throttles"
+      dimensions  = { FunctionName = aws_lambda_function.consumer.function_name }
+      statistic   = "Sum"
+      threshold   = 0
+      period      = 300
+      periods     = 2
+    }
+    # One redrive that fails is repeated five minutes later.
     redrive-errors = {
       description = "The redrive of dead letters fails."
       namespace   = "AWS/Lambda"
@@ -101,7 +115,7 @@ locals {
       description = "An event could not be handled. See \"outbox dead list\"; cure the cause, and redrive."
       namespace   = "Orders"
       metric      = "DeadLetters"
-      dimensions  = { Consumer = "confirmations" }
+      dimensions  = { Stack = var.name }
       statistic   = "Sum"
       threshold   = 0
       period      = 60
@@ -112,7 +126,18 @@ locals {
       description = "Dead letters wait, or the redrive does not count them. See \"outbox dead list\"; cure the cause, and redrive."
       namespace   = "Orders"
       metric      = "WaitingDeadLetters"
-      dimensions  = { Consumer = "confirmations" }
+      dimensions  = { Stack = var.name }
+      statistic   = "Maximum"
+      threshold   = 0
+      period      = 900
+      periods     = 1
+    }
+    # No metric of AWS tells of a destination that is disabled: then there is nothing to replicate. The redrive looks every five minutes.
+    disabled-destination = {
+      description = "New events do not reach the stream, or the redrive does not look. See \"outbox doctor\"; what is written meanwhile needs a replay."
+      namespace   = "Orders"
+      metric      = "DisabledDestination"
+      dimensions  = { Stack = var.name }
       statistic   = "Maximum"
       threshold   = 0
       period      = 900
@@ -155,7 +180,7 @@ resource "aws_cloudwatch_metric_alarm" "queries" {
   metric_query {
     id          = "q"
     expression  = "SELECT ${each.value.select} FROM \"AWS/DynamoDB\" WHERE TableName = '${aws_dynamodb_table.events.name}'"
-    period      = 300
+    period      = each.value.period
     return_data = true
   }
 }
@@ -165,7 +190,7 @@ resource "aws_cloudwatch_metric_alarm" "metrics" {
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.description
   alarm_actions       = local.alarm_actions
-  treat_missing_data  = contains(["stream-age", "waiting-dead-letters"], each.key) ? "breaching" : "notBreaching"
+  treat_missing_data  = contains(["stream-age", "waiting-dead-letters", "disabled-destination"], each.key) ? "breaching" : "notBreaching"
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.threshold
   evaluation_periods  = each.value.periods

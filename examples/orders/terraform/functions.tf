@@ -36,6 +36,7 @@ locals {
     DEAD_LETTERS_TABLE = aws_dynamodb_table.dead_letters.name
     MAIL_FROM          = var.mail_from
     MAIL_RATE          = var.mail_rate
+    STACK              = var.name
   }
 }
 
@@ -217,6 +218,7 @@ resource "aws_iam_role_policy" "redrive" {
         Action   = ["dynamodb:Query", "dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
         Resource = [aws_dynamodb_table.dead_letters.arn]
       },
+      { Effect = "Allow", Action = ["dynamodb:DescribeKinesisStreamingDestination"], Resource = [aws_dynamodb_table.events.arn] },
       { Effect = "Allow", Action = ["logs:CreateLogStream", "logs:PutLogEvents"], Resource = ["${aws_cloudwatch_log_group.redrive.arn}:*"] },
     ])
   })

@@ -22,6 +22,10 @@ variable "architecture" {
 variable "mail_from" {
   description = "The sender of confirmations, an address of an identity that SES has verified in this Region."
   type        = string
+  validation {
+    condition     = can(regex("^[^@ ]+@[^@ ]+$", var.mail_from))
+    error_message = "Want an address, like shop@example.com."
+  }
 }
 
 variable "mail_identity" {
@@ -37,12 +41,12 @@ variable "sandbox_recipient" {
 }
 
 variable "mail_rate" {
-  description = "How many mails a second each process sends at most. SES allows 1 in its sandbox. Processes: shards times parallelization_factor, and one redrive."
+  description = "How many mails a second each process sends at most. SES allows 1 in its sandbox. Processes: shards times parallelization_factor, and one redrive. At 1 a second a process sends 518400 mails in 6 days; what is older is given up."
   type        = number
   default     = 1
   validation {
-    condition     = var.mail_rate > 0
-    error_message = "Want more than 0."
+    condition     = var.mail_rate >= 0.1 && var.mail_rate <= 100000
+    error_message = "Want 0.1 to 100000."
   }
 }
 
@@ -56,12 +60,20 @@ variable "authorization" {
   description = "Who may place orders: AWS_IAM or NONE. With NONE, anybody in the world makes this account send mail."
   type        = string
   default     = "AWS_IAM"
+  validation {
+    condition     = contains(["AWS_IAM", "NONE"], var.authorization)
+    error_message = "Want AWS_IAM or NONE."
+  }
 }
 
 variable "shards" {
   description = "With more than one, the events of one order can overtake each other. This service has one event for each order."
   type        = number
   default     = 1
+  validation {
+    condition     = var.shards >= 1
+    error_message = "Want 1 or more."
+  }
 }
 
 variable "retention_days" {
@@ -78,6 +90,10 @@ variable "parallelization_factor" {
   description = "How many batches of a shard are handled at once."
   type        = number
   default     = 1
+  validation {
+    condition     = var.parallelization_factor >= 1 && var.parallelization_factor <= 10
+    error_message = "Want 1 to 10."
+  }
 }
 
 variable "only_inserts" {
@@ -96,6 +112,10 @@ variable "log_retention_days" {
   description = "How long logs are kept."
   type        = number
   default     = 30
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365], var.log_retention_days)
+    error_message = "Want 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180 or 365 days."
+  }
 }
 
 variable "with_worker" {

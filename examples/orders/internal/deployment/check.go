@@ -244,23 +244,31 @@ func (c *check) alarms() {
 	table := c.d.Tables[events]
 	api, consumer, scheduled := c.d.Functions["api"].Name, c.d.Functions[c.n.Consumer].Name, c.d.Functions[c.n.Scheduled].Name
 	age := Metric{"AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", c.d.Streams[table.Stream].Name, "Maximum"}
-	wanted := append([]Metric{
-		{"AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", events, "Sum"},
-		{"AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", events, "Maximum"},
-		{"AWS/DynamoDB", "ThrottledPutRecordCount", "TableName", events, "Sum"},
-		{"AWS/ApiGateway", "5xx", "ApiId", c.d.API, "Sum"},
-		{"AWS/Lambda", "Errors", "FunctionName", api, "Sum"},
-		{"AWS/Lambda", "Throttles", "FunctionName", api, "Sum"},
-		{"AWS/Lambda", "IteratorAge", "FunctionName", consumer, "Maximum"},
-		{"AWS/Lambda", "Errors", "FunctionName", consumer, "Sum"},
-		{"AWS/Lambda", "Errors", "FunctionName", scheduled, "Sum"},
-		age,
-	}, slices.Concat(c.n.Alarms, c.n.Gauges)...)
-	for _, m := range c.d.Mappings {
-		wanted = append(wanted, Metric{"AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", c.d.Queues[m.OnFailure].Name, "Maximum"},
-			Metric{"AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", m.ID, "Sum"})
+	// How long each has to be above its threshold, in seconds, as docs/operating.md says.
+	lasts := map[Metric]int{
+		{"AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", events, "Sum"}:      60,
+		{"AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", events, "Maximum"}: 900,
+		{"AWS/DynamoDB", "ThrottledPutRecordCount", "TableName", events, "Sum"}:           600,
+		{"AWS/ApiGateway", "5xx", "ApiId", c.d.API, "Sum"}:                                300,
+		{"AWS/Lambda", "Errors", "FunctionName", api, "Sum"}:                              300,
+		{"AWS/Lambda", "Throttles", "FunctionName", api, "Sum"}:                           300,
+		{"AWS/Lambda", "IteratorAge", "FunctionName", consumer, "Maximum"}:                300,
+		{"AWS/Lambda", "Errors", "FunctionName", consumer, "Sum"}:                         300,
+		{"AWS/Lambda", "Throttles", "FunctionName", consumer, "Sum"}:                      600,
+		{"AWS/Lambda", "Errors", "FunctionName", scheduled, "Sum"}:                        900,
+		age: 300,
 	}
-	for _, m := range wanted {
+	for _, m := range c.n.Alarms {
+		lasts[m] = 60
+	}
+	for _, m := range c.n.Gauges {
+		lasts[m] = 900
+	}
+	for _, m := range c.d.Mappings {
+		lasts[Metric{"AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", c.d.Queues[m.OnFailure].Name, "Maximum"}] = 60
+		lasts[Metric{"AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", m.ID, "Sum"}] = 60
+	}
+	for m, seconds := range lasts {
 		gauge := slices.Contains(c.n.Gauges, m)
 		missing := "notBreaching"
 		if m == age || gauge { // nobody reads, nobody counts
@@ -274,6 +282,7 @@ func (c *check) alarms() {
 			n++
 			c.equal(m.Name+": the comparison", "GreaterThanThreshold", a.Comparison)
 			c.equal(m.Name+": missing data", missing, a.Missing)
+			c.equal(m.Name+": the seconds above the threshold", seconds, a.Period*a.Periods)
 			if gauge {
 				c.equal(m.Name+": the period, of three counts", 900, a.Period)
 			}
@@ -288,7 +297,7 @@ func (c *check) alarms() {
 		}
 	}
 	for _, a := range c.d.Alarms {
-		if !slices.Contains(wanted, a.Metric) {
+		if _, wanted := lasts[a.Metric]; !wanted {
 			c.fail("nobody needs the alarm on %v", a.Metric)
 		}
 	}

@@ -424,7 +424,9 @@ func alarm(p tree) Alarm {
 		"Namespace", "MetricName", "Dimensions", "Statistic", "Period", "Metrics")
 	a := Alarm{Threshold: p.get("Threshold").number(), Period: p.get("Period").int(), Comparison: p.get("ComparisonOperator").text(),
 		Missing: p.get("TreatMissingData").text(), Actions: p.get("AlarmActions").texts()}
+	a.Periods = p.get("EvaluationPeriods").int()
 	if queries := p.get("Metrics").list(); len(queries) == 1 {
+		a.Period = queries[0].get("Period").int()
 		a.Metric = queries[0].get("Expression").query()
 		return a
 	}

@@ -104,6 +104,7 @@ type Alarm struct {
 	Metric     Metric
 	Threshold  float64
 	Period     int // seconds
+	Periods    int // that have to be above the threshold
 	Comparison string
 	Missing    string // how missing data is treated
 	Actions    []string

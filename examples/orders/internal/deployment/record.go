@@ -81,6 +81,8 @@ func (r *Recorder) grants(operation string, in any) []Grant {
 			g.Resource += "/index/" + *in.IndexName
 		}
 		return []Grant{g}
+	case *dynamodb.DescribeKinesisStreamingDestinationInput:
+		return []Grant{onTable("DescribeKinesisStreamingDestination", in.TableName)}
 	case *dynamodb.BatchGetItemInput:
 		var all []Grant
 		for table := range in.RequestItems {

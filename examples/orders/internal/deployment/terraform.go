@@ -197,7 +197,9 @@ func moduleAlarm(p tree) Alarm {
 		"metric_query", "namespace", "metric_name", "dimensions", "statistic", "period")
 	a := Alarm{Threshold: p.get("threshold").number(), Period: p.get("period").int(), Comparison: p.get("comparison_operator").text(),
 		Missing: p.get("treat_missing_data").text(), Actions: p.get("alarm_actions").texts()}
+	a.Periods = p.get("evaluation_periods").int()
 	if queries := p.get("metric_query").list(); len(queries) == 1 {
+		a.Period = queries[0].get("period").int()
 		if !queries[0].get("return_data").bool() {
 			p.fail("the query returns nothing")
 		}
