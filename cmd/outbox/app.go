@@ -56,12 +56,15 @@ Results go to standard output, as text or, with --output json, as JSON.
 Progress, questions and errors go to standard error; progress and colours only
 to a terminal, colours not if NO_COLOR is set.
 
-No command waits for AWS for longer than --timeout: status and doctor in all, the
-others for each answer.
+--timeout is how long a command waits for AWS: status and doctor in all, the others
+for each answer. tail repeats what is not answered, until it is interrupted or --for
+is over.
 
 Exit codes:
   0    done
-  1    it failed, or something was found (doctor, status)
+  1    it failed, or something was found: a problem (doctor), what is wrong or
+       unknown (status), dead letters that stay (dead redrive), rows that cannot
+       be read or copied (replay)
   2    the arguments are wrong
   3    not confirmed: the answer was no, or there is no terminal to ask at and
        no --yes

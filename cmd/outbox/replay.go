@@ -81,7 +81,8 @@ func (a *app) replayCommand() *cobra.Command {
 		Long: `replay finds events that are still in the events table, by id, or by aggregate,
 type and time, and prints them in order. With --again it writes each once more, as
 a new event with an id of its own, so that it passes through the stream to every
-consumer. It asks first.
+consumer. No inbox knows the copies: what was handled already is handled again. It
+asks first.
 
 A run has a name. The same name again writes only what is missing, so a run that
 failed is simply repeated; another name writes everything once more. What is

@@ -51,7 +51,7 @@ func (a *app) replayAgain(ctx context.Context, c *clients, events *replay.Events
 		if err != nil {
 			return err
 		}
-		question := fmt.Sprintf("Write up to %s again to table %s in %s, as run %s?", count(found.Found-found.Uncopyable, "event"), f.table, a.where(), f.run)
+		question := fmt.Sprintf("No inbox knows the copies: what was handled already is handled again. Write up to %s again to table %s in %s, as run %s?", count(found.Found-found.Uncopyable, "event"), f.table, a.where(), f.run)
 		if err := a.confirm(ctx, question); err != nil {
 			return err
 		}

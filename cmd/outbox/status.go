@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/spf13/cobra"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -159,7 +160,7 @@ func (a *app) look(ctx context.Context, c *clients, f statusFlags) (*groupStatus
 	source := &shardreader.Kinesis{Client: c.kinesis, Stream: f.stream}
 	before, err := store.View(ctx)
 	if err != nil {
-		return nil, err
+		return nil, noLeaseTable(err)
 	}
 	if _, err := source.Shards(ctx); err != nil { // before the wait: a stream that is not there is told at once
 		return nil, fmt.Errorf("list the shards of stream %s: %w", f.stream, err)
@@ -194,11 +195,19 @@ func (a *app) look(ctx context.Context, c *clients, f statusFlags) (*groupStatus
 	return s, nil
 }
 
+// noLeaseTable tells whoever asks for a function that only Workers have a lease table.
+func noLeaseTable(err error) error {
+	if missing := (*dynamodbtypes.ResourceNotFoundException)(nil); errors.As(err, &missing) {
+		return fmt.Errorf("only Workers have a lease table; of a function see its metric IteratorAge, and outbox doctor --function: %w", err)
+	}
+	return err
+}
+
 // listGroups shows which groups there are.
 func (a *app) listGroups(ctx context.Context, c *clients, table string) error {
 	groups, all, err := knownGroups(ctx, c.dynamodb, table)
 	if err != nil {
-		return err
+		return noLeaseTable(err)
 	}
 	if a.json() {
 		err = a.printJSON(map[string]any{"groups": append([]knownGroup{}, groups...), "all": all})

@@ -74,7 +74,7 @@ func TestAtATerminal(t *testing.T) {
 		before := len(s.shown.String())
 		code := s.run(t, w, again...)
 		waitFor(func() bool { return strings.Contains(s.shown.String()[before:], "[y/N] ") }, 20_000)
-		require.Contains(t, s.shown.String()[before:], "Write up to 150 events again to table events in us-east-1 at http://127.0.0.1:")
+		require.Contains(t, s.shown.String()[before:], "No inbox knows the copies: what was handled already is handled again. Write up to 150 events again to table events in us-east-1 at http://127.0.0.1:")
 		_, err := s.keyboard.WriteString(answer)
 		require.NoError(t, err)
 		require.Equal(t, exitUnconfirmed, <-code)
