@@ -95,7 +95,7 @@ func (x *examination) checkAlarms(ctx context.Context) {
 // listAlarms returns the alarms that watch one of the metrics, and all composite ones.
 func (x *examination) listAlarms(ctx context.Context, wanted []metric) (alarms []cloudwatchtypes.MetricAlarm, composites []cloudwatchtypes.CompositeAlarm, err error) {
 	in := &cloudwatch.DescribeAlarmsInput{AlarmTypes: []cloudwatchtypes.AlarmType{cloudwatchtypes.AlarmTypeMetricAlarm, cloudwatchtypes.AlarmTypeCompositeAlarm}}
-	for range maxPages {
+	for range endlessPages {
 		out, err := x.c.alarms.DescribeAlarms(ctx, in)
 		if err != nil {
 			return nil, nil, err

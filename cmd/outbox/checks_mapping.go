@@ -12,8 +12,8 @@ import (
 	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 )
 
-// maxPages ends a listing that would not end. It is far above what an account can have.
-const maxPages = 10_000
+// endlessPages ends a listing that would not end. It is far above what an account can have.
+const endlessPages = 10_000
 
 // functionName is the name in a name or an ARN, with a qualifier or without.
 func functionName(function string) string {
@@ -45,13 +45,13 @@ func (x *examination) checkFunctions(ctx context.Context) {
 // checkMappings looks at a function's mappings, and returns how many read the events, and what the others read.
 func (x *examination) checkMappings(ctx context.Context, function string) (n int, others []string, err error) {
 	in := &lambda.ListEventSourceMappingsInput{FunctionName: aws.String(function)}
-	for range maxPages {
+	for range endlessPages {
 		out, err := x.c.lambda.ListEventSourceMappings(ctx, in)
 		if err != nil {
 			return n, others, err
 		}
 		for _, m := range out.EventSourceMappings {
-			source, ok := x.sourceOf(aws.ToString(m.EventSourceArn))
+			source, ok := x.mappedSource(aws.ToString(m.EventSourceArn))
 			if !ok {
 				others = append(others, aws.ToString(m.EventSourceArn))
 				continue
@@ -78,8 +78,8 @@ type source struct {
 	retention time.Duration
 }
 
-// sourceOf returns what a mapping reads, if events come that way.
-func (x *examination) sourceOf(arn string) (source, bool) {
+// mappedSource returns what a mapping reads, if events come that way.
+func (x *examination) mappedSource(arn string) (source, bool) {
 	if stream, _, _ := strings.Cut(arn, "/consumer/"); x.isStream(stream) { // with enhanced fan-out, the mapping names a consumer
 		return source{arn, x.ofTable, x.retention}, true
 	}

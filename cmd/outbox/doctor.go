@@ -142,17 +142,11 @@ type examination struct {
 
 func (a *app) doctor(ctx context.Context, c *clients, f doctorFlags) error {
 	x := &examination{app: a, c: c, doctorFlags: f}
-	steps := []struct {
-		what string
-		do   func(context.Context)
-	}{
-		{"events table", x.describeEvents}, {"stream", x.checkStream}, {"events table", x.checkEvents}, {"destination", x.checkDestination},
-		{"leases", x.checkLeases}, {"inbox", x.checkInbox}, {"dead letters", x.checkDeadLetters}, {"functions", x.checkFunctions},
-		{"readers", x.checkReaders}, {"alarms", x.checkAlarms},
-	}
+	steps := []func(context.Context){x.describeEvents, x.checkStream, x.checkEvents, x.checkDestination, x.checkLeases, x.checkInbox,
+		x.checkDeadLetters, x.checkFunctions, x.checkReaders, x.checkAlarms}
 	bar := a.bar("looking", len(steps))
 	for i, step := range steps {
-		step.do(ctx)
+		step(ctx)
 		bar.set(i + 1)
 		if errors.Is(ctx.Err(), context.Canceled) { // what --timeout cuts off is a finding
 			bar.done()

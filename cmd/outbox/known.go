@@ -84,14 +84,14 @@ func knownList(letters map[string]int) string {
 	return strings.Join(names, ", ")
 }
 
-// mostPages bounds what scanKeys reads: a page is at most 1 MB. A lease table has one page or two.
-const mostPages = 20
+// mostScanned bounds what scanKeys reads: a page is at most 1 MB. A lease table has one page or two.
+const mostScanned = 20
 
-// scanKeys calls take for each row of a table with some of its attributes. It reads mostPages at most; all says whether that was the whole table.
+// scanKeys calls take for each row of a table with some of its attributes. It reads mostScanned at most; all says whether that was the whole table.
 func scanKeys(ctx context.Context, client dynamodb.ScanAPIClient, table string, attributes []string, take func(rows.Item)) (all bool, err error) {
 	projection := "#" + strings.Join(attributes, ", #")
 	in := &dynamodb.ScanInput{TableName: &table, ProjectionExpression: aws.String(projection), ExpressionAttributeNames: rows.Names(projection)}
-	for range mostPages {
+	for range mostScanned {
 		out, err := awserr.Answered(client.Scan(ctx, in))
 		if err != nil {
 			return false, fmt.Errorf("read the keys of table %s: %w", table, err)

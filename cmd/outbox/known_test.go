@@ -51,7 +51,7 @@ func TestGroupsAndConsumersThatTheTablesKnow(t *testing.T) {
 		}, groups)
 		require.Equal(t, "group mails on stream events (2 shards, 1 worker)", groups[2].String())
 	}
-	for i := range mostPages {
+	for i := range mostScanned {
 		w.putRow(t, "leases", "mails", "events#L#more-"+strings.Repeat("x", i+1))
 	}
 	_, all, err := knownGroups(t.Context(), shortPages{w.dynamodb}, "leases")
