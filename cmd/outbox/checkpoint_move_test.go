@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
@@ -339,4 +341,23 @@ func TestWhatCannotBeMovedIsSaid(t *testing.T) {
 	failed("all shards are finished", "--all", "--from", "oldest")
 	require.NoError(t, m.store.Ensure(t.Context(), lease.Shard{ID: "lost"}, lease.TrimHorizon))
 	failed("shard lost: the stream has it no more", "--all", "--from", "oldest")
+}
+
+// A view that lacks an owner's row does not say that the owner is dead.
+func TestACheckpointDoesNotMoveUnderAnOwnerWithoutARow(t *testing.T) {
+	m := newMoving(t)
+	m.write(t, 3)
+	m.handled(t, "a-002")
+	before, err := m.store.View(t.Context())
+	require.NoError(t, err)
+	row := map[string]types.AttributeValue{"group": &types.AttributeValueMemberS{Value: "mails"}, "id": &types.AttributeValueMemberS{Value: "events#L#" + onlyShard}}
+	_, err = m.dynamodb.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{TableName: ptr("leases"), Key: row, UpdateExpression: ptr("SET #o = :o"),
+		ExpressionAttributeNames: map[string]string{"#o": "owner"}, ExpressionAttributeValues: map[string]types.AttributeValue{":o": &types.AttributeValueMemberS{Value: "w-9"}}})
+	require.NoError(t, err)
+	r := m.run(t, "checkpoint", "move", "--group", "mails", "--all", "--from", "oldest", "--yes")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.err, "its owner w-9 has no row in the lease table")
+	view, err := m.store.View(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, before.Leases[0].Checkpoint, view.Leases[0].Checkpoint)
 }

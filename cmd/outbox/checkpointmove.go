@@ -112,6 +112,9 @@ func (m *mover) chosen(ctx context.Context) ([]lease.Lease, error) {
 		if l.Owner == "" {
 			continue
 		}
+		if !slices.ContainsFunc(view.Workers, func(w lease.Worker) bool { return w.ID == l.Owner }) {
+			return nil, fmt.Errorf("shard %s: its owner %s has no row in the lease table, so whether it lives is not known: start a worker of the group, which takes the shard over, and stop it again", l.ID, l.Owner)
+		}
 		now, alive := beatOf(view, l.Owner)
 		before, was := beatOf(first, l.Owner)
 		if alive && (!was || now != before) {
@@ -149,7 +152,7 @@ func (m *mover) silence(v lease.View) (wait time.Duration) {
 	return wait
 }
 
-// beatOf returns the heartbeat of a worker, unless it is dead or has no row.
+// beatOf returns the heartbeat of a worker, unless it is dead or the view has no row of it.
 func beatOf(v lease.View, worker string) (beat int64, alive bool) {
 	for _, w := range v.Workers {
 		if w.ID == worker && !w.Dead {

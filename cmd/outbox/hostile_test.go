@@ -181,11 +181,12 @@ func TestErrorsOfAWSNeverDriveTheTerminal(t *testing.T) {
 // A stream lets pass its own colours at a terminal, and none elsewhere; nothing else of others passes in any case.
 func TestAStreamWritesOnlyWhatHasAPicture(t *testing.T) {
 	for text, want := range map[string]string{
-		"plain, größer, 日本語 🙂\n\tx": "plain, größer, 日本語 🙂\n\tx",
-		"\x1b[31mred\x1b[0m":        `\u001b[31mred\u001b[0m`,
-		"a\u009bb\u2028c\ue000":     `a\u009bb\u2028c\ue000`,
-		"tag \U000e0041":            `tag \udb40\udc41`,
-		"\xff\x9b":                  "\ufffd\ufffd",
+		"plain, größer, 日本語 🙂\n\tx":       "plain, größer, 日本語 🙂\n\tx",
+		"\x1b[31mred\x1b[0m":              `\u001b[31mred\u001b[0m`,
+		"a\u009bb\u2028c\ue000":           `a\u009bb\u2028c\ue000`,
+		"tag \U000e0041":                  `tag \udb40\udc41`,
+		"a\u034f\ufe0f\u115f\u3164\u2800": `a\u034f\ufe0f\u115f\u3164\u2800`,
+		"\xff\x9b":                        "\ufffd\ufffd",
 	} {
 		var b bytes.Buffer
 		_, err := (&stream{to: &b}).Write([]byte(text))

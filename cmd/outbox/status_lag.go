@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	// Kinesis passes over an empty stretch of a shard in several answers.
 	mostReads = 20
 	fewReads  = 4 // once the next record is found
+	// clockTolerance is by how much AWS's clocks may differ among each other. The Date of an answer has full seconds.
+	clockTolerance = time.Minute
 	// leastRetention is for how long each stream keeps records.
 	leastRetention = 24 * time.Hour
 )
@@ -133,7 +136,8 @@ func (m *measurement) answer(out *kinesis.GetRecordsOutput) error {
 	case len(out.Records) > 0:
 	case out.MillisBehindLatest == nil:
 		return errors.New("GetRecords says neither what is in the shard nor how far behind its end that is")
-	case out.NextShardIterator == nil && m.open && len(out.ChildShards) == 0:
+	}
+	if out.NextShardIterator == nil && m.open && len(out.ChildShards) == 0 {
 		return errors.New("GetRecords gives no next iterator, as at the end of a shard, and the stream lists the shard as open")
 	}
 	for i := range out.Records {
@@ -162,7 +166,11 @@ func (m *measurement) answer(out *kinesis.GetRecordsOutput) error {
 		m.found = true
 		m.NextSequenceNumber = sequence
 		m.Lag = new(seconds)
-		*m.Lag = seconds(max(0, m.clock.Now().Sub(*r.ApproximateArrivalTimestamp)))
+		lag := m.clock.Now().Sub(*r.ApproximateArrivalTimestamp)
+		if lag < -clockTolerance {
+			return fmt.Errorf("a record has arrived %s after the time that AWS's answers say: the clock is wrong", -lag.Round(time.Second))
+		}
+		*m.Lag = seconds(max(0, lag))
 		if event, err := outbox.DecodeRecord(r.Data); err == nil {
 			e := asJSON(event, false)
 			e.SequenceNumber = sequence

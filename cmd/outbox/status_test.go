@@ -345,3 +345,27 @@ func TestStatusDoubtsAStoredEnd(t *testing.T) {
 	(&verdict{groupStatus: s}).judge()
 	require.Equal(t, []string{"shard open is stored as finished, and the stream lists it as open: unless the listing is behind, nobody reads it"}, s.Reasons)
 }
+
+// One record, no next iterator and hours behind: the answer contradicts the listing, in which the shard is open.
+func TestStatusOfAnAnswerThatLacksTheNextIterator(t *testing.T) {
+	f := newFleet(t, 1)
+	f.well(t)
+	f.edit("GetRecords", func(_, a map[string]any) {
+		delete(a, "NextShardIterator")
+		a["MillisBehindLatest"] = 7_200_000
+	})
+	r := f.run(t, "status", "--group", "g", "--max-lag", "10s")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "GetRecords gives no next iterator, as at the end of a shard, and the stream lists the shard as open")
+}
+
+// A clock that is before the arrival of a record knows no lag.
+func TestStatusByAClockThatIsWrong(t *testing.T) {
+	f := newFleet(t, 1)
+	s := f.well(t)
+	f.lease(t, shardID(0), "w-1", s[0])
+	f.ahead.Store(-int64(time.Hour))
+	r := f.run(t, "status", "--group", "g", "--max-lag", "10s")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "after the time that AWS's answers say: the clock is wrong")
+}

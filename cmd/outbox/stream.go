@@ -76,10 +76,15 @@ func oneLine(s string) string {
 // ownColours are the sequences that a paint makes.
 var ownColours = regexp.MustCompile(`^\x1b\[(0|1|2|22|31|32|33|36)m`)
 
+// blankBraille is a picture without a dot.
+const blankBraille = '\u2800'
+
 // visible writes each character that has no picture of its own, such as controls, directions and what has no width, as JSON does, \u001b,
 // and bytes that are no text as the replacement character. So JSON stays the same JSON.
 func visible(s, keep string, colours bool) string {
-	hidden := func(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError }
+	hidden := func(r rune) bool {
+		return !unicode.IsGraphic(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || r == blankBraille || r == utf8.RuneError
+	}
 	if strings.IndexFunc(s, hidden) < 0 {
 		return s
 	}

@@ -150,6 +150,9 @@ func (a *app) tail(ctx context.Context, c *clients, f tailFlags) error {
 	if err != nil {
 		return fmt.Errorf("list the shards of stream %s: %w", f.stream, err)
 	}
+	if len(listed) == 0 {
+		return fmt.Errorf("stream %s lists no shard", f.stream)
+	}
 	if t.start, err = f.start(source.Now()); err != nil {
 		return err
 	}

@@ -203,3 +203,13 @@ func TestTheCommandGoesByTheStreamsClock(t *testing.T) {
 		})
 	}
 }
+
+// A listing without a shard is no stream that has ended.
+func TestTailOfAListingWithoutShards(t *testing.T) {
+	w := newWorld(t)
+	w.ok(t, "create")
+	w.edit("ListShards", func(_, a map[string]any) { delete(a, "Shards") })
+	r := w.run(t, "tail", "--from", "oldest", "--for", "5s")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.err, "stream events lists no shard")
+}
