@@ -20,7 +20,7 @@ func (x *examination) checkInbox(ctx context.Context) {
 	if x.inbox == "" || !x.checkOther(ctx, inboxSpec, x.inbox) {
 		return
 	}
-	out, err := x.c.dynamodb.Scan(ctx, &dynamodb.ScanInput{TableName: &x.inbox, Limit: aws.Int32(sampled),
+	out, err := scan(ctx, x.c.dynamodb, &dynamodb.ScanInput{TableName: &x.inbox, Limit: aws.Int32(sampled),
 		ProjectionExpression: aws.String("#c, #h, #e"), ExpressionAttributeNames: map[string]string{"#c": "consumer", "#h": "handledAt", "#e": "expiresAt"}})
 	if err != nil {
 		x.failed(gradeUnknown, check, x.inbox, "dynamodb:Scan", err)

@@ -40,7 +40,7 @@ func (x *examination) sampleRows(ctx context.Context) (s rowSample) {
 			projection += ", " + alias
 		}
 	}
-	out, err := x.c.dynamodb.Scan(ctx, &dynamodb.ScanInput{TableName: &x.table, Limit: aws.Int32(sampled), ProjectionExpression: &projection, ExpressionAttributeNames: names})
+	out, err := scan(ctx, x.c.dynamodb, &dynamodb.ScanInput{TableName: &x.table, Limit: aws.Int32(sampled), ProjectionExpression: &projection, ExpressionAttributeNames: names})
 	if err != nil {
 		s.err = err
 		return s

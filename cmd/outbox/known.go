@@ -92,11 +92,16 @@ func scanKeys(ctx context.Context, client dynamodb.ScanAPIClient, table string, 
 	projection := "#" + strings.Join(attributes, ", #")
 	in := &dynamodb.ScanInput{TableName: &table, ProjectionExpression: aws.String(projection), ExpressionAttributeNames: rows.Names(projection)}
 	for range mostScanned {
-		out, err := awserr.Answered(client.Scan(ctx, in))
+		out, err := scan(ctx, client, in)
 		if err != nil {
 			return false, fmt.Errorf("read the keys of table %s: %w", table, err)
 		}
 		for _, row := range out.Items {
+			for _, key := range []string{"group", "id"} {
+				if slices.Contains(attributes, key) && rows.Text(row, key) == "" {
+					return false, fmt.Errorf("read the keys of table %s: the answer has a row without its %s", table, key)
+				}
+			}
 			take(row)
 		}
 		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(in.ExclusiveStartKey) == 0 {
@@ -104,4 +109,13 @@ func scanKeys(ctx context.Context, client dynamodb.ScanAPIClient, table string, 
 		}
 	}
 	return false, nil
+}
+
+// scan reads a page of a table. An answer without its list of rows is an error: nothing follows from it.
+func scan(ctx context.Context, client dynamodb.ScanAPIClient, in *dynamodb.ScanInput) (*dynamodb.ScanOutput, error) {
+	out, err := awserr.Answered(client.Scan(ctx, in))
+	if err == nil && out.Items == nil {
+		return nil, awserr.ErrNoRows
+	}
+	return out, err
 }
