@@ -2,6 +2,8 @@ package main
 
 import (
 	"testing"
+
+	cloudwatchtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 )
 
 // believedAnswers has a row for each answer that looks well and is not: one that lacks something, one of another table or function, and an
@@ -15,6 +17,35 @@ func believedAnswers() []setup {
 		{"unknown|inbox memory|no list of rows", scanned("inbox", func(a map[string]any) { delete(a, "Items") })},
 		{"unknown|groups|a row without its group", scanned("leases", func(a map[string]any) { delete(in(a, "Items", 0), "group") })},
 		{"unknown|groups|a row without its id", scanned("leases", func(a map[string]any) { delete(in(a, "Items", 0), "id") })},
+
+		// Alarms that ring too late, or never.
+		{"warning|alarm|only after 60 periods", alarmWith("DroppedEventCount", func(a *cloudwatchtypes.MetricAlarm) {
+			a.EvaluationPeriods, a.DatapointsToAlarm = ptr(int32(60)), ptr(int32(60))
+		})},
+		{"warning|alarm|only after 5 periods", alarmWith("DroppedEventCount", func(a *cloudwatchtypes.MetricAlarm) { a.EvaluationPeriods = ptr(int32(5)) })},
+		{"warning|alarm|fires only above 999", alarmWith("Errors", func(a *cloudwatchtypes.MetricAlarm) { a.Statistic, a.Threshold = "Sum", ptr(999.0) })},
+		{"warning|alarm|takes 5h", alarmWith("Errors", func(a *cloudwatchtypes.MetricAlarm) { a.EvaluationPeriods = ptr(int32(300)) })},
+		{"warning|alarm|is 1 at most", alarmWith("Errors", func(a *cloudwatchtypes.MetricAlarm) { a.Threshold = ptr(50.0) })},
+		{"unknown|alarm|does not evaluate the rule", composed(`NOT ALARM("a")`, nil)},
+		{"unknown|alarm|does not evaluate the rule", composed(`OK(a)`, nil)},
+		{"unknown|alarm|does not evaluate the rule", composed(`ALARM("a") AND ALARM("b")`, nil)},
+		{"unknown|alarm|does not evaluate the rule", composed(`ALARM("a") OR ALARM("b")`, ptr("quiet"))},
+		{"warning|alarm|it tells nobody", composed(`ALARM("ab") OR ALARM("b")`, nil)},
+		{"warning|alarm|the unit Bytes, and the metric is in Count", alarmWith("DroppedEventCount", func(a *cloudwatchtypes.MetricAlarm) { a.Unit = "Bytes" })},
+		{"warning|alarm|the unit Seconds, and the metric is in Milliseconds", alarmWith("IteratorAge", func(a *cloudwatchtypes.MetricAlarm) { a.Unit = "Seconds" })},
+		{"unknown|alarm|the metric of account 999999999999", func(_ *testing.T, w *world) { w.alarms[0].MetricAlarms[0].Metrics[0].AccountId = ptr("999999999999") }},
+		{"warning|alarm|goes by p9", alarmWith("IteratorAge", func(a *cloudwatchtypes.MetricAlarm) { a.Statistic, a.ExtendedStatistic = "", ptr("p9") })},
+		{"warning|alarm|goes by p90", alarmWith("DroppedEventCount", func(a *cloudwatchtypes.MetricAlarm) { a.Statistic, a.ExtendedStatistic = "", ptr("p90") })},
+		{"unknown|alarm|no threshold that doctor knows", alarmWith("IteratorAge", func(a *cloudwatchtypes.MetricAlarm) { a.ThresholdMetricId = ptr("ad1") })},
+	}
+}
+
+// composed has the alarm on IteratorAge tell nobody but by a composite alarm.
+func composed(rule string, suppressor *string) func(*testing.T, *world) {
+	return func(t *testing.T, w *world) {
+		alarmWith("IteratorAge", func(a *cloudwatchtypes.MetricAlarm) { a.AlarmActions = nil })(t, w)
+		w.alarms[0].CompositeAlarms = []cloudwatchtypes.CompositeAlarm{{AlarmName: ptr("all"), AlarmRule: &rule, ActionsSuppressor: suppressor,
+			ActionsEnabled: ptr(true), AlarmActions: []string{"arn:aws:sns:us-east-1:000000000000:alarms"}}}
 	}
 }
 

@@ -38,7 +38,8 @@ func (m metric) advice() string {
 // What an alarm may leave unnoticed.
 const (
 	mostUnreplicated = time.Hour // of changes that wait for the stream
-	mostErrors       = 1000      // of a function, in one period
+	mostErrors       = 100       // of a function, in one period
+	slowestErrors    = time.Hour // until an alarm on them fires
 	// mostOfRetention is the part of the retention that readers may be behind: the rest is for whoever is called.
 	mostOfRetention = 4
 )
