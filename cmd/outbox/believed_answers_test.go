@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	cloudwatchtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/stretchr/testify/require"
 )
 
 // believedAnswers has a row for each answer that looks well and is not: one that lacks something, one of another table or function, and an
@@ -17,6 +18,17 @@ func believedAnswers() []setup {
 		{"unknown|inbox memory|no list of rows", scanned("inbox", func(a map[string]any) { delete(a, "Items") })},
 		{"unknown|groups|a row without its group", scanned("leases", func(a map[string]any) { delete(in(a, "Items", 0), "group") })},
 		{"unknown|groups|a row without its id", scanned("leases", func(a map[string]any) { delete(in(a, "Items", 0), "id") })},
+
+		// Tables of which the answer says too little, or that are others.
+		{`unknown|events table|the type of the key "eventId"`, table("events", "AttributeDefinitions", nil)},
+		{"unknown|lease table|its keys", table("leases", "KeySchema", nil)},
+		{`unknown|dead letter table|it is about "arn:aws:dynamodb:us-east-1:000000000000:table/dead"`, table("dead", "TableName", "other")},
+		{"unknown|inbox table|anything about this table", table("inbox", "TableName", nil)},
+		{"unknown|point-in-time recovery|the answer does not say", func(_ *testing.T, w *world) {
+			w.edit("DescribeContinuousBackups", func(_, a map[string]any) {
+				delete(in(a, "ContinuousBackupsDescription"), "PointInTimeRecoveryDescription")
+			})
+		}},
 
 		// Alarms that ring too late, or never.
 		{"warning|alarm|only after 60 periods", alarmWith("DroppedEventCount", func(a *cloudwatchtypes.MetricAlarm) {
@@ -57,5 +69,25 @@ func scanned(table string, change func(answer map[string]any)) func(*testing.T, 
 				change(a)
 			}
 		})
+	}
+}
+
+// create changes nothing where the answer does not say what is there.
+func TestCreateChangesNothingWhereTheAnswerDoesNotSayWhatIsThere(t *testing.T) {
+	for what, change := range map[string]func(*testing.T, *world){
+		`the answer does not say the type of the key "eventId"`: table("events", "AttributeDefinitions", nil),
+		"the answer does not say anything about this table":     table("events", "TableName", "other"),
+		"the answer does not say whether it is on": func(_ *testing.T, w *world) {
+			w.edit("DescribeContinuousBackups", func(_, a map[string]any) {
+				delete(in(a, "ContinuousBackupsDescription"), "PointInTimeRecoveryDescription")
+			})
+		},
+	} {
+		w := newWorld(t)
+		w.ok(t, "create")
+		change(t, w)
+		r := w.run(t, "create", "--pitr", "--yes")
+		require.Equal(t, exitFailed, r.code, what)
+		require.Contains(t, r.err, what)
 	}
 }

@@ -32,12 +32,14 @@ func (x *examination) checkEvents(ctx context.Context) {
 	x.checkLifetime()
 	out, err := x.c.dynamodb.DescribeContinuousBackups(ctx, &dynamodb.DescribeContinuousBackupsInput{TableName: &x.table})
 	const check = "point-in-time recovery"
-	switch {
-	case err != nil:
+	if err != nil {
 		x.failed(gradeUnknown, check, x.table, "dynamodb:DescribeContinuousBackups", err)
-	case out.ContinuousBackupsDescription == nil:
+		return
+	}
+	switch on, said := recoverable(out.ContinuousBackupsDescription); {
+	case !said:
 		x.silent(check, x.table, "whether it is on")
-	case !recoverable(out.ContinuousBackupsDescription):
+	case !on:
 		x.add(gradeWarning, check, x.table, "it is off", "enable it (outbox create --pitr), or accept that a table that is lost is lost")
 	default:
 		x.add(gradeOK, check, x.table, "it is on", "")
@@ -70,6 +72,10 @@ func (x *examination) checkTable(ctx context.Context, spec tableSpec, name strin
 	}
 	if t == nil {
 		x.add(gradeUnknown, spec.what, name, "the answer does not describe it", "look at what answers in AWS's place")
+		return false
+	}
+	if what := spec.unsaid(t, name); what != "" {
+		x.silent(spec.what, name, what)
 		return false
 	}
 	if wrong := spec.wrongKeys(t); wrong != "" {

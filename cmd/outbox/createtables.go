@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -82,6 +84,9 @@ func (k *creator) describeTable(ctx context.Context, spec tableSpec, name string
 	if out.Table == nil {
 		return nil, errors.New("the answer does not describe the table")
 	}
+	if what := spec.unsaid(out.Table, name); what != "" {
+		return nil, fmt.Errorf("the answer does not say %s", what)
+	}
 	if wrong := spec.wrongKeys(out.Table); wrong != "" {
 		return nil, fmt.Errorf("there is a table of this name with other keys: %s", wrong)
 	}
@@ -129,6 +134,24 @@ func (s tableSpec) livesOn() string {
 		return "on " + s.ttl
 	}
 	return "on " + s.ttl + " (" + s.ttlOf + ")"
+}
+
+// unsaid names what an answer lacks from which the keys of the table follow, or is empty.
+func (s tableSpec) unsaid(t *dynamodbtypes.TableDescription, name string) string {
+	switch {
+	case aws.ToString(t.TableName) != tableName(name), t.TableArn != nil && strings.Contains(name, "/") && *t.TableArn != name:
+		return fmt.Sprintf("anything about this table: it is about %q", cmp.Or(aws.ToString(t.TableArn), aws.ToString(t.TableName)))
+	case len(t.KeySchema) == 0:
+		return "its keys"
+	}
+	for _, e := range t.KeySchema {
+		if !slices.ContainsFunc(t.AttributeDefinitions, func(d dynamodbtypes.AttributeDefinition) bool {
+			return d.AttributeType != "" && aws.ToString(d.AttributeName) == aws.ToString(e.AttributeName)
+		}) {
+			return fmt.Sprintf("the type of the key %q", aws.ToString(e.AttributeName))
+		}
+	}
+	return ""
 }
 
 // wrongKeys says in what the keys of a table differ, or is empty.
@@ -193,9 +216,12 @@ func (k *creator) recovery(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("point-in-time recovery of table %s: %w", table, err)
 		}
-		if recoverable(out.ContinuousBackupsDescription) {
+		switch on, said := recoverable(out.ContinuousBackupsDescription); {
+		case !said:
+			return fmt.Errorf("point-in-time recovery of table %s: the answer does not say whether it is on", table)
+		case on:
 			result.Action = "exists"
-		} else {
+		default:
 			k.change("turn on point-in-time recovery of the events table %s, which is billed by its size", table)
 		}
 	}
@@ -213,9 +239,13 @@ func (k *creator) recovery(ctx context.Context) error {
 	return nil
 }
 
-func recoverable(d *dynamodbtypes.ContinuousBackupsDescription) bool {
-	return d != nil && d.PointInTimeRecoveryDescription != nil &&
-		d.PointInTimeRecoveryDescription.PointInTimeRecoveryStatus == dynamodbtypes.PointInTimeRecoveryStatusEnabled
+// recoverable reports whether point-in-time recovery is on, and whether the answer says so.
+func recoverable(d *dynamodbtypes.ContinuousBackupsDescription) (on, said bool) {
+	if d == nil || d.PointInTimeRecoveryDescription == nil {
+		return false, false
+	}
+	status := d.PointInTimeRecoveryDescription.PointInTimeRecoveryStatus
+	return status == dynamodbtypes.PointInTimeRecoveryStatusEnabled, status != ""
 }
 
 // index plans an index for replays.
