@@ -124,7 +124,7 @@ type movedShard struct {
 	To   string `json:"to"`
 	// Unfinished are the records up to the new checkpoint that are still to be handled.
 	Unfinished []string `json:"unfinished,omitempty"`
-	Moved      bool     `json:"moved"`
+	Moved      *bool    `json:"moved"` // null if it is not known
 
 	seen lease.Lease
 	to   lease.Progress

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -121,7 +122,7 @@ func TestAMovedCheckpointIsWhereTheNextWorkerGoesOn(t *testing.T) {
 		require.Equal(t, exitOK, r.code, r.err)
 		got := decode[moves](t, r.out).Shards
 		require.Len(t, got, 1)
-		require.True(t, got[0].Moved)
+		require.True(t, *got[0].Moved)
 		require.Equal(t, []string{"a-000", "a-001", "a-002", "a-003"}, m.handled(t, "a-003"), "read again from a time")
 	}
 	require.Equal(t, exitOK, m.move(t, "--all", "--from", "oldest", "--yes").code)
@@ -360,4 +361,22 @@ func TestACheckpointDoesNotMoveUnderAnOwnerWithoutARow(t *testing.T) {
 	view, err := m.store.View(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, before.Leases[0].Checkpoint, view.Leases[0].Checkpoint)
+}
+
+// An answer that is lost says nothing of what was written.
+func TestACheckpointWhoseMoveIsNotAnswered(t *testing.T) {
+	m := newMoving(t)
+	m.write(t, 3)
+	m.handled(t, "a-002")
+	m.intercept = func(operation string, out http.ResponseWriter, _ *http.Request) bool {
+		if operation != "UpdateItem" {
+			return false
+		}
+		out.WriteHeader(http.StatusInternalServerError)
+		return true
+	}
+	r := m.run(t, "checkpoint", "move", "--group", "mails", "--all", "--from", "oldest", "--yes", "-o", "json")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, `"moved": null`)
+	require.Contains(t, r.out, "whether it has moved is not known, outbox status shows it")
 }

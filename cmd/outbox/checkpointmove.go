@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 	"github.com/seed-1b628d3f/outbox/internal/lease/dynamostore"
@@ -164,7 +166,7 @@ func beatOf(v lease.View, worker string) (beat int64, alive bool) {
 
 // planOne decides where a shard is read on.
 func (m *mover) planOne(ctx context.Context, l lease.Lease) (*movedShard, error) {
-	s := &movedShard{Shard: l.ID, From: place(l.Checkpoint), seen: l, to: lease.Progress{Checkpoint: l.Checkpoint, Holes: maps.Clone(l.Holes)}}
+	s := &movedShard{Shard: l.ID, Moved: aws.Bool(false), From: place(l.Checkpoint), seen: l, to: lease.Progress{Checkpoint: l.Checkpoint, Holes: maps.Clone(l.Holes)}}
 	_, unfinished := l.Holes[m.f.skip]
 	var err error
 	switch {
@@ -393,9 +395,13 @@ func (m *mover) move(ctx context.Context, planned []*movedShard) error {
 			}
 		}
 		if err := m.store.Move(ctx, s.seen, s.to); err != nil {
+			if !errors.Is(err, lease.ErrRefused) {
+				s.Moved = nil
+				err = fmt.Errorf("whether it has moved is not known, outbox status shows it: %w", err)
+			}
 			return m.refused(s, err)
 		}
-		s.Moved = true
+		s.Moved = aws.Bool(true)
 		if !m.json() {
 			fmt.Fprintf(m.out, "%s moved from %s to %s\n", printable(s.Shard), printable(s.From), s.To)
 		}
