@@ -30,6 +30,16 @@ func believedAnswers() []setup {
 			})
 		}},
 
+		// Mappings.
+		{"warning|event source mapping|it starts at AT_TIMESTAMP", mappingWith("StartingPosition", "AT_TIMESTAMP")},
+		{"unknown|event source mapping|does not say which function", mappingWith("FunctionArn", nil)},
+		{"unknown|event source mapping|it calls arn:aws:lambda:us-east-1:000000000000:function:mailer:live", mappingWith("FunctionArn", "arn:aws:lambda:us-east-1:000000000000:function:mailer:live")},
+		{"unknown|event source mapping|it calls arn:aws:lambda:us-east-1:000000000000:function:other", mappingWith("FunctionArn", "arn:aws:lambda:us-east-1:000000000000:function:other")},
+		{"problem|giving up|is the stream itself", onFailure(eventsStream)},
+		{"unknown|giving up|of a kind that doctor does not know", onFailure("arn:aws:kinesis:us-east-1:000000000000:stream/failed")},
+		{"unknown|filter|lets some events through", filter(`{"data":{"userIdentity":[{"exists":true}]}}`)},
+		{"unknown|filter|cannot be read", filter(`{"data":{"eventName":["REMOVE"]},"data":{"eventName":["INSERT"]}}`)},
+
 		// Alarms that ring too late, or never.
 		{"warning|alarm|only after 60 periods", alarmWith("DroppedEventCount", func(a *cloudwatchtypes.MetricAlarm) {
 			a.EvaluationPeriods, a.DatapointsToAlarm = ptr(int32(60)), ptr(int32(60))
@@ -90,4 +100,8 @@ func TestCreateChangesNothingWhereTheAnswerDoesNotSayWhatIsThere(t *testing.T) {
 		require.Equal(t, exitFailed, r.code, what)
 		require.Contains(t, r.err, what)
 	}
+}
+
+func onFailure(destination string) func(*testing.T, *world) {
+	return mappingWith("DestinationConfig", map[string]any{"OnFailure": map[string]any{"Destination": destination}})
 }

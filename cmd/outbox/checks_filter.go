@@ -33,7 +33,7 @@ func (x *examination) checkFilter(function string, s source, m lambdatypes.Event
 		pattern := aws.ToString(f.Pattern)
 		patterns = append(patterns, pattern)
 		var p map[string]any
-		if json.Unmarshal([]byte(pattern), &p) != nil {
+		if json.Unmarshal([]byte(pattern), &p) != nil || namesTwice(json.NewDecoder(strings.NewReader(pattern))) {
 			x.add(gradeUnknown, check, function, "it cannot be read: "+pattern, "set it anew")
 			return
 		}
@@ -52,6 +52,29 @@ func (x *examination) checkFilter(function string, s source, m lambdatypes.Event
 	default:
 		x.add(gradeOK, check, function, "it lets every event through: "+shown, "")
 	}
+}
+
+// namesTwice reports whether an object of a pattern has a member twice: which of them holds, Lambda does not say.
+func namesTwice(d *json.Decoder) bool {
+	t, err := d.Token()
+	if err != nil || t != json.Delim('{') && t != json.Delim('[') {
+		return false
+	}
+	seen := map[json.Token]bool{}
+	for d.More() {
+		if t == json.Delim('{') {
+			name, err := d.Token()
+			if err != nil || seen[name] {
+				return true
+			}
+			seen[name] = true
+		}
+		if namesTwice(d) {
+			return true
+		}
+	}
+	_, err = d.Token() // the end
+	return err != nil
 }
 
 // match says for how many events something holds.
@@ -163,6 +186,9 @@ func rule(rule, value any, there bool) match {
 		want, _ := operand.(string)
 		switch operator {
 		case "exists":
+			if there && value == nil {
+				return maybe // whether null is there, is not documented
+			}
 			return holds(there == (operand == true))
 		case "prefix":
 			return holds(there && strings.HasPrefix(text, want))

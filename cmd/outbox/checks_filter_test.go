@@ -30,6 +30,7 @@ func TestWhatAFilterLetsThrough(t *testing.T) {
 		`{"data":{"eventName":[{"exists":true}]}}`:                             always,
 		`{"data":{"eventName":[{"exists":false}]}}`:                            never,
 		`{"data":{"userIdentity":[null]}}`:                                     always,
+		`{"data":{"userIdentity":[{"exists":true}]}}`:                          maybe, // it is null
 		`{"data":{"userIdentity":["x"]}}`:                                      never,
 		`{"data":{"userIdentity":{"type":["Service"]}}}`:                       never, // only a removal by time to live has it
 		`{"data":{"dynamodb":{"OldImage":[{"exists":false}]}}}`:                always,

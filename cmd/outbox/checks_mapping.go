@@ -24,6 +24,20 @@ func functionName(function string) string {
 	return name
 }
 
+// isFunction reports whether an ARN is that of a function, and of the same version or alias.
+func isFunction(arn, function string) bool {
+	qualifier := func(f string) string {
+		_, name, ok := strings.Cut(f, ":function:")
+		if !ok {
+			name = f
+		}
+		_, q, _ := strings.Cut(name, ":")
+		return strings.TrimPrefix(q, "$LATEST")
+	}
+	return functionName(arn) == functionName(function) && qualifier(arn) == qualifier(function) &&
+		(!strings.HasPrefix(function, "arn:") || unqualified(arn) == unqualified(function))
+}
+
 func (x *examination) checkFunctions(ctx context.Context) {
 	for _, function := range x.functions {
 		n, others, err := x.checkMappings(ctx, function)
@@ -137,9 +151,16 @@ func (x *examination) checkMapping(function string, s source, m lambdatypes.Even
 	switch m.StartingPosition {
 	case "":
 		tell(gradeUnknown, "the answer does not say where it starts", "look at the mapping in the console of Lambda")
-	case lambdatypes.EventSourcePositionLatest:
-		tell(gradeWarning, "it starts at LATEST: records that are written while Lambda sets it up or changes it can be missed",
+	case lambdatypes.EventSourcePositionTrimHorizon:
+	default:
+		tell(gradeWarning, "it starts at "+string(m.StartingPosition)+": older records are never read, and at LATEST records that are written while Lambda sets it up or changes it can be missed",
 			"create it anew with StartingPosition TRIM_HORIZON, which delivers again what the stream still has: an inbox passes over what was handled")
+	}
+	switch arn := aws.ToString(m.FunctionArn); {
+	case arn == "":
+		tell(gradeUnknown, "the answer does not say which function it calls", "look at the mapping in the console of Lambda")
+	case !isFunction(arn, function):
+		tell(gradeUnknown, "it calls "+arn, "give --function this version or alias, and look at it")
 	}
 	if on, latest := tableStream(x.events); s.ofTable && x.events != nil && (!on || latest != s.arn) {
 		tell(gradeProblem, "it reads a stream that the table has no more, "+s.arn, "create a mapping that reads "+latest+"; see \"The stream has ended\" in docs/operating.md")
@@ -174,6 +195,7 @@ func (x *examination) checkGivingUp(function string, s source, m lambdatypes.Eve
 		return
 	}
 	retries, limit := int(*m.MaximumRetryAttempts), time.Duration(*m.MaximumRecordAgeInSeconds)*time.Second
+	x.checkOnFailure(function, m)
 	told := m.DestinationConfig != nil && m.DestinationConfig.OnFailure != nil && aws.ToString(m.DestinationConfig.OnFailure.Destination) != ""
 	set := "set MaximumRetryAttempts to -1, and MaximumRecordAgeInSeconds somewhat below the stream's retention"
 	switch {
@@ -199,6 +221,26 @@ func (x *examination) checkGivingUp(function string, s source, m lambdatypes.Eve
 		x.add(gradeOK, check, function, fmt.Sprintf("after %d retries, with an on-failure destination", retries), "")
 	default:
 		x.add(gradeOK, check, function, fmt.Sprintf("at an age of %s, with an on-failure destination", age(limit)), "")
+	}
+}
+
+// checkOnFailure looks at what Lambda tells of records that it gives up. It takes a queue, a topic, a bucket, or a topic of Kafka.
+func (x *examination) checkOnFailure(function string, m lambdatypes.EventSourceMappingConfiguration) {
+	const check = "giving up"
+	if m.DestinationConfig == nil || m.DestinationConfig.OnFailure == nil {
+		return
+	}
+	to := aws.ToString(m.DestinationConfig.OnFailure.Destination)
+	service := ""
+	if part := strings.SplitN(to, ":", 4); len(part) == 4 && part[0] == "arn" {
+		service = part[2]
+	}
+	switch {
+	case to == "" || strings.HasPrefix(to, "kafka://") || slices.Contains([]string{"sqs", "sns", "s3"}, service):
+	case x.isStream(to):
+		x.add(gradeProblem, check, function, "its on-failure destination is the stream itself", "set a queue of SQS")
+	default:
+		x.add(gradeUnknown, check, function, "its on-failure destination is "+to+", of a kind that doctor does not know", "set a queue of SQS")
 	}
 }
 

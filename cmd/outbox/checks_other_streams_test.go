@@ -23,7 +23,7 @@ func ofTable(t *testing.T, view types.StreamViewType) (w *world, arn string) {
 	require.NoError(t, err)
 	lives(30*24*time.Hour)(t, w)
 	arn = *out.TableDescription.LatestStreamArn
-	w.mappings = strings.ReplaceAll(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn"`), eventsStream, arn)
+	w.mappings = strings.ReplaceAll(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn:aws:sqs:us-east-1:000000000000:failed"`), eventsStream, arn)
 	w.mappings = strings.Replace(w.mappings, "172800", "72000", 1)
 	return w, arn
 }
@@ -107,7 +107,7 @@ func TestDoctorUnderstandsWithAttributes(t *testing.T) {
 	writer, err := outbox.NewWriter(w.dynamodb, "old", outbox.WithTTL(30*24*time.Hour), outbox.WithAttributes(outbox.Attributes{ID: "id", Type: "kind", Time: "createdAt", ExpiresAt: "end"}))
 	require.NoError(t, err)
 	require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("a", orderCreated{})))
-	w.mappings = fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn"`)
+	w.mappings = fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn:aws:sqs:us-east-1:000000000000:failed"`)
 	filter(`{"data":{"dynamodb":{"NewImage":{"kind":["ORDER_CREATED"]}}}}`)(t, w)
 	text := w.run(t, args...).out
 	require.Contains(t, text, "ok       events table old: ACTIVE, with the right keys\n")

@@ -31,7 +31,7 @@ const eventsStream = "arn:aws:kinesis:us-east-1:000000000000:stream/events"
 const mapping = `{"EventSourceMappings":[{"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/else","State":"Disabled"},
  {"EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/events","State":%q,"FunctionResponseTypes":[%s],"BisectBatchOnFunctionError":%t,
   "MaximumRetryAttempts":%d,"MaximumRecordAgeInSeconds":172800,"DestinationConfig":{"OnFailure":{%s}},"TumblingWindowInSeconds":0,
-  "StartingPosition":"TRIM_HORIZON","LastProcessingResult":"OK",
+  "StartingPosition":"TRIM_HORIZON","LastProcessingResult":"OK","FunctionArn":"arn:aws:lambda:us-east-1:000000000000:function:mailer",
   "UUID":"uuid-1","MetricsConfig":{"Metrics":["EventCount"]}}]}`
 
 func alarm(namespace, name, dimension, value string) cloudwatchtypes.MetricAlarm {
@@ -179,8 +179,8 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"warning|alarm|none on AWS/Kinesis GetRecords.IteratorAgeMilliseconds":     func(t *testing.T, w *world) { w.alarms = w.alarms[:1] },
 		"warning|alarm|none on AWS/DynamoDB FailedToReplicateRecordCount":          func(t *testing.T, w *world) { w.alarms = w.alarms[1:] },
 		"problem|function|no event source mapping reads events":                    func(t *testing.T, w *world) { w.mappings = `{"EventSourceMappings":[]}` },
-		"problem|event source mapping|it has no ReportBatchItemFailures":           w2(fmt.Sprintf(mapping, "Enabled", "", true, -1, `"Destination":"arn"`)),
-		"problem|event source mapping|it is Disabled":                              w2(fmt.Sprintf(mapping, "Disabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn"`)),
+		"problem|event source mapping|it has no ReportBatchItemFailures":           w2(fmt.Sprintf(mapping, "Enabled", "", true, -1, `"Destination":"arn:aws:sqs:us-east-1:000000000000:failed"`)),
+		"problem|event source mapping|it is Disabled":                              w2(fmt.Sprintf(mapping, "Disabled", `"ReportBatchItemFailures"`, true, -1, `"Destination":"arn:aws:sqs:us-east-1:000000000000:failed"`)),
 		"problem|giving up|it gives records up, and has no on-failure destination": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, 3, ``)),
 		"warning|giving up|it has no on-failure destination: a record that always fails": func(_ *testing.T, w *world) {
 			w.mappings = strings.Replace(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, true, -1, ``), "172800", "-1", 1)
@@ -194,7 +194,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"warning|alarm|none on AWS/Lambda DroppedEventCount: records that Lambda gave up": func(_ *testing.T, w *world) {
 			w.mappings = strings.Replace(w.mappings, `uuid-1`, `uuid-2`, 1)
 		},
-		"warning|event source mapping|it does not bisect": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, false, -1, `"Destination":"arn"`)),
+		"warning|event source mapping|it does not bisect": w2(fmt.Sprintf(mapping, "Enabled", `"ReportBatchItemFailures"`, false, -1, `"Destination":"arn:aws:sqs:us-east-1:000000000000:failed"`)),
 		"warning|alarm|none on AWS/DynamoDB AgeOfOldestUnreplicatedRecord": func(t *testing.T, w *world) {
 			w.alarms[1].MetricAlarms[1] = alarm("AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", "events") // without its second dimension
 		},
