@@ -37,6 +37,11 @@ func believedAnswers() []setup {
 		{"unknown|event source mapping|it calls arn:aws:lambda:us-east-1:000000000000:function:other", mappingWith("FunctionArn", "arn:aws:lambda:us-east-1:000000000000:function:other")},
 		{"problem|giving up|is the stream itself", onFailure(eventsStream)},
 		{"unknown|giving up|of a kind that doctor does not know", onFailure("arn:aws:kinesis:us-east-1:000000000000:stream/failed")},
+		{"warning|concurrency|1 reserved, and Lambda wants 8", func(_ *testing.T, w *world) {
+			w.edit("ListEventSourceMappings", func(_, a map[string]any) { in(a, "EventSourceMappings", 1)["ParallelizationFactor"] = 2 })
+			w.edit("DescribeStreamSummary", func(_, a map[string]any) { in(a, "StreamDescriptionSummary")["OpenShardCount"] = 4 })
+			w.edit("GetFunctionConcurrency", func(_, a map[string]any) { a["ReservedConcurrentExecutions"] = 1 })
+		}},
 		{"unknown|filter|lets some events through", filter(`{"data":{"userIdentity":[{"exists":true}]}}`)},
 		{"unknown|filter|cannot be read", filter(`{"data":{"eventName":["REMOVE"]},"data":{"eventName":["INSERT"]}}`)},
 

@@ -40,6 +40,7 @@ func isFunction(arn, function string) bool {
 
 func (x *examination) checkFunctions(ctx context.Context) {
 	for _, function := range x.functions {
+		x.parallel = 0
 		n, others, err := x.checkMappings(ctx, function)
 		switch {
 		case err != nil:
@@ -72,6 +73,9 @@ func (x *examination) checkMappings(ctx context.Context, function string) (n int
 			}
 			n++
 			x.readers++
+			if !source.ofTable {
+				x.parallel += x.openShards * max(1, int(aws.ToInt32(m.ParallelizationFactor)))
+			}
 			x.checkMapping(function, source, m)
 		}
 		marker := in.Marker
@@ -255,6 +259,9 @@ func (x *examination) checkConcurrency(ctx context.Context, function string) {
 		x.add(gradeOK, check, function, "nothing is reserved: it shares what the account has left", "")
 	case *out.ReservedConcurrentExecutions == 0:
 		x.add(gradeProblem, check, function, "its reserved concurrency is 0: it never runs", "delete the reservation, or raise it")
+	case int(*out.ReservedConcurrentExecutions) < x.parallel:
+		x.add(gradeWarning, check, function, fmt.Sprintf("%d reserved, and Lambda wants %d for the open shards, each times its ParallelizationFactor: shards wait for one another", *out.ReservedConcurrentExecutions, x.parallel),
+			"raise the reservation, or delete it")
 	default:
 		x.add(gradeOK, check, function, fmt.Sprintf("%d reserved", *out.ReservedConcurrentExecutions), "")
 	}

@@ -77,6 +77,7 @@ func (x *examination) checkStream(ctx context.Context) {
 func (x *examination) checkStreamStatus(d *kinesistypes.StreamDescriptionSummary) {
 	const check = "stream"
 	open := int(aws.ToInt32(d.OpenShardCount))
+	x.openShards = max(0, open)
 	switch s := d.StreamStatus; {
 	case s == "":
 		x.silent(check, x.stream, "its status")

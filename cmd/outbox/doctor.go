@@ -132,8 +132,11 @@ type examination struct {
 	lifetime  time.Duration // of its rows; 0 if they live for ever, or if it is not known
 	forEver   bool          // its rows live, as far as is known
 	// What is known of the stream.
-	retention time.Duration
-	streamARN string
+	retention  time.Duration
+	streamARN  string
+	openShards int // 0 if it is not known
+	// parallel is how many invocations the mappings of the function that is looked at may run at once.
+	parallel int
 	// counted are the mappings of the functions that count their events.
 	counted []string
 	// readers is how many mappings and groups are known to read the stream, or may.
