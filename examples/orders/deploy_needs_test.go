@@ -283,8 +283,9 @@ func (s *stage) runWorker(t *testing.T, c service.Config, api http.Handler) {
 	})
 	stop := running(t, worker)
 	s.malformed(t, c)
+	before := time.Now()
 	require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("late@example.com"), "late").Code)
-	late := outbox.DeadLetterFilter{StoredAfter: time.Now(), Type: "ORDER_CREATED", ErrorContains: "confirm order"}
+	late := outbox.DeadLetterFilter{StoredAfter: before, Type: "ORDER_CREATED", ErrorContains: "confirm order"}
 	require.Eventually(t, func() bool {
 		n, err := s.letters.RequestRedrive(t.Context(), late)
 		return err == nil && n == 1
@@ -303,7 +304,7 @@ func (s *stage) runWorker(t *testing.T, c service.Config, api http.Handler) {
 		return slices.ContainsFunc(s.seen["worker"].Used(), func(g deployment.Grant) bool {
 			return g.Action == "dynamodb:DeleteItem" && strings.HasSuffix(g.Resource, "/"+c.LeasesTable)
 		})
-	}, time.Minute, 100*time.Millisecond)
+	}, 3*time.Minute, 100*time.Millisecond) // a calm worker takes a view every 60 to 90 s
 	stop()
 }
 
