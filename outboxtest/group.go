@@ -39,16 +39,23 @@ func (s *Server) DrainWorkers(ctx context.Context, stream, leaseTable, group str
 	}
 	// Nothing tells that a checkpoint was stored, so this looks again and again.
 	const pause = 10 * time.Millisecond
+	var stuck []string
+	over := func() error {
+		return fmt.Errorf("outboxtest: not everything was handled: %s: %w", strings.Join(stuck, "; "), context.Cause(ctx))
+	}
 	for {
 		if err := s.Drain(ctx); err != nil {
 			return err
 		}
 		written, changed := s.kinesis.Changed(), s.streams.Changed()
 		rows, err := s.leases(ctx, leaseTable, group, stream)
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil && len(stuck) > 0: // cut off by ctx: what was stuck before is
+			return over()
+		case err != nil:
 			return fmt.Errorf("outboxtest: DrainWorkers: %w", err)
 		}
-		var stuck []string
+		stuck = nil
 		if what := behind(shards, rows); what != "" {
 			stuck = append(stuck, fmt.Sprintf("group %s of stream %s: %s", group, stream, what))
 		}
@@ -65,7 +72,7 @@ func (s *Server) DrainWorkers(ctx context.Context, stream, leaseTable, group str
 		}
 		sleep(ctx, pause)
 		if ctx.Err() != nil {
-			return fmt.Errorf("outboxtest: not everything was handled: %s: %w", strings.Join(stuck, "; "), context.Cause(ctx))
+			return over()
 		}
 	}
 }
