@@ -210,7 +210,7 @@ func TestTheConsumerFunction(t *testing.T) {
 	malformed := record("49664477183209245172146937098384026164253735134234771458", []byte(`{"awsRegion":"us-east-1"`))
 	handle(allFinished, time.Minute, malformed, dead[0])
 	for _, kind := range []string{"ORDER_CREATED", ""} {
-		line := regexp.MustCompile(`"Consumer":"confirmations","DeadLetters":1,"deadLetter":"[^"]*","eventType":"` + kind + `"`)
+		line := regexp.MustCompile(`"Stack":"orders","consumer":"confirmations","DeadLetters":1,"deadLetter":"[^"]*","eventType":"` + kind + `"`)
 		require.Eventually(t, func() bool { return line.MatchString(consumer.stdout.String()) }, time.Minute, 10*time.Millisecond, kind) // through a pipe
 	}
 
