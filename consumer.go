@@ -189,10 +189,10 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 // Handle registers h for the event type that T names. Like http.ServeMux it panics at start rather than failing at the first
 // event: if c or h is nil, if the type is empty, or if the type already has a handler.
 //
-// The context of h carries the record (RecordFromContext). It ends when the call of Process or Invoke must end, when a Worker
-// loses the shard or its drain timeout has passed, when a guarded handler's claim is about to end (WithInbox), and in a redrive after about a
-// minute, before the deadline of its call, or when its lock is lost. If h returns an error or panics, the event is not handled. h may be called again for the same event; see
-// WithInbox and HandleTx.
+// The context of h carries the record (RecordFromContext). It ends when the call of Process or Invoke must end, when a Worker loses the shard or
+// its drain timeout has passed, when a guarded handler's claim is about to end (WithInbox), and in a redrive after about a minute, before the
+// deadline of its call, or when its lock is lost. If h returns an error or panics, the event is not handled. h may be called again for the same
+// event; see WithInbox and HandleTx.
 func Handle[T Payload](c *Consumer, h func(context.Context, Event[T]) error) {
 	HandleType(c, typeNamedBy[T]("Handle"), h)
 }
@@ -280,9 +280,9 @@ func (c *Consumer) add(eventType string, h Handler, kept bool) {
 	c.handlers.Store(&handlers)
 }
 
-// Process hands the records to their handlers and returns when no handler of this call runs any more. Records of one aggregate
-// are handled in the order given. A handler that has lost a race is run again (HandleTx). After a failure, the later records of its aggregate are not started; other aggregates go on.
-// When ctx ends, nothing more is started. A record whose type has no handler is skipped and counts as finished, unless
+// Process hands the records to their handlers and returns when no handler of this call runs any more. Records of one aggregate are handled in the
+// order given. A handler that has lost a race is run again (HandleTx). After a failure, the later records of its aggregate are not started; other
+// aggregates go on. When ctx ends, nothing more is started. A record whose type has no handler is skipped and counts as finished, unless
 // FailUnknownTypes is set.
 //
 // The error is a *ProcessError. It says which records are unfinished; all others are finished. Deliver the unfinished records

@@ -40,7 +40,8 @@ type DeadLetterTable struct {
 }
 
 // NewDeadLetterTable returns the dead letters of a consumer in a table. consumer names the application whose handlers failed; all its instances
-// share the name, which has 1 to 255 bytes of UTF-8 and no '#'. The table is a name or an ARN. NewDeadLetterTable makes no call. The error names all mistakes.
+// share the name, which has 1 to 255 bytes of UTF-8 and no '#'. The table is a name or an ARN. NewDeadLetterTable makes no call. The error names
+// all mistakes.
 func NewDeadLetterTable(client DeadLetterClient, table, consumer string) (*DeadLetterTable, error) {
 	store, err := deadletter.New(client, table, consumer)
 	if isNil(client) {

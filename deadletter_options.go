@@ -16,8 +16,8 @@ func (o deadLetterOption) applyDeadLetters(d *deadLetters) error { return o(d) }
 
 // WithDeadLetters makes a Consumer store what it cannot handle, and go on. An event becomes a dead letter when its handler returns a Permanent
 // error, when its attempts are spent (WithHandlerRetry in a Worker, WithInvokeAttempts in Invoke and Process) or its lost races are too many
-// (HandleTx), or when its record cannot be decoded. The letter is stored before the record counts as finished. If the table cannot be written, the record stays unfinished and is
-// delivered again; this does not count as an attempt.
+// (HandleTx), or when its record cannot be decoded. The letter is stored before the record counts as finished. If the table cannot be written,
+// the record stays unfinished and is delivered again; this does not count as an attempt.
 //
 // A dead letter parks its aggregate: later events of the aggregate are stored behind the letter, in order, without calling a handler, until
 // they are redriven. Other aggregates go on.

@@ -16,9 +16,10 @@ import (
 // FunctionResponseTypes ReportBatchItemFailures; without it Lambda ignores the answer and takes every batch for done.
 //
 // The answer names the first record that is unfinished, since Lambda delivers everything from there on again. A handler that fails is called
-// again in place (WithInvokeRetry). After the last failure nothing new is started, and running handlers finish. A record that cannot
-// be decoded is a failure that is not repeated in place. Failures are logged, because the answer has no place for them. Shortly before ctx's deadline (WithDeadlineMargin) Invoke
-// stops and reports what is finished. With WithDeadLetters, what cannot be handled is stored there and the others go on.
+// again in place (WithInvokeRetry). After the last failure nothing new is started, and running handlers finish. A record that cannot be decoded
+// is a failure that is not repeated in place. Failures are logged, because the answer has no place for them. Shortly before ctx's deadline
+// (WithDeadlineMargin) Invoke stops and reports what is finished. With WithDeadLetters, what cannot be handled is stored there and the others go
+// on.
 //
 // An error means that payload is no such invocation, that a handler or hook of c has called Invoke, or that NewConsumer has not made c.
 // Nothing was handled.

@@ -183,13 +183,14 @@ func (r Retry) orDefaults(defaults Retry) (Retry, error) {
 	return r, nil
 }
 
-// WithWriteRetry sets how a Writer retries a transaction within one call of Put or Transact, always with the same request. The call ends earlier when its context does, and it does not wait for an attempt for which there is no time. Default:
-// 5 attempts, 50 ms to 1 s between them; on average 0.4 s of delays, at most 0.75 s.
+// WithWriteRetry sets how a Writer retries a transaction within one call of Put or Transact, always with the same request. The call ends earlier
+// when its context does, and it does not wait for an attempt for which there is no time. Default: 5 attempts, 50 ms to 1 s between them; on
+// average 0.4 s of delays, at most 0.75 s.
 //
-// It retries what the SDK's retryer does not: a transaction that was cancelled for nothing but TransactionConflict,
-// ThrottlingError or ProvisionedThroughputExceeded, and a PutItem that met a transaction (TransactionConflictException). One permanent reason makes a retry pointless and ends the call, except
-// where a conflict on the event's own row hides whether an earlier attempt was committed. It also retries a transaction that
-// is still in progress, not before 5 s after its first attempt, as DynamoDB wants it; the SDK's retryer, which would ask at
+// It retries what the SDK's retryer does not: a transaction that was cancelled for nothing but TransactionConflict, ThrottlingError or
+// ProvisionedThroughputExceeded, and a PutItem that met a transaction (TransactionConflictException). One permanent reason makes a retry
+// pointless and ends the call, except where a conflict on the event's own row hides whether an earlier attempt was committed. It also retries a
+// transaction that is still in progress, not before 5 s after its first attempt, as DynamoDB wants it; the SDK's retryer, which would ask at
 // once, is told not to. With less than that before the context's deadline the call ends at once with ErrUnknownOutcome.
 //
 // Everything else (lost connections, 5xx, throttled requests) is left to the retryer that the client is configured with, and
@@ -342,8 +343,9 @@ func WithTables(tables ...string) ConsumerOption {
 // first part of one. So a function that always returns true loses no event that is whole or cut off. An empty record may be the rest of an
 // event, so foreign is not asked about it.
 //
-// foreign gets data of its own, and may be called from several goroutines at a time. If it panics, the panic is logged, and the record is
-// not foreign. What is passed over goes to the Skipped hook, with a reason that matches ErrNotEvent. A redrive passes over nothing: a dead letter that is foreign stays until it is discarded.
+// foreign gets data of its own, and may be called from several goroutines at a time. If it panics, the panic is logged, and the record is not
+// foreign. What is passed over goes to the Skipped hook, with a reason that matches ErrNotEvent. A redrive passes over nothing: a dead letter
+// that is foreign stays until it is discarded.
 func WithForeignRecords(foreign func(data []byte) bool) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		switch {
@@ -370,9 +372,9 @@ func WithConcurrency(handlers int) ConsumerOption {
 	})
 }
 
-// WithDeadlineMargin sets how long before its context's deadline Invoke stops: it starts no more handlers, cancels the contexts of
-// the running handlers, waits for them, and reports what is finished. So do Redrive and AnswerRedriveRequests. Default: 500 ms; more than 0, and at most a fifth of the
-// invocation's time is used. If a handler ignores its context for longer than the margin, the function times out, and Lambda
+// WithDeadlineMargin sets how long before its context's deadline Invoke stops: it starts no more handlers, cancels the contexts of the running
+// handlers, waits for them, and reports what is finished. So do Redrive and AnswerRedriveRequests. Default: 500 ms; more than 0, and at most a
+// fifth of the invocation's time is used. If a handler ignores its context for longer than the margin, the function times out, and Lambda
 // delivers the whole batch again.
 func WithDeadlineMargin(margin time.Duration) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {

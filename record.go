@@ -91,9 +91,9 @@ var defaultLayout = DefaultAttributes().layout()
 // Streams record as Lambda hands it over. Members may come in any order, and unknown members are ignored. WithAttributes names
 // the attributes of an existing table.
 //
-// An INSERT whose item has an id and a type is an event. For any other change, for JSON that is no change record, and for data that the
-// Kinesis Producer Library has packed, the error matches ErrNotEvent; DecodeRecord stops reading as soon as it knows that a record is no event. For a record that cannot be
-// read, the error is a *DecodeError. DecodeRecord is safe for concurrent use.
+// An INSERT whose item has an id and a type is an event. For any other change, for JSON that is no change record, and for data that the Kinesis
+// Producer Library has packed, the error matches ErrNotEvent; DecodeRecord stops reading as soon as it knows that a record is no event. For a
+// record that cannot be read, the error is a *DecodeError. DecodeRecord is safe for concurrent use.
 //
 // JSON may nest 128 levels deep; DynamoDB nests 32 levels. A sequence or a time may take 256 bytes of JSON; DynamoDB's numbers
 // have 38 digits.

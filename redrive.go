@@ -38,11 +38,11 @@ type RedriveResult struct {
 // meanwhile are handled behind the others.
 //
 // A letter whose handler fails stays, with the new error and one more attempt. So does a letter that c has no handler for, and a record that
-// still cannot be decoded. A handler has a minute for each call, and Redrive waits for one that takes longer. Letters are handled at least once: after a crash between the handler and
-// the removal, a letter is handled again. Redrive may run several times at once, on different machines, whose clocks need not agree: locks in the
-// table keep two redrives from handling the same aggregate. A lock that a crash has left is taken over when this process has seen it unchanged
-// for 20 seconds. Redrive waits for that, in one of the places that WithConcurrency gives, if ctx leaves the time; otherwise, and in the first
-// 20 seconds, it counts the aggregate as Busy, and a later call takes the lock.
+// still cannot be decoded. A handler has a minute for each call, and Redrive waits for one that takes longer. Letters are handled at least once:
+// after a crash between the handler and the removal, a letter is handled again. Redrive may run several times at once, on different machines,
+// whose clocks need not agree: locks in the table keep two redrives from handling the same aggregate. A lock that a crash has left is taken over
+// when this process has seen it unchanged for 20 seconds. Redrive waits for that, in one of the places that WithConcurrency gives, if ctx leaves
+// the time; otherwise, and in the first 20 seconds, it counts the aggregate as Busy, and a later call takes the lock.
 //
 // An error means that the table failed, that ctx has ended, or that a handler or hook of c has called Redrive. The result counts what was done,
 // with an error too. A handler that fails is not an error of Redrive. If ctx has a deadline, as in Lambda, Redrive ends before it, by the margin

@@ -20,9 +20,9 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
-// KinesisClient is what a Worker needs of the SDK to read a data stream. *kinesis.Client implements it. A client of your own must
-// pass the option functions on: by them the Worker sees whether an answer still makes progress. Neither the client nor middleware of the SDK may keep the records of an answer: the Worker uses
-// their memory again, unless WithStockReader is set.
+// KinesisClient is what a Worker needs of the SDK to read a data stream. *kinesis.Client implements it. A client of your own must pass the option
+// functions on: by them the Worker sees whether an answer still makes progress. Neither the client nor middleware of the SDK may keep the records
+// of an answer: the Worker uses their memory again, unless WithStockReader is set.
 type KinesisClient interface {
 	ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
 	GetShardIterator(context.Context, *kinesis.GetShardIteratorInput, ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error)

@@ -51,10 +51,10 @@ func durationOption(option string, d, low, high time.Duration, set func(*workerC
 	})
 }
 
-// StartAt makes a group begin a stream with the first record that arrived at t or later, to the millisecond; on DynamoDB Streams to the
-// second, rounded down. It counts once: the lease table stores what the first worker of the group says. A shard with a checkpoint goes on from its checkpoint. A new child of a known shard
-// begins with its oldest record, whatever t is. t must be after 1970. Default: the oldest record of the stream, so that nothing
-// is skipped.
+// StartAt makes a group begin a stream with the first record that arrived at t or later, to the millisecond; on DynamoDB Streams to the second,
+// rounded down. It counts once: the lease table stores what the first worker of the group says. A shard with a checkpoint goes on from its
+// checkpoint. A new child of a known shard begins with its oldest record, whatever t is. t must be after 1970. Default: the oldest record of the
+// stream, so that nothing is skipped.
 func StartAt(t time.Time) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if t.Unix() <= 0 {
@@ -98,11 +98,11 @@ func WithBatchSize(records int) WorkerOption {
 	})
 }
 
-// WithMaxUnfinished bounds how many records of a shard may be fetched and above its checkpoint: unfinished records, and finished
-// records behind them. It bounds memory, and how many records are handled again after a crash. Up to 50 records that fail or take
-// long, but at most half of the bound, are stored beside the checkpoint when half of the bound is used: the checkpoint passes them. When the bound is reached, the
-// shard is not read until its oldest records are finished; heartbeats and other shards go on. Default 5,000; 1 to 1,000,000. With 1, a
-// failing record holds back its shard.
+// WithMaxUnfinished bounds how many records of a shard may be fetched and above its checkpoint: unfinished records, and finished records behind
+// them. It bounds memory, and how many records are handled again after a crash. Up to 50 records that fail or take long, but at most half of the
+// bound, are stored beside the checkpoint when half of the bound is used: the checkpoint passes them. When the bound is reached, the shard is not
+// read until its oldest records are finished; heartbeats and other shards go on. Default 5,000; 1 to 1,000,000. With 1, a failing record holds
+// back its shard.
 func WithMaxUnfinished(records int) WorkerOption {
 	return workerOption(func(c *workerConfig) error {
 		if records < 1 || records > 1_000_000 {

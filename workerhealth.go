@@ -23,8 +23,8 @@ import (
 //   - the stream is over (WorkerHooks.StreamEnded).
 //
 // A Worker without a shard is healthy, and so are one that is behind and one whose handlers fail or wait (Unavailable, ErrConflict, ErrClaimed).
-// Health makes no call to AWS and does not wait, so a probe may call it as often as it likes, from any goroutine. Use it for readiness and for an alarm, and not for liveness: what it
-// names is mostly an outage, which no restart ends. The error wraps the errors of AWS.
+// Health makes no call to AWS and does not wait, so a probe may call it as often as it likes, from any goroutine. Use it for readiness and for an
+// alarm, and not for liveness: what it names is mostly an outage, which no restart ends. The error wraps the errors of AWS.
 func (w *Worker) Health() error {
 	if w.consumer == nil {
 		return errNotMade

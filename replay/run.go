@@ -32,10 +32,10 @@ type Options struct {
 	// *outbox.DecodeError, says why. If Unreadable returns true, the row is left out and counted in Result.Unreadable; later
 	// events of its aggregate do not wait for it. If it returns false or is nil, the replay ends at the row with err.
 	Unreadable func(r outbox.Record, err error) bool
-	// Uncopyable is asked by Again, before it writes anything, about each event whose copy the Writer would refuse, mostly because
-	// the copy's longer id is too long, or makes the row too large. err, a *outbox.TransactionError, says why. If Uncopyable returns true for all of them,
-	// they are left out and counted in Result.Uncopyable; later events of their aggregates do not wait for them. If it returns
-	// false once or is nil, Again ends with an error, and nothing is written.
+	// Uncopyable is asked by Again, before it writes anything, about each event whose copy the Writer would refuse, mostly because the copy's
+	// longer id is too long, or makes the row too large. err, a *outbox.TransactionError, says why. If Uncopyable returns true for all of them,
+	// they are left out and counted in Result.Uncopyable; later events of their aggregates do not wait for them. If it returns false once or is
+	// nil, Again ends with an error, and nothing is written.
 	Uncopyable func(r outbox.Record, err error) bool
 	// Progress is called on the way, never twice at a time. It must not block.
 	Progress func(Progress)

@@ -29,8 +29,8 @@ type Store interface {
 	// Register creates the worker's row with beat 0, moves 1, and how long the worker's leases last. It is refused if the row
 	// has a beat or is dead.
 	Register(ctx context.Context, worker string, duration time.Duration) error
-	// Beat sets the beat of the worker w.ID, with its Moves, Draining, Unable, Refuses and Version, if this is a step forward. It is refused if the row is
-	// missing or dead.
+	// Beat sets the beat of the worker w.ID, with its Moves, Draining, Unable, Refuses and Version, if this is a step forward. It is refused if
+	// the row is missing or dead.
 	Beat(ctx context.Context, w Worker) error
 	// MarkDead marks a worker dead if its beat is still the one seen. It is refused if the row is missing: the view is then old,
 	// and a worker whose row was deleted by hand may live without knowing it.

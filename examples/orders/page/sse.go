@@ -13,9 +13,9 @@ import (
 // stream serves a feed as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). It is safe for
 // concurrent use.
 //
-// A client gets what is kept, then the event "live", then every line as it comes. One that comes back with the id of the last line
-// that it has seen, in the header Last-Event-ID or as the parameter after, goes on there; if that is not possible, the event "reset" tells it to forget what it knows. A client that does not
-// take what is sent to it within the patience, or that is overtaken by what is kept, is dropped.
+// A client gets what is kept, then the event "live", then every line as it comes. One that comes back with the id of the last line that it has
+// seen, in the header Last-Event-ID or as the parameter after, goes on there; if that is not possible, the event "reset" tells it to forget what
+// it knows. A client that does not take what is sent to it within the patience, or that is overtaken by what is kept, is dropped.
 type stream struct {
 	feed      *feed
 	heartbeat time.Duration // after which silence is broken by a comment

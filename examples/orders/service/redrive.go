@@ -17,7 +17,8 @@ import (
 )
 
 // Redrive hands the dead letters that somebody asked for (outbox dead redrive) to the handlers again, and counts those that wait. It also looks
-// whether new events reach the stream, which no metric of AWS tells. It is a handler for lambda.Start, to be invoked on a schedule, and safe for concurrent use.
+// whether new events reach the stream, which no metric of AWS tells. It is a handler for lambda.Start, to be invoked on a schedule, and safe for
+// concurrent use.
 type Redrive struct {
 	client   *dynamodb.Client
 	events   string // the table

@@ -73,9 +73,10 @@ func NewSESMailer(client SESClient, from string, mailsPerSecond float64) (*SESMa
 	return &SESMailer{client: client, from: from, pace: rate.NewLimiter(rate.Limit(mailsPerSecond), 1), text: text, html: html}, nil
 }
 
-// Confirm implements Mailer. An order without an address needs no confirmation. It waits until the next mail may be sent. A mail that SES
-// will refuse again is a Permanent error. What SES has not taken because of its rate, an outage, or the state of the account is Unavailable:
-// the event waits, for the next one would fare no better. Every other error is worth another attempt. No error quotes an address: errors are logged, and stored with dead letters.
+// Confirm implements Mailer. An order without an address needs no confirmation. It waits until the next mail may be sent. A mail that SES will
+// refuse again is a Permanent error. What SES has not taken because of its rate, an outage, or the state of the account is Unavailable: the event
+// waits, for the next one would fare no better. Every other error is worth another attempt. No error quotes an address: errors are logged, and
+// stored with dead letters.
 func (m *SESMailer) Confirm(ctx context.Context, key string, order OrderCreated) error {
 	if order.Email == "" {
 		slog.InfoContext(ctx, "no address to confirm to", "order", order.OrderID)
