@@ -26,7 +26,7 @@ var whyNot = map[int]string{
 }
 
 // insides are words of Go and of AWS, which are no client's business.
-var insides = regexp.MustCompile(`json:|mail:|http:|outbox:|EOF|service\.|main\.|\*|Exception|goroutine|Go (value|struct)`)
+var insides = regexp.MustCompile(`\b(json|mail|http|outbox):|EOF|\b(service|main)\.|\*|Exception|goroutine|Go (value|struct)`)
 
 // ofTheRequest is what an error quotes of it.
 var ofTheRequest = regexp.MustCompile(`"(\\.|[^"\\])*"|'(\\.|[^'\\])*'`)
@@ -59,6 +59,9 @@ func FuzzEveryAnswerIsJSON(f *testing.F) {
 		{"PROPFIND", "/%zz", "", "", ""},
 		{"CONNECT", "/", "", "", ""},
 		{"OPTIONS", "*", "", "", ""},
+		{"EOF*", "/", "", "", ""},
+		{"POST", "/", "", "", `{"description":"tea","email":"a"}`},
+		{"POST", "/", "", "", `{"EOF":1}`},
 	} {
 		f.Add(seed.method, seed.target, seed.name, seed.value, []byte(seed.body))
 	}
