@@ -36,7 +36,7 @@ func NewSequenced[T Payload](aggregateID string, sequence int64, data T) Event[T
 // sequenced if its ID, AggregateID and Sequence fit together in this way, however it was made. It is not sequenced otherwise.
 func SequencedID(aggregateID string, sequence int64) string { return order.ID(aggregateID, sequence) }
 
-// sequenced reports whether an event has an order by sequence.
+// sequenced reports whether an event is sequenced (SequencedID).
 func sequenced(r *Record) bool { return order.Sequenced(r.ID, r.AggregateID, r.Sequence) }
 
 // checkSequenced returns what is wrong with a sequenced event.

@@ -49,7 +49,8 @@ func takes(numbers ...int) process { return process{queue: numbers} }
 // config is a world before it begins.
 type config struct {
 	name      string
-	n         int // the highest number
+	large     bool // more than mostStates: random schedules take the place of all
+	n         int  // the highest number
 	processes []process
 	rows      set     // in the events table since long
 	writes    [][]int // what a writer commits while the consumer works, in this order; what is together is one transaction
