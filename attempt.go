@@ -116,8 +116,8 @@ const maxReruns = 8
 
 var rerunDelay = backoff.FullJitter{Base: 20 * time.Millisecond, Max: time.Second}
 
-// isLostRace reports whether an error says that another transaction was faster than the handler's. Where the version of a row makes the id of
-// an event that is not sequenced, the winner has stored the event, and the row's condition fails as well.
+// isLostRace reports whether an error says that another transaction was faster than the handler's. A service may make an event's id from the
+// version of its row, without sequencing it. Then the winner has stored an event of this id, and the row's condition fails as well.
 func isLostRace(err error) bool {
 	if errors.Is(err, ErrConditionFailed) || errors.Is(err, ErrSequenceTaken) {
 		return true

@@ -140,8 +140,8 @@ func (a *Attributes) item(r *Record, expiresAt time.Time) map[string]types.Attri
 
 // differences returns the names of the attributes in which a stored row differs from the event that was meant. The time, the time
 // to live and the headers of WithHeaders do not count, since they may differ between two attempts at one event. Other attributes
-// of the row do not count either. The time of a sequenced event counts: two that are equal in all else were decided by two writers, each of which
-// has read the version before, and only one of them may be told that its event is written.
+// of the row do not count either. The time of a sequenced event does count: two events that differ in it alone are two decisions on the same
+// version, and only one of them may be told that it is written.
 func (a *Attributes) differences(event *meant, stored map[string]types.AttributeValue) []string {
 	var names []string
 	for _, name := range []string{a.ID, a.Type, a.AggregateID, a.Sequence, a.ContentType} {
@@ -149,7 +149,7 @@ func (a *Attributes) differences(event *meant, stored map[string]types.Attribute
 			names = append(names, name)
 		}
 	}
-	if event.ownTime && sequenced(&event.record) && !reflect.DeepEqual(event.row[a.Time], stored[a.Time]) {
+	if sequenced(&event.record) && !reflect.DeepEqual(event.row[a.Time], stored[a.Time]) {
 		names = append(names, a.Time)
 	}
 	if !samePayload(event.row[a.Payload], stored[a.Payload]) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/grace"
 	"github.com/seed-1b628d3f/outbox/internal/lanes"
 )
 
@@ -74,19 +75,27 @@ func (b *batch) start() {
 	case <-waiting.Done():
 		b.asleep.wake()
 		b.lanes.Wait(waiting.Done())
-		b.accountForSleepers()
 	}
+	b.accountForSleepers()
 }
 
-// accountForSleepers counts the attempts at records that were given up while they waited for the next one.
+// accountForSleepers counts the attempts at records that were given up while they waited for the next one. All of them have the time that one
+// would have: the caller waits.
 func (b *batch) accountForSleepers() {
 	if b.redrive || b.c.dead == nil {
 		return
 	}
-	places := make(chan struct{}, b.c.concurrency)
-	var counting sync.WaitGroup
+	var (
+		places   chan struct{}
+		end      time.Time
+		counting sync.WaitGroup
+	)
 	for i := range b.deliveries {
 		if d := &b.deliveries[i]; d.attempts().Sum() > 0 && !d.finished && !d.accounted {
+			if places == nil {
+				places, end = make(chan struct{}, b.c.concurrency), time.Now().Add(3*storeTimeout)
+			}
+			d.Context = grace.Until(d.Context, end)
 			places <- struct{}{}
 			counting.Go(func() {
 				defer func() { <-places }()

@@ -14,7 +14,8 @@ import (
 // event if they are spent, also if the last call was no attempt. An attempt that a deadline cuts off counts.
 func (c *Consumer) account(d *delivery) {
 	more, v := d.attempts(), d.verdict
-	if d.accounted = true; c.dead == nil || d.finished || more.Sum() == 0 {
+	d.accounted = true
+	if c.dead == nil || d.finished || more.Sum() == 0 {
 		return
 	}
 	ctx, cancel := grace.After(d, 3*storeTimeout+storeTime(len(d.record.Payload)))

@@ -25,8 +25,9 @@ import (
 //	none of these      | nothing was written               | read the SDK's error: a table's name, a permission
 var (
 	// ErrInvalidEvent: no event is given, or an event has no id or type, is not valid UTF-8, has a time before 1973-03-04 or after 5138-11-15,
-	// cannot be encoded, is given twice, or has a field for which the table has no attribute. Or a sequenced event (NewSequenced) has no
-	// aggregate id, one that is too long, or a sequence below 1, or sequenced events of one aggregate do not follow each other. Nothing was sent.
+	// cannot be encoded, is given twice, or has a field for which the table has no attribute. It is also the error for a sequenced event
+	// (NewSequenced) without a time or an aggregate id, with one of more than 2,028 bytes, or with a sequence below 1, and for sequenced events of one
+	// aggregate that do not follow each other. Nothing was sent.
 	ErrInvalidEvent = errors.New("invalid event")
 	// ErrInvalidWrite: there are more than 100 operations, an operation is empty, an item is not a map, or two operations are
 	// on one item. Nothing was sent.

@@ -284,3 +284,27 @@ func TestEachFailedCallCountsWhateverEndsTheBatch(t *testing.T) {
 		}
 	})
 }
+
+// Records that wait for their next attempt when a batch ends are counted in the time that one of them has, however many there are.
+func TestManyRecordsThatWaitAreCountedInTheTimeOfOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOffice(t)
+		defer o.Close()
+		c := newConsumer(t, outbox.WithDeadLetters(o.letters), outbox.WithConcurrency(2), outbox.WithLogger(slog.New(slog.DiscardHandler)))
+		outbox.HandleType(c, "T", func(context.Context, outbox.Event[struct{}]) error { return outbox.ErrConditionFailed })
+		var records []outbox.Record
+		for i := range 40 {
+			r, err := outbox.DecodeRecord([]byte(changeRecord(fmt.Sprint("e", i), fmt.Sprint("a", i))))
+			require.NoError(t, err)
+			records = append(records, r)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(10*time.Millisecond, func() {
+			require.NoError(t, o.SetFaults(outboxtest.Fault{Kind: outboxtest.Latency, Probability: 1, Duration: time.Hour}))
+			cancel()
+		})
+		began := time.Now()
+		require.Error(t, c.Process(ctx, records...))
+		require.Less(t, time.Since(began), 20*time.Second)
+	})
+}

@@ -183,12 +183,13 @@ func (r Retry) orDefaults(defaults Retry) (Retry, error) {
 	return r, nil
 }
 
-// WithWriteRetry sets how a Writer retries a transaction within one call of Put or Transact, always with the same request. The call ends earlier
-// when its context does, and it does not wait for an attempt for which there is no time. Default: 5 attempts, 50 ms to 1 s between them; on
-// average 0.4 s of delays, at most 0.75 s.
+// WithWriteRetry sets how a Writer retries a transaction or a PutItem within one call of Put or Transact. The call ends earlier when its context
+// does, and it does not wait for an attempt for which there is no time. Default: 5 attempts, 50 ms to 1 s between them; on average 0.4 s of
+// delays, at most 0.75 s.
 //
 // It retries what the SDK's retryer does not: a transaction that was cancelled for nothing but TransactionConflict, ThrottlingError or
-// ProvisionedThroughputExceeded, and a PutItem that met a transaction (TransactionConflictException). One permanent reason makes a retry
+// ProvisionedThroughputExceeded, and a PutItem that met a transaction or a write in another Region (TransactionConflictException,
+// ReplicatedWriteConflictException). One permanent reason makes a retry
 // pointless and ends the call, except where a conflict on the event's own row hides whether an earlier attempt was committed. It also retries a
 // transaction that is still in progress, not before 5 s after its first attempt, as DynamoDB wants it; the SDK's retryer, which would ask at
 // once, is told not to. With less than that before the context's deadline the call ends at once with ErrUnknownOutcome.
@@ -430,8 +431,8 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 }
 
 // ConsumerHooks are functions that a Consumer calls. A nil function is not called. They are called from several goroutines at once, and delay the
-// handlers. A hook that panics is logged and changes nothing. So is a hook that ends its goroutine, except Handled: it runs on
-// the handler's goroutine, and counts as a handler that ended it.
+// handlers. A hook that panics or ends its goroutine is logged, and changes nothing. Only Handled runs on the handler's goroutine: if it
+// ends that goroutine, the handler counts as having ended it.
 type ConsumerHooks struct {
 	// Handled is called after each call of a handler, with the time that it took and its error. AttemptFromContext tells which call it was.
 	// If the handler could not be called, err says why: a claim (ErrClaimed), the inbox, a payload that cannot be decoded, a type without a

@@ -42,7 +42,8 @@ type Payload interface {
 // reads its Headers and never changes them.
 type Event[T any] struct {
 	// ID identifies the event everywhere and for ever. NewEvent sets a ULID. An ID of your own, derived from the cause of the
-	// event, makes writing the event again from scratch a repeat instead of a second event.
+	// event, makes writing the event again from scratch a repeat instead of a second event. An ID that is SequencedID of the event's
+	// AggregateID and Sequence makes it a sequenced event (NewSequenced), whose Time counts as well.
 	ID string
 	// Type is the event type. If it is empty and Data implements Payload, the Writer takes the type from Data.
 	Type string

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
@@ -241,7 +242,7 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Ou
 		b.handlers = map[string]registration{d.record.Type: timed}
 		b.start()
 	}
-	switch d.judge(false) { // the engine knows by itself whether the handler was cut off
+	switch d.judge(ctx.Err() != nil) { // no place, or cut off: no attempt
 	case settled:
 		return redrive.Outcome{Verdict: redrive.Handled}
 	case waits:
@@ -254,15 +255,19 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Ou
 // watch warns while a dead letter's handler runs on after its time, until the returned function is called: its aggregate waits, and so does
 // whoever has asked for the redrive.
 func (c *Consumer) watch(ctx context.Context, r *Record) (returned func()) {
-	running, returned := context.WithCancel(context.WithoutCancel(ctx))
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	began := time.Now()
-	go func() {
+	var telling sync.WaitGroup
+	telling.Go(func() {
 		for pause := letterTime + time.Second; backoff.Sleep(running, pause) == nil; pause = letterTime {
 			c.logger.WarnContext(ctx, "outbox: the handler of a dead letter ignores the end of its context, and holds up the redrive",
 				"event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "for", time.Since(began).Round(time.Second))
 		}
-	}()
-	return returned
+	})
+	return func() {
+		cancel()
+		telling.Wait()
+	}
 }
 
 var errIncomplete = errors.New("the payload is lost: this is a late copy of a dead letter that was removed; discard it")

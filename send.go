@@ -31,7 +31,7 @@ var transientCodes = []string{codeConflict, "ThrottlingError", "ProvisionedThrou
 // progress. See https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html.
 const inProgressDelay = 5 * time.Second
 
-// send makes the attempts, always with the same request.
+// send makes the attempts with one request. Only if a Put does not show the stored row, a transaction follows.
 func (w *Writer) send(ctx context.Context, tx *transaction, info *WriteInfo) error {
 	request := w.asOnePut(tx)
 	if request == nil {

@@ -13,10 +13,12 @@ import (
 // ErrSequenceTaken, and writes nothing. Time and type are set as by NewEvent.
 //
 // Take the sequence from the aggregate's version, which the same transaction must move on under a condition. For an aggregate that is made of
-// its events alone, the event's own row is this condition. A repeat needs the same Event value: an event made anew has another Time, and counts as
-// another one, since two that are equal may be two decisions. (Times are stored in milliseconds: put the request's id into data, if two requests
-// may be that close.) Never write a sequence before the one below it is known to be committed: after
-// ErrUnknownOutcome repeat that one first, with the same Event value.
+// its events alone, the event's own row is this condition.
+//
+// A repeat needs the same Event value. An event made anew has another Time and counts as another one, since two equal events may be two
+// decisions. Times are stored in milliseconds: put the request's id into data, if two requests may be that close.
+//
+// Never write a sequence before the one below it is known to be committed. After ErrUnknownOutcome repeat that one first.
 //
 // Ids of aggregates must be unique over all kinds of aggregates: "order-42" rather than "42". A Writer refuses an empty id, an id of more than 2,028
 // bytes, and a sequence below 1, with ErrInvalidEvent. Several events of one aggregate in one transaction must have sequences that follow each

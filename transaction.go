@@ -50,7 +50,6 @@ type extra struct {
 type meant struct {
 	record     Record
 	ownHeaders map[string]string // of the event itself, without those of WithHeaders
-	ownTime    bool              // the event has a time, which the Writer has not set
 	row        map[string]types.AttributeValue
 }
 
@@ -130,11 +129,12 @@ func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]stri
 		return meant{}, errors.New("the event is nil")
 	}
 	r, err := event.record(codec)
-	e := meant{record: r, ownHeaders: r.Headers, ownTime: !r.Time.IsZero()}
+	e := meant{record: r, ownHeaders: r.Headers}
 	if err != nil {
 		return e, err
 	}
-	if r.Time.IsZero() {
+	untimed := r.Time.IsZero()
+	if untimed {
 		r.Time = now
 	}
 	r.Table = w.table
@@ -146,6 +146,9 @@ func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]stri
 	e.record = r
 	if err := checkEvent(&r); err != nil {
 		return e, err
+	}
+	if untimed && sequenced(&r) { // two writers would be told that the event is theirs
+		return e, errors.New("it is a sequenced event without a time: use NewSequenced, or set Time")
 	}
 	if what := w.attributes.unstorable(&r); what != "" {
 		return e, fmt.Errorf("its %s cannot be stored: the table has no attribute for it (WithAttributes)", what)

@@ -138,8 +138,7 @@ func WithDrainTimeout(d time.Duration) WorkerOption {
 //
 // The attempts at the 20 oldest failing records above the checkpoint of a shard, and at those that the checkpoint has passed
 // (WithMaxUnfinished), are stored with it, so they go on counting after a restart and on other workers. Default: 100 attempts with delays of up
-// to 200 ms at first and 30 s later, on average about 23 minutes.
-// At most 100 attempts, and at most an hour between them.
+// to 200 ms at first and 30 s later, on average about 23 minutes. At most 100 attempts, and at most an hour between them.
 func WithHandlerRetry(r Retry) WorkerOption {
 	return workerOption(func(c *workerConfig) (err error) {
 		if c.retry, err = r.orDefaults(defaultHandlerRetry); err != nil {

@@ -17,7 +17,7 @@ import (
 //   - Run has not begun, is stopping, or has ended;
 //   - no heartbeat was stored, or the lease table was not read, since Run began or for the time of a lease (WithLeaseDuration);
 //   - the shards of the stream have not been listed yet, or not for two minutes;
-//   - a shard that the Worker holds could not be read for the time of a lease, nor what is parked;
+//   - a shard that the Worker holds, or what is parked, could not be read for the time of a lease;
 //   - events have waited for as long for the dead letter table, the inbox, or an answer to a commit of HandleTx;
 //   - the Worker leaves its shards to others, since it could not read them or the lease table before;
 //   - the stream is over (WorkerHooks.StreamEnded).

@@ -55,7 +55,8 @@ type Death struct {
 
 // Process returns the clients of a new process. To try every place where a
 // process can die, let it die at its first request, then at its second, and so
-// on, until [Process.Killed] says that it came to its end before.
+// on, until [Process.Killed] says that it came to its end before. Process panics
+// if death has a negative Request, or Answered without a Request.
 func (s *Server) Process(ctx context.Context, death Death) *Process {
 	if death.Request < 0 || death.Answered && death.Request == 0 {
 		panic(fmt.Sprintf("outboxtest: Process: a Death is at request 1 or later, or has no fields: %+v", death))

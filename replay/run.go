@@ -43,7 +43,8 @@ type Options struct {
 
 // Progress says how far a replay is.
 type Progress struct {
-	// Searched is how many rows were looked at, Found how many events match. Both still grow while Searching is true.
+	// Searched is how many rows were looked at, Found how many events match. Both grow while the search runs. Again then looks for
+	// what cannot be copied: Searching stays true, and they stand still.
 	Searching       bool
 	Searched, Found int
 	// Passed is how many of the found events were handled, written or left out.
@@ -108,9 +109,9 @@ var runName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 // Before it writes, Again reads all events once and asks the Writer whether it takes their copies (Options.Uncopyable), so that no
 // repeat of a run ends at the same event again. So it reads each row twice, and the Writer's WithHeaders is called twice.
 //
-// Each event is a transaction of its own, at two write units for each started KB. The events of one aggregate are written in
-// order, up to ten aggregates at a time. The Writer must have the table and the attributes of these events; its codec does not
-// matter. Again ends at the first batch with a failure, as To does. If a write failed, the error is a *outbox.TransactionError.
+// Each event is written by itself, at one write unit for each started KB, or two if the Writer's client has no PutItem. The events of one
+// aggregate are written in order, up to ten aggregates at a time. The Writer must have the table and the attributes of these events; its codec
+// does not matter. Again ends at the first batch with a failure, as To does. If a write failed, the error is a *outbox.TransactionError.
 func (e *Events) Again(ctx context.Context, q Query, writer *outbox.Writer, run string, o Options) (Result, error) {
 	if writer == nil {
 		return Result{}, errors.New("replay: Again: the Writer is nil")

@@ -10,7 +10,8 @@ import (
 
 // Deposited is an event of an account that is made of its events.
 type Deposited struct {
-	Amount int64 `json:"amount"`
+	RequestID string `json:"requestId"` // two deposits of the same amount in one millisecond are two
+	Amount    int64  `json:"amount"`
 }
 
 func (Deposited) EventType() string { return "DEPOSITED" }
@@ -24,9 +25,13 @@ type Account struct {
 
 var errDecideAgain = errors.New("the account has changed meanwhile")
 
-// deposit adds one event to the account, if it has not changed since it was loaded.
-func deposit(ctx context.Context, writer *outbox.Writer, account Account, amount int64) error {
-	event := outbox.NewSequenced(account.ID, account.Version+1, Deposited{Amount: amount})
+// deposit decides on the account as it was loaded. The event is made once for each decision.
+func deposit(account Account, requestID string, amount int64) outbox.Event[Deposited] {
+	return outbox.NewSequenced(account.ID, account.Version+1, Deposited{RequestID: requestID, Amount: amount})
+}
+
+// commit writes the event, if the account has not changed since it was loaded. After ErrUnknownOutcome call it again with this event.
+func commit(ctx context.Context, writer *outbox.Writer, event outbox.Event[Deposited]) error {
 	err := writer.Transact(ctx, nil, event) // no other condition is needed
 	if errors.Is(err, outbox.ErrSequenceTaken) {
 		return errDecideAgain // somebody else was faster: load the account again
@@ -37,4 +42,4 @@ func deposit(ctx context.Context, writer *outbox.Writer, account Account, amount
 	return nil
 }
 
-var _ = deposit // what a service does, not this function
+var _, _ = deposit, commit // what a service does, not this function

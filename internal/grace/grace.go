@@ -9,8 +9,11 @@ import (
 type answerKey struct{}
 
 // Until returns ctx with the time at which somebody answers for what happens under ctx. An answer in time is worth more than what is written
-// after it.
+// after it. If ctx has an earlier time, that time holds.
 func Until(ctx context.Context, answer time.Time) context.Context {
+	if earlier, ok := ctx.Value(answerKey{}).(time.Time); ok && earlier.Before(answer) {
+		return ctx
+	}
 	return context.WithValue(ctx, answerKey{}, answer)
 }
 

@@ -7,9 +7,9 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
-// Move stores other progress for a lease, on a person's word: the next owner goes on from there. It removes the owner, which must be dead,
-// and steps the fence, so that no write of anybody who saw the row before holds. It is refused if owner, fence, checkpoint, the number of
-// the last write, or what says that the shard is gone are not as seen.
+// Move stores other progress for a lease, on a person's word: the next owner goes on from there. It removes the owner,
+// and steps the fence, so that no write of anybody who saw the row before holds. It is refused if owner, fence, checkpoint or the number
+// of the last write are not as seen, or if the shard counts as gone. The caller makes sure that the owner is dead.
 func (s *Store) Move(ctx context.Context, seen lease.Lease, p lease.Progress) error {
 	values := rows.Item{":was": rows.S(seen.Checkpoint), ":to": rows.S(p.Checkpoint), ":next": rows.N(seen.Fence + 1)}
 	condition := same(seen.Key(), values) + " AND #checkpoint = :was AND attribute_not_exists(#ttl)"
