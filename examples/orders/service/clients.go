@@ -30,7 +30,7 @@ func Start(ctx context.Context, role Role, getenv func(string) string, logs io.W
 
 // Confirmations returns the consumer that confirms orders with SES.
 func Confirmations(sdk aws.Config, c Config, metrics io.Writer) (*outbox.Consumer, error) {
-	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), c.MailFrom, c.MailRate)
+	mailer, err := newMailer(sdk, c)
 	if err != nil {
 		return nil, err
 	}
@@ -39,9 +39,15 @@ func Confirmations(sdk aws.Config, c Config, metrics io.Writer) (*outbox.Consume
 
 // Redrives returns the redrive whose handlers confirm orders with SES.
 func Redrives(sdk aws.Config, c Config, metrics io.Writer) (*Redrive, error) {
-	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), c.MailFrom, c.MailRate)
+	mailer, err := newMailer(sdk, c)
 	if err != nil {
 		return nil, err
 	}
 	return NewRedrive(dynamodb.NewFromConfig(sdk), c, mailer, metrics)
+}
+
+// newMailer returns a Mailer whose SDK repeats nothing: its repeats would be faster than the rate, and no attempts of the handler.
+func newMailer(sdk aws.Config, c Config) (*SESMailer, error) {
+	client := sesv2.NewFromConfig(sdk, func(o *sesv2.Options) { o.Retryer = aws.NopRetryer{} })
+	return NewSESMailer(client, c.MailFrom, c.MailRate)
 }

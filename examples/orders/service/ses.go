@@ -11,8 +11,10 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	texttemplate "text/template"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -101,6 +103,8 @@ func (m *SESMailer) Confirm(ctx context.Context, key string, order OrderCreated)
 	if err != nil {
 		told := fmt.Errorf("confirm order %s: %w", order.OrderID, withoutAddresses(ctx, err))
 		switch {
+		case m.senderRefused(err):
+			return outbox.Unavailable(told)
 		case refusedForGood(err):
 			return outbox.Permanent(told)
 		case notTaken(err):
@@ -142,6 +146,17 @@ func withoutAddresses(ctx context.Context, err error) error {
 
 // addressLike is a word that is an address, or has one in it.
 var addressLike = regexp.MustCompile(`\S*@\S*`)
+
+// senderRefused reports whether SES has not verified the sender: then it refuses every mail. Its code is that of a recipient who is not verified,
+// and the message names who it was, after a colon and between commas.
+func (m *SESMailer) senderRefused(err error) bool {
+	var rejected *types.MessageRejected
+	if !errors.As(err, &rejected) {
+		return false
+	}
+	words := strings.FieldsFunc(rejected.ErrorMessage(), func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(",:;<>", r) })
+	return slices.ContainsFunc(words, func(word string) bool { return strings.EqualFold(word, m.from) })
+}
 
 // refusedForGood reports whether SES would give the same answer again, whatever becomes of the account: it is this mail that is wrong.
 func refusedForGood(err error) bool {

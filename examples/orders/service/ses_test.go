@@ -33,13 +33,12 @@ func fakeSES(t *testing.T) (*SESMailer, *fakeses.Server) {
 	server := httptest.NewServer(fake)
 	t.Cleanup(server.Close)
 	for name, value := range map[string]string{"AWS_ENDPOINT_URL_SESV2": server.URL, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local",
-		"AWS_SECRET_ACCESS_KEY": "local", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_MAX_ATTEMPTS": "1"} {
+		"AWS_SECRET_ACCESS_KEY": "local", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_EC2_METADATA_DISABLED": "true"} {
 		t.Setenv(name, value)
 	}
 	sdk, err := config.LoadDefaultConfig(t.Context())
 	require.NoError(t, err)
-	mailer, err := NewSESMailer(sesv2.NewFromConfig(sdk), local.MailFrom, local.MailRate)
+	mailer, err := newMailer(sdk, local)
 	require.NoError(t, err)
 	return mailer, fake
 }
@@ -106,7 +105,22 @@ func TestErrorsOfSES(t *testing.T) {
 	require.Empty(t, fake.Mails())
 }
 
-// A mail whose answer is lost may have been sent, so the attempts at it are counted. One for which there was no connection was not.
+// While the sender is not verified SES refuses every mail, so the events wait. A recipient whose address ends with the sender's is still his own.
+func TestAnUnverifiedSenderMakesNoDeadLetters(t *testing.T) {
+	mailer, fake := fakeSES(t)
+	fake.Refuse(func(fakeses.Mail) (int, string) { return http.StatusBadRequest, fakeses.SenderRejected })
+	err := mailer.Confirm(t.Context(), "k", order)
+	require.ErrorIs(t, err, outbox.ErrUnavailable)
+	require.NotErrorIs(t, err, outbox.ErrPermanent)
+	require.ErrorContains(t, err, "confirm order 1: SES answers MessageRejected, status 400, request 1-")
+	require.NotContains(t, err.Error(), "@")
+
+	fake.Refuse(func(fakeses.Mail) (int, string) { return http.StatusBadRequest, "MessageRejected" })
+	err = mailer.Confirm(t.Context(), "k", OrderCreated{OrderID: "1", Description: "tea", Email: "work" + local.MailFrom})
+	require.ErrorIs(t, err, outbox.ErrPermanent)
+}
+
+// A mail whose answer is lost may have been sent, so the attempts at it are counted, and the SDK makes none. One for which there was no connection was not.
 func TestNoAnswerOfSES(t *testing.T) {
 	mailer, fake := fakeSES(t)
 	fake.LoseAnswers()
@@ -118,7 +132,7 @@ func TestNoAnswerOfSES(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_SESV2", "http://127.0.0.1:1")
 	sdk, err := config.LoadDefaultConfig(t.Context())
 	require.NoError(t, err)
-	mailer, err = NewSESMailer(sesv2.NewFromConfig(sdk), local.MailFrom, local.MailRate)
+	mailer, err = newMailer(sdk, local)
 	require.NoError(t, err)
 	require.ErrorIs(t, mailer.Confirm(t.Context(), "k", order), outbox.ErrUnavailable)
 

@@ -11,6 +11,9 @@ import (
 	"sync"
 )
 
+// SenderRejected is a code for Refuse: a MessageRejected that names the sender, and not the recipient.
+const SenderRejected = "MessageRejected of the sender"
+
 // Mail is a mail that was sent.
 type Mail struct {
 	From, To, Subject, Text, HTML string
@@ -88,7 +91,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.calls++
 	if s.refuse != nil {
 		if status, code := s.refuse(m); status != 0 {
-			fail(w, status, code, in.Destination.ToAddresses)
+			named := in.Destination.ToAddresses
+			if code == SenderRejected {
+				code, named = "MessageRejected", []string{m.From}
+			}
+			fail(w, status, code, named)
 			return
 		}
 	}
@@ -100,12 +107,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(`{"MessageId":"` + strconv.Itoa(len(s.mails)) + `"}`))
 }
 
-// fail refuses a mail in the words of SES, which name the recipients.
-func fail(w http.ResponseWriter, status int, code string, to []string) {
+// fail refuses a mail in the words of SES, which name whom it has not verified.
+func fail(w http.ResponseWriter, status int, code string, named []string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Amzn-ErrorType", code)
 	w.Header().Set("X-Amzn-RequestId", "1-"+code)
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{
-		"message": "Email address is not verified. The following identities failed the check in region US-EAST-1: " + strings.Join(to, ", ")})
+		"message": "Email address is not verified. The following identities failed the check in region US-EAST-1: " + strings.Join(named, ", ")})
 }
