@@ -207,6 +207,7 @@ var moduleMistakes = map[string]struct{ file, old, new, found string }{
 	"metrics of another stack":    {"terraform/alarms.tf", "{ Stack = var.name }", "{ Stack = \"orders-2\" }", "want one alarm on {Orders DeadLetters Stack orders Sum}, have 0"},
 	"nobody sees a destination":   {"terraform/alarms.tf", `"DisabledDestination"`, `"Disabled"`, "want one alarm on {Orders DisabledDestination Stack orders Maximum}, have 0"},
 	"an alarm that is early":      {"terraform/alarms.tf", "periods     = 3", "periods     = 1", "AgeOfOldestUnreplicatedRecord: the seconds above the threshold"},
+	"another stream":              {"terraform/functions.tf", "EVENTS_STREAM = aws_kinesis_stream.events.name", "EVENTS_STREAM = aws_dynamodb_table.orders.name", "redrive: EVENTS_STREAM"},
 	"no rate of mails":            {"terraform/functions.tf", "    MAIL_RATE          = var.mail_rate\n", "", "consumer: the environment variables"},
 	"no alarm on the API":         {"terraform/alarms.tf", `"5xx"`, `"4xx"`, "want one alarm on {AWS/ApiGateway 5xx ApiId orders Sum}, have 0"},
 	"errors of another function":  {"terraform/alarms.tf", "aws_lambda_function.api.function_name", "aws_lambda_function.redrive.function_name", "want one alarm on {AWS/Lambda Errors FunctionName orders-api Sum}, have 0"},
@@ -316,6 +317,7 @@ var mistakes = map[string]struct{ old, new, found string }{
 	"nobody sees a destination":   {"MetricName: DisabledDestination", "MetricName: Disabled", "want one alarm on {Orders DisabledDestination Stack orders Maximum}, have 0"},
 	"an alarm that is early":      {"EvaluationPeriods: 3", "EvaluationPeriods: 1", "AgeOfOldestUnreplicatedRecord: the seconds above the threshold"},
 	"no look at the destination":  {"dynamodb:DescribeKinesisStreamingDestination", "dynamodb:DescribeTable", "redrive: it may not dynamodb:DescribeKinesisStreamingDestination"},
+	"another stream":              {"EVENTS_STREAM: !Ref EventsStream", "EVENTS_STREAM: !Ref EventsTable", "redrive: EVENTS_STREAM"},
 	"no rate of mails":            {"          MAIL_RATE: !Ref MailRate\n", "", "consumer: the environment variables"},
 	"a filter of its own": {`Filters: [{ Pattern: '{"data":{"eventName":["INSERT"]}}' }]
         - !Ref AWS::NoValue`, `Filters: []

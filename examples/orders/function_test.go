@@ -332,7 +332,7 @@ func TestAFunctionThatCannotStartSaysWhy(t *testing.T) {
 	}{
 		{"api", map[string]string{"AWS_REGION": "us-east-1"}, "environment variable ORDERS_TABLE is not set\nenvironment variable EVENTS_TABLE is not set"},
 		{"consumer", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d", "STACK": "s", "MAIL_RATE": "1"}, "environment variable MAIL_FROM is not set"},
-		{"redrive", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d", "STACK": "s", "MAIL_FROM": "the shop", "MAIL_RATE": "1"}, `the sender "the shop": want only an address, like a@example.com`},
+		{"redrive", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "EVENTS_STREAM": "s", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d", "STACK": "s", "MAIL_FROM": "the shop", "MAIL_RATE": "1"}, `the sender "the shop": want only an address, like a@example.com`},
 		{"api", map[string]string{"ORDERS_TABLE": "o", "EVENTS_TABLE": "e"}, "no AWS Region is configured: set AWS_REGION"},
 	} {
 		f := b.start(t, c.program, c.environment)

@@ -47,6 +47,8 @@ func names(t *testing.T, d *deployment.Deployment) service.Config {
 		return c
 	}
 	c := read("consumer", service.RoleConsumer)
+	c.EventsStream = d.Streams[d.Tables[c.EventsTable].Stream].Name
+	require.NotEmpty(t, c.EventsStream)
 	require.Equal(t, c, read("redrive", service.RoleRedrive))
 	api := read("api", service.RoleAPI)
 	require.Equal(t, c.EventsTable, api.EventsTable)
@@ -56,8 +58,6 @@ func names(t *testing.T, d *deployment.Deployment) service.Config {
 			c.LeasesTable = name
 		}
 	}
-	c.EventsStream = d.Streams[d.Tables[c.EventsTable].Stream].Name
-	require.NotEmpty(t, c.EventsStream)
 	return c
 }
 

@@ -49,7 +49,7 @@ func variables() []variable {
 	return []variable{
 		{"ORDERS_TABLE", []Role{RoleAPI}, text(func(c *Config) *string { return &c.OrdersTable })},
 		{"EVENTS_TABLE", []Role{RoleAPI, RoleConsumer, RoleRedrive, RoleWorker}, text(func(c *Config) *string { return &c.EventsTable })},
-		{"EVENTS_STREAM", []Role{RoleWorker}, text(func(c *Config) *string { return &c.EventsStream })},
+		{"EVENTS_STREAM", []Role{RoleRedrive, RoleWorker}, text(func(c *Config) *string { return &c.EventsStream })},
 		{"INBOX_TABLE", confirming, text(func(c *Config) *string { return &c.InboxTable })},
 		{"DEAD_LETTERS_TABLE", confirming, text(func(c *Config) *string { return &c.DeadLettersTable })},
 		{"LEASES_TABLE", []Role{RoleWorker}, text(func(c *Config) *string { return &c.LeasesTable })},

@@ -8,8 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -22,20 +24,21 @@ import (
 type Redrive struct {
 	client   *dynamodb.Client
 	events   string // the table
+	stream   string // its name
 	letters  *outbox.DeadLetterTable
 	consumer *outbox.Consumer
 	metrics  *metrics
 }
 
-// NewRedrive returns a Redrive with the handlers of NewConsumer. With each invocation two lines with a metric go to metricLines: how many
-// dead letters wait, and whether new events reach the stream.
+// NewRedrive returns a Redrive with the handlers of NewConsumer. Each invocation writes two lines with a metric to metricLines: how many
+// dead letters wait, and whether new events reach the stream; so does each new dead letter, as with NewConsumer.
 func NewRedrive(client *dynamodb.Client, c Config, mailer Mailer, metricLines io.Writer) (*Redrive, error) {
 	m := newMetrics(c, metricLines)
 	consumer, letters, err := newConsumer(client, c, mailer, m)
 	if err != nil {
 		return nil, err
 	}
-	return &Redrive{client, c.EventsTable, letters, consumer, m}, nil
+	return &Redrive{client, c.EventsTable, c.EventsStream, letters, consumer, m}, nil
 }
 
 // keepTime is how long before the invocation's deadline a redrive stops, so that it can keep what became of the letters it has begun.
@@ -81,7 +84,7 @@ func (r *Redrive) count(ctx context.Context) error {
 	return nil
 }
 
-// look tells whether the events table has a destination that is at work. Without time for it nothing is told.
+// look tells whether the events table's destination is at work, that of the stream which the consumer reads. Without time for it nothing is told.
 func (r *Redrive) look(ctx context.Context) error {
 	out, err := r.client.DescribeKinesisStreamingDestination(ctx, &dynamodb.DescribeKinesisStreamingDestinationInput{TableName: &r.events})
 	if err != nil && ctx.Err() != nil {
@@ -91,7 +94,8 @@ func (r *Redrive) look(ctx context.Context) error {
 		return fmt.Errorf("the destination of table %s: %w", r.events, err)
 	}
 	r.metrics.destination(ctx, slices.ContainsFunc(out.KinesisDataStreamDestinations, func(d types.KinesisDataStreamDestination) bool {
-		return d.DestinationStatus == types.DestinationStatusActive || d.DestinationStatus == types.DestinationStatusUpdating
+		active := d.DestinationStatus == types.DestinationStatusActive || d.DestinationStatus == types.DestinationStatusUpdating
+		return active && strings.HasSuffix(aws.ToString(d.StreamArn), ":stream/"+r.stream)
 	}))
 	return nil
 }

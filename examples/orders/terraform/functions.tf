@@ -189,7 +189,7 @@ resource "aws_lambda_function" "redrive" {
   timeout          = 240
 
   environment {
-    variables = local.confirming
+    variables = merge(local.confirming, { EVENTS_STREAM = aws_kinesis_stream.events.name })
   }
   logging_config {
     log_format = "Text"

@@ -180,6 +180,11 @@ func (c *check) stream() {
 	if !exists {
 		c.fail("the mapping reads %q, which is no stream", m.Stream)
 	}
+	for program, f := range c.d.Functions {
+		if name, named := f.Environment["EVENTS_STREAM"]; named {
+			c.equal(program+": EVENTS_STREAM", stream.Name, name)
+		}
+	}
 	c.equal("the key of the stream", "alias/aws/kinesis", stream.Key)
 	c.equal("StartingPosition", "TRIM_HORIZON", m.StartingPosition)
 	c.equal("FunctionResponseTypes", []string{"ReportBatchItemFailures"}, m.ResponseTypes)
@@ -244,7 +249,7 @@ func (c *check) alarms() {
 	table := c.d.Tables[events]
 	api, consumer, scheduled := c.d.Functions["api"].Name, c.d.Functions[c.n.Consumer].Name, c.d.Functions[c.n.Scheduled].Name
 	age := Metric{"AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName", c.d.Streams[table.Stream].Name, "Maximum"}
-	// How long each has to be above its threshold, in seconds, as docs/operating.md says.
+	// How long each has to be above its threshold, in seconds: as docs/operating.md says, but for what DEPLOY.md says under Choices.
 	lasts := map[Metric]int{
 		{"AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", events, "Sum"}:      60,
 		{"AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", events, "Maximum"}: 900,

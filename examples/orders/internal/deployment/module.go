@@ -209,7 +209,7 @@ func (m *module) context(i *instance) *hcl.EvalContext {
 		values["each"] = cty.ObjectVal(map[string]cty.Value{"key": i.key, "value": i.value})
 	}
 	return &hcl.EvalContext{Variables: values, Functions: map[string]function.Function{
-		"jsonencode": stdlib.JSONEncodeFunc, "concat": stdlib.ConcatFunc, "min": stdlib.MinFunc, "contains": stdlib.ContainsFunc,
+		"jsonencode": stdlib.JSONEncodeFunc, "concat": stdlib.ConcatFunc, "min": stdlib.MinFunc, "contains": stdlib.ContainsFunc, "merge": stdlib.MergeFunc,
 		"filebase64sha256": stdlib.UpperFunc, // any text does
 	}}
 }
