@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -26,8 +27,8 @@ const patience = 5 * time.Minute
 const leasesTable = "order-leases"
 
 // setUp creates both tables, the stream, and the destination that connects them, as far as they do not exist. A table that exists
-// may be somebody else's: setUp refuses it if its keys differ, before it makes anything, and changes nothing of it. In production
-// setting up is the job of CloudFormation or Terraform.
+// may be somebody else's: setUp changes nothing of such a table. If its keys differ, setUp fails before it makes anything. In
+// production setting up is the job of CloudFormation or Terraform.
 func setUp(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client) error {
 	for table, key := range map[string]string{ordersTable: "orderId", eventsTable: "eventId"} {
 		if err := lookAt(ctx, db, table, key); err != nil {
@@ -65,13 +66,11 @@ func lookAt(ctx context.Context, db *dynamodb.Client, table, key string) error {
 	if err != nil {
 		return fmt.Errorf("table %s: %w", table, err)
 	}
-	keys := out.Table.KeySchema
-	right := len(keys) == 1 && aws.ToString(keys[0].AttributeName) == key
-	for _, d := range out.Table.AttributeDefinitions {
-		if aws.ToString(d.AttributeName) == key && d.AttributeType != dynamodbtypes.ScalarAttributeTypeS {
-			right = false
-		}
-	}
+	d := out.Table
+	right := d != nil && len(d.KeySchema) == 1 && aws.ToString(d.KeySchema[0].AttributeName) == key &&
+		slices.ContainsFunc(d.AttributeDefinitions, func(a dynamodbtypes.AttributeDefinition) bool {
+			return aws.ToString(a.AttributeName) == key && a.AttributeType == dynamodbtypes.ScalarAttributeTypeS
+		})
 	if !right {
 		return fmt.Errorf("there is a table %s whose key is not %s (S) alone: it is another application's, and stays as it is", table, key)
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -58,6 +60,18 @@ func TestTablesOfOthersAreLeftAlone(t *testing.T) {
 		require.NoError(t, <-set)
 		require.Equal(t, dynamodbtypes.TimeToLiveStatusDisabled, timeToLive(t, cloud, eventsTable), "its time to live is the other process's")
 	})
+}
+
+// An answer that does not say what the table's key is, as a server that is not AWS may give it, is not taken for the right one.
+func TestATableWhoseKeyIsNotToldIsLeftAlone(t *testing.T) {
+	for _, answer := range []string{`{}`, `{"Table":{}}`, `{"Table":{"KeySchema":[{"AttributeName":"eventId","KeyType":"HASH"}]}}`} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte(answer))
+		}))
+		defer server.Close()
+		client := dynamodb.New(dynamodb.Options{BaseEndpoint: &server.URL, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}})
+		require.ErrorContains(t, lookAt(t.Context(), client, eventsTable, "eventId"), "whose key is not eventId (S) alone", answer)
+	}
 }
 
 func TestASecondStartFindsEverything(t *testing.T) {

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -48,7 +49,7 @@ func withCaller(ctx context.Context, in *events.APIGatewayV2HTTPRequest) context
 		return ctx
 	}
 	iam := in.RequestContext.Authorizer.IAM
-	principal := iam.UserID
+	principal := cmp.Or(iam.UserID, iam.UserARN, iam.CallerID)
 	if role, _, found := strings.Cut(principal, ":"); found && strings.HasPrefix(role, "AROA") {
 		principal = role // its sessions are one caller, whose repeats may come from another machine
 	}

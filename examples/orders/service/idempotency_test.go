@@ -149,6 +149,10 @@ func TestAKeyBelongsToItsCaller(t *testing.T) {
 		{`{"iam":{"accountId":"1","userId":"AROA2:session-1"}}`},
 		{`{"iam":{"accountId":"1","userId":"1:federated-1"}}`},
 		{`{"iam":{"accountId":"1","userId":"1:federated-2"}}`},
+		{`{"iam":{"accountId":"1","userArn":"arn:aws:iam::1:user/a"}}`},
+		{`{"iam":{"accountId":"1","userArn":"arn:aws:iam::1:user/b"}}`},
+		{`{"iam":{"accountId":"1","callerId":"AIDA2"}}`},
+		{`{"iam":{"accountId":"1","callerId":"AIDA3"}}`},
 		{`{"iam":{"accountId":"1","userId":"AROA3:CognitoIdentityCredentials","cognitoIdentity":{"identityId":"us-east-1:a"}}}`},
 		{`{"iam":{"accountId":"1","userId":"AROA3:CognitoIdentityCredentials","cognitoIdentity":{"identityId":"us-east-1:b"}}}`},
 	} {
