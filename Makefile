@@ -28,8 +28,8 @@ test: ## every test that needs neither network nor server, as the README says
 race: ## every test under the race detector
 	@.ci/race
 
-# 1,500 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol, and with a sick member; 2,000 of the other world;
-# 70 of the storm of redrives, and 14 of each of its other runs; 100,000 worlds of the order by sequence.
+# 1,500 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol, and with a sick member; 2,000 of
+# the other world; 70 of the storm of redrives, and 14 of each of its other runs; 100,000 worlds of the order by sequence.
 .PHONY: sim
 sim: export WORKER_SEEDS ?= 1500
 sim: export WORKER_WIRE_SEEDS ?= 20
@@ -37,7 +37,7 @@ sim: export LEASE_SEEDS ?= 1200
 sim: export ADVERSARY_SEEDS ?= 2000
 sim: export STORM_SEEDS ?= 70
 sim: export ORDER_MODEL_SEEDS ?= 100000
-sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 ADVERSARY_SEEDS=10 STORM_SEEDS=10 for few
+sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 ADVERSARY_SEEDS=10 STORM_SEEDS=10 ORDER_MODEL_SEEDS=10 for few
 	@.ci/named 'TestWorkerSimulation$$ TestACrashOfAWorkerAtEveryBoundary$$' ./fleetsim
 	@.ci/named 'TestSimulation$$ TestSimulationWithASickMember$$' ./internal/lease
 	@.ci/named 'TestAdversary$$' ./adversary

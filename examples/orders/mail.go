@@ -23,7 +23,7 @@ type mailbox struct {
 	takes time.Duration                     // for each mail
 	told  func(context.Context, Mail) error // hears of every confirmation, repeated or not; may be nil
 	seen  func(context.Context, string)     // gets the text of every mail that was sent; may be nil
-	most  int                               // how many mails it remembers, and of how many events that they were sent; 0 is all
+	most  int                               // how many mails, and ids of their events, it remembers; 0 is all
 
 	mu    sync.Mutex
 	mails []Mail // the oldest first
@@ -92,7 +92,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// latest returns the last mails, at most so many; of 0 mails, [] and not null in JSON.
+// latest returns the last mails, at most so many. It is never nil: in JSON, no mails are [].
 func (m *mailbox) latest(most int) []Mail {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -46,7 +46,7 @@ func onlyOwnHosts(own string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := hostOf(r.Host)
 		_, err := netip.ParseAddr(host)
-		if err != nil && host != "localhost" && (host == "" || !strings.EqualFold(host, own) && !strings.EqualFold(host, machine)) {
+		if err != nil && host != "localhost" && (host == "" || host != own && !strings.EqualFold(host, machine)) {
 			service.Answer(w, http.StatusMisdirectedRequest, service.Problem{Error: "the Host is not this service: ask for localhost, or for an IP address"})
 			return
 		}

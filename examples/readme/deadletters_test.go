@@ -136,6 +136,6 @@ func TestWhatLambdaGaveUpIsHandledAfterAll(t *testing.T) {
 	require.Equal(t, []string{"1", "3", "2"}, mail.orders)
 	require.Empty(t, messages)
 	for _, message := range []string{`{}`, `{"DDBStreamBatchInfo":{"startSequenceNumber":"1"}}`} {
-		require.Error(t, handleGivenUp(t.Context(), cloud.DynamoDB, consumer, []byte(message)), message)
+		require.ErrorContains(t, handleGivenUp(t.Context(), cloud.DynamoDB, consumer, []byte(message)), "this is no message of a Kinesis mapping", message)
 	}
 }

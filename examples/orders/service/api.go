@@ -234,6 +234,7 @@ func readOrder(body io.Reader) (Order, error) {
 		return Order{}, err
 	}
 	if err != nil {
+		slog.Info("body not read", "error", err)
 		return Order{}, errors.New("the body cannot be read")
 	}
 	if !utf8.Valid(text) { // encoding/json would put U+FFFD in its place, and the mail would show it

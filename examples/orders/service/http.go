@@ -26,7 +26,8 @@ func nothing(w http.ResponseWriter, _ *http.Request) {
 	Answer(w, http.StatusNotFound, Problem{"there is nothing here"})
 }
 
-// Handle registers the handler of a route, "METHOD path", of which the path has no other method.
+// Handle registers the handler of a route, "METHOD path", and answers the path's other methods with 405. It panics if the path has a
+// route already.
 func Handle(mux *http.ServeMux, route string, handle http.HandlerFunc) {
 	method, path, _ := strings.Cut(route, " ")
 	allowed := method
@@ -40,7 +41,7 @@ func Handle(mux *http.ServeMux, route string, handle http.HandlerFunc) {
 	})
 }
 
-// OnlyCleanPaths answers requests for paths like //a/../b, which a ServeMux would redirect, with a page in HTML.
+// OnlyCleanPaths answers a path like //a/../b with 404, in JSON. A ServeMux would redirect it, with a page in HTML.
 func OnlyCleanPaths(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked := r.URL.EscapedPath()

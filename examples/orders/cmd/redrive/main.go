@@ -1,4 +1,5 @@
-// Command redrive is the Lambda function on a schedule: it hands the dead letters that somebody asked for to the handlers again.
+// Command redrive is the Lambda function on a schedule: it hands the dead letters that somebody asked for to the handlers again, and tells
+// two metrics: how many letters wait, and whether new events reach the stream.
 package main
 
 import (
