@@ -31,6 +31,9 @@ func (c *Consumer) handle(handlers map[string]registration, d *delivery) {
 		return
 	}
 	h, known := handlers[d.record.Type]
+	if !known && c.ordered(&d.record) {
+		h, known = registration{c.refuse, true}, true
+	}
 	if !known && !c.failUnknownTypes {
 		d.finished = true
 		c.skipUnknown(ctx, &d.record)
@@ -63,8 +66,12 @@ func (c *Consumer) handle(handlers map[string]registration, d *delivery) {
 	}
 	atomic.AddInt32(&d.calls, 1)
 	atomic.StoreInt32(&d.known, 0)
+	atomic.StoreInt32(&d.moved, 0)
 	atomic.StoreInt32(&d.spent, 0)
 	d.err = handlersError(h.handler(d, d.record))
+	if d.err == nil && c.ordered(&d.record) && atomic.LoadInt32(&d.moved) == 0 && atomic.LoadInt32(&d.known) == 0 {
+		d.err = c.ignore(d, d.record) // middleware has left it out
+	}
 }
 
 // handlersError is a handler's error for all that comes after the handler: its methods do not panic.
@@ -114,6 +121,9 @@ func (v verdict) counted(n deadletter.Attempts, most int) verdict {
 // A lost race is run again in place, some times and after some time, which the races spread: less than two seconds in all, on average.
 const maxReruns = 8
 
+// tooEarlyDelay is how long an event waits in Invoke and Process for the one before it, which may be on its way.
+const tooEarlyDelay = 500 * time.Millisecond
+
 var rerunDelay = backoff.FullJitter{Base: 20 * time.Millisecond, Max: time.Second}
 
 // isLostRace reports whether an error says that another transaction was faster than the handler's. A service may make an event's id from the
@@ -136,6 +146,6 @@ func (e *tableError) Unwrap() error { return e.err }
 
 // isHeldUp reports whether an error says that another delivery or an outage of the library's tables holds up the event.
 func isHeldUp(err error) bool {
-	table := (*tableError)(nil)
-	return errors.Is(err, ErrClaimed) || errors.As(err, &table)
+	table, place := (*tableError)(nil), (*placeError)(nil)
+	return errors.Is(err, ErrClaimed) || errors.As(err, &table) || errors.As(err, &place) && !place.late
 }

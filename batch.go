@@ -154,6 +154,8 @@ func (b *batch) again(d *delivery, v verdict) (delay time.Duration, again bool) 
 	case v == lost || v == waits && errors.Is(d.err, ErrConflict):
 		d.reruns++
 		delay, again = rerunDelay.Delay(int(d.reruns)), d.reruns <= maxReruns
+	case v == waits && isTooEarly(d.err): // for ten seconds at most
+		delay, again = tooEarlyDelay, true
 	case v == failed && int(d.failures) < b.calls():
 		delay, again = backoff.FullJitter{Base: b.c.invokeRetry.BaseDelay, Max: b.c.invokeRetry.MaxDelay}.Delay(int(d.failures)), true
 	}

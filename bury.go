@@ -59,12 +59,29 @@ func (c *Consumer) countAttempts(ctx context.Context, e *event.Event, more deadl
 	return deadletter.Attempts{Failed: n.Failed + more.Failed, Lost: n.Lost + more.Lost}, counted, err
 }
 
-// bury stores a doomed delivery as a dead letter. Its aggregate is parked afterwards, except with LetLaterEventsPass.
+// bury stores a doomed delivery as a dead letter. Its aggregate is parked afterwards, except with LetLaterEventsPass. If an event before it is at
+// fault (WithOrder), that one is the dead letter, since its row may expire, and the delivered one is parked behind it.
 func (c *Consumer) bury(ctx context.Context, d *delivery) error {
+	p := (*predecessorError)(nil)
+	if !errors.As(d.doomed.err, &p) || p.record == nil {
+		return c.buryOne(ctx, d)
+	}
+	first := &delivery{Context: ctx, consumer: c, record: *p.record, doomed: &doomed{err: p.err, attempts: d.doomed.attempts}}
+	if err := c.bury(ctx, first); err != nil {
+		return err
+	}
+	parked, err := c.park(ctx, d)
+	if err == nil && !parked {
+		err = notStored(errors.New("the aggregate was redriven meanwhile"))
+	}
+	return err
+}
+
+func (c *Consumer) buryOne(ctx context.Context, d *delivery) error {
 	r := &d.record
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)+len(d.doomed.raw)))
 	defer cancel()
-	l := deadletter.Letter{Event: event.Event(*r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now()}
+	l := deadletter.Letter{Event: event.Event(*r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now(), Order: c.orderOf(r)}
 	stored, err := c.dead.store.Put(ctx, &l)
 	if err != nil {
 		c.logger.ErrorContext(ctx, "outbox: a dead letter cannot be stored, the event stays unfinished", "event", r.ID, "type", r.Type,

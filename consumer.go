@@ -178,6 +178,9 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 	if err := applyAll(opts, func(o ConsumerOption) error { return o.applyConsumer(&c.consumerConfig) }); err != nil {
 		return nil, fmt.Errorf("outbox: NewConsumer: %w", err)
 	}
+	if err := c.checkOrder(); err != nil {
+		return nil, fmt.Errorf("outbox: NewConsumer: %w", err)
+	}
 	c.layout = c.attributes.layout()
 	c.logger = usercode.Logger(c.logger)
 	c.codecs = newCodecs(c.consumerConfig.codecs)
@@ -218,6 +221,9 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 		panic(fmt.Sprintf("outbox: HandleType: the handler of %q is nil", eventType))
 	case eventType == "":
 		panic(fmt.Sprintf("outbox: HandleType: the event type of %s is empty", reflect.TypeFor[T]()))
+	}
+	if c.order != nil && !c.guards(eventType) {
+		panic(fmt.Sprintf("outbox: HandleType: with WithOrder the handler of %q must be guarded (WithInbox names it, or no types), or one of HandleTx", eventType))
 	}
 	decode := decoder[T](c)
 	plain := func(ctx context.Context, r Record) error {
@@ -333,6 +339,8 @@ func (c *Consumer) lane(aggregateID string) uint64 {
 }
 
 // ours reports whether WithTables lets events of this table through. A record that does not name its table passes.
-func (c *Consumer) ours(table string) bool {
-	return len(c.tables) == 0 || table == "" || slices.Contains(c.tables, table)
+func (c *Consumer) ours(table string) bool { return table == "" || c.tablesInclude(table) }
+
+func (c *consumerConfig) tablesInclude(table string) bool {
+	return len(c.tables) == 0 || slices.Contains(c.tables, table)
 }

@@ -182,17 +182,31 @@ func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error
 }
 
 // Discard removes a dead letter for good, without handling it. The letters behind it stay, and keep their aggregate parked until they are
-// redriven or discarded. With the last letter of an aggregate its parking ends. The error matches ErrNoDeadLetter if no letter has the id.
+// redriven or discarded. With the last letter of an aggregate its parking ends. The error matches ErrNoDeadLetter if no letter has the id. A
+// letter of a sequenced event of a Consumer with WithOrder is refused, and stays: Inbox.Discard moves the position, too.
 func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 	if err := t.made(); err != nil {
 		return err
 	}
+	return t.discard(ctx, id, func(l *deadletter.Letter) error {
+		if l.Order != "" {
+			return fmt.Errorf("outbox: dead letter %q is of a Consumer with WithOrder, whose position has to move: use Inbox.Discard", shorten(id))
+		}
+		return nil
+	})
+}
+
+// discard removes a letter, if first agrees.
+func (t *DeadLetterTable) discard(ctx context.Context, id string, first func(*deadletter.Letter) error) error {
 	if id == "" {
 		return fmt.Errorf("outbox: %w: the id is empty", ErrNoDeadLetter)
 	}
 	l, err := t.store.Head(ctx, id)
 	missing := errors.Is(err, deadletter.ErrMissing)
 	if err == nil {
+		if err := first(&l); err != nil {
+			return err
+		}
 		_, err = t.store.Remove(ctx, &l)
 	}
 	if queue := deadletter.QueueOf(id); (err == nil || missing) && queue != "" { // if the letter is missing, an earlier call may have failed here

@@ -35,6 +35,7 @@ type delivery struct {
 	// A handler may leave goroutines behind that ask for them.
 	calls int32 // of the handler, here
 	known int32 // 1: the inbox says that the event was handled before
+	moved int32 // 1: the position of its aggregate is behind it (WithOrder)
 	spent int32 // 1: the claim's time was over when the last call returned
 }
 

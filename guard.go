@@ -28,7 +28,13 @@ func (c *Consumer) guards(eventType string) bool {
 }
 
 func (c *Consumer) guard(next Handler) Handler {
-	return func(ctx context.Context, r Record) error { return c.inbox.once(ctx, r, next, c.logger) }
+	return func(ctx context.Context, r Record) error {
+		e, done, err := c.entryOf(ctx, &r)
+		if done || err != nil {
+			return err
+		}
+		return c.inbox.claimed(ctx, r, e, next, c.logger)
+	}
 }
 
 // checkGuards logs the event types of WithInbox that have no handler. If such a name is mistyped, a handler is left unguarded. It
@@ -42,20 +48,8 @@ func (c *Consumer) checkGuards(handlers map[string]registration) {
 	}
 }
 
-// once runs a handler unless its event was handled before.
-func (i *Inbox) once(ctx context.Context, r Record, next Handler, logger *slog.Logger) error {
-	e, err := i.eventOf(&r)
-	if err != nil {
-		return err
-	}
-	if done, err := i.remembered(ctx, e); done || err != nil {
-		return err
-	}
-	return i.claimed(ctx, r, e, next, logger)
-}
-
 // claimed runs a handler under a claim.
-func (i *Inbox) claimed(ctx context.Context, r Record, e inbox.Event, next Handler, logger *slog.Logger) error {
+func (i *Inbox) claimed(ctx context.Context, r Record, e entry, next Handler, logger *slog.Logger) error {
 	now := time.Now()
 	until, deadline := i.claimUntil(ctx, now)
 	outer := ctx
@@ -65,17 +59,17 @@ func (i *Inbox) claimed(ctx context.Context, r Record, e inbox.Event, next Handl
 	if leases, ok := ctx.Value(leasesKey{}).(string); ok {
 		claim.Shard, claim.Fence = leases+"#"+r.StreamARN+"#"+r.ShardID, r.Fence
 	}
-	switch err := i.table.Claim(ctx, e, claim, now); {
+	switch err := e.claim(ctx, claim, now); {
 	case errors.Is(err, inbox.ErrHandled):
 		handledBefore(ctx)
-		i.remember(e)
+		e.remember(ctx)
 		return nil
 	case err != nil:
-		if err := inboxError(err); errors.Is(err, ErrClaimed) || errors.Is(err, ErrPermanent) {
+		if err := inboxError(err); isHeldUp(err) || errors.Is(err, ErrPermanent) {
 			return err
 		}
 		if !awserr.Refused(err) {
-			i.release(outer, e, claim.Owner, logger) // the claim may be written nevertheless
+			release(outer, r, e, claim.Owner, logger) // the claim may be written nevertheless
 		}
 		return &tableError{fmt.Errorf("outbox: the event could not be claimed: %w", err)}
 	}
@@ -85,7 +79,7 @@ func (i *Inbox) claimed(ctx context.Context, r Record, e inbox.Event, next Handl
 			if ctx.Err() != nil {
 				timeSpent(outer)
 			}
-			i.release(outer, e, claim.Owner, logger)
+			release(outer, r, e, claim.Owner, logger)
 		}
 	}()
 	if err := ctx.Err(); err != nil {
@@ -95,8 +89,8 @@ func (i *Inbox) claimed(ctx context.Context, r Record, e inbox.Event, next Handl
 		return err
 	}
 	succeeded = true
-	i.complete(outer, e, claim.Owner, logger)
-	i.remember(e)
+	complete(outer, r, e, claim.Owner, logger)
+	e.remember(ctx)
 	return nil
 }
 
@@ -111,28 +105,28 @@ func (i *Inbox) claimUntil(ctx context.Context, now time.Time) (until, deadline 
 }
 
 // release gives a claim back. If this fails, the claim ends at its time.
-func (i *Inbox) release(ctx context.Context, e inbox.Event, owner string, logger *slog.Logger) {
+func release(ctx context.Context, r Record, e entry, owner string, logger *slog.Logger) {
 	ctx, cancel := grace.After(ctx, releaseTimeout)
 	defer cancel()
-	if err := i.table.Release(ctx, e, owner); err != nil && !errors.Is(err, inbox.ErrLost) {
-		logger.WarnContext(ctx, "outbox: a claim is not given back, the event waits for its end", "event", e.ID, "type", e.Type, "error", err)
+	if err := e.release(ctx, owner); err != nil && !errors.Is(err, inbox.ErrLost) {
+		logger.WarnContext(ctx, "outbox: a claim is not given back, the event waits for its end", "event", r.ID, "type", r.Type, "error", err)
 	}
 }
 
 var completeDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
 
 // complete turns a claim into the mark. The effect has happened, so the delivery is a success even if complete fails.
-func (i *Inbox) complete(ctx context.Context, e inbox.Event, owner string, logger *slog.Logger) {
+func complete(ctx context.Context, r Record, e entry, owner string, logger *slog.Logger) {
 	ctx, cancel := grace.After(ctx, completeTimeout)
 	defer cancel()
 	for n := 1; ; n++ {
-		err := i.table.Complete(ctx, e, owner, time.Now())
+		err := e.complete(ctx, owner, time.Now())
 		if err == nil {
 			return
 		}
 		if errors.Is(err, inbox.ErrLost) || awserr.Refused(err) && !awserr.IsThrottling(awserr.Code(err)) || backoff.Wait(ctx, completeDelay.Delay(n)) != nil {
 			logger.WarnContext(ctx, "outbox: an event was handled, and is not marked as handled: if it is delivered again, it may be handled again",
-				"event", e.ID, "type", e.Type, "error", err)
+				"event", r.ID, "type", r.Type, "error", err)
 			return
 		}
 	}

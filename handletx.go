@@ -68,7 +68,7 @@ func HandleTxType[T any](c *Consumer, w *Writer, eventType string, h func(contex
 	}
 	decode := decoder[T](c)
 	c.add(eventType, func(ctx context.Context, r Record) error {
-		return c.inbox.handleTx(ctx, w, &r, func() (Effects, error) {
+		return c.handleTx(ctx, w, &r, func() (Effects, error) {
 			e, err := decode(&r)
 			if err != nil {
 				return Effects{}, err
@@ -79,39 +79,44 @@ func HandleTxType[T any](c *Consumer, w *Writer, eventType string, h func(contex
 }
 
 // handleTx runs a handler and commits its effects, unless the event was handled before.
-func (i *Inbox) handleTx(ctx context.Context, w *Writer, r *Record, run func() (Effects, error)) error {
-	e, err := i.eventOf(r)
-	if err != nil {
-		return err
-	}
-	if done, err := i.remembered(ctx, e); done || err != nil {
+func (c *Consumer) handleTx(ctx context.Context, w *Writer, r *Record, run func() (Effects, error)) error {
+	e, done, err := c.entryOf(ctx, r)
+	if done || err != nil {
 		return err
 	}
 	switch effects, err := computed(run); {
 	case err != nil:
-		if err := i.unlessHandled(ctx, e, err); err != nil {
+		if err := unlessHandled(ctx, e, err); err != nil {
 			return err
 		}
 		handledBefore(ctx)
 	case len(effects.Writes)+len(effects.Events) == 0:
-		switch err := i.table.MarkAlone(ctx, e, time.Now()); {
-		case errors.Is(err, inbox.ErrHandled):
-			handledBefore(ctx)
-		case err != nil:
-			if err := inboxError(err); errors.Is(err, ErrClaimed) || errors.Is(err, ErrPermanent) {
-				return err
-			}
-			return &tableError{err}
+		if err := keepAlone(ctx, e); err != nil {
+			return err
 		}
 	default:
-		if err := i.commit(ctx, w, e, effects); err != nil {
+		if err := commit(ctx, w, e, effects); err != nil {
 			if ctx.Err() == nil && errors.Is(err, ErrUnknownOutcome) {
 				return &tableError{err} // not the fault of the handler
 			}
 			return err
 		}
 	}
-	i.remember(e)
+	e.remember(ctx)
+	return nil
+}
+
+// keepAlone keeps an event without effects as handled.
+func keepAlone(ctx context.Context, e entry) error {
+	switch err := e.alone(ctx, time.Now()); {
+	case errors.Is(err, inbox.ErrHandled):
+		handledBefore(ctx)
+	case err != nil:
+		if err := inboxError(err); isHeldUp(err) || errors.Is(err, ErrPermanent) {
+			return err
+		}
+		return &tableError{err}
+	}
 	return nil
 }
 
@@ -123,17 +128,17 @@ func computed(run func() (Effects, error)) (effects Effects, err error) {
 	return effects, err
 }
 
-// commit commits the effects and the mark, and tells the hooks.
-func (i *Inbox) commit(ctx context.Context, w *Writer, e inbox.Event, effects Effects) error {
+// commit commits the effects and the entry, and tells the hooks.
+func commit(ctx context.Context, w *Writer, e entry, effects Effects) error {
 	started := time.Now()
 	var info WriteInfo
-	err := w.transact(ctx, effects.Writes, effects.Events, i.mark(e, started), &info)
-	claimed, other := (*claimedError)(nil), (*inbox.OtherEventError)(nil)
+	err := w.transact(ctx, effects.Writes, effects.Events, e.extra(started), &info)
+	judged := (*judgedError)(nil)
 	switch {
-	case err == nil, errors.As(err, &claimed), errors.As(err, &other): // the answer has shown the row
+	case err == nil, errors.As(err, &judged): // the answer has shown the row
 	case errors.Is(err, ErrConflict): // nothing was written, and the next delivery will know
 	default:
-		if err = i.unlessHandled(ctx, e, err); err == nil {
+		if err = unlessHandled(ctx, e, err); err == nil {
 			info.Duplicate = true
 		}
 	}
@@ -144,32 +149,26 @@ func (i *Inbox) commit(ctx context.Context, w *Writer, e inbox.Event, effects Ef
 	return w.tell(ctx, info, err)
 }
 
-// mark returns the operation that marks an event as handled, within the transaction of its effects.
-func (i *Inbox) mark(e inbox.Event, now time.Time) *extra {
-	put := i.table.Mark(e, now)
-	return &extra{
-		write: types.TransactWriteItem{Put: put},
-		key:   inbox.Key(put.Item),
-		name:  "the inbox's mark",
-		row:   "the row of the handled event in the inbox",
-		form:  `the inbox table needs the partition key "` + inbox.KeyID + `" and the sort key "` + inbox.KeyConsumer + `" of type S`,
-		judge: func(old map[string]types.AttributeValue) error {
-			err := i.table.Blocked(old, e, now)
-			if errors.Is(err, inbox.ErrHandled) {
-				return nil
-			}
-			return inboxError(err)
-		},
+// judgedError is what the row that made a transaction fail says about the event.
+type judgedError struct{ error }
+
+func (e *judgedError) Unwrap() error { return e.error }
+
+// judged is the word of an extra operation's judge: nil if the event was handled.
+func judged(err error) error {
+	if err == nil || errors.Is(err, inbox.ErrHandled) {
+		return nil
 	}
+	return &judgedError{inboxError(err)}
 }
 
 // unlessHandled returns err, or nil if the event was handled before: then the effects of the first run may be what made the
-// second fail. It reads the mark once, consistently. If this read fails, the error is not permanent.
-func (i *Inbox) unlessHandled(ctx context.Context, e inbox.Event, err error) error {
+// second fail. It reads the entry once, consistently. If this read fails, the error is not permanent.
+func unlessHandled(ctx context.Context, e entry, err error) error {
 	if ctx.Err() != nil {
-		return &undecidedError{err, ctx.Err()} // the next delivery reads the mark
+		return &undecidedError{err, ctx.Err()} // the next delivery reads the entry
 	}
-	looked := i.table.Look(ctx, e, time.Now())
+	looked := e.look(ctx, time.Now())
 	switch {
 	case looked == nil:
 		return err

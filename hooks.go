@@ -136,6 +136,20 @@ func (c *Consumer) duplicate(d *delivery) {
 	}
 }
 
+// tellOrder tells the log and the hooks what WithOrder has done.
+func (c *Consumer) tellOrder(ctx context.Context, o OrderInfo) {
+	level := slog.LevelInfo
+	if o.Kind == OrderHealed {
+		level = slog.LevelDebug
+	}
+	c.logger.Log(ctx, level, "outbox: order by sequence: "+string(o.Kind), "event", o.Record.ID, "type", o.Record.Type, "aggregate", o.Record.AggregateID, "for", o.For)
+	for _, hooks := range c.hooks {
+		if hooks.Order != nil {
+			c.call(ctx, "Order", &o.Record, func() { hooks.Order(ctx, o) })
+		}
+	}
+}
+
 func (c *Consumer) call(ctx context.Context, hook string, r *Record, f func()) {
 	c.tellPanic(ctx, usercode.Apart(f), hook, r)
 }

@@ -235,11 +235,16 @@ func (i *Inbox) handled(ctx context.Context, r *Record) (bool, error) {
 	if done, err := i.remembered(ctx, e); done || err != nil {
 		return done, nil
 	}
+	return handledEntry(ctx, &markEntry{i, e})
+}
+
+// handledEntry asks the table.
+func handledEntry(ctx context.Context, e entry) (bool, error) {
 	claimed, other := (*inbox.ClaimedError)(nil), (*inbox.OtherEventError)(nil)
-	switch err := i.table.Look(ctx, e, time.Now()); {
+	switch err := e.look(ctx, time.Now()); {
 	case errors.Is(err, inbox.ErrHandled):
 		handledBefore(ctx)
-		i.remember(e)
+		e.remember(ctx)
 		return true, nil
 	case err == nil, errors.As(err, &claimed), errors.As(err, &other):
 		return false, nil

@@ -122,6 +122,7 @@ type consumerConfig struct {
 	inbox            *Inbox       // or nil
 	guarded          []string     // the event types whose plain handlers the inbox guards; empty means all
 	dead             *deadLetters // nil without WithDeadLetters
+	order            *ordering    // nil without WithOrder
 }
 
 // WithAttributes names the attributes of event rows, for an events table that exists already. Default: DefaultAttributes. Two fields
@@ -449,6 +450,8 @@ type ConsumerHooks struct {
 	// if the event was a dead letter before. If the process ends between storing and calling, a later delivery makes the only
 	// call, with Again set.
 	DeadLettered func(ctx context.Context, l DeadLetter)
+	// Order is called when WithOrder has done something that the stream does not show.
+	Order func(ctx context.Context, o OrderInfo)
 }
 
 // WithConsumerHooks adds hooks. Default: none. If it is given several times, all hooks are called, in the order of the options.

@@ -47,34 +47,43 @@ func (c *Consumer) divert(handlers map[string]registration, d *delivery) bool {
 		return false
 	}
 	h, known := handlers[r.Type]
-	if !known && !c.failUnknownTypes {
+	ordered := c.ordered(r)
+	if !known && !ordered && !c.failUnknownTypes {
 		return false
 	}
-	if h.kept && c.handledAlready(d) {
+	if (h.kept || ordered) && c.handledAlready(d) {
 		d.err, d.finished = nil, true
 		c.duplicate(d)
 		return true
 	}
-	ctx, cancel := context.WithTimeout(d, storeTimeout+storeTime(len(r.Payload)))
+	parked, err := c.park(d, d)
+	if err == nil && !parked {
+		return false
+	}
+	d.err, d.finished = err, err == nil
+	return true
+}
+
+// park stores an event behind the dead letter of its aggregate. It returns false if the aggregate is not parked any more.
+func (c *Consumer) park(ctx context.Context, d *delivery) (parked bool, err error) {
+	r, dead := &d.record, c.dead
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)))
 	defer cancel()
 	asOf := dead.parked.Now()
-	l := deadletter.Letter{Event: event.Event(*r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
+	l := deadletter.Letter{Event: event.Event(*r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now(), Order: c.orderOf(r)}
 	stored, err := dead.store.PutBehind(ctx, &l)
 	switch {
 	case err != nil:
-		d.err = notStored(err)
 		c.logger.ErrorContext(ctx, "outbox: an event cannot be parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID, "error", err)
-		return true
+		return false, notStored(err)
 	case stored == deadletter.Refused: // the aggregate was redriven and is not parked any more
 		dead.parked.Remove(r.AggregateID, asOf)
-		return false
-	}
-	d.err, d.finished = nil, true
-	if stored == deadletter.Added {
+		return false, nil
+	case stored == deadletter.Added:
 		c.logger.WarnContext(ctx, "outbox: event parked", "event", r.ID, "type", r.Type, "aggregate", r.AggregateID)
 	}
 	c.deadLettered(ctx, &l, stored)
-	return true
+	return true, nil
 }
 
 // handledAlready reports whether the inbox knows the event of a delivery as handled. If the inbox cannot be asked, the event is parked, since a
@@ -82,7 +91,11 @@ func (c *Consumer) divert(handlers map[string]registration, d *delivery) bool {
 func (c *Consumer) handledAlready(d *delivery) bool {
 	ctx, cancel := context.WithTimeout(d, storeTimeout)
 	defer cancel()
-	handled, err := c.inbox.handled(ctx, &d.record)
+	ask := c.inbox.handled
+	if c.ordered(&d.record) {
+		ask = c.order.handled
+	}
+	handled, err := ask(ctx, &d.record)
 	if err != nil {
 		c.logger.WarnContext(d, "outbox: the inbox cannot be asked whether an event that is parked was handled before", "event", d.record.ID,
 			"type", d.record.Type, "aggregate", d.record.AggregateID, "error", err)

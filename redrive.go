@@ -248,6 +248,12 @@ func (c *Consumer) redrive(ctx context.Context, l *deadletter.Letter) redrive.Ou
 	case waits:
 		return redrive.Outcome{Verdict: redrive.NotTried}
 	default: // also lost, the ninth time: the letter stays in any case, and a request would be repeated for days
+		if p := (*predecessorError)(nil); errors.As(d.err, &p) && p.record != nil && c.dead != nil { // so that it can be discarded, and outlives its row
+			first := &delivery{Context: ctx, consumer: c, record: *p.record, doomed: &doomed{err: p.err}}
+			if err := c.bury(ctx, first); err != nil {
+				return redrive.Outcome{Verdict: redrive.NotTried}
+			}
+		}
 		return redrive.Outcome{Verdict: redrive.Failed, Reason: d.err.Error()}
 	}
 }

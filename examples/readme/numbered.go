@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox"
 )
@@ -42,4 +45,14 @@ func commit(ctx context.Context, writer *outbox.Writer, event outbox.Event[Depos
 	return nil
 }
 
-var _, _ = deposit, commit // what a service does, not this function
+
+func orderedConsumer(client *dynamodb.Client, inbox *outbox.Inbox, letters *outbox.DeadLetterTable) (*outbox.Consumer, error) {
+	consumer, err := outbox.NewConsumer(
+		outbox.WithInbox(inbox),
+		outbox.WithDeadLetters(letters),
+		outbox.WithOrder(client, "events", time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)), // a constant: what is older is not wanted
+	)
+	return consumer, err
+}
+
+var _, _, _ = deposit, commit, orderedConsumer // what a service does, not this function

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,4 +23,30 @@ func TestADepositOnAnOldVersionIsDecidedAgain(t *testing.T) {
 	require.NoError(t, commit(t.Context(), writer, theirs), "a repeat")
 	account.Version++
 	require.NoError(t, commit(t.Context(), writer, deposit(account, "r1", 10)))
+}
+
+// The second deposit arrives alone, and the first one is handled before it.
+func TestDepositsAreHandledInOrder(t *testing.T) {
+	cloud := outboxtest.Start(t)
+	cloud.CreateOutbox(t, "events", "events", 1)
+	writer, err := outbox.NewWriter(cloud.DynamoDB, "events")
+	require.NoError(t, err)
+	inbox, err := outbox.NewInbox(cloud.DynamoDB, "inbox", "balances")
+	require.NoError(t, err)
+	require.NoError(t, inbox.Create(t.Context()))
+	letters, err := outbox.NewDeadLetterTable(cloud.DynamoDB, "dead-letters", "balances")
+	require.NoError(t, err)
+	require.NoError(t, letters.Create(t.Context()))
+	consumer, err := orderedConsumer(cloud.DynamoDB, inbox, letters)
+	require.NoError(t, err)
+	var amounts []int64
+	outbox.HandleTx(consumer, writer, func(_ context.Context, e outbox.Event[Deposited]) (outbox.Effects, error) {
+		amounts = append(amounts, e.Data.Amount)
+		return outbox.Effects{}, nil
+	})
+	require.NoError(t, deposit(t.Context(), writer, Account{ID: "account-1"}, 10))
+	require.NoError(t, deposit(t.Context(), writer, Account{ID: "account-1", Version: 1}, 20))
+	require.NoError(t, consumer.Process(t.Context(), outbox.Record{ID: "account-1#2", Type: "DEPOSITED", AggregateID: "account-1", Sequence: 2, Time: time.Now(),
+		Table: "events", Payload: []byte(`{"amount":20}`)}))
+	require.Equal(t, []int64{10, 20}, amounts)
 }

@@ -5,13 +5,21 @@
 //
 // The partition key is eventId (S), the sort key is consumer (S): the consumer's name, or, if the event's table is known, "name#table". Ids
 // are unique within a table only. Every row names its event by type (S) and aggregateId (S, absent
-// when empty), and has a time to live, expiresAt (N, seconds). There are two kinds of rows:
+// when empty), and has a time to live, expiresAt (N, seconds). There are two kinds of them:
 //
 //	a mark     the event was handled:      handledAt (N, milliseconds), and owner (S) if it was a claim before
 //	a claim    the event is being handled: owner (S), claimedUntil (N, milliseconds), and shard (S), fence (N) of a worker
 //
 // A mark stays as it is until it expires. Only its owner turns a claim into a mark, or deletes it. Others may replace a claim after
 // its time has passed, and a worker that took the shard over may replace it at once.
+//
+// A position is the row of an aggregate whose events are handled by their sequence. Its partition key is the aggregate's id, its sort key
+// "name#table#position". It has no time to live:
+//
+//	sequence (N): every number up to here is handled; absent before the first one. first (N): where the consumer began
+//	at (N, milliseconds): the latest time of an event that has moved it. Of a claim on the next event: owner, claimedUntil, shard, fence
+//
+// Whoever moves a position does so under the condition that it is where it was seen, and that nobody has a claim.
 package inbox
 
 import (

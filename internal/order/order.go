@@ -14,6 +14,15 @@ type Position struct {
 	Began bool
 }
 
+// Over is the position behind an event that was the next one.
+func (p Position) Over(e Event) Position {
+	p.Sequence, p.First, p.Began = e.Sequence, max(p.First, 1), true
+	if e.Time.After(p.At) {
+		p.At = e.Time
+	}
+	return p
+}
+
 // Event is what a decision needs of an event.
 type Event struct {
 	Sequence  int64

@@ -1,0 +1,225 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/awserr"
+	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/inbox"
+	"github.com/seed-1b628d3f/outbox/internal/order"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
+)
+
+// rowsAtOnce is how many keys DynamoDB takes in a BatchGetItem.
+const rowsAtOnce = 100
+
+// heal handles the events behind a position, as far as a page goes, for the sake of a later one.
+func (o *ordering) heal(ctx context.Context, c *Consumer, r *Record, p order.Position, e *order.Event) error {
+	first, last := p.Sequence+1, min(p.Sequence+rowsAtOnce, e.Sequence-1)
+	found, err := o.fetch(ctx, r.AggregateID, first, last, false)
+	if err != nil {
+		return err
+	}
+	handlers := c.registered()
+	for n := first; n <= last; n++ {
+		row, there := found[n]
+		if !there && n == first {
+			return o.missing(r, n, e)
+		}
+		if !there {
+			return nil // the next page tells
+		}
+		healed, err := o.decode(row, r, n)
+		if err != nil {
+			return &predecessorError{id: SequencedID(r.AggregateID, n), err: Permanent(err)}
+		}
+		d := &delivery{Context: ctx, consumer: c, record: healed}
+		c.handle(handlers, d)
+		if !d.finished {
+			if atomic.LoadInt32(&d.spent) == 1 {
+				timeSpent(ctx)
+			}
+			return &predecessorError{id: healed.ID, record: &healed, err: d.err}
+		}
+		if atomic.LoadInt32(&d.known) == 0 {
+			c.tellOrder(ctx, OrderInfo{Kind: OrderHealed, Record: healed, For: r.Sequence})
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// missing says that a number has no row: that nothing is known yet, or that it is a failure.
+func (o *ordering) missing(r *Record, n int64, e *order.Event) error {
+	id := SequencedID(r.AggregateID, n)
+	if e.Young(time.Now()) {
+		return &placeError{young: true, text: fmt.Sprintf("outbox: event %q is not in table %q yet: the event behind it waits, since it is younger than ten seconds", shorten(id), o.table)}
+	}
+	return fmt.Errorf("outbox: %w: event %q is not in table %q. Has its time to live passed, or does somebody leave out numbers? (Inbox.Pass takes it for handled)", ErrSequenceMissing, shorten(id), o.table)
+}
+
+// decode reads the row of an event that the stream has not brought.
+func (o *ordering) decode(row rows.Item, r *Record, n int64) (Record, error) {
+	healed, err := DecodeItem(row, &attributesOption{attributes: o.attributes, layout: o.layout})
+	if err == nil && (healed.AggregateID != r.AggregateID || healed.Sequence != n) {
+		err = fmt.Errorf("it is of aggregate %q and sequence %d", shorten(healed.AggregateID), healed.Sequence)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("outbox: the row of event %q cannot be used: %w", shorten(SequencedID(r.AggregateID, n)), err)
+	}
+	healed.Table = r.Table
+	return healed, nil
+}
+
+// begin finds where an aggregate begins of which the consumer knows nothing, and stores it.
+func (o *ordering) begin(ctx context.Context, c *Consumer, r *Record, a inbox.Aggregate, e *order.Event) error {
+	first, more := e.Sequence, true
+	for more {
+		low := max(first-rowsAtOnce, 1)
+		found, err := o.fetch(ctx, a.ID, low, first-1, true)
+		if err != nil {
+			return err
+		}
+		before := make([]order.Row, 0, first-low)
+		for n := first - 1; n >= low; n-- {
+			row, there := found[n]
+			if !there {
+				before = append(before, order.Row{})
+				continue
+			}
+			d := itemDecoder{item: row}
+			known := order.Row{Present: true, Time: d.time(o.layout.Time)}
+			if expires := rows.Int(row, o.attributes.ExpiresAt); expires > 0 {
+				known.ExpiresAt = time.Unix(expires, 0)
+			}
+			if d.err != nil {
+				return &predecessorError{id: SequencedID(a.ID, n), err: Permanent(d.err)}
+			}
+			before = append(before, known)
+		}
+		from := first
+		if first, more = order.Beginning(first, before, o.from, time.Now()); first == e.Sequence && from == first && !before[0].Present && e.Young(time.Now()) {
+			return o.missing(r, first-1, e)
+		}
+	}
+	place, refused, err := o.inbox.table.Begin(ctx, a, first, time.Now())
+	switch {
+	case err != nil:
+		return &tableError{err}
+	case refused: // by another process
+		o.remember(a.ID, place.Position)
+		if place.Claimed(time.Now()) {
+			return inboxError(&inbox.ClaimedError{ID: SequencedID(a.ID, place.Sequence+1), Until: place.Until})
+		}
+		return nil
+	}
+	o.remember(a.ID, order.Position{Sequence: first - 1, First: first, Began: true})
+	if first > 1 {
+		c.tellOrder(ctx, OrderInfo{Kind: OrderBegan, Record: *r, For: first})
+	}
+	return nil
+}
+
+var fetchDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
+
+// fetch reads rows of the events table by their numbers, with consistent reads. timesOnly leaves out everything but their times. What DynamoDB leaves
+// unread is asked for again: a key that was not read is no row that is missing.
+func (o *ordering) fetch(ctx context.Context, aggregate string, first, last int64, timesOnly bool) (map[int64]rows.Item, error) {
+	numbers := make(map[string]int64, last-first+1)
+	ask := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
+	for n := first; n <= last; n++ {
+		id := SequencedID(aggregate, n)
+		numbers[id] = n
+		ask.Keys = append(ask.Keys, rows.Item{o.attributes.ID: rows.S(id)})
+	}
+	if timesOnly {
+		ask.ProjectionExpression = aws.String("#id, #time, #expires")
+		ask.ExpressionAttributeNames = map[string]string{"#id": o.attributes.ID, "#time": o.attributes.Time, "#expires": o.attributes.ExpiresAt}
+	}
+	found := make(map[int64]rows.Item, len(numbers))
+	for attempt := 1; ; attempt++ {
+		out, err := awserr.Answered(o.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{o.table: ask}}))
+		if err != nil {
+			return nil, o.unread(err)
+		}
+		for _, answered := range out.Responses { // one table, named as the caller named it or by its ARN
+			for _, row := range answered {
+				n, asked := numbers[rows.Text(row, o.attributes.ID)]
+				if !asked {
+					return nil, o.unread(errors.New("the answer has a row that was not asked for"))
+				}
+				found[n] = row
+			}
+		}
+		left := 0
+		for _, unread := range out.UnprocessedKeys {
+			ask.Keys = unread.Keys
+			left += len(unread.Keys)
+		}
+		switch {
+		case left == 0 && out.Responses == nil: // what is not there is an empty list in an answer
+			return nil, o.unread(errors.New("the answer has neither rows nor unprocessed keys"))
+		case left == 0:
+			return found, nil
+		}
+		if _, there := found[first]; there && !timesOnly { // enough to go on with; what is behind would only take memory
+			return o.prefix(found, ask.Keys, numbers), nil
+		}
+		if err := backoff.Wait(ctx, fetchDelay.Delay(attempt)); err != nil {
+			return nil, o.unread(err)
+		}
+	}
+}
+
+// prefix returns the rows below the first one that was not read.
+func (o *ordering) prefix(found map[int64]rows.Item, unread []map[string]types.AttributeValue, numbers map[string]int64) map[int64]rows.Item {
+	for _, key := range unread {
+		end := numbers[rows.Text(key, o.attributes.ID)]
+		for n := range found {
+			if n > end {
+				delete(found, n)
+			}
+		}
+	}
+	return found
+}
+
+func (o *ordering) unread(err error) error {
+	return &tableError{fmt.Errorf("outbox: events table %s: what is before the event cannot be read: %w", o.table, err)}
+}
+
+// predecessorError says that an event is not handled because one before it is not. It matches what its error matches, so the attempt is judged by it.
+type predecessorError struct {
+	id     string
+	record *Record // nil if its row cannot be used
+	err    error
+}
+
+func (e *predecessorError) Error() string {
+	return fmt.Sprintf("outbox: event %q, which comes before, is not handled: %v", shorten(e.id), e.err)
+}
+func (e *predecessorError) Unwrap() error { return e.err }
+
+// handled reports whether an event is known to be handled, or is not wanted.
+func (o *ordering) handled(ctx context.Context, r *Record) (bool, error) {
+	place, err := o.inbox.table.Position(ctx, o.aggregate(r))
+	if err != nil {
+		return false, err
+	}
+	next := order.Next(place.Position, orderEvent(r), o.from)
+	if next != order.Duplicate && next != order.Before {
+		return false, nil
+	}
+	handledBefore(ctx)
+	return true, nil
+}
