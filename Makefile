@@ -29,7 +29,8 @@ race: ## every test under the race detector
 	@.ci/race
 
 # 1,500 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol, and with a sick member; 2,000 of
-# the other world; 70 of the storm of redrives, and 14 of each of its other runs; 100,000 worlds of the order by sequence.
+# the other world; 70 of the storm of redrives, and 14 of each of its other runs; 100,000 worlds of the
+# order's model, 500 of the order.
 .PHONY: sim
 sim: export WORKER_SEEDS ?= 1500
 sim: export WORKER_WIRE_SEEDS ?= 20
@@ -37,12 +38,14 @@ sim: export LEASE_SEEDS ?= 1200
 sim: export ADVERSARY_SEEDS ?= 2000
 sim: export STORM_SEEDS ?= 70
 sim: export ORDER_MODEL_SEEDS ?= 100000
-sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 ADVERSARY_SEEDS=10 STORM_SEEDS=10 ORDER_MODEL_SEEDS=10 for few
+sim: export ORDER_SEEDS ?= 500
+sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 ADVERSARY_SEEDS=10 STORM_SEEDS=10 ORDER_MODEL_SEEDS=10 ORDER_SEEDS=10 for few
 	@.ci/named 'TestWorkerSimulation$$ TestACrashOfAWorkerAtEveryBoundary$$' ./fleetsim
 	@.ci/named 'TestSimulation$$ TestSimulationWithASickMember$$' ./internal/lease
 	@.ci/named 'TestAdversary$$' ./adversary
 	@.ci/named 'TestRedriveStorm$$ TestLettersAre TestAHotAggregate TestThreeHundred TestAClaimIs TestAnOutageIs TestATransientFailure TestInvokeAnswers' ./storm
 	@.ci/named 'TestSmallWorlds$$ TestRandomWorlds$$' ./ordermodel
+	@.ci/named 'TestOrderWhateverTheStreamDoes$$' .
 
 .PHONY: soak
 soak: export SOAK_DURATION ?= 60s

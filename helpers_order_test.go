@@ -2,7 +2,6 @@ package outbox_test
 
 import (
 	"context"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -67,14 +66,7 @@ func (w *orderWorld) handler(_ context.Context, e outbox.Event[orderCreated]) (o
 	if err := w.failing[e.Sequence]; err != nil {
 		return outbox.Effects{}, err
 	}
-	return outbox.Effects{Writes: []types.TransactWriteItem{w.effect(e.Sequence)}}, nil
-}
-
-// effect has no condition of its own, which would hide what the position lets pass.
-func (w *orderWorld) effect(n int64) types.TransactWriteItem {
-	return types.TransactWriteItem{Update: &types.Update{TableName: aws.String("orders"), Key: values{"orderId": str(aggregate)},
-		UpdateExpression:          aws.String("SET effects = list_append(if_not_exists(effects, :none), :one)"),
-		ExpressionAttributeValues: values{":none": &types.AttributeValueMemberL{Value: []types.AttributeValue{}}, ":one": &types.AttributeValueMemberL{Value: []types.AttributeValue{num(strconv.FormatInt(n, 10))}}}}}
+	return outbox.Effects{Writes: []types.TransactWriteItem{appendEffect(aggregate, e.Sequence)}}, nil
 }
 
 // hooks keep what the order tells.

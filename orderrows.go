@@ -172,26 +172,13 @@ func (o *ordering) fetch(ctx context.Context, aggregate string, first, last int6
 		case left == 0:
 			return found, nil
 		}
-		if _, there := found[first]; there && !timesOnly { // enough to go on with; what is behind would only take memory
-			return o.prefix(found, ask.Keys, numbers), nil
+		if _, there := found[first]; there && !timesOnly { // enough to go on with: nobody believes that a later one is missing
+			return found, nil
 		}
 		if err := backoff.Wait(ctx, fetchDelay.Delay(attempt)); err != nil {
 			return nil, o.unread(err)
 		}
 	}
-}
-
-// prefix returns the rows below the first one that was not read.
-func (o *ordering) prefix(found map[int64]rows.Item, unread []map[string]types.AttributeValue, numbers map[string]int64) map[int64]rows.Item {
-	for _, key := range unread {
-		end := numbers[rows.Text(key, o.attributes.ID)]
-		for n := range found {
-			if n > end {
-				delete(found, n)
-			}
-		}
-	}
-	return found
 }
 
 func (o *ordering) unread(err error) error {

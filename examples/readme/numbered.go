@@ -45,7 +45,6 @@ func commit(ctx context.Context, writer *outbox.Writer, event outbox.Event[Depos
 	return nil
 }
 
-
 func orderedConsumer(client *dynamodb.Client, inbox *outbox.Inbox, letters *outbox.DeadLetterTable) (*outbox.Consumer, error) {
 	consumer, err := outbox.NewConsumer(
 		outbox.WithInbox(inbox),

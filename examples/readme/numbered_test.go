@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -44,8 +45,8 @@ func TestDepositsAreHandledInOrder(t *testing.T) {
 		amounts = append(amounts, e.Data.Amount)
 		return outbox.Effects{}, nil
 	})
-	require.NoError(t, deposit(t.Context(), writer, Account{ID: "account-1"}, 10))
-	require.NoError(t, deposit(t.Context(), writer, Account{ID: "account-1", Version: 1}, 20))
+	require.NoError(t, commit(t.Context(), writer, deposit(Account{ID: "account-1"}, "r1", 10)))
+	require.NoError(t, commit(t.Context(), writer, deposit(Account{ID: "account-1", Version: 1}, "r2", 20)))
 	require.NoError(t, consumer.Process(t.Context(), outbox.Record{ID: "account-1#2", Type: "DEPOSITED", AggregateID: "account-1", Sequence: 2, Time: time.Now(),
 		Table: "events", Payload: []byte(`{"amount":20}`)}))
 	require.Equal(t, []int64{10, 20}, amounts)
