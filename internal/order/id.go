@@ -1,7 +1,6 @@
 // Package order knows which events have an order by sequence, and decides what comes next for one of them.
 //
-// It knows ids, numbers and times, and makes no call. It must not know tables or handlers. No Consumer asks for the decisions yet: only
-// ordermodel does.
+// It knows ids, numbers and times, and makes no call. It must not know tables or handlers.
 package order
 
 import "strconv"
