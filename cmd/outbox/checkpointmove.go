@@ -288,22 +288,29 @@ func (m *mover) planFrom(ctx context.Context, s *movedShard) error {
 		}
 	}
 	s.to = lease.Progress{Checkpoint: lease.At(at)}
-	if s.says = "read again from " + at.UTC().Format(time.RFC3339Nano); !m.before(ctx, s, at) {
+	passesNone, err := m.before(ctx, s, at)
+	if err != nil {
+		return err
+	}
+	if s.says = "read again from " + at.UTC().Format(time.RFC3339Nano); !passesNone {
 		s.says = "read from " + at.UTC().Format(time.RFC3339Nano) + " on: what came before and is not finished is NOT handled, what came later is handled again"
 	}
 	return nil
 }
 
 // before reports whether a time is known to be no later than the checkpoint, so that nothing is passed over.
-func (m *mover) before(ctx context.Context, s *movedShard, at time.Time) bool {
+func (m *mover) before(ctx context.Context, s *movedShard, at time.Time) (bool, error) {
 	if was, ok := lease.ParseAt(s.seen.Checkpoint); ok {
-		return !at.After(was)
+		return !at.After(was), nil
 	}
 	if !sequenceNumber.MatchString(s.seen.Checkpoint) {
-		return false
+		return false, nil
 	}
 	first, err := m.next(ctx, s.Shard, shardreader.At(at))
-	return err == nil && first != "" && shardreader.CompareSequence(first, s.seen.Checkpoint) <= 0
+	if errors.Is(err, errEmpty) {
+		return false, nil // not known
+	}
+	return first != "" && shardreader.CompareSequence(first, s.seen.Checkpoint) <= 0, err
 }
 
 // positionOf is where a checkpoint is in the stream.
@@ -335,46 +342,48 @@ func (m *mover) next(ctx context.Context, shard string, from shardreader.Positio
 	return records[0].sequence, nil
 }
 
+// These end the reading of a shard: there is no more to know, or it is too far away.
+var (
+	errRead  = errors.New("read")
+	errEmpty = errors.New("a long stretch of it is empty: call again with --after, or --from a time")
+)
+
 // later returns the records after a position, as many as most, and none after the one named last.
 func (m *mover) later(ctx context.Context, shard string, from shardreader.Position, most int, last string) (records []laterRecord, err error) {
-	iterator, err := m.source.Iterator(ctx, shard, from)
-	if err != nil {
-		return nil, err
-	}
-	for range nextReads {
-		b, err := m.get(ctx, iterator, most+1)
-		if err != nil {
-			return nil, err
+	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, &slowError{limit: m.timeout})
+	defer cancel()
+	var failed error // the last request, if it was answered with an error
+	reader := shardreader.Reader{Source: m.source, Limit: most + 1, OnRetry: func(r shardreader.Retry) {
+		failed = r.Err
+		if r.Failures > 1 || !r.Throttled {
+			m.warn("shard %s: %s is repeated: %s", r.Shard, r.Operation, m.explain(r.Err))
 		}
+	}}
+	reads := 0
+	_, err = reader.Read(ctx, shard, from, func(b shardreader.Batch) error {
+		failed = nil
 		for _, r := range b.Records {
-			if r.SequenceNumber == string(from) { // an iterator at a record begins with this record
-				continue
-			}
 			event, _ := outbox.DecodeRecord(r.Data, m.f.layout) // a record that is no event belongs to no aggregate
 			records = append(records, laterRecord{strings.Clone(r.SequenceNumber), lease.AggregateKey(event.AggregateID)})
 			if len(records) == most || r.SequenceNumber == last {
-				return records, nil
+				return errRead
 			}
 		}
-		if b.Next == "" || b.Behind == 0 {
-			return records, nil
+		switch reads++; {
+		case b.Behind == 0, reads == nextReads && len(records) > 0:
+			return errRead
+		case reads == nextReads:
+			return errEmpty
 		}
-		iterator = b.Next
+		return nil
+	})
+	switch slow := (*slowError)(nil); {
+	case errors.Is(err, errRead):
+		err = nil
+	case failed != nil && errors.As(err, &slow):
+		err = fmt.Errorf("repeated for %s (--timeout): %w", m.timeout, failed)
 	}
-	if len(records) > 0 {
-		return records, nil
-	}
-	return nil, errors.New("a long stretch of it is empty: call again with --after, or --from a time")
-}
-
-func (m *mover) get(ctx context.Context, iterator string, limit int) (shardreader.Batch, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, &slowError{limit: m.timeout})
-	defer cancel()
-	b, err := m.source.Get(ctx, iterator, limit, nil)
-	if slow := (*slowError)(nil); err != nil && errors.As(context.Cause(ctx), &slow) {
-		err = &slowError{slow.limit, err}
-	}
-	return b, err
+	return records, err
 }
 
 // move asks, and moves.
