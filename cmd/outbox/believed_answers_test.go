@@ -97,13 +97,26 @@ func TestCreateChangesNothingWhereTheAnswerDoesNotSayWhatIsThere(t *testing.T) {
 				delete(in(a, "ContinuousBackupsDescription"), "PointInTimeRecoveryDescription")
 			})
 		},
+		"time to live of the events table events: the answer does not say whether it is on":       timeToLive("events", "TimeToLiveStatus", nil),
+		"stream events: the answer does not say its ARN":                                          summary("StreamARN", nil),
+		"stream events: the answer does not say its status":                                       summary("StreamStatus", nil),
+		"stream events: the answer does not say how long it keeps records":                        summary("RetentionPeriodHours", nil),
+		"stream events: the answer does not say how many open shards it has":                      summary("OpenShardCount", nil),
+		"destination of table events: the answer does not say its status":                         destination("DestinationStatus", nil),
+		"destination of table events: the answer does not say to which stream a destination goes": destination("StreamArn", nil),
+		"destination of table events: the answer has no list of destinations": func(_ *testing.T, w *world) {
+			w.edit("DescribeKinesisStreamingDestination", func(_, a map[string]any) { delete(a, "KinesisDataStreamDestinations") })
+		},
+		"stream events: the answer does not say whether it is on-demand": summary("StreamModeDetails", nil),
 	} {
-		w := newWorld(t)
-		w.ok(t, "create")
-		change(t, w)
-		r := w.run(t, "create", "--pitr", "--yes")
-		require.Equal(t, exitFailed, r.code, what)
-		require.Contains(t, r.err, what)
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t)
+			w.ok(t, "create")
+			change(t, w)
+			r := w.run(t, "create", "--pitr", "--shards", "1", "--yes")
+			require.Equal(t, exitFailed, r.code)
+			require.Contains(t, r.err, what)
+		})
 	}
 }
 

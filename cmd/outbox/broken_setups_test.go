@@ -70,7 +70,11 @@ func brokenSetups() []setup {
 				d["DestinationStatus"], d["DestinationStatusDescription"] = "ENABLE_FAILED", "no rights"
 			})
 		}},
+		{"unknown|destination|the answer does not say to which stream", destination("StreamArn", nil)},
 		{"unknown|precision|the answer does not say", destination("ApproximateCreationDateTimePrecision", nil)},
+		{"unknown|destination|the answer does not say which destinations there are", func(_ *testing.T, w *world) {
+			w.edit("DescribeKinesisStreamingDestination", func(_, a map[string]any) { delete(a, "KinesisDataStreamDestinations") })
+		}},
 		{"problem|destination|it has one to arn:aws:kinesis:us-east-1:999999999999:stream/events", destination("StreamArn", "arn:aws:kinesis:us-east-1:999999999999:stream/events")},
 
 		// The mapping.
@@ -106,6 +110,10 @@ func brokenSetups() []setup {
 		}},
 		{"unknown|event source mapping|the answer does not say where it starts", mappingWith("StartingPosition", nil)},
 		{"problem|function|no event source mapping reads events", mappingWith("EventSourceArn", "arn:aws:kinesis:us-east-1:999999999999:stream/events")},
+
+		{"unknown|function|the answer has no list of mappings", func(_ *testing.T, w *world) {
+			w.edit("ListEventSourceMappings", func(_, a map[string]any) { delete(a, "EventSourceMappings") })
+		}},
 
 		{"problem|concurrency|its reserved concurrency is 0", func(_ *testing.T, w *world) {
 			w.edit("GetFunctionConcurrency", func(_, a map[string]any) { a["ReservedConcurrentExecutions"] = 0 })
@@ -154,6 +162,13 @@ func brokenSetups() []setup {
 		{"warning|alarm|by MIN", queried(`SELECT MIN(AgeOfOldestUnreplicatedRecord) FROM "AWS/DynamoDB" WHERE TableName = 'events'`)},
 		{"unknown|alarm|an expression", queried(`m1 * 0`)},
 		{"problem|alarm|it is in ALARM", alarmWith("DroppedEventCount", func(a *cloudwatchtypes.MetricAlarm) { a.StateValue = cloudwatchtypes.StateValueAlarm })},
+		{"warning|alarm|LessThanThreshold, which does not tell of more", alarmWith("IteratorAge", func(a *cloudwatchtypes.MetricAlarm) {
+			a.StateValue, a.ComparisonOperator = cloudwatchtypes.StateValueAlarm, "LessThanThreshold"
+		})},
+		{"unknown|alarm|the metric of account 999999999999, which may be another; it is in ALARM at present", func(_ *testing.T, w *world) {
+			a := &w.alarms[0].MetricAlarms[0]
+			a.StateValue, a.Metrics[0].AccountId = cloudwatchtypes.StateValueAlarm, ptr("999999999999")
+		}},
 		{"unknown|alarm|its state is INSUFFICIENT_DATA", alarmWith("IteratorAge", func(a *cloudwatchtypes.MetricAlarm) { a.StateValue = cloudwatchtypes.StateValueInsufficientData })},
 		{"unknown|alarm|its state is not in the answer", alarmWith("IteratorAge", func(a *cloudwatchtypes.MetricAlarm) { a.StateValue = "" })},
 		{"unknown|alarm|the answer does not say its statistic", alarmWith("IteratorAge", func(a *cloudwatchtypes.MetricAlarm) { a.Statistic = "" })},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -127,11 +128,17 @@ func judgeAlarms(m metric, alarms []cloudwatchtypes.MetricAlarm, composites []cl
 		if !w.on {
 			continue
 		}
-		if a.StateValue == cloudwatchtypes.StateValueAlarm {
+		// An alarm of a scaling policy, which fires when there is little, is in ALARM most of the time.
+		little := strings.HasPrefix(string(a.ComparisonOperator), "LessThan")
+		rings := a.StateValue == cloudwatchtypes.StateValueAlarm
+		if rings && w.unknown == "" && !little {
 			return finding{gradeProblem, "alarm", m.value, fmt.Sprintf("%s: it is in ALARM at present (%s): %s", m.name, aws.ToString(a.AlarmName), m.why), "see docs/operating.md, Alarms"}
 		}
 		grade, wrong, do := w.judge(a, m, composites, late)
 		f := finding{grade, "alarm", m.value, m.name, do}
+		if rings && !little {
+			wrong += "; it is in ALARM at present"
+		}
 		if wrong != "" {
 			f.Finding = fmt.Sprintf("%s (%s): %s", m.name, aws.ToString(a.AlarmName), wrong)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,6 +65,9 @@ func (x *examination) checkMappings(ctx context.Context, function string) (n int
 		out, err := x.c.lambda.ListEventSourceMappings(ctx, in)
 		if err != nil {
 			return n, others, err
+		}
+		if out.EventSourceMappings == nil {
+			return n, others, errors.New("the answer has no list of mappings")
 		}
 		for _, m := range out.EventSourceMappings {
 			source, ok := x.mappedSource(aws.ToString(m.EventSourceArn))

@@ -170,13 +170,23 @@ func (x *examination) checkDestination(ctx context.Context) {
 		x.failed(gradeProblem, check, x.table, "dynamodb:DescribeKinesisStreamingDestination", err)
 		return
 	}
+	if out.KinesisDataStreamDestinations == nil {
+		x.silent(check, x.table, "which destinations there are")
+		return
+	}
 	var others []string
+	unnamed := false
 	for _, d := range out.KinesisDataStreamDestinations {
-		if arn := aws.ToString(d.StreamArn); !x.isStream(arn) {
-			others = append(others, arn)
-			continue
+		arn := aws.ToString(d.StreamArn)
+		if x.isStream(arn) {
+			x.checkTheDestination(d)
+			return
 		}
-		x.checkTheDestination(d)
+		unnamed = unnamed || arn == ""
+		others = append(others, arn)
+	}
+	if unnamed {
+		x.silent(check, x.table, "to which stream a destination goes")
 		return
 	}
 	found := "there is none to " + x.stream + ": nothing reaches the stream"

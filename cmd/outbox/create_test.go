@@ -67,6 +67,8 @@ func TestCreateSaysWhatItDid(t *testing.T) {
 	out, err := w.kinesis.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: ptr("changes")})
 	require.NoError(t, err)
 	require.Equal(t, "ON_DEMAND", string(out.StreamDescriptionSummary.StreamModeDetails.StreamMode))
+	destination("ApproximateCreationDateTimePrecision", nil)(t, w)
+	require.Contains(t, w.ok(t, shortened...), "= destination other -> changes exists  the answer does not say its precision\n")
 }
 
 func TestCreateRefusesTablesOfAnotherKind(t *testing.T) {

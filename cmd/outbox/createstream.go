@@ -68,10 +68,25 @@ func (k *creator) describeStream(ctx context.Context) (*kinesistypes.StreamDescr
 	if err != nil {
 		return nil, err
 	}
-	if out.StreamDescriptionSummary == nil {
+	d, unsaid := out.StreamDescriptionSummary, ""
+	switch {
+	case d == nil:
 		return nil, errors.New("the answer does not describe the stream")
+	case aws.ToString(d.StreamARN) == "":
+		unsaid = "its ARN"
+	case d.StreamStatus == "":
+		unsaid = "its status"
+	case d.RetentionPeriodHours == nil:
+		unsaid = "how long it keeps records"
+	case d.OpenShardCount == nil:
+		unsaid = "how many open shards it has"
+	case (k.f.onDemand || k.f.shardsGiven) && (d.StreamModeDetails == nil || d.StreamModeDetails.StreamMode == ""):
+		unsaid = "whether it is on-demand"
 	}
-	return out.StreamDescriptionSummary, nil
+	if unsaid != "" {
+		return nil, fmt.Errorf("the answer does not say %s", unsaid)
+	}
+	return d, nil
 }
 
 // makeStream makes the stream unless it is there, waits for it, and raises the retention. It returns the stream's ARN.
@@ -153,7 +168,11 @@ func (k *creator) makeDestination(ctx context.Context, result created, arn strin
 		}
 		switch d.DestinationStatus {
 		case dynamodbtypes.DestinationStatusActive:
-			result.Detail = strings.TrimSuffix("in "+strings.ToLower(string(d.ApproximateCreationDateTimePrecision))+"s; "+result.Detail, "; ")
+			precision := "in " + strings.ToLower(string(d.ApproximateCreationDateTimePrecision)) + "s"
+			if d.ApproximateCreationDateTimePrecision == "" {
+				precision = "the answer does not say its precision"
+			}
+			result.Detail = strings.TrimSuffix(precision+"; "+result.Detail, "; ")
 			return true, nil
 		case "", dynamodbtypes.DestinationStatusDisabled, dynamodbtypes.DestinationStatusEnableFailed:
 			if enabled {
@@ -189,8 +208,16 @@ func (k *creator) destinationTo(ctx context.Context, is func(arn string) bool) (
 	if err != nil {
 		return dynamodbtypes.KinesisDataStreamDestination{}, err
 	}
+	if out.KinesisDataStreamDestinations == nil {
+		return dynamodbtypes.KinesisDataStreamDestination{}, errors.New("the answer has no list of destinations")
+	}
 	for _, d := range out.KinesisDataStreamDestinations {
-		if is(aws.ToString(d.StreamArn)) {
+		switch arn := aws.ToString(d.StreamArn); {
+		case arn == "":
+			return d, errors.New("the answer does not say to which stream a destination goes")
+		case is(arn) && d.DestinationStatus == "": // empty means to the caller that there is none
+			return d, errors.New("the answer does not say its status")
+		case is(arn):
 			return d, nil
 		}
 	}

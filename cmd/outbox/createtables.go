@@ -185,6 +185,8 @@ func (k *creator) livesOn(ctx context.Context, table, attribute string) (bool, e
 		return false, errors.New("the answer does not describe it")
 	}
 	switch d.TimeToLiveStatus {
+	case "":
+		return false, errors.New("the answer does not say whether it is on")
 	case dynamodbtypes.TimeToLiveStatusEnabled, dynamodbtypes.TimeToLiveStatusEnabling:
 		if have := aws.ToString(d.AttributeName); have != attribute {
 			return false, fmt.Errorf("it is on %q, not on %q, which takes an hour to change: disable it first", have, attribute)
