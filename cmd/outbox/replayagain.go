@@ -97,7 +97,9 @@ func (g *again) write(ctx context.Context) error {
 	g.tell(g.unreadable, "left out")
 	if len(g.uncopyable) > 0 && !g.f.skipUncopyable {
 		g.tell(g.uncopyable, "cannot be copied")
-		failed = cannotBeCopied(len(g.uncopyable))
+		if refused := (*outbox.TransactionError)(nil); errors.As(failed, &refused) { // and not what ended the search for others
+			failed = cannotBeCopied(len(g.uncopyable))
+		}
 	} else {
 		g.tell(g.uncopyable, "left out")
 	}
