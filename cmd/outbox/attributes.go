@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,7 +28,9 @@ func (f *attributesFlag) read() (outbox.Attributes, error) {
 		if field == nil {
 			return a, fmt.Errorf("--attributes: there is no %q: want %s", name, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		}
-		*field = cmp.Or(f.names[name], *field)
+		if *field = f.names[name]; *field == "" {
+			return a, fmt.Errorf("--attributes: %s has no name: give one, or leave it out; - is for a table without it", name)
+		}
 	}
 	if _, err := outbox.NewConsumer(outbox.WithAttributes(a)); err != nil {
 		return a, fmt.Errorf("--attributes: %w", err)
