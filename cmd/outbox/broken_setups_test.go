@@ -122,6 +122,8 @@ func brokenSetups() []setup {
 
 		// The inbox, the dead letters, the leases.
 		{"problem|inbox memory|forgets an event after 48h", marks(48 * time.Hour)},
+		{"unknown|inbox memory|handledAt of a mark is no time", row("inbox", rows.Item{"eventId": rows.S("1"), "consumer": rows.S("mails#events"),
+			"handledAt": rows.S("noon"), "expiresAt": rows.N(time.Now().Add(time.Hour).Unix())})},
 		{"warning|inbox memory|forgets an event after 168h", marks(7 * 24 * time.Hour)},
 		{"warning|inbox memory|and rows live for ever", func(t *testing.T, w *world) {
 			w.empty(t, "events")

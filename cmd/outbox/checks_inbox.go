@@ -32,6 +32,10 @@ func (x *examination) checkInbox(ctx context.Context) {
 		if row["handledAt"] == nil {
 			continue // a claim
 		}
+		if rows.Int(row, "handledAt") <= 0 {
+			x.add(gradeUnknown, check, x.inbox, "handledAt of a mark is no time in milliseconds: how long it remembers cannot be seen", "find out who writes such rows: an Inbox writes milliseconds, in a number")
+			return
+		}
 		seconds, wrong := expiry(row["expiresAt"])
 		if wrong != "" {
 			x.add(gradeProblem, check, x.inbox, "expiresAt of a mark "+wrong, "find out who writes such rows: an Inbox writes seconds, in a number")
