@@ -55,7 +55,7 @@ func (f *moveFlags) check(a *app) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("%w; or oldest", err)
-		case at.After(a.now()):
+		case at.After(a.now().Add(clockOff)):
 			return fmt.Errorf("--from: %s is in the future", at.UTC().Format(time.RFC3339))
 		}
 	}
@@ -119,7 +119,7 @@ functions of Lambda there is no such command: their mapping keeps the checkpoint
 // movedShard is a checkpoint that is moved.
 type movedShard struct {
 	Shard string `json:"shard"`
-	// From and To are positions: a sequence number, oldest, or a time.
+	// From and To are positions: a sequence number, oldest, end, or a time.
 	From string `json:"from"`
 	To   string `json:"to"`
 	// Unfinished are the records up to the new checkpoint that are still to be handled.

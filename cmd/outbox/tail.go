@@ -44,9 +44,12 @@ func (f *tailFlags) check(a *app) error {
 	}
 	f.layout = outbox.WithAttributes(attributes)
 	f.now = f.from == "" || f.from == "now"
-	_, err = f.start(a.now())
+	_, err = f.start(a.now().Add(clockOff))
 	return err
 }
+
+// clockOff is how far this machine's clock may be behind before it refuses a time as one of the future. The stream's clock decides later.
+const clockOff = time.Hour
 
 // start is the position that --from means at a time of the stream's clock.
 func (f *tailFlags) start(now time.Time) (shardreader.Position, error) {
