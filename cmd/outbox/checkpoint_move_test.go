@@ -341,7 +341,10 @@ func TestWhatCannotBeMovedIsSaid(t *testing.T) {
 	failed("it is finished, and the shards that continue it are read", "--shard", onlyShard, "--from", "oldest")
 	failed("all shards are finished", "--all", "--from", "oldest")
 	require.NoError(t, m.store.Ensure(t.Context(), lease.Shard{ID: "lost"}, lease.TrimHorizon))
-	failed("shard lost: the stream has it no more", "--all", "--from", "oldest")
+	failed("shard lost: the stream does not list it\n", "--shard", "lost", "--from", "oldest")
+	failed("shard lost: the stream does not list it: name the other shards with --shard in place of --all", "--all", "--from", "oldest")
+	m.edit("ListShards", func(_, a map[string]any) { a["Shards"] = []any{} })
+	failed("outbox: stream events lists no shard\n", "--all", "--from", "oldest")
 }
 
 // A view that lacks an owner's row does not say that the owner is dead.

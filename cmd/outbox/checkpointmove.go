@@ -56,6 +56,9 @@ func (m *mover) plan(ctx context.Context) ([]*movedShard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the shards of stream %s: %w", m.f.stream, err)
 	}
+	if len(listed) == 0 {
+		return nil, fmt.Errorf("stream %s lists no shard", m.f.stream)
+	}
 	leases, err := m.chosen(ctx)
 	if err != nil {
 		return nil, err
@@ -63,13 +66,21 @@ func (m *mover) plan(ctx context.Context) ([]*movedShard, error) {
 	planned := make([]*movedShard, len(leases))
 	for i, l := range leases {
 		if !slices.ContainsFunc(listed, func(s shardreader.Shard) bool { return s.ID == l.ID }) {
-			return nil, fmt.Errorf("shard %s: the stream has it no more", l.ID)
+			return nil, m.unlisted(l.ID)
 		}
 		if planned[i], err = m.planOne(ctx, l); err != nil {
 			return nil, fmt.Errorf("shard %s: %w", l.ID, err)
 		}
 	}
 	return planned, nil
+}
+
+// unlisted says what to do about a shard of the lease table that the stream does not list.
+func (m *mover) unlisted(shard string) error {
+	if m.f.all {
+		return fmt.Errorf("shard %s: the stream does not list it: name the other shards with --shard in place of --all", shard)
+	}
+	return fmt.Errorf("shard %s: the stream does not list it", shard)
 }
 
 // chosen returns the leases that the flags name, once it is known that nobody reads them.
@@ -108,7 +119,7 @@ func (m *mover) chosen(ctx context.Context) ([]lease.Lease, error) {
 		return nil, errors.New("all shards are finished: outbox replay writes events again")
 	}
 	if left := len(view.Leases) - len(chosen); m.f.all && left > 0 {
-		m.note("%s finished or forgotten, and left out: outbox replay writes their events again", map[bool]string{true: "1 shard is", false: fmt.Sprintf("%d shards are", left)}[left == 1])
+		m.note("%s left out, since finished or forgotten: outbox replay writes their events again", count(left, "shard"))
 	}
 	for _, l := range chosen {
 		if l.Owner == "" {
