@@ -57,6 +57,9 @@ func TestGroupsAndConsumersThatTheTablesKnow(t *testing.T) {
 	_, all, err := knownGroups(t.Context(), shortPages{w.dynamodb}, "leases")
 	require.NoError(t, err)
 	require.False(t, all)
+	v := verdict{groupStatus: &groupStatus{Group: "none", Stream: "events"}, statusFlags: statusFlags{leases: "leases"}}
+	v.known(t.Context(), newApp(nil, nil, nil), shortPages{w.dynamodb})
+	require.Contains(t, v.Reasons, "lease table leases has more rows than were read: there may be other groups")
 
 	w.CreateTable(t, "dead-letters", "group", "id")
 	w.putRow(t, "dead-letters", "mails", "a#1")

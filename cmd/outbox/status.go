@@ -25,7 +25,11 @@ type statusFlags struct {
 	streamGiven, waitGiven bool // --stream and --wait were
 }
 
-func (f *statusFlags) check() error {
+// check checks the flags. timeout is --timeout, of which a default of --wait takes no more than half.
+func (f *statusFlags) check(timeout time.Duration) error {
+	if !f.waitGiven {
+		f.wait = min(f.wait, timeout/2)
+	}
 	switch {
 	case f.stream == "" || f.leases == "":
 		return errors.New("--stream and --leases must not be empty")
@@ -39,6 +43,8 @@ func (f *statusFlags) check() error {
 		return fmt.Errorf("--max-lag: want 0 or more, have %s", f.maxLag)
 	case f.wait <= 0:
 		return fmt.Errorf("--wait: want more than 0, have %s", f.wait)
+	case f.wait >= timeout:
+		return fmt.Errorf("--wait %s needs a --timeout above it: have %s", f.wait, timeout)
 	}
 	return checkNames(named{"stream", f.stream, names.KinesisStream}, tableFlag("leases", f.leases), tableFlag("dead-letters", f.deadLetters))
 }
@@ -74,7 +80,7 @@ lost shard stays for six hours, and up to two days more.`,
 		PreRun: func(cmd *cobra.Command, _ []string) {
 			f.streamGiven, f.waitGiven = cmd.Flags().Changed("stream"), cmd.Flags().Changed("wait")
 		},
-		RunE: a.action(func() error { return cmp.Or(a.checkWatch(), f.check()) }, a.watching(func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) })),
+		RunE: a.action(func() error { return cmp.Or(a.checkWatch(), f.check(a.timeout)) }, a.watching(func(ctx context.Context, c *clients) error { return a.status(ctx, c, f) })),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.stream, "stream", "events", "Kinesis stream, named as the workers name it")
@@ -84,7 +90,7 @@ lost shard stays for six hours, and up to two days more.`,
 	flags.StringVar(&f.consumer, "consumer", "", "consumer whose dead letters they are (default: the group)")
 	flags.DurationVar(&f.maxLag, "max-lag", 0, "exit with 1 if a shard lags more, or if that cannot be ruled out")
 	a.watchFlag(flags)
-	flags.DurationVar(&f.wait, "wait", 30*time.Second, "wait for heartbeats no longer than this")
+	flags.DurationVar(&f.wait, "wait", 30*time.Second, "wait for heartbeats no longer than this, or half of a shorter --timeout")
 	flags.BoolVar(&f.silentShards, "silent-shards", false, "accept an old checkpoint of a shard that is read and has no records, as where nothing is written for longer than the stream keeps records")
 	return cmd
 }
@@ -157,6 +163,12 @@ func (a *app) look(ctx context.Context, c *clients, f statusFlags) (*groupStatus
 	if err != nil {
 		return nil, usageError{err}
 	}
+	var dead *outbox.DeadLetterTable
+	if f.deadLetters != "" {
+		if dead, err = outbox.NewDeadLetterTable(c.dynamodb, f.deadLetters, cmp.Or(f.consumer, f.group)); err != nil {
+			return nil, usageError{err}
+		}
+	}
 	source := &shardreader.Kinesis{Client: c.kinesis, Stream: f.stream}
 	before, err := store.View(ctx)
 	if err != nil {
@@ -182,14 +194,17 @@ func (a *app) look(ctx context.Context, c *clients, f statusFlags) (*groupStatus
 	if err := a.measure(ctx, c, s, &source.Clock); err != nil {
 		return nil, err
 	}
-	if f.deadLetters != "" {
-		if s.Dead, err = countDead(ctx, c, f); err != nil {
-			return nil, err
+	v := verdict{groupStatus: s, statusFlags: f, before: before}
+	if dead != nil {
+		if s.Dead, err = countDead(ctx, dead); err != nil {
+			v.wrong("the dead letters of table %s cannot be counted: %s", f.deadLetters, a.explain(err))
 		}
 	}
-	v := verdict{groupStatus: s, statusFlags: f, before: before}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil, ctx.Err()
+	}
 	if len(leases) == 0 {
-		v.known(ctx, a, c)
+		v.known(ctx, a, c.dynamodb)
 	}
 	v.judge()
 	return s, nil
@@ -203,14 +218,25 @@ func noLeaseTable(err error) error {
 	return err
 }
 
+// groupList is what status prints without a group.
+type groupList struct {
+	Groups []knownGroup `json:"groups"`
+	All    bool         `json:"all"` // the whole table was read
+	failure
+}
+
 // listGroups shows which groups there are.
 func (a *app) listGroups(ctx context.Context, c *clients, table string) error {
 	groups, all, err := knownGroups(ctx, c.dynamodb, table)
 	if err != nil {
 		return noLeaseTable(err)
 	}
+	var none error
+	if all && len(groups) == 0 {
+		none = fmt.Errorf("lease table %s knows no group: no worker has begun", table)
+	}
 	if a.json() {
-		err = a.printJSON(map[string]any{"groups": append([]knownGroup{}, groups...), "all": all})
+		err = a.printJSON(groupList{append([]knownGroup{}, groups...), all, failure{a.explain(none)}})
 	} else {
 		rows := [][]string{{"GROUP", "STREAM", "SHARDS", "WORKERS"}}
 		for _, g := range groups {
@@ -219,23 +245,17 @@ func (a *app) listGroups(ctx context.Context, c *clients, table string) error {
 		err = a.columns(rows)
 	}
 	switch {
-	case err != nil:
-		return err
+	case err != nil || none != nil:
+		return cmp.Or(err, none)
 	case !all:
 		a.note("table %s has more rows than were read: perhaps these are not all groups", table)
-	case len(groups) == 0:
-		return fmt.Errorf("lease table %s knows no group: no worker has begun", table)
 	}
 	a.note("outbox status --group G --stream S shows one of them; whether the workers live is told there")
 	return nil
 }
 
-// countDead counts the dead letters of the consumer.
-func countDead(ctx context.Context, c *clients, f statusFlags) (*deadStatus, error) {
-	table, err := outbox.NewDeadLetterTable(c.dynamodb, f.deadLetters, cmp.Or(f.consumer, f.group))
-	if err != nil {
-		return nil, usageError{err}
-	}
+// countDead counts the dead letters of a consumer.
+func countDead(ctx context.Context, table *outbox.DeadLetterTable) (*deadStatus, error) {
 	var d deadStatus
 	for l, err := range table.List(ctx, outbox.DeadLetterFilter{}) {
 		if err != nil {

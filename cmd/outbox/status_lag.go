@@ -132,13 +132,16 @@ func (m *measurement) take(ctx context.Context) error {
 
 // answer takes in the records of an answer.
 func (m *measurement) answer(out *kinesis.GetRecordsOutput) error {
-	switch {
-	case len(out.Records) > 0:
-	case out.MillisBehindLatest == nil:
+	last := out.NextShardIterator == nil && len(out.ChildShards) == 0
+	switch behind := out.MillisBehindLatest; {
+	case out.Records == nil && len(out.ChildShards) == 0:
+		return errors.New("GetRecords has no list of records")
+	case len(out.Records) == 0 && behind == nil:
 		return errors.New("GetRecords says neither what is in the shard nor how far behind its end that is")
-	}
-	if out.NextShardIterator == nil && m.open && len(out.ChildShards) == 0 {
+	case last && m.open:
 		return errors.New("GetRecords gives no next iterator, as at the end of a shard, and the stream lists the shard as open")
+	case last && (behind == nil || *behind > 0):
+		return errors.New("GetRecords gives no next iterator, as at the end of a shard, and does not say that this is the end")
 	}
 	for i := range out.Records {
 		r := &out.Records[i]

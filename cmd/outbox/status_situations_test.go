@@ -133,6 +133,20 @@ var situations = []situation{
 		}},
 	{name: "the shards that continue another wait for it", code: 0, says: "1 record waits, the oldest", state: "waiting for its parents",
 		happens: func(t *testing.T, f *fleet) { s := f.well(t); f.split(t); f.lease(t, shardID(0), "w-1", s[1]) }},
+	{name: "an answer has no list of records", code: 1, says: "shard shardId-000000000000 cannot be read: GetRecords has no list of records",
+		happens: func(t *testing.T, f *fleet) {
+			f.well(t)
+			f.records = `{"NextShardIterator":"next","MillisBehindLatest":0}`
+		}},
+	{name: "an answer ends a closed shard too early", code: 1, says: "shard shardId-000000000000 cannot be read: GetRecords gives no next iterator, as at the end of a shard, and does not say that this is the end",
+		happens: func(t *testing.T, f *fleet) {
+			f.well(t)
+			f.split(t)
+			f.records = `{"Records":[],"MillisBehindLatest":600000}`
+		}},
+	{name: "the dead letters cannot be counted", code: 1, args: []string{"--dead-letters", "dead-letters"},
+		says: "the dead letters of table dead-letters cannot be counted: ", state: "reading",
+		happens: func(t *testing.T, f *fleet) { f.well(t) }},
 	{name: "a shard cannot be read", code: 1, says: "shard shardId-000000000000 cannot be read: AccessDeniedException",
 		happens: func(t *testing.T, f *fleet) { f.well(t); f.refuse("GetRecords") }},
 }

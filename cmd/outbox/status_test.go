@@ -256,15 +256,15 @@ func TestStatusListsTheGroups(t *testing.T) {
 	f := newFleet(t, 1)
 	r := f.run(t, "status")
 	require.Equal(t, result{exitFailed, "GROUP  STREAM  SHARDS  WORKERS\n", "outbox: lease table leases knows no group: no worker has begun\n"}, r)
+	r = f.run(t, "status", "-o", "json")
+	require.Equal(t, exitFailed, r.code)
+	require.Equal(t, groupList{[]knownGroup{}, true, failure{"lease table leases knows no group: no worker has begun"}}, decode[groupList](t, r.out))
 	f.well(t)
 	f.putRow(t, "leases", "mails", "arn:aws:kinesis:us-east-1:000000000000:stream/events#W#w")
 	text := f.ok(t, "status")
 	require.Contains(t, text, "\ng      events  ")
 	require.Contains(t, text, "\nmails  arn:aws:kinesis:us-east-1:000000000000:stream/events  0       1\n")
-	list := decode[struct {
-		Groups []knownGroup
-		All    bool
-	}](t, f.ok(t, "status", "-o", "json"))
+	list := decode[groupList](t, f.ok(t, "status", "-o", "json"))
 	require.True(t, list.All)
 	require.Len(t, list.Groups, 2)
 	for _, args := range [][]string{{"status", "--max-lag", "1m"}, {"status", "--dead-letters", "d"}} {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
 	"github.com/seed-1b628d3f/outbox/internal/lease"
 )
 
@@ -51,9 +53,9 @@ func (v *verdict) wrong(format string, args ...any) {
 const mostKnown = 10
 
 // known says what the lease table has in the place of the group.
-func (v *verdict) known(ctx context.Context, a *app, c *clients) {
+func (v *verdict) known(ctx context.Context, a *app, client dynamodb.ScanAPIClient) {
 	v.wrong("no worker of group %s has begun stream %s: lease table %s has no shard of them", v.Group, v.Stream, v.leases)
-	groups, all, err := knownGroups(ctx, c.dynamodb, v.leases)
+	groups, all, err := knownGroups(ctx, client, v.leases)
 	groups = slices.DeleteFunc(groups, func(k knownGroup) bool { return k.Group == v.Group && k.Stream == v.Stream })
 	v.Known = groups
 	switch {
@@ -61,6 +63,8 @@ func (v *verdict) known(ctx context.Context, a *app, c *clients) {
 		v.wrong("which groups lease table %s knows cannot be read: %s", v.leases, a.explain(err))
 	case len(groups) == 0 && all:
 		v.wrong("lease table %s knows no other group and no other stream", v.leases)
+	case !all:
+		v.wrong("lease table %s has more rows than were read: there may be other groups", v.leases)
 	}
 	for i, k := range groups {
 		if i == mostKnown {
