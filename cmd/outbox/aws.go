@@ -48,7 +48,7 @@ func (e *slowError) Error() string {
 // Unwrap returns the SDK's error, by which the library knows what is certain of the call.
 func (e *slowError) Unwrap() error { return e.err }
 
-// bounded gives each call, with its repetitions, a time to be answered in. GetRecords has its own in shardreader, where a large answer over a
+// bounded gives each call, with its repetitions, a time to be answered in. GetRecords is bounded by whoever calls it: a large answer over a
 // slow line goes on for as long as it makes progress.
 func bounded(limit time.Duration) func(*middleware.Stack) error {
 	return func(s *middleware.Stack) error {

@@ -156,7 +156,7 @@ func (m *mover) silence(v lease.View) (wait time.Duration) {
 			if m.wants(l) && w.ID == l.Owner && !w.Dead {
 				lasts := w.Duration
 				if lasts <= 0 {
-					lasts = 30 * time.Second // its release does not say
+					lasts = 30 * time.Second // the row does not say: to wait too long is safe, and usualLease would be a guess
 				}
 				wait = max(wait, lasts+lasts/16)
 			}

@@ -23,10 +23,8 @@ func (x *examination) checkStream(ctx context.Context) {
 		x.checkTableStream()
 		return
 	}
-	in := &kinesis.DescribeStreamSummaryInput{StreamName: &x.stream}
-	if strings.HasPrefix(x.stream, "arn:") {
-		in.StreamName, in.StreamARN = nil, &x.stream
-	}
+	in := &kinesis.DescribeStreamSummaryInput{}
+	in.StreamName, in.StreamARN = streamName(x.stream)
 	out, err := x.c.kinesis.DescribeStreamSummary(ctx, in)
 	if err != nil {
 		x.failed(gradeProblem, "stream", x.stream, "kinesis:DescribeStreamSummary", err)

@@ -259,7 +259,7 @@ func (a *app) showLetter(l outbox.DeadLetter, private bool) error {
 	if a.json() {
 		return a.printJSON(letterAsJSON(l, private))
 	}
-	rows := [][]string{{"id", printable(l.ID)}, {"stored", l.StoredAt.UTC().Format(time.RFC3339)}, {"attempts", fmt.Sprint(l.Attempts)}}
+	rows := [][]string{{"id", l.ID}, {"stored", l.StoredAt.UTC().Format(time.RFC3339)}, {"attempts", fmt.Sprint(l.Attempts)}}
 	if l.Parked {
 		rows = append(rows, []string{"parked", "it waits behind another dead letter of its aggregate"})
 	}
@@ -270,7 +270,7 @@ func (a *app) showLetter(l outbox.DeadLetter, private bool) error {
 		rows = append(rows, []string{"record", l.Record.ShardID + " " + l.Record.SequenceNumber})
 	}
 	if l.Error != "" {
-		rows = append(rows, []string{"error", printable(l.Error)})
+		rows = append(rows, []string{"error", l.Error})
 	}
 	if err := a.columns(rows); err != nil {
 		return err
@@ -291,8 +291,8 @@ func (a *app) deadRedriveCommand() *cobra.Command {
 	cmd := a.deadCommandOf(&cobra.Command{
 		Use: "redrive", Short: "Ask the consumer to handle dead letters once more",
 		Long: `redrive asks the workers of the consumer to hand dead letters to their handlers
-once more, and watches until they have, or --wait is over. The request stays. Of an aggregate all are redriven, in order,
-until one fails; with --id, those up to it.
+once more, and watches until they have, or --wait is over. The request stays. Of an
+aggregate all are redriven, in order, until one fails; with --id, those up to it.
 
 A worker looks for such requests every two seconds. In Lambda nobody does, unless
 the function calls AnswerRedriveRequests. It exits with 1 if letters stay.`,

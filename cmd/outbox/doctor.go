@@ -29,11 +29,11 @@ type doctorFlags struct {
 }
 
 func (f *doctorFlags) names() error {
-	return checkNames(tableFlag("table", f.table), named{"stream", f.stream, f.streamName}, tableFlag("leases", f.leases), tableFlag("inbox", f.inbox), tableFlag("dead-letters", f.deadLetters))
+	return checkNames(tableFlag("table", f.table), named{"stream", f.stream, f.checkStreamName}, tableFlag("leases", f.leases), tableFlag("inbox", f.inbox), tableFlag("dead-letters", f.deadLetters))
 }
 
-// streamName checks what a stream is given by. Here a table's own stream can be one.
-func (f *doctorFlags) streamName(stream string) error {
+// checkStreamName checks what a stream is given by. Here a table's own stream can be one.
+func (f *doctorFlags) checkStreamName(stream string) error {
 	if f.ofTable = names.DynamoDBStream(stream) == nil; f.ofTable {
 		return nil
 	}
@@ -69,6 +69,9 @@ source mappings, and says for each finding what to do:
   warning  it works, but something that production should have is missing
   unknown  it could not be looked at, the answer does not say it, or doctor cannot
            judge it; a refused permission is named
+
+If the events table, the stream, the destination or a table named by a flag cannot
+be looked at, this is a problem.
 
 What lies outside of AWS's answers, such as the permissions and the health of your
 processes, no check sees: docs/cli.md lists it, for each way in which events are

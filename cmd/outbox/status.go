@@ -240,7 +240,7 @@ func (a *app) listGroups(ctx context.Context, c *clients, table string) error {
 	} else {
 		rows := [][]string{{"GROUP", "STREAM", "SHARDS", "WORKERS"}}
 		for _, g := range groups {
-			rows = append(rows, []string{printable(g.Group), printable(g.Stream), fmt.Sprint(g.Shards), fmt.Sprint(g.Workers)})
+			rows = append(rows, []string{g.Group, g.Stream, fmt.Sprint(g.Shards), fmt.Sprint(g.Workers)})
 		}
 		err = a.columns(rows)
 	}

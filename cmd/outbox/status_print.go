@@ -9,15 +9,15 @@ import (
 func (a *app) printStatus(s *groupStatus) error {
 	rows := [][]string{{"SHARD", "STATE", "OWNER", "FENCE", "WAITING", "LAG", "NEXT", "CHECKPOINT"}}
 	for _, shard := range s.Shards {
-		next := printable(shard.NextSequenceNumber)
+		next := shard.NextSequenceNumber
 		if shard.Next != nil {
-			next = printable(shard.Next.Type+" "+shard.Next.ID) + " " + next
+			next = shard.Next.Type + " " + shard.Next.ID + " " + next
 		}
-		owner := printable(shard.Owner)
+		owner := shard.Owner
 		if shard.OwnerState == workerDraining {
 			owner += " (draining)"
 		}
-		rows = append(rows, []string{printable(shard.Shard), shard.State, owner, fmt.Sprint(shard.Fence), shard.waitingText(), shard.lagText(), next, shard.placeText()})
+		rows = append(rows, []string{shard.Shard, shard.State, owner, fmt.Sprint(shard.Fence), shard.waitingText(), shard.lagText(), next, shard.placeText()})
 	}
 	if err := a.columns(rows); err != nil {
 		return err
@@ -33,7 +33,7 @@ func (a *app) printStatus(s *groupStatus) error {
 			if version == "" {
 				version = "unknown"
 			}
-			rows = append(rows, []string{printable(w.Worker), state, printable(version), fmt.Sprint(w.Shards)})
+			rows = append(rows, []string{w.Worker, state, version, fmt.Sprint(w.Shards)})
 		}
 		fmt.Fprintln(a.out)
 		if err := a.columns(rows); err != nil {
@@ -114,7 +114,7 @@ func (s *groupStatus) oldest() time.Duration {
 func (s *shardStatus) placeText() string {
 	switch {
 	case s.Checkpoint != "":
-		return printable(s.Checkpoint)
+		return s.Checkpoint
 	case !s.StartsAt.IsZero():
 		return "from " + s.StartsAt.UTC().Format(time.RFC3339Nano)
 	case s.readable() && !s.ended && s.State != shardNotBegun && s.State != shardWaits:

@@ -99,7 +99,7 @@ func (v *verdict) judgeWorkers() {
 			v.wrong("worker %s could not read shard %s, and leaves it to others; its log says why", w.Worker, shard)
 		}
 	}
-	if !there && len(v.Known) == 0 && !v.none() {
+	if !there && !v.none() {
 		v.wrong("no worker of group %s is there: nobody reads its shards", v.Group)
 	}
 }
