@@ -134,9 +134,12 @@ func TestTailEndsWithItsReader(t *testing.T) {
 // The first signal ends tail in good order. If it cannot, since nobody takes what it writes, the second ends it at once.
 func TestASecondSignalEndsTheCommandAtOnce(t *testing.T) {
 	w := eventful(t)
-	cmd := process(t, "tail")
+	cmd := process(t, "tail", "--from", "oldest")
+	shown, err := cmd.StdoutPipe()
+	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	time.Sleep(300 * time.Millisecond)
+	_, err = bufio.NewReader(shown).ReadString('\n') // it has begun
+	require.NoError(t, err)
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	_ = cmd.Wait()
 	require.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode())
