@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -123,4 +124,12 @@ func numbersOf(letters []outbox.DeadLetter) (numbers []int64) {
 		numbers = append(numbers, l.Record.Sequence)
 	}
 	return numbers
+}
+
+// appendEffect adds a number to the list in an aggregate's row.
+func appendEffect(aggregate string, n int64) types.TransactWriteItem {
+	return types.TransactWriteItem{Update: &types.Update{TableName: aws.String("orders"), Key: values{"orderId": str(aggregate)},
+		UpdateExpression: aws.String("SET effects = list_append(if_not_exists(effects, :none), :one)"),
+		ExpressionAttributeValues: values{":none": &types.AttributeValueMemberL{Value: []types.AttributeValue{}},
+			":one": &types.AttributeValueMemberL{Value: []types.AttributeValue{num(strconv.FormatInt(n, 10))}}}}}
 }

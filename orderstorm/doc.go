@@ -1,0 +1,16 @@
+// Package orderstorm puts Consumers with WithOrder into a storm, and looks from outside whether each aggregate's events have had their effects in
+// order, once and without a gap. It is test code: nothing can import it.
+//
+// A seed decides a world, which takes place in a bubble of testing/synctest: a stream of several shards that drops, doubles, delays and reorders
+// by any distance; functions behind mappings, and Workers beside them in a fifth of the worlds; requests that fail, or whose answers are lost;
+// processes that die at some request, before or after it. The handlers are those of HandleTx; in a part of the worlds guarded ones and ignored
+// types are between them.
+//
+// The effect of an event is conditional on the effect before it. So a violation is a failed condition in the table itself.
+//
+//   - link: what stands between a process and the services, and sees what they do.
+//   - process: clients, Consumer and tables of one process, which can be killed.
+//   - world: the stream, the processes, and what must hold.
+//
+// Each check has a planted bug that it must see (planted_test.go).
+package orderstorm

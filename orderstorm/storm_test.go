@@ -1,0 +1,51 @@
+package orderstorm
+
+import (
+	"os"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestOrderWhateverTheStreamDoes runs ORDER_SEEDS worlds from ORDER_FIRST on, or the world of ORDER_SEED alone. Two run at once.
+func TestOrderWhateverTheStreamDoes(t *testing.T) {
+	first, count := number("ORDER_FIRST", 1), number("ORDER_SEEDS", 60)
+	if seed := number("ORDER_SEED", 0); seed > 0 {
+		first, count = seed, 1
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // most of what a world allocates lives for one request
+	var healed, kills, worlds atomic.Int64
+	t.Run("worlds", func(t *testing.T) {
+		for lane := range uint64(2) {
+			t.Run(strconv.FormatUint(lane, 10), func(t *testing.T) {
+				t.Parallel()
+				for seed := first + lane; seed < first+count; seed += 2 {
+					var w *world
+					inBubble(t, func(t *testing.T) {
+						w = newWorld(t, seed, planOf(seed))
+						w.run(t)
+					})
+					require.Emptyf(t, w.problems, "ORDER_SEED=%d go test -count=1 -run '^TestOrderWhateverTheStreamDoes$' ./orderstorm\n%+v", seed, w.plan)
+					healed.Add(int64(w.healed))
+					kills.Add(int64(w.kills))
+					worlds.Add(1)
+				}
+			})
+		}
+	})
+	t.Logf("%d worlds from seed %d on: %d events were healed, %d processes were to die", worlds.Load(), first, healed.Load(), kills.Load())
+	if count > 20 {
+		require.NotZero(t, healed.Load())
+		require.NotZero(t, kills.Load())
+	}
+}
+
+func number(name string, otherwise uint64) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv(name), 10, 64); err == nil {
+		return n
+	}
+	return otherwise
+}
