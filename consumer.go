@@ -178,7 +178,7 @@ func NewConsumer(opts ...ConsumerOption) (*Consumer, error) {
 	if err := applyAll(opts, func(o ConsumerOption) error { return o.applyConsumer(&c.consumerConfig) }); err != nil {
 		return nil, fmt.Errorf("outbox: NewConsumer: %w", err)
 	}
-	if err := c.checkOrder(); err != nil {
+	if err := errors.Join(c.checkOrder(), c.checkKeepMarks()); err != nil {
 		return nil, fmt.Errorf("outbox: NewConsumer: %w", err)
 	}
 	c.layout = c.attributes.layout()
@@ -224,6 +224,9 @@ func HandleType[T any](c *Consumer, eventType string, h func(context.Context, Ev
 	}
 	if c.order != nil && !c.guards(eventType) {
 		panic(fmt.Sprintf("outbox: HandleType: with WithOrder the handler of %q must be guarded (WithInbox names it, or no types), or one of HandleTx", eventType))
+	}
+	if c.keepMarks {
+		panic(fmt.Sprintf("outbox: HandleType: the handler of %q is guarded, and KeepMarks is for those of HandleTx: end all processes without WithOrder first, or give the Inbox another consumer name", eventType))
 	}
 	decode := decoder[T](c)
 	plain := func(ctx context.Context, r Record) error {

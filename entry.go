@@ -12,8 +12,8 @@ import (
 // entry is what the inbox keeps of an event: a mark of its own, or the position of its aggregate (WithOrder). The errors are those of
 // internal/inbox; inboxError makes them those that callers see.
 type entry interface {
-	// extra returns the operation that keeps the event as handled, within the transaction of its effects.
-	extra(now time.Time) *extra
+	// extras returns the operations that keep the event as handled, within the transaction of its effects.
+	extras(now time.Time) []*extra
 	// alone keeps it as handled with a write of its own. inbox.ErrHandled says that it was handled before.
 	alone(ctx context.Context, now time.Time) error
 	// look asks the table, with a consistent read: nil means that the event is free to be handled.
@@ -67,17 +67,17 @@ func (m *markEntry) release(ctx context.Context, owner string) error {
 
 func (m *markEntry) remember(context.Context) { m.inbox.remember(m.event) }
 
-func (m *markEntry) extra(now time.Time) *extra {
+func (m *markEntry) extras(now time.Time) []*extra {
 	table := &m.inbox.table
 	put := table.Mark(m.event, now)
-	return &extra{
+	return []*extra{{
 		write: types.TransactWriteItem{Put: put},
 		key:   inbox.Key(put.Item),
 		name:  "the inbox's mark",
 		row:   "the row of the handled event in the inbox",
 		form:  inboxForm,
 		judge: func(old map[string]types.AttributeValue) error { return judged(table.Blocked(old, m.event, now)) },
-	}
+	}}
 }
 
 const inboxForm = `the inbox table needs the partition key "` + inbox.KeyID + `" and the sort key "` + inbox.KeyConsumer + `" of type S`

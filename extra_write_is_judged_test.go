@@ -48,12 +48,12 @@ func TestAnExtraUpdateIsJudgedByItsStoredRow(t *testing.T) {
 	event := Event[string]{ID: "e", Type: "T"}
 
 	var first, again WriteInfo
-	require.NoError(t, w.transact(t.Context(), nil, nil, moveTo(1), &first), "without events")
+	require.NoError(t, w.transact(t.Context(), nil, nil, []*extra{moveTo(1)}, &first), "without events")
 	require.False(t, first.Duplicate)
-	require.NoError(t, w.transact(t.Context(), nil, []AnyEvent{event}, moveTo(1), &again), "the row is there already")
+	require.NoError(t, w.transact(t.Context(), nil, []AnyEvent{event}, []*extra{moveTo(1)}, &again), "the row is there already")
 	require.True(t, again.Duplicate)
 
-	err = w.transact(t.Context(), nil, []AnyEvent{event}, moveTo(3), &WriteInfo{})
+	err = w.transact(t.Context(), nil, []AnyEvent{event}, []*extra{moveTo(3)}, &WriteInfo{})
 	require.ErrorIs(t, err, errGap)
 	var te *TransactionError
 	require.ErrorAs(t, err, &te)
@@ -61,12 +61,12 @@ func TestAnExtraUpdateIsJudgedByItsStoredRow(t *testing.T) {
 	require.Equal(t, []FailedOperation{{Index: 1, Kind: "Update", Table: "positions", Key: key, Code: "ConditionalCheckFailed",
 		Message: "the stored position", OldItem: rows.Item{"aggregate": rows.S("a"), "consumer": rows.S("c"), "at": rows.N(1)}}}, te.Operations)
 
-	require.NoError(t, w.transact(t.Context(), nil, []AnyEvent{event}, moveTo(2), &first), "the event was not stored before")
+	require.NoError(t, w.transact(t.Context(), nil, []AnyEvent{event}, []*extra{moveTo(2)}, &first), "the event was not stored before")
 	require.False(t, first.Duplicate)
-	require.ErrorIs(t, w.transact(t.Context(), nil, []AnyEvent{event}, moveTo(3), &first), ErrEventConflict, "the event is stored without this position")
+	require.ErrorIs(t, w.transact(t.Context(), nil, []AnyEvent{event}, []*extra{moveTo(3)}, &first), ErrEventConflict, "the event is stored without this position")
 
 	other := types.TransactWriteItem{Put: &types.Put{TableName: aws.String("positions"), Item: rows.Item{"aggregate": rows.S("a"), "consumer": rows.S("c")}}}
-	err = w.transact(t.Context(), []types.TransactWriteItem{other}, nil, moveTo(3), &first)
+	err = w.transact(t.Context(), []types.TransactWriteItem{other}, nil, []*extra{moveTo(3)}, &first)
 	require.ErrorIs(t, err, ErrInvalidWrite)
 	require.ErrorContains(t, err, `operation 1 (Update in table "positions"): it is on the same item as operation 0`)
 }

@@ -15,7 +15,7 @@ import (
 
 // Effects are what a handler of HandleTx wants to commit. The zero value commits the mark alone.
 type Effects struct {
-	// Writes are operations on the caller's tables, as for Writer.Transact. Writes and Events together are at most 99.
+	// Writes are operations on the caller's tables, as for Writer.Transact. Writes and Events together are at most 99, with KeepMarks 98.
 	Writes []types.TransactWriteItem
 	// Events are stored as by Writer.Transact. NewEvent may make a new id in every run of the handler, since only one run is
 	// committed.
@@ -112,12 +112,17 @@ func keepAlone(ctx context.Context, e entry) error {
 	case errors.Is(err, inbox.ErrHandled):
 		handledBefore(ctx)
 	case err != nil:
-		if err := inboxError(err); isHeldUp(err) || errors.Is(err, ErrPermanent) {
-			return err
-		}
-		return &tableError{err}
+		return entryError(err)
 	}
 	return nil
+}
+
+// entryError is the error of an entry as the delivery sees it.
+func entryError(err error) error {
+	if err := inboxError(err); isHeldUp(err) || errors.Is(err, ErrPermanent) {
+		return err
+	}
+	return &tableError{err}
 }
 
 // computed runs a handler. A panic becomes an error, since the reason may be what an earlier run has changed.
@@ -132,7 +137,7 @@ func computed(run func() (Effects, error)) (effects Effects, err error) {
 func commit(ctx context.Context, w *Writer, e entry, effects Effects) error {
 	started := time.Now()
 	var info WriteInfo
-	err := w.transact(ctx, effects.Writes, effects.Events, e.extra(started), &info)
+	err := w.transact(ctx, effects.Writes, effects.Events, e.extras(started), &info)
 	judged := (*judgedError)(nil)
 	switch {
 	case err == nil, errors.As(err, &judged): // the answer has shown the row

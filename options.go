@@ -123,6 +123,7 @@ type consumerConfig struct {
 	guarded          []string     // the event types whose plain handlers the inbox guards; empty means all
 	dead             *deadLetters // nil without WithDeadLetters
 	order            *ordering    // nil without WithOrder
+	keepMarks        bool
 }
 
 // WithAttributes names the attributes of event rows, for an events table that exists already. Default: DefaultAttributes. Two fields

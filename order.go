@@ -175,7 +175,11 @@ func (o *ordering) entry(ctx context.Context, c *Consumer, r *Record) (entry, bo
 		}
 		switch next {
 		case order.Run:
-			return &positionEntry{o, a, position, e}, false, nil
+			free := &positionEntry{o, a, position, e}
+			if c.keepMarks {
+				return o.unlessMarked(ctx, r, free)
+			}
+			return free, false, nil
 		case order.Duplicate:
 			handledBefore(ctx)
 			return nil, true, nil
@@ -184,6 +188,13 @@ func (o *ordering) entry(ctx context.Context, c *Consumer, r *Record) (entry, bo
 			c.tellOrder(ctx, OrderInfo{Kind: OrderBefore, Record: *r})
 			return nil, true, nil
 		case order.Late:
+			if c.keepMarks && e.Sequence < position.First {
+				if marked, err := o.inbox.handled(ctx, r); err != nil {
+					return nil, false, entryError(err)
+				} else if marked {
+					return nil, true, nil
+				}
+			}
 			return nil, false, o.late(&e, position)
 		}
 		if now := time.Now(); place.Claimed(now) {
@@ -270,10 +281,10 @@ func (p *positionEntry) refused(place inbox.Place, now time.Time) error {
 	return &inbox.ClaimedError{ID: SequencedID(p.a.ID, p.event.Sequence), Until: now}
 }
 
-func (p *positionEntry) extra(now time.Time) *extra {
+func (p *positionEntry) extras(now time.Time) []*extra {
 	table := &p.o.inbox.table
 	update := table.Move(p.a, p.known, p.event, now)
-	return &extra{
+	return []*extra{{
 		write: types.TransactWriteItem{Update: update},
 		key:   update.Key,
 		name:  "the aggregate's position",
@@ -286,7 +297,7 @@ func (p *positionEntry) extra(now time.Time) *extra {
 			}
 			return judged(p.refused(place, now))
 		},
-	}
+	}}
 }
 
 func (p *positionEntry) alone(ctx context.Context, now time.Time) error {

@@ -142,15 +142,15 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 	var (
 		stored, missing int   // event rows that are stored as meant; event rows that are not stored
 		taken           bool  // a row of a sequenced event is stored, whatever it has
-		hidden          int   // rows of events and of the extra operation that are stored or not: a conflict or throttling hides which
+		hidden          int   // rows of events and of the extra operations that are stored or not: a conflict or throttling hides which
 		otherContent    bool  // an event row is stored with another content
 		conditionFailed bool  // a condition of the caller's operations
 		permanent       bool  // another reason that no retry cures
-		judged          error // the judge's word on the extra operation
+		judged          error // a judge's word on an extra operation
 	)
 	for i, reason := range reasons {
 		code := aws.ToString(reason.Code)
-		isEvent, isExtra := tx.isEvent(i), tx.isExtra(i)
+		isEvent, extra := tx.isEvent(i), tx.extraOf(i)
 		if code == "" || code == codeNone {
 			if isEvent {
 				missing++
@@ -161,7 +161,7 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 		op.Code, op.Message, op.OldItem = code, aws.ToString(reason.Message), reason.Item
 		transient := slices.Contains(transientCodes, code)
 		switch {
-		case transient && (isEvent || isExtra):
+		case transient && (isEvent || extra != nil):
 			hidden++
 		case transient:
 		case code == codeConditionFailed && isEvent:
@@ -172,19 +172,19 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 			} else {
 				otherContent = true
 			}
-		case code == codeConditionFailed && isExtra:
-			if judged = tx.extra.judge(reason.Item); judged == nil {
+		case code == codeConditionFailed && extra != nil:
+			if judged = extra.judge(reason.Item); judged == nil {
 				return nil, never // not needed any more, whatever else fails because of that
 			}
-			op.Message = tx.extra.row
+			op.Message = extra.row
 		case code == codeConditionFailed:
 			conditionFailed = true
 		case code == codeValidation && isEvent:
 			permanent = true
 			op.Message += fmt.Sprintf("; the events table needs the partition key %q of type S and no sort key (WithAttributes)", tx.attributes.ID)
-		case code == codeValidation && isExtra:
+		case code == codeValidation && extra != nil:
 			permanent = true
-			op.Message += "; " + tx.extra.form
+			op.Message += "; " + extra.form
 		default:
 			permanent = true
 		}
@@ -197,11 +197,11 @@ func (tx *transaction) classifyCanceled(err error, reasons []types.CancellationR
 		return te, never
 	case otherContent:
 		te.kind = ErrEventConflict
-	case tx.extra == nil && stored == len(tx.events):
+	case len(tx.extras) == 0 && stored == len(tx.events):
 		return nil, never // committed before, whatever else fails because of that
 	case permanent: // DynamoDB's code says it all
-	case stored > 0 && (missing > 0 || tx.extra != nil && hidden == 0):
-		te.kind = ErrEventConflict // another transaction stored some of the events, or all of them without the extra operation
+	case stored > 0 && (missing > 0 || len(tx.extras) > 0 && hidden == 0):
+		te.kind = ErrEventConflict // another transaction stored some of the events, or all of them without the extra operations
 	case hidden > 0 && (stored > 0 || conditionFailed):
 		// Perhaps the events are stored, and the condition fails because of that. The next answer tells.
 		te.kind, retry = ErrUnknownOutcome, afterBackoff

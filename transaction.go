@@ -23,14 +23,14 @@ const maxOperations = 100
 // transaction is one logical write. newTransaction reads the clock, the headers and the time to live once, so that every attempt is
 // the same request.
 type transaction struct {
-	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row, then the extra operation
+	items      []types.TransactWriteItem // the caller's writes, then the Put of each event row, then the extra operations
 	targets    []target                  // what each item acts on
 	firstEvent int                       // the index of the first event row
 	events     []meant
 	table      string // of the events
 	condition  string // on their rows
 	attributes *Attributes
-	extra      *extra // or nil
+	extras     []*extra
 }
 
 // extra is one more operation, whose condition decides whether the transaction is still needed. Who adds it knows its table and
@@ -55,14 +55,13 @@ type meant struct {
 
 // newTransaction builds a transaction. It refuses what DynamoDB would refuse, and an event that DynamoDB would store and the
 // stream would skip: here the error can name the operation.
-func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, x *extra) (*transaction, error) {
+func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, extras []*extra) (*transaction, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("outbox: nothing was sent: %w", err)
 	}
-	n, more := len(writes)+len(events), ""
-	if x != nil {
-		n++
-		more = " and " + x.name
+	n, more := len(writes)+len(events)+len(extras), ""
+	for _, x := range extras {
+		more += " and " + x.name
 	}
 	if n > maxOperations {
 		return nil, refuse(ErrInvalidWrite, FailedOperation{Index: maxOperations,
@@ -93,9 +92,10 @@ func (w *Writer) newTransaction(ctx context.Context, writes []types.TransactWrit
 		}
 		tx.add(e)
 	}
-	if x != nil {
+	tx.extras = extras
+	for _, x := range extras {
 		t, _ := targetOf(&x.write)
-		tx.extra, tx.targets, tx.items = x, append(tx.targets, t), append(tx.items, x.write)
+		tx.targets, tx.items = append(tx.targets, t), append(tx.items, x.write)
 	}
 	if err := tx.checkSizes(w.region, w.maxRecordBytes); err != nil {
 		return nil, err
@@ -120,8 +120,13 @@ func (tx *transaction) isEvent(i int) bool {
 	return i >= tx.firstEvent && i < tx.firstEvent+len(tx.events)
 }
 
-// isExtra reports whether operation i is the extra operation.
-func (tx *transaction) isExtra(i int) bool { return tx.extra != nil && i == len(tx.items)-1 }
+// extraOf returns the extra operation that operation i is, or nil.
+func (tx *transaction) extraOf(i int) *extra {
+	if i -= tx.firstEvent + len(tx.events); i < 0 {
+		return nil
+	}
+	return tx.extras[i]
+}
 
 // prepare makes the row of an event.
 func (w *Writer) prepare(event AnyEvent, codec namedCodec, added map[string]string, now time.Time) (meant, error) {
@@ -216,7 +221,7 @@ func (tx *transaction) checkSizes(region string, maxRecord int) error {
 }
 
 // duplicateTarget returns the first operation whose item an earlier operation is on, and this earlier one, or -1. It compares as far
-// as keys are known: those of event rows and of the extra operation, and those of tables for which an operation has a Key. It leaves
+// as keys are known: those of event rows and of the extra operations, and those of tables for which an operation has a Key. It leaves
 // two Puts into another table to DynamoDB, which refuses them too.
 func (tx *transaction) duplicateTarget() (i, before int) {
 	for i := range tx.targets {
@@ -238,8 +243,8 @@ func (tx *transaction) sameItem(i, j int) bool {
 		return sameKey(a.item[tx.attributes.ID], b.item[tx.attributes.ID])
 	}
 	key := tx.keyOf(a.table)
-	if tx.isExtra(i) || tx.isExtra(j) {
-		key = tx.extra.key
+	if x := tx.extraOf(max(i, j)); x != nil {
+		key = x.key
 	}
 	for name := range key {
 		if !sameKey(a.item[name], b.item[name]) {
@@ -319,8 +324,8 @@ func (tx *transaction) operation(i int) FailedOperation {
 	t := &tx.targets[i]
 	op := FailedOperation{Index: i, Kind: t.kind, Table: t.table}
 	switch {
-	case tx.isExtra(i):
-		op.Key = tx.extra.key
+	case tx.extraOf(i) != nil:
+		op.Key = tx.extraOf(i).key
 	case tx.isEvent(i):
 		op.EventID = tx.events[i-tx.firstEvent].record.ID
 		op.Key = map[string]types.AttributeValue{tx.attributes.ID: t.item[tx.attributes.ID]}

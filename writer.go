@@ -121,15 +121,15 @@ func (w *Writer) made() error {
 	return nil
 }
 
-// transact commits writes and events, and with them an extra operation, if there is one.
-func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, x *extra, info *WriteInfo) error {
+// transact commits writes and events, and with them the extra operations.
+func (w *Writer) transact(ctx context.Context, writes []types.TransactWriteItem, events []AnyEvent, extras []*extra, info *WriteInfo) error {
 	if err := w.made(); err != nil {
 		return err
 	}
-	if len(events) == 0 && x == nil {
+	if len(events) == 0 && len(extras) == 0 {
 		return refuse(ErrInvalidEvent, FailedOperation{Index: len(writes), Message: "no event: a write without one needs no outbox"})
 	}
-	tx, err := w.newTransaction(ctx, writes, events, x)
+	tx, err := w.newTransaction(ctx, writes, events, extras)
 	if err != nil {
 		return err
 	}
