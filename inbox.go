@@ -109,7 +109,7 @@ func (i *Inbox) Create(ctx context.Context) error {
 // WithInboxTTL sets how long an Inbox remembers an event after it was handled. Default: 30 days; 24 hours to 100 years. An event
 // that is delivered after its row is gone is handled again. So the row must outlast the stream's retention (24 hours to 365 days) and
 // every later delivery that you make yourself, such as a replay or a redrive of dead letters. DynamoDB deletes the row hours to days
-// late; until then it counts.
+// late; until then it counts. The position of an aggregate (WithOrder) has no time to live.
 func WithInboxTTL(ttl time.Duration) InboxOption {
 	return inboxOption(func(c *inboxConfig) error {
 		if ttl < minTTL || ttl > maxTTL {

@@ -47,7 +47,8 @@ var (
 // future.
 //
 // WithOrder needs an Inbox (WithInbox). Handlers are those of HandleTx, guarded ones and Ignore; Handle panics for another one. LetLaterEventsPass
-// is an error, and so are attributes without a time, an aggregate id or a sequence. All processes of the consumer must have WithOrder.
+// is an error, and so are attributes without a time, an aggregate id or a sequence. All processes of the consumer must have WithOrder; KeepMarks is for
+// the change-over.
 func WithOrder(client OrderClient, table string, from time.Time) ConsumerOption {
 	return consumerOption(func(c *consumerConfig) error {
 		var errs []error

@@ -46,6 +46,11 @@ const claimTime = 4
 
 // consume takes what the stream brings, one after the other. A process that dies begins anew with the same.
 func (p *proc) consume() {
+	if p.conf.phase > 0 {
+		p.when("for those before", 0, func() bool {
+			return !slices.ContainsFunc(p.w.procs, func(q *proc) bool { return q.conf.phase < p.conf.phase && !q.done })
+		})
+	}
 	for p.at < len(p.conf.queue) {
 		if p.lives(func() bool { return p.deliver(p.conf.queue[p.at]) }) {
 			p.at++
@@ -224,6 +229,16 @@ func (p *proc) handle(n int, e order.Event, redrive bool) outcome {
 			w.finishedAs(n, "older than what is wanted", redrive)
 			return outcome{}
 		case order.Late:
+			if p.keeps() && n < at.first && !w.bugs.lateIsLate {
+				marked, err := p.looksAtMark(n)
+				switch {
+				case err != nil:
+					return outcome{verdict: waits, until: p.clock() + 1}
+				case marked:
+					w.finishedAs(n, "marked", redrive)
+					return outcome{}
+				}
+			}
 			return outcome{verdict: failed, number: n, cause: late}
 		case order.Begin:
 			o = p.begin(n, e)
@@ -353,6 +368,16 @@ func (p *proc) run(n int, at position) (o outcome, moved bool) {
 		return p.runGuarded(n, at)
 	}
 	w := p.w
+	if p.keeps() {
+		marked, err := p.looksAtMark(n)
+		switch {
+		case err != nil:
+			return outcome{verdict: waits, until: p.clock() + 1}, false
+		case marked:
+			p.moveOver(n, at)
+			return outcome{}, false
+		}
+	}
 	var saw []int
 	p.local("the handler of … reads", n, func() any { saw = w.effects; return len(saw) })
 	if w.fails(n, saw) {
@@ -374,10 +399,10 @@ func (p *proc) run(n int, at position) (o outcome, moved bool) {
 			result = "claimed"
 		case w.bugs.weakCondition && w.pos.seq >= n, !w.bugs.weakCondition && (w.pos.seq != at.seq || w.pos.began != at.began):
 			result = "refused"
-		case w.keep && w.mark.has(n):
+		case p.keeps() && w.mark.has(n):
 			result = "marked"
 		default:
-			if w.keep && !w.bugs.forgetMarks {
+			if p.keeps() && !w.bugs.forgetMarks {
 				w.mark = w.mark.with(n)
 			}
 			w.apply(n, len(saw))
@@ -395,12 +420,7 @@ func (p *proc) run(n int, at position) (o outcome, moved bool) {
 	case result == "claimed":
 		return outcome{verdict: waits, until: w.pos.until + 1}, false
 	case result == "marked": // the version with marks has handled it: the position moves alone
-		_ = p.call("move to", n, func() any {
-			if w.pos.seq == at.seq && w.pos.began == at.began {
-				w.pos = w.pos.moved(n)
-			}
-			return ""
-		})
+		p.moveOver(n, at)
 		return outcome{}, false
 	}
 	p.memory = &memory{at.moved(n)}
@@ -485,16 +505,4 @@ func (p *proc) runGuarded(n int, at position) (o outcome, moved bool) {
 	}
 	complete()
 	return outcome{}, true
-}
-
-// deliverByMark is how a version without positions works.
-func (p *proc) deliverByMark(n int) bool {
-	w := p.w
-	return p.call("commit … with its mark", n, func() any {
-		if !w.mark.has(n) {
-			w.mark = w.mark.with(n)
-			w.apply(n, -1)
-		}
-		return ""
-	}) == nil
 }

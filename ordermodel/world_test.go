@@ -40,6 +40,8 @@ type process struct {
 	guarded bool  // its handlers are guarded; otherwise they are of HandleTx
 	looks   bool  // it looks whether the aggregate is parked; otherwise it does not know
 	marks   bool  // it is of a version that knows marks alone
+	plain   bool  // it has no KeepMarks, if others have
+	phase   int   // it begins when those of lower phases have ended
 	has     set   // what it has handlers for; empty: everything
 	skew    int   // of its clock
 }
@@ -102,6 +104,7 @@ type bugs struct {
 	buryDelivered    bool // of a predecessor that fails no letter is made
 	lateIsDone       bool // what is late is finished
 	forgetMarks      bool // with KeepMarks no mark is written
+	lateIsLate       bool // with KeepMarks nobody looks whether what is late is marked
 	parkedIsFinished bool // a follower of a dead letter is dropped
 }
 

@@ -25,6 +25,9 @@ type smallWorld struct {
 func guarded(p process) process { p.guarded = true; return p }
 func looks(p process) process   { p.looks = true; return p }
 func marks(p process) process   { p.marks = true; return p }
+func plain(p process) process   { p.plain = true; return p }
+
+func phase(n int, p process) process { p.phase = n; return p }
 
 // behind is a position from the beginning on.
 func behind(n int) position { return position{began: true, seq: n, first: 1} }
@@ -131,6 +134,15 @@ func smallWorlds() []smallWorld {
 			{"no marks are written", bugs{forgetMarks: true}, nil},
 		}},
 		{config{name: "what the old version has handled", large: true, n: 4, rows: of(1, 2, 3, 4), from: true, keep: true, marked: of(1, 3), processes: []process{takes(4), takes(2)}, faults: 1}, nil},
+		{config{name: "a replay, and then without marks", n: 3, rows: of(1, 2, 3), from: true, keep: true, faults: 1,
+			processes: []process{marks(takes(2)), takes(1), phase(1, takes(1, 2)), phase(2, plain(takes(3)))}}, []planted{
+			{"without the replay", bugs{}, func(c *config) {
+				c.processes = []process{marks(takes(2)), takes(1), phase(2, plain(takes(3)))}
+			}},
+		}},
+		{config{name: "a mark below the beginning", n: 2, delivered: of(1), rows: of(2), marked: of(1), from: true, keep: true, processes: []process{takes(2), takes(1)}, faults: 1}, []planted{
+			{"nobody looks at it", bugs{lateIsLate: true}, nil},
+		}},
 	}
 }
 
