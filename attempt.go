@@ -31,8 +31,11 @@ func (c *Consumer) handle(handlers map[string]registration, d *delivery) {
 		return
 	}
 	h, known := handlers[d.record.Type]
-	if !known && c.ordered(&d.record) {
-		h, known = registration{c.refuse, true}, true
+	if c.order != nil {
+		c.tellUnordered(ctx, &d.record)
+		if !known && c.ordered(&d.record) {
+			h, known = registration{c.refuse, true}, true
+		}
 	}
 	if !known && !c.failUnknownTypes {
 		d.finished = true
@@ -68,6 +71,7 @@ func (c *Consumer) handle(handlers map[string]registration, d *delivery) {
 	atomic.StoreInt32(&d.known, 0)
 	atomic.StoreInt32(&d.moved, 0)
 	atomic.StoreInt32(&d.spent, 0)
+	atomic.StoreInt32(&d.ahead, 0)
 	d.err = handlersError(h.handler(d, d.record))
 	if d.err == nil && c.ordered(&d.record) && atomic.LoadInt32(&d.moved) == 0 && atomic.LoadInt32(&d.known) == 0 {
 		d.err = c.ignore(d, d.record) // middleware has left it out
@@ -83,7 +87,7 @@ type verdict int8
 
 const (
 	settled  verdict = iota // the delivery is finished
-	waits                   // it was not begun, or cut off, or something that the handler stands on is not there: this is no attempt
+	waits                   // it was not begun, or cut off, or something that the handler stands on is not there, or it has come nearer: this is no attempt
 	lost                    // another transaction was faster; the handler reads anew the next time. This has a budget of its own
 	failed                  // the handler has failed, and may do better the next time
 	hopeless                // the handler has failed, and will not do better
@@ -98,7 +102,7 @@ func (d *delivery) judge(cutOff bool) verdict {
 		return waits
 	case errors.Is(d.err, ErrPermanent): // waiting does not cure it, and a dead letter keeps the event
 		return hopeless
-	case errors.Is(d.err, ErrUnavailable), errors.Is(d.err, ErrConflict):
+	case errors.Is(d.err, ErrUnavailable), errors.Is(d.err, ErrConflict), d.progressed():
 		return waits
 	case isLostRace(d.err):
 		return lost

@@ -134,6 +134,9 @@ func (b *batch) Do(i int) (next lanes.Next) {
 // count judges the last attempt and counts it.
 func (b *batch) count(d *delivery) verdict {
 	v := d.judge(errors.Is(b.ctx.Err(), context.Canceled))
+	if d.progressed() {
+		d.failures, d.races, d.reruns, d.anew = 0, 0, 0, true
+	}
 	switch v {
 	case lost:
 		d.races++
@@ -149,9 +152,9 @@ func (b *batch) count(d *delivery) verdict {
 // a call that was cut off: the next one would have the rest of the time alone.
 func (b *batch) again(d *delivery, v verdict) (delay time.Duration, again bool) {
 	switch {
-	case atomic.LoadInt32(&d.spent) == 1:
+	case atomic.LoadInt32(&d.spent) == 1 && !(b.redrive && d.progressed()):
 		return 0, false
-	case v == lost || v == waits && errors.Is(d.err, ErrConflict):
+	case v == lost || v == waits && (errors.Is(d.err, ErrConflict) || d.progressed()):
 		d.reruns++
 		delay, again = rerunDelay.Delay(int(d.reruns)), d.reruns <= maxReruns
 	case v == waits && isTooEarly(d.err): // for ten seconds at most

@@ -15,12 +15,18 @@ import (
 func (c *Consumer) account(d *delivery) {
 	more, v := d.attempts(), d.verdict
 	d.accounted = true
-	if c.dead == nil || d.finished || more.Sum() == 0 {
+	if c.dead == nil || d.finished || more.Sum() == 0 && !d.anew {
 		return
 	}
 	ctx, cancel := grace.After(d, 3*storeTimeout+storeTime(len(d.record.Payload)))
 	defer cancel()
 	e := event.Event(d.record)
+	if d.anew {
+		c.forgetAttempts(ctx, &e)
+	}
+	if more.Sum() == 0 {
+		return
+	}
 	n, counted, err := c.countAttempts(ctx, &e, more, v)
 	if err != nil {
 		c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
@@ -36,10 +42,14 @@ func (c *Consumer) account(d *delivery) {
 	}
 	d.err, d.finished = nil, true
 	if counted {
-		forgetting, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		_ = c.dead.store.ForgetAttempts(forgetting, &e) // otherwise its time to live does
+		c.forgetAttempts(ctx, &e)
 	}
+}
+
+func (c *Consumer) forgetAttempts(ctx context.Context, e *event.Event) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	_ = c.dead.store.ForgetAttempts(ctx, e) // otherwise its time to live does
 }
 
 // countAttempts adds a delivery's attempts to those in the dead letter table, and returns all of them. counted reports whether the table has a
@@ -81,7 +91,8 @@ func (c *Consumer) buryOne(ctx context.Context, d *delivery) error {
 	r := &d.record
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)+len(d.doomed.raw)))
 	defer cancel()
-	l := deadletter.Letter{Event: event.Event(*r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now(), Order: c.orderOf(r)}
+	l := deadletter.Letter{Event: event.Event(*r), Raw: d.doomed.raw, Error: d.doomed.err.Error(), Attempts: d.doomed.attempts, StoredAt: time.Now()}
+	l.Order, l.Inbox = c.orderOf(r)
 	stored, err := c.dead.store.Put(ctx, &l)
 	if err != nil {
 		c.logger.ErrorContext(ctx, "outbox: a dead letter cannot be stored, the event stays unfinished", "event", r.ID, "type", r.Type,

@@ -26,6 +26,7 @@ type delivery struct {
 	cause     error   // of the last attempt that counts, outside a Worker
 	verdict   verdict // on that attempt
 	accounted bool    // account has seen it
+	anew      bool    // what was counted before is of events before it, which are handled now (WithOrder)
 
 	failures int32 // how often the verdict was failed or hopeless, outside a Worker
 	races    int32 // how often the verdict was lost
@@ -37,6 +38,7 @@ type delivery struct {
 	known int32 // 1: the inbox says that the event was handled before
 	moved int32 // 1: the position of its aggregate is behind it (WithOrder)
 	spent int32 // 1: the claim's time was over when the last call returned
+	ahead int32 // 1: the last call has handled an event before it (WithOrder)
 }
 
 // doomed is why a delivery becomes a dead letter instead of reaching its handler.
@@ -82,6 +84,16 @@ func timeSpent(ctx context.Context) {
 		atomic.StoreInt32(&d.spent, 1)
 	}
 }
+
+// progress notes that an event before the one of a handler's context was handled.
+func progress(ctx context.Context) {
+	if d := deliveryOf(ctx); d != nil {
+		atomic.StoreInt32(&d.ahead, 1)
+	}
+}
+
+// progressed reports whether the last attempt has handled an event before this one.
+func (d *delivery) progressed() bool { return atomic.LoadInt32(&d.ahead) == 1 }
 
 // handlingKey is the key of a context's value that is there while the Consumer handles an event.
 type handlingKey struct{ consumer *Consumer }

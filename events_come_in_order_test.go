@@ -172,9 +172,9 @@ func TestWhereAnAggregateBegins(t *testing.T) {
 	require.NoError(t, c.Process(t.Context(), events[2]), "older than what is wanted, and below the beginning")
 	require.Empty(t, w.deadLetters(t))
 
-	// One that was written later, with an older time, can have no place any more.
+	// One that is wanted and comes later than this beginning can have no place any more.
 	late := events[2]
-	late.ChangedAt = time.Now()
+	late.Time = from
 	require.NoError(t, c.Process(t.Context(), late))
 	letters := w.deadLetters(t)
 	require.Equal(t, []int64{3}, numbersOf(letters))

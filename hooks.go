@@ -68,6 +68,14 @@ func (c *Consumer) tellOtherTable(ctx context.Context, r *Record) {
 	}
 }
 
+// tellUnordered logs once for each table that WithOrder is for another one: a misspelt name would switch the order off.
+func (c *Consumer) tellUnordered(ctx context.Context, r *Record) {
+	if sequenced(r) && !c.ordered(r) && c.firstTime("order "+r.Table) {
+		c.logger.WarnContext(ctx, "outbox: sequenced events of a table that WithOrder does not name are handled in the order of their arrival; this is said once",
+			"table", r.Table, "ordered", c.order.table)
+	}
+}
+
 // maxWarned bounds how many names of others are told. They may be long, so only their hashes are remembered.
 const maxWarned = 1000
 
@@ -139,7 +147,7 @@ func (c *Consumer) duplicate(d *delivery) {
 // tellOrder tells the log and the hooks what WithOrder has done.
 func (c *Consumer) tellOrder(ctx context.Context, o OrderInfo) {
 	level := slog.LevelInfo
-	if o.Kind == OrderHealed {
+	if o.Kind == OrderHealed || o.Kind == OrderBefore && !c.firstTime("order before") { // the first of what is not wanted stands for all
 		level = slog.LevelDebug
 	}
 	c.logger.Log(ctx, level, "outbox: order by sequence: "+string(o.Kind), "event", o.Record.ID, "type", o.Record.Type, "aggregate", o.Record.AggregateID, "for", o.For)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -61,8 +62,11 @@ func WithOrder(client OrderClient, table string, from time.Time) ConsumerOption 
 		if err := names.Table(table); err != nil {
 			errs = append(errs, fmt.Errorf("the events table: %w", err))
 		}
-		if from.Nanosecond() != 0 || from.After(time.Now()) {
-			errs = append(errs, fmt.Errorf("from is %s: want a whole second that is not in the future, and a constant: with time.Now() each process would begin elsewhere", from.Format(time.RFC3339Nano)))
+		switch now := time.Now(); {
+		case from.Nanosecond() != 0:
+			errs = append(errs, fmt.Errorf("from is %s: want a whole second, and a constant: with time.Now() each process would begin elsewhere", from.Format(time.RFC3339Nano)))
+		case from.After(now):
+			errs = append(errs, fmt.Errorf("from is %s: want a time that is not in the future; this machine's clock says %s", from.Format(time.RFC3339), now.Format(time.RFC3339)))
 		}
 		if err := errors.Join(errs...); err != nil {
 			return fmt.Errorf("WithOrder: %w", err)
@@ -104,10 +108,13 @@ func (c *consumerConfig) checkOrder() error {
 	if c.dead != nil && c.dead.pass {
 		errs = append(errs, errors.New("LetLaterEventsPass would let an event pass the ones before it"))
 	}
-	for field, name := range map[string]string{"Time": c.attributes.Time, "AggregateID": c.attributes.AggregateID, "Sequence": c.attributes.Sequence} {
-		if name == NoAttribute {
-			errs = append(errs, fmt.Errorf("it needs the attribute %s", field))
+	for _, field := range [...]struct{ name, attribute string }{{"Time", c.attributes.Time}, {"AggregateID", c.attributes.AggregateID}, {"Sequence", c.attributes.Sequence}} {
+		if field.attribute == NoAttribute {
+			errs = append(errs, fmt.Errorf("it needs the attribute %s", field.name))
 		}
+	}
+	if c.inbox != nil && c.inbox.table.Name != "" && tableName(c.inbox.table.Name) == tableName(o.table) {
+		errs = append(errs, fmt.Errorf("%q is the inbox table: it needs the events table", o.table))
 	}
 	if !c.tablesInclude(tableName(o.table)) {
 		errs = append(errs, fmt.Errorf("WithTables leaves out its table %q", tableName(o.table)))
@@ -128,12 +135,12 @@ func (c *Consumer) ordered(r *Record) bool {
 	return c.order != nil && sequenced(r) && r.Sequence > 0 && r.AggregateID != "" && (r.Table == "" || tableName(r.Table) == tableName(c.order.table))
 }
 
-// orderOf returns the events table by whose sequences an event is ordered, or "".
-func (c *Consumer) orderOf(r *Record) string {
+// orderOf returns the events table by whose sequences an event is ordered, and whose positions they move; or "".
+func (c *Consumer) orderOf(r *Record) (table, consumer string) {
 	if !c.ordered(r) {
-		return ""
+		return "", ""
 	}
-	return tableName(c.order.table)
+	return tableName(c.order.table), c.inbox.table.Consumer
 }
 
 // ordering is the order by sequence of a Consumer.
@@ -151,6 +158,17 @@ func (o *ordering) aggregate(r *Record) inbox.Aggregate {
 	return inbox.Aggregate{ID: r.AggregateID, Table: tableName(o.table)}
 }
 
+// checkAggregate returns why no position can be that of an aggregate.
+func checkAggregate(id string) error {
+	switch {
+	case id == "" || len(id) > order.MaxAggregate:
+		return fmt.Errorf("outbox: the id of an aggregate with sequenced events has 1 to %d bytes, this one %d", order.MaxAggregate, len(id))
+	case !utf8.ValidString(id):
+		return fmt.Errorf("outbox: the id of an aggregate is not valid UTF-8: %q", shorten(id))
+	}
+	return nil
+}
+
 func orderEvent(r *Record) order.Event {
 	return order.Event{Sequence: r.Sequence, Time: r.Time.Truncate(time.Millisecond), ChangedAt: r.ChangedAt}
 }
@@ -158,6 +176,9 @@ func orderEvent(r *Record) order.Event {
 // entry finds out what comes next for an event, and handles what is before it. Without an error, it is handled already, or the next one.
 func (o *ordering) entry(ctx context.Context, c *Consumer, r *Record) (entry, bool, error) {
 	e, a, table := orderEvent(r), o.aggregate(r), &o.inbox.table
+	if err := checkAggregate(a.ID); err != nil { // no Writer has written it
+		return nil, false, Permanent(err)
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, false, &tableError{fmt.Errorf("outbox: there was no time for what is before the event: %w", err)}

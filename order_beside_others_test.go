@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
 	"github.com/seed-1b628d3f/outbox/replay"
 )
 
@@ -101,8 +102,13 @@ func TestAReplayBesideLiveDeliveryKeepsTheOrder(t *testing.T) {
 
 // The claim of the next event has the fence of its Worker's shard. So the one that takes the shard over need not wait for the claim's end.
 func TestALaterFenceTakesTheClaimOfAPositionOver(t *testing.T) {
+	t.Run("delivered", func(t *testing.T) { laterFence(t, false) })
+	t.Run("healed", func(t *testing.T) { laterFence(t, true) })
+}
+
+func laterFence(t *testing.T, healed bool) {
 	bubble(t, func(t *testing.T) {
-		f := newFleet(t)
+		f := newFleet(t, outboxtest.WithFaults(1))
 		defer f.Close()
 		w := &inboxWorld{f.world}
 		require.NoError(t, w.inbox(t, w.DynamoDB).Create(t.Context()))
@@ -135,7 +141,11 @@ func TestALaterFenceTakesTheClaimOfAPositionOver(t *testing.T) {
 			return runWorker(t, worker)
 		}
 		for n := range int64(3) {
+			if n == 1 && healed {
+				require.NoError(t, f.SetFaults(outboxtest.Fault{Kind: outboxtest.DropRecord, Table: "events", Probability: 1}))
+			}
 			require.NoError(t, f.writer.Transact(t.Context(), nil, outbox.NewSequenced(aggregate, n+1, orderCreated{})))
+			f.StopFaults()
 		}
 		p := &process{}
 		first := worker(p, "first", true)

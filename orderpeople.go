@@ -40,7 +40,7 @@ func (i *Inbox) Pass(ctx context.Context, eventsTable, aggregateID string, seque
 	if sequence < 1 {
 		return fmt.Errorf("outbox: Pass: the sequence is %d: the first event of an aggregate has the sequence 1", sequence)
 	}
-	return i.pass(ctx, a, order.Event{Sequence: sequence})
+	return i.pass(ctx, a, order.Event{Sequence: sequence, Time: time.Now()}) // an event that was written before now is handled by it
 }
 
 func (i *Inbox) pass(ctx context.Context, a inbox.Aggregate, e order.Event) error {
@@ -95,10 +95,15 @@ func (i *Inbox) Discard(ctx context.Context, letters *DeadLetterTable, id string
 		return err
 	}
 	return letters.discard(ctx, id, func(l *deadletter.Letter) error {
-		if l.Order == "" {
-			return nil
-		}
 		r := Record(l.Event)
+		switch {
+		case l.Order == "" && sequenced(&r):
+			return errors.New("outbox: Discard: the dead letter is from a time before WithOrder: DeadLetterTable.Discard removes it, and Pass moves the position")
+		case l.Order == "":
+			return nil
+		case l.Inbox != i.table.Consumer:
+			return fmt.Errorf("outbox: Discard: the dead letter is of the consumer %q of an inbox, and this one is of %q", l.Inbox, i.table.Consumer)
+		}
 		return i.pass(ctx, inbox.Aggregate{ID: r.AggregateID, Table: l.Order}, orderEvent(&r))
 	})
 }
@@ -110,8 +115,8 @@ func (i *Inbox) aggregate(eventsTable, aggregateID string) (inbox.Aggregate, err
 	if err := names.Table(eventsTable); err != nil {
 		return inbox.Aggregate{}, fmt.Errorf("outbox: the events table: %w", err)
 	}
-	if aggregateID == "" || len(aggregateID) > order.MaxAggregate {
-		return inbox.Aggregate{}, fmt.Errorf("outbox: an aggregate id of a sequenced event has 1 to %d bytes, this one %d", order.MaxAggregate, len(aggregateID))
+	if err := checkAggregate(aggregateID); err != nil {
+		return inbox.Aggregate{}, err
 	}
 	return inbox.Aggregate{ID: aggregateID, Table: tableName(eventsTable)}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -24,7 +25,7 @@ const rowsAtOnce = 100
 // heal handles the events behind a position, as far as a page goes, for the sake of a later one.
 func (o *ordering) heal(ctx context.Context, c *Consumer, r *Record, p order.Position, e *order.Event) error {
 	first, last := p.Sequence+1, min(p.Sequence+rowsAtOnce, e.Sequence-1)
-	found, err := o.fetch(ctx, r.AggregateID, first, last, false)
+	found, now, err := o.fetch(ctx, r.AggregateID, first, last, false)
 	if err != nil {
 		return err
 	}
@@ -32,7 +33,7 @@ func (o *ordering) heal(ctx context.Context, c *Consumer, r *Record, p order.Pos
 	for n := first; n <= last; n++ {
 		row, there := found[n]
 		if !there && n == first {
-			return o.missing(r, n, e)
+			return o.missing(r, n, e, now)
 		}
 		if !there {
 			return nil // the next page tells
@@ -42,6 +43,10 @@ func (o *ordering) heal(ctx context.Context, c *Consumer, r *Record, p order.Pos
 			return &predecessorError{id: SequencedID(r.AggregateID, n), err: Permanent(err)}
 		}
 		d := &delivery{Context: ctx, consumer: c, record: healed}
+		d.record.StreamARN, d.record.ShardID, d.record.Fence = r.StreamARN, r.ShardID, r.Fence // who takes the shard over, takes its claims over
+		if outer := deliveryOf(ctx); outer != nil {
+			d.before = outer.before + atomic.LoadInt32(&outer.calls) - 1
+		}
 		c.handle(handlers, d)
 		if !d.finished {
 			if atomic.LoadInt32(&d.spent) == 1 {
@@ -49,6 +54,7 @@ func (o *ordering) heal(ctx context.Context, c *Consumer, r *Record, p order.Pos
 			}
 			return &predecessorError{id: healed.ID, record: &healed, err: d.err}
 		}
+		progress(ctx)
 		if atomic.LoadInt32(&d.known) == 0 {
 			c.tellOrder(ctx, OrderInfo{Kind: OrderHealed, Record: healed, For: r.Sequence})
 		}
@@ -60,9 +66,9 @@ func (o *ordering) heal(ctx context.Context, c *Consumer, r *Record, p order.Pos
 }
 
 // missing says that a number has no row: that nothing is known yet, or that it is a failure.
-func (o *ordering) missing(r *Record, n int64, e *order.Event) error {
+func (o *ordering) missing(r *Record, n int64, e *order.Event, now time.Time) error {
 	id := SequencedID(r.AggregateID, n)
-	if e.Young(time.Now()) {
+	if e.Young(now) {
 		return &placeError{young: true, text: fmt.Sprintf("outbox: event %q is not in table %q yet: the event behind it waits, since it is younger than ten seconds", shorten(id), o.table)}
 	}
 	return fmt.Errorf("outbox: %w: event %q is not in table %q. Has its time to live passed, or does somebody leave out numbers? (Inbox.Pass takes it for handled)", ErrSequenceMissing, shorten(id), o.table)
@@ -86,7 +92,7 @@ func (o *ordering) begin(ctx context.Context, c *Consumer, r *Record, a inbox.Ag
 	first, more := e.Sequence, true
 	for more {
 		low := max(first-rowsAtOnce, 1)
-		found, err := o.fetch(ctx, a.ID, low, first-1, true)
+		found, now, err := o.fetch(ctx, a.ID, low, first-1, true)
 		if err != nil {
 			return err
 		}
@@ -108,8 +114,8 @@ func (o *ordering) begin(ctx context.Context, c *Consumer, r *Record, a inbox.Ag
 			before = append(before, known)
 		}
 		from := first
-		if first, more = order.Beginning(first, before, o.from, time.Now()); first == e.Sequence && from == first && !before[0].Present && e.Young(time.Now()) {
-			return o.missing(r, first-1, e)
+		if first, more = order.Beginning(first, before, o.from, now); first == e.Sequence && from == first && !before[0].Present && e.Young(now) {
+			return o.missing(r, first-1, e, now)
 		}
 	}
 	place, refused, err := o.inbox.table.Begin(ctx, a, first, time.Now())
@@ -132,9 +138,10 @@ func (o *ordering) begin(ctx context.Context, c *Consumer, r *Record, a inbox.Ag
 
 var fetchDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
 
-// fetch reads rows of the events table by their numbers, with consistent reads. timesOnly leaves out everything but their times. What DynamoDB leaves
-// unread is asked for again: a key that was not read is no row that is missing.
-func (o *ordering) fetch(ctx context.Context, aggregate string, first, last int64, timesOnly bool) (map[int64]rows.Item, error) {
+// fetch reads rows of the events table by their numbers, with consistent reads, and returns the service's time as well: clocks of machines may be
+// off. timesOnly leaves out everything but their times. What DynamoDB leaves unread is asked for again: a key that was not read is no row that is
+// missing. So an answer must have the table's rows, or say that all keys are unread.
+func (o *ordering) fetch(ctx context.Context, aggregate string, first, last int64, timesOnly bool) (found map[int64]rows.Item, now time.Time, err error) {
 	numbers := make(map[string]int64, last-first+1)
 	ask := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
 	for n := first; n <= last; n++ {
@@ -146,39 +153,63 @@ func (o *ordering) fetch(ctx context.Context, aggregate string, first, last int6
 		ask.ProjectionExpression = aws.String("#id, #time, #expires")
 		ask.ExpressionAttributeNames = map[string]string{"#id": o.attributes.ID, "#time": o.attributes.Time, "#expires": o.attributes.ExpiresAt}
 	}
-	found := make(map[int64]rows.Item, len(numbers))
+	found = make(map[int64]rows.Item, len(numbers))
 	for attempt := 1; ; attempt++ {
 		out, err := awserr.Answered(o.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{o.table: ask}}))
 		if err != nil {
-			return nil, o.unread(err)
+			return nil, now, o.unread(err)
 		}
-		for _, answered := range out.Responses { // one table, named as the caller named it or by its ARN
-			for _, row := range answered {
+		asked := len(ask.Keys)
+		if ask.Keys, err = o.unprocessed(out, numbers); err != nil {
+			return nil, now, o.unread(err)
+		}
+		answered := false
+		for name, list := range out.Responses { // of one table, named as the caller named it or by its ARN
+			if tableName(name) != tableName(o.table) {
+				return nil, now, o.unread(errors.New("the answer is about another table"))
+			}
+			answered = answered || list != nil
+			for _, row := range list {
 				n, asked := numbers[rows.Text(row, o.attributes.ID)]
 				if !asked {
-					return nil, o.unread(errors.New("the answer has a row that was not asked for"))
+					return nil, now, o.unread(errors.New("the answer has a row that was not asked for"))
 				}
 				found[n] = row
 			}
 		}
-		left := 0
-		for _, unread := range out.UnprocessedKeys {
-			ask.Keys = unread.Keys
-			left += len(unread.Keys)
+		if !answered && len(ask.Keys) < asked { // what is not there is an empty list in an answer
+			return nil, now, o.unread(errors.New("the answer has no list of rows"))
 		}
-		switch {
-		case left == 0 && out.Responses == nil: // what is not there is an empty list in an answer
-			return nil, o.unread(errors.New("the answer has neither rows nor unprocessed keys"))
-		case left == 0:
-			return found, nil
+		now = time.Now()
+		if date, ok := awsmiddleware.GetServerTime(out.ResultMetadata); ok {
+			now = date
+		}
+		if len(ask.Keys) == 0 {
+			return found, now, nil
 		}
 		if _, there := found[first]; there && !timesOnly { // enough to go on with: nobody believes that a later one is missing
-			return found, nil
+			return found, now, nil
 		}
 		if err := backoff.Wait(ctx, fetchDelay.Delay(attempt)); err != nil {
-			return nil, o.unread(err)
+			return nil, now, o.unread(err)
 		}
 	}
+}
+
+// unprocessed returns the keys that an answer says are unread.
+func (o *ordering) unprocessed(out *dynamodb.BatchGetItemOutput, numbers map[string]int64) (keys []map[string]types.AttributeValue, err error) {
+	for _, unread := range out.UnprocessedKeys {
+		if len(unread.Keys) == 0 {
+			return nil, errors.New("the answer has unprocessed keys, and no key among them")
+		}
+		for _, key := range unread.Keys {
+			if _, asked := numbers[rows.Text(key, o.attributes.ID)]; !asked {
+				return nil, errors.New("the answer has an unprocessed key that was not asked for")
+			}
+		}
+		keys = append(keys, unread.Keys...)
+	}
+	return keys, nil
 }
 
 func (o *ordering) unread(err error) error {

@@ -70,7 +70,8 @@ func (c *Consumer) park(ctx context.Context, d *delivery) (parked bool, err erro
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout+storeTime(len(r.Payload)))
 	defer cancel()
 	asOf := dead.parked.Now()
-	l := deadletter.Letter{Event: event.Event(*r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now(), Order: c.orderOf(r)}
+	l := deadletter.Letter{Event: event.Event(*r), Error: "parked: an earlier event of its aggregate is a dead letter", Parked: true, StoredAt: time.Now()}
+	l.Order, l.Inbox = c.orderOf(r)
 	stored, err := dead.store.PutBehind(ctx, &l)
 	switch {
 	case err != nil:

@@ -294,6 +294,9 @@ func (c *Consumer) receiveLetter(handlers map[string]registration, d *delivery, 
 	if _, known := handlers[d.record.Type]; !known {
 		return noHandler(d.record.Type)
 	}
+	if l.Order != "" && !c.ordered(&d.record) {
+		return fmt.Errorf("it has an order by the sequences of table %q, and the Consumer has none (WithOrder)", l.Order)
+	}
 	if !c.ours(d.record.Table) {
 		return fmt.Errorf("table %q is not one of WithTables", d.record.Table)
 	}

@@ -51,6 +51,10 @@ func (b *shardBatch) Do(i int) lanes.Next {
 	}
 	v := d.judge(s.ctx.Err() != nil)
 	returned = true
+	if d.progressed() {
+		s.owed.Anew(slot)
+		d.races, d.waits = 0, min(d.waits, 1)
+	}
 	if d.waits > 0 && v != waits {
 		s.blocked.remove(slot)
 	}

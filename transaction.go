@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/itemsize"
+	"github.com/seed-1b628d3f/outbox/internal/order"
 	"github.com/seed-1b628d3f/outbox/internal/recordsize"
 )
 
@@ -367,6 +368,8 @@ func checkEvent(r *Record) error {
 		if err := checkSequenced(r); err != nil {
 			return err
 		}
+	} else if n, ok := order.Number(r.ID, r.AggregateID); ok && r.Sequence != 0 {
+		return fmt.Errorf("its id is that of sequence %d, and its sequence is %d: make it with NewSequenced", n, r.Sequence)
 	}
 	for name, value := range r.Headers {
 		if !utf8.ValidString(name) {

@@ -49,6 +49,7 @@ type Letter struct {
 	StoredAt time.Time
 	TriedAt  time.Time // when a redrive last failed
 	Order    string    // the events table by whose sequences the consumer orders the event; empty: it does not
+	Inbox    string    // the consumer whose positions the inbox keeps, if there is an order
 	// Incomplete says that the payload, the headers and Raw are lost. Remove had taken the letter and its parts away, and then a late copy of
 	// a request brought the row back.
 	Incomplete bool
@@ -156,7 +157,7 @@ func (l *Letter) row(group string) (rows.Item, [][]byte, error) {
 	}
 	for name, value := range map[string]string{
 		"eventId": e.ID, "type": e.Type, "aggregateId": e.AggregateID, "contentType": e.ContentType, "table": e.Table,
-		"streamArn": e.StreamARN, "shardId": e.ShardID, "sequenceNumber": e.SequenceNumber, "order": l.Order,
+		"streamArn": e.StreamARN, "shardId": e.ShardID, "sequenceNumber": e.SequenceNumber, "order": l.Order, "inbox": l.Inbox,
 	} {
 		if value != "" {
 			row[name] = rows.S(value)
@@ -217,7 +218,7 @@ func (b *body) store(row rows.Item, contentType string) {
 func read(row rows.Item) Letter {
 	l := Letter{
 		ID: rows.Text(row, "id"), Error: rows.Text(row, "error"), Attempts: int(rows.Int(row, "attempts")), Parked: rows.Flag(row, "parked"),
-		StoredAt: rows.Time(row, "storedAt"), TriedAt: rows.Time(row, "triedAt"), Order: rows.Text(row, "order"),
+		StoredAt: rows.Time(row, "storedAt"), TriedAt: rows.Time(row, "triedAt"), Order: rows.Text(row, "order"), Inbox: rows.Text(row, "inbox"),
 		parts: int(rows.Int(row, "parts")), partsHash: rows.Text(row, "partsHash"), token: rows.Text(row, "token"),
 		Event: event.Event{
 			ID: rows.Text(row, "eventId"), Type: rows.Text(row, "type"), AggregateID: rows.Text(row, "aggregateId"),

@@ -92,7 +92,7 @@ func (s *Store) IDs(ctx context.Context, queue string) ([]string, error) {
 
 // head are the attributes of a letter's row without its body: without the payload, the event's headers, and an undecoded record.
 var head = []string{"id", "error", "attempts", "parked", "storedAt", "triedAt", "token", "parts", "partsHash", "eventId", "type",
-	"aggregateId", "sequence", "timestamp", "contentType", "table", "changedAt", "streamArn", "shardId", "sequenceNumber", "order"}
+	"aggregateId", "sequence", "timestamp", "contentType", "table", "changedAt", "streamArn", "shardId", "sequenceNumber", "order", "inbox"}
 
 // Heads runs through letters without their bodies, in the order of their ids: those of a queue, or, if queue is empty, those without a queue.
 func (s *Store) Heads(ctx context.Context, queue string) iter.Seq2[Letter, error] {

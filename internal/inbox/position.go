@@ -48,7 +48,8 @@ func (t *Table) Position(ctx context.Context, a Aggregate) (Place, error) {
 
 // PlaceOf reads a position's row.
 func (t *Table) PlaceOf(a Aggregate, row Item) (Place, error) {
-	if consumer := rows.Text(row, KeyConsumer); len(row) > 0 && consumer != rows.Text(t.PositionKey(a), KeyConsumer) {
+	key := t.PositionKey(a)
+	if len(row) > 0 && (rows.Text(row, KeyID) != a.ID || rows.Text(row, KeyConsumer) != rows.Text(key, KeyConsumer)) {
 		return Place{}, t.explainPosition(a, ErrKeys)
 	}
 	p := Place{Owner: rows.Text(row, "owner"), Until: rows.Time(row, "claimedUntil")}

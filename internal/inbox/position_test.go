@@ -113,6 +113,19 @@ func TestTheClaimOfTheNextEvent(t *testing.T) {
 	require.Empty(t, positionRow(t, client))
 }
 
+// An answer about another aggregate says nothing about this one.
+func TestThePositionOfAnotherAggregateIsNotBelieved(t *testing.T) {
+	table, _ := start(t)
+	for _, row := range []inbox.Item{
+		{"eventId": str("account-2"), "consumer": str("mails#events#position"), "sequence": num("4")},
+		{"eventId": str("account-1"), "consumer": str("mails#other#position"), "sequence": num("4")},
+		{"sequence": num("4")},
+	} {
+		_, err := table.PlaceOf(account, row)
+		require.ErrorIs(t, err, inbox.ErrKeys)
+	}
+}
+
 // A row that somebody has changed is no aggregate of which nothing is known.
 func TestAPositionThatCannotBeReadIsAnError(t *testing.T) {
 	table, client := start(t)

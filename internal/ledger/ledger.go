@@ -173,6 +173,20 @@ func (l *Ledger) Attempts(s Slot) int {
 	return l.failed[s].attempts
 }
 
+// Anew forgets the failed attempts at an unfinished record: what they were at is done.
+func (l *Ledger) Anew(s Slot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget(s)
+}
+
+func (l *Ledger) forget(s Slot) {
+	if _, failed := l.failed[s]; failed {
+		delete(l.failed, s)
+		l.changes++
+	}
+}
+
 // Left says that a record is left to the next owner. No later one of its aggregate may be begun, unless it has none (""). After Stop no record
 // behind it is begun, either, unless so many are unfinished that not all can become holes.
 func (l *Ledger) Left(s Slot, aggregate string) {
@@ -191,10 +205,7 @@ func (l *Ledger) Left(s Slot, aggregate string) {
 func (l *Ledger) Settled(s Slot) (due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, failed := l.failed[s]; failed {
-		delete(l.failed, s)
-		l.changes++
-	}
+	l.forget(s)
 	if l.holes[s] != nil {
 		l.removeHole(s)
 		return false

@@ -24,3 +24,13 @@ func Sequenced(id, aggregate string, sequence int64) bool {
 	var buf [20]byte
 	return string(strconv.AppendInt(buf[:0], sequence, 10)) == id[n+1:]
 }
+
+// Number returns the sequence that an id names beside its aggregate's.
+func Number(id, aggregate string) (sequence int64, ok bool) {
+	n := len(aggregate)
+	if len(id) <= n+1 || id[n] != '#' || id[:n] != aggregate || id[n+1] < '1' || id[n+1] > '9' {
+		return 0, false
+	}
+	sequence, err := strconv.ParseInt(id[n+1:], 10, 64)
+	return sequence, err == nil
+}

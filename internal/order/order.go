@@ -72,11 +72,9 @@ func Next(p Position, e Event, from time.Time) Step {
 	return Heal
 }
 
-// before judges by the later of two times: the writer's may be that of a business which was entered later. An event without any time is wanted.
-func (e Event) before(from time.Time) bool {
-	known := !e.Time.IsZero() || !e.ChangedAt.IsZero()
-	return known && e.Time.Before(from) && e.ChangedAt.Before(from)
-}
+// before judges by the time that the row has as well: when the row was written, only a delivery knows, and an aggregate must not begin elsewhere
+// because its events come in another order. An event without a time is wanted.
+func (e Event) before(from time.Time) bool { return !e.Time.IsZero() && e.Time.Before(from) }
 
 // settled is how long a row may be missing although a later one is there: two rows of a transaction need not be seen at the same moment.
 const settled = 10 * time.Second
