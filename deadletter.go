@@ -101,6 +101,9 @@ type DeadLetter struct {
 	StoredAt time.Time
 	// TriedAt is when a redrive of the letter last failed; zero if no redrive failed.
 	TriedAt time.Time
+	// Order is the name of the events table by whose sequences the consumer orders the event (WithOrder), or empty. A letter that has it is
+	// discarded by Inbox.Discard.
+	Order string
 }
 
 // DeadLetterFilter selects dead letters. Every field that is set must match, so the zero value selects all letters.
@@ -232,6 +235,6 @@ func deadLetter(l *deadletter.Letter) DeadLetter {
 	}
 	return DeadLetter{
 		ID: l.ID, Record: Record(l.Event), Raw: l.Raw, Error: text, Attempts: l.Attempts, Parked: l.Parked,
-		StoredAt: l.StoredAt, TriedAt: l.TriedAt,
+		StoredAt: l.StoredAt, TriedAt: l.TriedAt, Order: l.Order,
 	}
 }

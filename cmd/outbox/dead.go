@@ -20,7 +20,8 @@ type deadFlags struct {
 	storedAfter, storedBefore string
 	all, payload, noWait      bool
 	dryRun, byError           bool
-	waitGiven                 bool // --wait was
+	inbox, inboxConsumer      string // of the positions of WithOrder
+	waitGiven                 bool   // --wait was
 	wait                      time.Duration
 
 	filter outbox.DeadLetterFilter
@@ -37,7 +38,7 @@ func (f *deadFlags) check(a *app, changes bool) (err error) {
 		return fmt.Errorf("--wait: want 0 or more, have %s", f.wait)
 	}
 	if err := checkNames(tableFlag("table", f.table), keyFlag("consumer", f.consumer), keyFlag("id", f.id),
-		keyFlag("aggregate", f.aggregate), keyFlag("type", f.eventType)); err != nil {
+		keyFlag("aggregate", f.aggregate), keyFlag("type", f.eventType), tableFlag("inbox", f.inbox)); err != nil {
 		return err
 	}
 	f.filter = outbox.DeadLetterFilter{ID: f.id, Type: f.eventType, AggregateID: f.aggregate, ErrorContains: f.errorText}
@@ -50,8 +51,11 @@ func (f *deadFlags) check(a *app, changes bool) (err error) {
 	if after, before := f.filter.StoredAfter, f.filter.StoredBefore; !after.IsZero() && !before.IsZero() && !after.Before(before) {
 		return fmt.Errorf("--stored-after (%s) must be before --stored-before (%s)", after.UTC().Format(time.RFC3339), before.UTC().Format(time.RFC3339))
 	}
-	if f.byError && f.payload {
-		return errors.New("--by-error and --payload exclude each other")
+	if f.byError && (f.payload || f.inbox != "") {
+		return errors.New("--by-error goes with neither --payload nor --inbox")
+	}
+	if f.inboxConsumer != "" && f.inbox == "" {
+		return errors.New("--inbox-consumer is for --inbox")
 	}
 	if f.waitGiven && (f.noWait || f.dryRun) {
 		return errors.New("--wait has no meaning with --no-wait and --dry-run")
@@ -116,11 +120,13 @@ type letterJSON struct {
 	Parked   bool      `json:"parked"`
 	StoredAt time.Time `json:"storedAt,omitzero"`
 	TriedAt  time.Time `json:"triedAt,omitzero"`
+	Order    string    `json:"order,omitempty"`     // the events table by whose sequences the consumer orders the event
+	WaitsFor int64     `json:"waitsFor,omitempty"`  // with --inbox: the sequence that the aggregate waits for
 	Raw      []byte    `json:"rawBase64,omitempty"` // with --payload, of a record that could not be decoded
 }
 
 func letterAsJSON(l outbox.DeadLetter, private bool) letterJSON {
-	out := letterJSON{ID: l.ID, Event: asJSON(l.Record, private && l.Raw == nil), Error: l.Error, Attempts: l.Attempts, Parked: l.Parked, StoredAt: l.StoredAt, TriedAt: l.TriedAt}
+	out := letterJSON{ID: l.ID, Event: asJSON(l.Record, private && l.Raw == nil), Error: l.Error, Attempts: l.Attempts, Parked: l.Parked, StoredAt: l.StoredAt, TriedAt: l.TriedAt, Order: l.Order}
 	if private {
 		out.Raw = l.Raw
 	}
@@ -138,6 +144,7 @@ func (a *app) deadListCommand() *cobra.Command {
 	}, &f, false, true, a.deadList)
 	cmd.Flags().BoolVar(&f.byError, "by-error", false, "count the letters whose errors say the same, but for ids and numbers")
 	cmd.Flags().BoolVar(&f.payload, "payload", false, "show payloads and headers, too (with -o json)")
+	f.addInbox(cmd.Flags())
 	return cmd
 }
 
@@ -148,14 +155,24 @@ func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *de
 	lines := json.NewEncoder(a.out)
 	lines.SetEscapeHTML(false)
 	p := a.paint(a.out)
+	known, err := a.newPositions(f)
+	if err != nil {
+		return err
+	}
 	n, parked := 0, 0
 	for l, err := range table.List(ctx, f.filter) {
 		if err != nil {
 			return err
 		}
 		n++
+		place, err := known.of(ctx, &l)
+		if err != nil {
+			return err
+		}
 		if a.json() {
-			if err := lines.Encode(letterAsJSON(l, f.payload)); err != nil {
+			shown := letterAsJSON(l, f.payload)
+			shown.WaitsFor = place.next
+			if err := lines.Encode(shown); err != nil {
 				return err
 			}
 			continue
@@ -168,7 +185,10 @@ func (a *app) deadList(ctx context.Context, table *outbox.DeadLetterTable, f *de
 		case l.Raw != nil:
 			state = p.red("cannot be decoded") + "  " + firstOf(printable(l.Error), 120)
 		}
-		_, err := fmt.Fprintf(a.out, "%s  %s  %s  %s\n", p.faint(l.StoredAt.UTC().Format(time.RFC3339)), p.bold(printable(l.ID)), p.green(printable(l.Record.Type)), state)
+		if place.next > 0 {
+			state += "  " + p.cyan(place.String())
+		}
+		_, err = fmt.Fprintf(a.out, "%s  %s  %s  %s\n", p.faint(l.StoredAt.UTC().Format(time.RFC3339)), p.bold(printable(l.ID)), p.green(printable(l.Record.Type)), state)
 		if err != nil {
 			return err
 		}
@@ -219,19 +239,24 @@ There may be several: events of different types or tables may have one id. With
 			return checkKey(id)
 		},
 	}, &f, false, false, func(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
-		return a.deadShow(ctx, table, id, f.payload)
+		return a.deadShow(ctx, table, id, f)
 	})
 	cmd.Flags().BoolVar(&f.payload, "payload", false, "show payload and headers, too")
+	f.addInbox(cmd.Flags())
 	return cmd
 }
 
-func (a *app) deadShow(ctx context.Context, table *outbox.DeadLetterTable, id string, private bool) error {
+func (a *app) deadShow(ctx context.Context, table *outbox.DeadLetterTable, id string, f *deadFlags) error {
+	known, err := a.newPositions(f)
+	if err != nil {
+		return err
+	}
 	l, err := table.Get(ctx, id)
 	if !errors.Is(err, outbox.ErrNoDeadLetter) {
 		if err != nil {
 			return err
 		}
-		return a.showLetter(l, private)
+		return a.showLetter(ctx, &l, known, f.payload)
 	}
 	found := false
 	for l, listErr := range table.List(ctx, outbox.DeadLetterFilter{}) {
@@ -245,7 +270,7 @@ func (a *app) deadShow(ctx context.Context, table *outbox.DeadLetterTable, id st
 			fmt.Fprintln(a.out)
 		}
 		found = true
-		if err := a.showLetter(l, private); err != nil {
+		if err := a.showLetter(ctx, &l, known, f.payload); err != nil {
 			return err
 		}
 	}
@@ -255,9 +280,15 @@ func (a *app) deadShow(ctx context.Context, table *outbox.DeadLetterTable, id st
 	return nil
 }
 
-func (a *app) showLetter(l outbox.DeadLetter, private bool) error {
+func (a *app) showLetter(ctx context.Context, l *outbox.DeadLetter, known *positions, private bool) error {
+	place, err := known.of(ctx, l)
+	if err != nil {
+		return err
+	}
 	if a.json() {
-		return a.printJSON(letterAsJSON(l, private))
+		shown := letterAsJSON(*l, private)
+		shown.WaitsFor = place.next
+		return a.printJSON(shown)
 	}
 	rows := [][]string{{"id", l.ID}, {"stored", l.StoredAt.UTC().Format(time.RFC3339)}, {"attempts", fmt.Sprint(l.Attempts)}}
 	if l.Parked {
@@ -272,6 +303,12 @@ func (a *app) showLetter(l outbox.DeadLetter, private bool) error {
 	if l.Error != "" {
 		rows = append(rows, []string{"error", l.Error})
 	}
+	if l.Order != "" {
+		rows = append(rows, []string{"order", "by the sequences of table " + l.Order})
+	}
+	if place.next > 0 {
+		rows = append(rows, []string{"position", place.String()})
+	}
 	if err := a.columns(rows); err != nil {
 		return err
 	}
@@ -282,7 +319,7 @@ func (a *app) showLetter(l outbox.DeadLetter, private bool) error {
 	if private {
 		text = printable(string(l.Raw))
 	}
-	_, err := fmt.Fprintln(a.out, text)
+	_, err = fmt.Fprintln(a.out, text)
 	return err
 }
 
@@ -438,56 +475,4 @@ func (a *app) watch(ctx context.Context, table *outbox.DeadLetterTable, f *deadF
 		case <-time.After(pause):
 		}
 	}
-}
-
-func (a *app) deadDiscardCommand() *cobra.Command {
-	var f deadFlags
-	return a.deadCommandOf(&cobra.Command{
-		Use: "discard", Short: "Remove dead letters for good, without handling them",
-		Long: `discard removes dead letters for good. The events stay in the events table as long
-as it keeps them. Letters that wait behind a discarded one stay, and wait until
-they are redriven or discarded, too.`,
-		Example: `  outbox dead discard --consumer confirmations --id order-42#01J1A2B3C4D5E6F7G8H9JKMNPQ`,
-		Args:    cobra.NoArgs,
-	}, &f, true, true, a.deadDiscard)
-}
-
-// discards is the result of discard.
-type discards struct {
-	Discarded int `json:"discarded"`
-	failure
-}
-
-func (a *app) deadDiscard(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags) error {
-	letters, err := selected(ctx, table, f.filter)
-	if err != nil {
-		return err
-	}
-	a.noteNoLetters(len(letters), f)
-	if len(letters) == 0 && f.id != "" { // a discard that was cut off may have left its aggregate parked
-		if err := table.Discard(ctx, f.id); err != nil && !errors.Is(err, outbox.ErrNoDeadLetter) {
-			return err
-		}
-	}
-	discarded := 0
-	if len(letters) > 0 {
-		if err := a.confirm(ctx, fmt.Sprintf("Remove %s of %s for good?", count(len(letters), "dead letter"), f.consumer)); err != nil {
-			return err
-		}
-		bar := a.bar("discarding", len(letters))
-		for id := range letters {
-			if err = table.Discard(ctx, id); err != nil && !errors.Is(err, outbox.ErrNoDeadLetter) {
-				break
-			}
-			err = nil
-			discarded++
-			bar.set(discarded)
-		}
-		bar.done()
-	}
-	if a.json() {
-		return errors.Join(err, a.printJSON(discards{discarded, failure{a.explain(err)}}))
-	}
-	fmt.Fprintf(a.out, "%s discarded\n", count(discarded, "dead letter"))
-	return err
 }

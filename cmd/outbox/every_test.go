@@ -26,6 +26,9 @@ var everyCommand = []struct {
 	{"dead show", []string{"dead show --consumer confirmations --payload order-2-000", "dead show --consumer confirmations nothing"}},
 	{"dead redrive", []string{"dead redrive --consumer confirmations --all --dry-run", "dead redrive --consumer confirmations --all --yes --no-wait",
 		"dead redrive --consumer confirmations --all --yes --wait 1ms"}},
+	{"order show", []string{"order show --consumer confirmations order-1", "order show --consumer confirmations --dead-letters dead-letters order-2"}},
+	{"order pass", []string{"order pass --consumer confirmations --yes order-1 1"}},
+	{"order forget", []string{"order forget --consumer confirmations --yes order-1"}},
 	{"dead discard", []string{"dead discard --consumer confirmations --id order-2#order-2-001 --yes", "dead discard --consumer confirmations --all --yes"}},
 }
 

@@ -193,7 +193,7 @@ func (w *world) runWith(ctx context.Context, args ...string) result {
 	var out, err bytes.Buffer
 	w.mu.Lock()
 	w.command = strings.Join(args[:min(len(args), 1)], "")
-	if (w.command == "dead" || w.command == "checkpoint") && len(args) > 1 {
+	if (w.command == "dead" || w.command == "checkpoint" || w.command == "order") && len(args) > 1 {
 		w.command += " " + args[1]
 	}
 	w.mu.Unlock()

@@ -61,6 +61,17 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	w.ok(t, "dead", "discard", "--consumer", "mails", "--aggregate", "a", "--yes")
 	w.ok(t, "dead", "discard", "--consumer", "mails", "--all", "--yes")
 
+	o := orderedIn(t, w)
+	o.failing[2] = true
+	o.deliver(t, o.write(t, 1, 2, 3)...)
+	w.ok(t, "dead", "list", "--consumer", "balances", "--inbox", "inbox")
+	w.ok(t, "dead", "show", "--consumer", "balances", "--inbox", "inbox", "account-7#2")
+	w.ok(t, "order", "show", "--consumer", "balances", "--dead-letters", "dead-letters", "account-7")
+	w.run(t, "dead", "discard", "--consumer", "balances", "--inbox", "inbox", "--id", "account-7#account-7%233", "--yes")
+	w.ok(t, "dead", "discard", "--consumer", "balances", "--inbox", "inbox", "--all", "--yes")
+	w.run(t, "order", "pass", "--consumer", "balances", "account-7", "4", "--yes")
+	w.ok(t, "order", "forget", "--consumer", "balances", "account-7", "--yes")
+
 	m := &moving{w, nil}
 	m.store, err = dynamostore.New(w.dynamodb, "leases", "mails", "events")
 	require.NoError(t, err)
@@ -96,7 +107,7 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	called["dead show"] = maps.Clone(called["dead show"])
 	maps.Copy(called["dead show"], called["dead list"])
 	called["dead list"] = called["dead show"]
-	require.Len(t, called, 11)
+	require.Len(t, called, 14)
 	for command, actions := range called {
 		require.Equal(t, slices.Sorted(maps.Keys(actions)), slices.Sorted(maps.Keys(granted[command])), "called, and in the docs: %s", command)
 	}

@@ -64,6 +64,7 @@ var printing = [][]string{
 	{"replay", "--type", "ORDER_CREATED", "--again", "--run", "r", "--yes"}, {"replay", "--id", "a-000", "-o", "json"},
 	{"status", "--group", "g"}, {"status", "--group", "g", "-o", "json"}, {"doctor", "--no-alarms"}, {"doctor", "--no-alarms", "-o", "json"},
 	{"dead", "list", "--consumer", "c"}, {"dead", "redrive", "--consumer", "c", "--all", "--yes"}, {"dead", "discard", "--consumer", "c", "--all", "--yes", "-o", "json"},
+	{"order", "show", "--consumer", "c", "a"}, {"order", "forget", "--consumer", "c", "a", "--yes"}, {"order", "forget", "--consumer", "c", "a", "-o", "json"},
 }
 
 // On a full disk each command ends with 1 and says why, and none says 0.

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/inbox"
+)
+
+// addInbox adds the flags that say where positions are.
+func (f *deadFlags) addInbox(flags *pflag.FlagSet) {
+	flags.StringVar(&f.inbox, "inbox", "", "inbox table of a consumer with WithOrder, for the positions of its aggregates")
+	flags.StringVar(&f.inboxConsumer, "inbox-consumer", "", "consumer that NewInbox was given (default: --consumer)")
+}
+
+// noteNoPosition tells that an aggregate has no position, which a mistyped name has as well.
+func (a *app) noteNoPosition(table, consumer, aggregate string) {
+	a.note("inbox %s has no position of aggregate %s for consumer %s: nothing of it was handled, or a name is not the one that the service gives NewInbox and WithOrder", table, aggregate, consumer)
+}
+
+// positions says where letters of ordered events stand in the order of their aggregate. Without an inbox it knows nothing.
+type positions struct {
+	table *inbox.Table
+	last  inbox.Aggregate // whose position was read last: a list has the letters of an aggregate one after the other
+	place inbox.Place
+}
+
+func (a *app) newPositions(f *deadFlags) (*positions, error) {
+	if f.inbox == "" {
+		return &positions{}, nil
+	}
+	if _, err := outbox.NewInbox(a.aws.dynamodb, f.inbox, f.consumerOfInbox()); err != nil {
+		return nil, usageError{err}
+	}
+	return &positions{table: &inbox.Table{Client: a.aws.dynamodb, Name: f.inbox, Consumer: f.consumerOfInbox()}}, nil
+}
+
+func (f *deadFlags) consumerOfInbox() string {
+	if f.inboxConsumer != "" {
+		return f.inboxConsumer
+	}
+	return f.consumer
+}
+
+// standing is where a letter stands. It is zero if nothing is known.
+type standing struct{ own, next int64 }
+
+func (s standing) String() string {
+	switch {
+	case s.own == s.next:
+		return fmt.Sprintf("#%d is the next one of its aggregate", s.own)
+	case s.own < s.next:
+		return fmt.Sprintf("#%d was passed already: the aggregate waits for #%d", s.own, s.next)
+	}
+	return fmt.Sprintf("#%d comes later: the aggregate waits for #%d", s.own, s.next)
+}
+
+func (p *positions) of(ctx context.Context, l *outbox.DeadLetter) (standing, error) {
+	if p.table == nil || l.Order == "" {
+		return standing{}, nil
+	}
+	if a := (inbox.Aggregate{ID: l.Record.AggregateID, Table: l.Order}); a != p.last {
+		place, err := p.table.Position(ctx, a)
+		if err != nil {
+			return standing{}, err
+		}
+		p.last, p.place = a, place
+	}
+	return standing{l.Record.Sequence, p.place.Sequence + 1}, nil
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,][A-Za-z0-9_./:@%+=,#-]*$`)
+
+// command writes a command of this program as somebody may type it into a shell.
+func command(words ...string) string {
+	for i, word := range words {
+		if !plainWord.MatchString(word) && !strings.HasPrefix(word, "--") {
+			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return printable("outbox " + strings.Join(words, " "))
+}
