@@ -27,8 +27,13 @@ func (x *examination) checkInbox(ctx context.Context) {
 		return
 	}
 	var memory time.Duration
-	consumers := map[string]bool{}
+	consumers, ordered := map[string]bool{}, map[string]bool{}
 	for _, row := range out.Items {
+		consumer, rest, _ := strings.Cut(rows.Text(row, "consumer"), "#")
+		if strings.HasSuffix(rest, "#position") {
+			ordered[consumer] = true
+			continue
+		}
 		if row["handledAt"] == nil {
 			continue // a claim
 		}
@@ -44,8 +49,11 @@ func (x *examination) checkInbox(ctx context.Context) {
 		if d := time.Unix(seconds, 0).Sub(rows.Time(row, "handledAt")); memory == 0 || d < memory {
 			memory = d
 		}
-		consumer, _, _ := strings.Cut(rows.Text(row, "consumer"), "#")
 		consumers[consumer] = true
+	}
+	if len(consumers) == 0 && len(ordered) > 0 {
+		x.add(gradeOK, check, x.inbox, fmt.Sprintf("only positions of %s among %s: they do not expire", strings.Join(slices.Sorted(maps.Keys(ordered)), ", "), count(len(out.Items), "row")), "")
+		return
 	}
 	if len(consumers) == 0 {
 		x.add(gradeUnknown, check, x.inbox, fmt.Sprintf("there is no mark among %s: how long it remembers cannot be seen", count(len(out.Items), "row")), "look again when events have been handled")

@@ -321,6 +321,27 @@ func TestATableOfOtherNamesIsLookedInto(t *testing.T) {
 	}
 }
 
+// To doctor a position is no mark that never expires, and a mark beside it counts.
+func TestDoctorTakesNoPositionForAMark(t *testing.T) {
+	w := healthy(t)
+	w.empty(t, "inbox")
+	place := inbox.Table{Client: w.dynamodb, Name: "inbox", Consumer: "balances"}
+	_, _, err := place.MoveAlone(t.Context(), inbox.Aggregate{ID: "account-7", Table: "events"}, order.Position{}, order.Event{Sequence: 1, Time: epoch}, epoch)
+	require.NoError(t, err)
+	memory := func() (found finding) {
+		for _, f := range decode[doctorJSON](t, w.run(t, everything...).out).Findings {
+			if f.Check == "inbox memory" {
+				found = f
+			}
+		}
+		return found
+	}
+	require.Equal(t, finding{Grade: gradeOK, Check: "inbox memory", Resource: "inbox", Finding: "only positions of balances among 1 row: they do not expire"}, memory())
+	marks(48 * time.Hour)(t, w)
+	require.Equal(t, gradeProblem, memory().Grade)
+	require.Contains(t, memory().Finding, "mails forgets an event after 48h")
+}
+
 func TestNumbersAreWrittenAsRanges(t *testing.T) {
 	require.Equal(t, "5 to 7, 9, 11 to 12", ranges([]int64{5, 6, 7, 9, 11, 12}))
 	require.Equal(t, "1", ranges([]int64{1}))
