@@ -236,7 +236,12 @@ func (a *app) printPosition(f *orderFlags, p *positionJSON) error {
 
 // verdict says whether the aggregate stands still, and what to do.
 func (p *positionJSON) verdict(f *orderFlags) string {
-	for _, l := range p.DeadLetters {
+	for _, l := range p.DeadLetters { // in the order of a redrive
+		if l.Event.Sequence <= p.Position {
+			return fmt.Sprintf("%d is late, or was passed, and what waits behind its letter waits for it. To remove it: %s. If the aggregate's id is used again: %s, and redrive", l.Event.Sequence,
+				command("dead", "discard", "--table", f.letters, "--consumer", f.consumer, "--inbox", f.inbox, "--id", l.ID),
+				command("order", "forget", "--inbox", f.inbox, "--consumer", f.consumer, "--table", f.table, f.aggregate))
+		}
 		if l.Event.Sequence == p.Next {
 			return fmt.Sprintf("%d is a dead letter, and the aggregate waits for it. Cure the cause, then: %s", p.Next,
 				command("dead", "redrive", "--table", f.letters, "--consumer", f.consumer, "--id", l.ID))

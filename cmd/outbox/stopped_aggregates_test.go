@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -210,6 +211,28 @@ func TestAnAggregateIsForgotten(t *testing.T) {
 	require.Equal(t, forgotten{Aggregate: "account-7", Forgotten: ptr(true), Position: 2}, decode[forgotten](t, o.ok(t, append(forget, "--yes", "-o", "json")...)))
 }
 
+// An event of an aggregate whose id is used again is late, and is handled once the consumer has forgotten the aggregate.
+func TestAnIDThatIsUsedAgainIsForgottenAndRedriven(t *testing.T) {
+	o := newOrdered(t)
+	o.deliver(t, o.write(t, 1, 2)...)
+	for _, n := range []int64{1, 2} {
+		_, err := o.dynamodb.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: ptr("events"), Key: rows.Item{"eventId": rows.S(outbox.SequencedID("account-7", n))}})
+		require.NoError(t, err)
+	}
+	again := o.write(t, 1)[0]
+	again.Time = epoch.Add(time.Hour)
+	o.deliver(t, again)
+	show := []string{"order", "show", "--consumer", "balances", "--dead-letters", "dead-letters", "account-7"}
+	text := o.ok(t, show...)
+	require.Contains(t, text, "\n1 is late, or was passed, and what waits behind its letter waits for it. To remove it: outbox dead discard --table dead-letters --consumer balances --inbox inbox --id account-7#account-7%231. "+
+		"If the aggregate's id is used again: outbox order forget --inbox inbox --consumer balances --table events account-7, and redrive\n")
+	require.Equal(t, outbox.RedriveResult{Failed: 1}, o.redrive(t))
+	o.ok(t, "order", "forget", "--inbox", "inbox", "--consumer", "balances", "--table", "events", "account-7", "--yes")
+	o = orderedIn(t, o.world) // another process
+	require.Equal(t, outbox.RedriveResult{Redriven: 1}, o.redrive(t))
+	require.Equal(t, int64(1), o.show(t).Position)
+}
+
 func TestADiscardMovesThePosition(t *testing.T) {
 	o := newOrdered(t)
 	o.failing[2] = true
@@ -337,7 +360,7 @@ func TestDoctorTakesNoPositionForAMark(t *testing.T) {
 		return found
 	}
 	require.Equal(t, finding{Grade: gradeOK, Check: "inbox memory", Resource: "inbox", Finding: "only positions of balances among 1 row: they do not expire"}, memory())
-	marks(48 * time.Hour)(t, w)
+	marks(48*time.Hour)(t, w)
 	require.Equal(t, gradeProblem, memory().Grade)
 	require.Contains(t, memory().Finding, "mails forgets an event after 48h")
 }
