@@ -212,7 +212,7 @@ func (a *app) printPosition(f *orderFlags, p *positionJSON) error {
 		}
 		rows = append(rows, []string{"claim", fmt.Sprintf("%s %s, owner %s", is, p.Claim.Until.Format(time.RFC3339), p.Claim.Owner)})
 	}
-	next := "missing in table " + tableName(f.table)
+	next := "not in table " + tableName(f.table)
 	if p.NextIsThere {
 		next = "in table " + tableName(f.table)
 	}

@@ -18,13 +18,15 @@ import (
 )
 
 // sessions are the pages that show one.
-var sessions = []string{docs, "../../docs/dead-letters.md"}
+var sessions = []string{docs, "../../docs/dead-letters.md", "../../docs/operating.md"}
 
 // session is what happens between the commands of the docs.
 type session struct {
 	*world
 	down bool // the mail server, for order-2
 	stop func()
+
+	balances *ordered // the consumer of account-7
 }
 
 // The sessions in the docs print today what it says there, numbers, times and notes aside; UPDATE_DOCS=1 writes them anew.
@@ -110,6 +112,17 @@ func (s *session) happens(t *testing.T, what string) {
 	case "the mail server is back, and a worker runs":
 		s.down = false
 		s.worker(t)
+	case "a consumer with WithOrder was given the events 1, 3 and 4 of account-7; nobody has written 2":
+		s.ok(t, "create", "--dead-letters", "dead-letters", "--inbox", "inbox")
+		s.balances = orderedIn(t, s.world)
+		s.balances.deliver(t, s.balances.write(t, 1, 3, 4)...)
+	case "it is given 5, which its handler refuses, and 6":
+		s.balances.failing[5] = true
+		s.balances.deliver(t, s.balances.write(t, 5, 6)...)
+	case "a worker runs":
+		worker, err := outbox.NewWorker(s.kinesis, "events", s.balances.consumer, &outbox.MemoryLeases{})
+		require.NoError(t, err)
+		s.runs(t, worker)
 	default:
 		t.Fatalf("the session says what nobody knows to do: %s", what)
 	}
@@ -131,6 +144,11 @@ func (s *session) worker(t *testing.T) {
 	require.NoError(t, err)
 	worker, err := outbox.NewWorker(s.kinesis, "events", consumer, leases, outbox.WithLeaseDuration(2*time.Second))
 	require.NoError(t, err)
+	s.runs(t, worker)
+}
+
+// runs runs a worker until something else happens.
+func (s *session) runs(t *testing.T, worker *outbox.Worker) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- worker.Run(ctx) }()

@@ -102,7 +102,7 @@ func TestAMissingNumberIsShownAndPassed(t *testing.T) {
 	o := newOrdered(t)
 	o.deliver(t, o.write(t, 1, 3, 4, 6)...)
 	text := o.ok(t, "order", "show", "--consumer", "balances", "--dead-letters", "dead-letters", "account-7")
-	for _, want := range []string{`position +1: handled from 1 on`, `latest event +2026-`, `next +2: missing in table events`, `behind it +3 to 4, 6`,
+	for _, want := range []string{`position +1: handled from 1 on`, `latest event +2026-`, `next +2: not in table events`, `behind it +3 to 4, 6`,
 		`dead letter +#3  account-7#account-7%233  failed 1 time: `, `dead letter +#4  account-7#account-7%234  waits behind another`,
 		`\n2 is missing, and the aggregate waits for it. If it never existed, or is gone: outbox order pass --inbox inbox --consumer balances --table events account-7 2\n$`} {
 		require.Regexp(t, want, text)
