@@ -24,7 +24,7 @@ var cases = slices.Concat(
 	itemCases, conditionCases, updateCases, queryCases, indexCases, batchCases, tableCases,
 	transactionCases, transactionLimitCases, transactGetCases,
 	hopCases, recordCases, writeCases, readCases, shardCases, streamCases,
-	writerCases, consumerCases,
+	writerCases, consumerCases, orderCases,
 )
 
 // caseLimit bounds the time of one case: one that hangs has failed. It is long, because some cases move megabytes, and the race
