@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -79,6 +80,8 @@ type report struct {
 	payments    map[string]int // by order
 	shipments   map[string]int
 	events      map[string]map[string]int // by service and order
+	placed      map[string]int            // how many orders each customer has placed
+	accounts    map[string][]int64        // the numbers of each customer's orders, as they were paid
 	labels      map[string]int
 	labelCalls  int
 	duplicates  int
@@ -107,6 +110,15 @@ func (r *report) judge() error {
 	for service, events := range r.events {
 		check("events in "+service, events)
 	}
+	for customer, n := range r.placed {
+		paid := r.accounts[customer]
+		for i := range max(n, len(paid)) {
+			if len(paid) != n || paid[i] != int64(i+1) {
+				wrong = append(wrong, fmt.Sprintf("the %d orders of %s were paid as %v", n, customer, paid))
+				break
+			}
+		}
+	}
 	if r.letters > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d dead letters are left", r.letters))
 	}
@@ -126,6 +138,7 @@ func (r *report) String() string {
 	line("%6d orders placed", len(r.orders))
 	line("%6d payments", sum(r.payments))
 	line("%6d shipments", sum(r.shipments))
+	line("%6d customers whose orders were paid in order", len(r.accounts))
 	line("%6d labels printed, in %d calls of the provider", sum(r.labels), r.labelCalls)
 	line("%6d duplicates suppressed", r.duplicates)
 	line("%6d dead letters redriven", r.deadLetters-r.letters)
@@ -139,6 +152,23 @@ func sum(counts map[string]int) (n int) {
 		n += c
 	}
 	return n
+}
+
+// scan reads a table into a slice of its rows.
+func scan[T any](ctx context.Context, db *dynamodb.Client, table string) (all []T, err error) {
+	pages := dynamodb.NewScanPaginator(db, &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("scan %s: %w", table, err)
+		}
+		var rows []T
+		if err := attributevalue.UnmarshalListOfMaps(page.Items, &rows); err != nil {
+			return nil, fmt.Errorf("table %s: %w", table, err)
+		}
+		all = append(all, rows...)
+	}
+	return all, nil
 }
 
 // countBy counts the rows of a table by one of their attributes.

@@ -77,13 +77,14 @@ func TestEveryOrderHasOnePaymentAndOneShipment(t *testing.T) {
 // The judge finds what services without an Inbox do, so that the test above can fail.
 func TestPlainHandlersPayTwice(t *testing.T) {
 	got, err := storm(t, 1, func(s *settings) {
+		s.arrival = true
 		s.takePayments = func(c *outbox.Consumer, w *outbox.Writer, payments service, b *bank) {
 			outbox.Handle(c, func(ctx context.Context, e outbox.Event[OrderPlaced]) error {
 				if err := b.check(e.Data); err != nil {
 					return err
 				}
 				p := payment{PaymentID: rand.Text(), OrderID: e.Data.OrderID, Cents: e.Data.Cents}
-				return w.Put(ctx, payments.rows(), p, outbox.NewEvent(p.OrderID, PaymentTaken{OrderID: p.OrderID, PaymentID: p.PaymentID}))
+				return w.Put(ctx, payments.rows(), p, outbox.NewSequenced(p.PaymentID, 1, PaymentTaken{OrderID: p.OrderID, PaymentID: p.PaymentID}))
 			})
 		}
 	})
@@ -114,11 +115,14 @@ func TestJudge(t *testing.T) {
 	}
 	require.NoError(t, good().judge())
 	for want, spoil := range map[string]func(*report){
-		"order a has 0 payments":         func(r *report) { r.payments = nil },
-		"order a has 2 shipments":        func(r *report) { r.shipments = map[string]int{"a": 2} },
-		"2 orders have labels":           func(r *report) { r.labels = map[string]int{"a": 1, "b": 1} },
-		"order a has 2 events in orders": func(r *report) { r.events["orders"] = map[string]int{"a": 2} },
-		"1 dead letters are left":        func(r *report) { r.letters = 1 },
+		"order a has 0 payments":               func(r *report) { r.payments = nil },
+		"order a has 2 shipments":              func(r *report) { r.shipments = map[string]int{"a": 2} },
+		"2 orders have labels":                 func(r *report) { r.labels = map[string]int{"a": 1, "b": 1} },
+		"order a has 2 events in orders":       func(r *report) { r.events["orders"] = map[string]int{"a": 2} },
+		"1 dead letters are left":              func(r *report) { r.letters = 1 },
+		"the 2 orders of c were paid as [1]":   func(r *report) { r.placed, r.accounts = map[string]int{"c": 2}, map[string][]int64{"c": {1}} },
+		"the 2 orders of c were paid as [2 1]": func(r *report) { r.placed, r.accounts = map[string]int{"c": 2}, map[string][]int64{"c": {2, 1}} },
+		"the 1 orders of c were paid as [1 1]": func(r *report) { r.placed, r.accounts = map[string]int{"c": 1}, map[string][]int64{"c": {1, 1}} },
 	} {
 		r := good()
 		spoil(r)

@@ -1,8 +1,8 @@
 // Command chain runs three services that hand an order on: orders announces ORDER_PLACED, payments takes the money and announces
 // PAYMENT_TAKEN, shipments sends the parcel, announces SHIPMENT_SENT, and has a label printed by a provider. Meanwhile everything
 // goes wrong: change records come twice, late and out of order, answers are lost, requests are throttled, and the services' processes
-// are killed in the middle of what they do. In the end every order has exactly one payment, one shipment and one label, or the
-// command fails. services.go is what a service looks like; the rest makes trouble and counts.
+// are killed in the middle of what they do. In the end every order has exactly one payment, one shipment and one label, and each customer's
+// orders were paid in the order in which they were placed, or the command fails. services.go is what a service looks like; the rest makes trouble and counts.
 package main
 
 import (
@@ -43,6 +43,7 @@ type settings struct {
 	verbose  bool
 	prefix   string // of the tables and streams
 
+	arrival      bool // events are handled as they come
 	takePayments func(*outbox.Consumer, *outbox.Writer, service, *bank)
 }
 

@@ -100,6 +100,7 @@ type reader struct {
 	name     string  // in the inbox, the dead letters and the leases
 	service  service // whose tables it uses
 	reads    service // whose stream
+	arrival  bool    // events are handled as they come, not in the order of their sequences
 	register func(*outbox.Consumer, *outbox.Writer, *life)
 }
 
@@ -115,9 +116,13 @@ func (r *reader) run(ctx context.Context, cfg aws.Config, l *life, book *book) e
 	if err != nil {
 		return err
 	}
-	consumer, err := outbox.NewConsumer(outbox.WithTables(r.reads.events()), outbox.WithDeadLetters(letters),
+	opts := []outbox.ConsumerOption{outbox.WithTables(r.reads.events()), outbox.WithDeadLetters(letters),
 		outbox.WithInbox(inbox, ShipmentSent{}.EventType()), // the guarded one
-		outbox.WithConsumerHooks(book.hooks(r.name)))
+		outbox.WithConsumerHooks(book.hooks(r.name))}
+	if !r.arrival {
+		opts = append(opts, outbox.WithOrder(db, r.reads.events(), time.Time{})) // from each customer's first order on
+	}
+	consumer, err := outbox.NewConsumer(opts...)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"strconv"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -15,14 +17,16 @@ import (
 // service is one of the three. Each has tables and a stream of its own, into which nobody else writes.
 type service struct{ prefix, name string }
 
-func (s service) rows() string    { return s.prefix + s.name }
-func (s service) events() string  { return s.prefix + s.name + "-events" } // the table
-func (s service) stream() string  { return s.prefix + s.name + "-events" } // what others read
-func (s service) inbox() string   { return s.prefix + s.name + "-inbox" }
-func (s service) letters() string { return s.prefix + s.name + "-dead-letters" }
-func (s service) leases() string  { return s.prefix + s.name + "-leases" }
+func (s service) rows() string     { return s.prefix + s.name }
+func (s service) accounts() string { return s.prefix + s.name + "-accounts" } // of customers
+func (s service) events() string   { return s.prefix + s.name + "-events" }   // the table
+func (s service) stream() string   { return s.prefix + s.name + "-events" }   // what others read
+func (s service) inbox() string    { return s.prefix + s.name + "-inbox" }
+func (s service) letters() string  { return s.prefix + s.name + "-dead-letters" }
+func (s service) leases() string   { return s.prefix + s.name + "-leases" }
 
-// What the services tell one another.
+// What the services tell one another. Each event is that of a customer, and has the number of the customer's order as its sequence. So each
+// service handles what a customer has ordered in its order, whatever the streams do.
 
 type OrderPlaced struct {
 	OrderID string `json:"orderId"`
@@ -48,8 +52,11 @@ func (ShipmentSent) EventType() string { return "SHIPMENT_SENT" }
 // What they store. A payment and a shipment have an id of their own, a new one each time: an order that is paid twice has two rows.
 
 type order struct {
-	OrderID string `dynamodbav:"orderId"`
-	Cents   int    `dynamodbav:"cents"`
+	OrderID    string    `dynamodbav:"orderId"`
+	CustomerID string    `dynamodbav:"customerId"`
+	Number     int64     `dynamodbav:"number"` // of the customer's orders, from 1
+	PlacedAt   time.Time `dynamodbav:"placedAt"`
+	Cents      int       `dynamodbav:"cents"`
 }
 
 type payment struct {
@@ -58,20 +65,25 @@ type payment struct {
 	Cents     int    `dynamodbav:"cents"`
 }
 
+type account struct {
+	CustomerID string  `dynamodbav:"customerId"`
+	Numbers    []int64 `dynamodbav:"numbers"`
+}
+
 type shipment struct {
 	ShipmentID string `dynamodbav:"shipmentId"`
 	OrderID    string `dynamodbav:"orderId"`
 }
 
-// placeOrder is the orders service. The event's id comes from the order's, so a customer may ask again without fear.
+// placeOrder is the orders service. The event follows from the order alone, so a customer may ask again without fear.
 func placeOrder(ctx context.Context, orders service, w *outbox.Writer, o order) error {
-	event := outbox.NewEvent(o.OrderID, OrderPlaced(o))
-	event.ID = "ORDER_PLACED#" + o.OrderID
+	event := outbox.NewSequenced(o.CustomerID, o.Number, OrderPlaced{OrderID: o.OrderID, Cents: o.Cents})
+	event.Time = o.PlacedAt
 	return w.Put(ctx, orders.rows(), o, event)
 }
 
-// takePayments is the payments service: for each order a payment and the event that tells of it, in one transaction with the mark
-// that the order's event was handled.
+// takePayments is the payments service: for each order a payment, an entry in the customer's account and the event that tells of it, in one
+// transaction with the position that says up to where the customer's events were handled.
 func takePayments(c *outbox.Consumer, w *outbox.Writer, payments service, b *bank) {
 	outbox.HandleTx(c, w, func(_ context.Context, e outbox.Event[OrderPlaced]) (outbox.Effects, error) {
 		if err := b.check(e.Data); err != nil {
@@ -80,8 +92,8 @@ func takePayments(c *outbox.Consumer, w *outbox.Writer, payments service, b *ban
 		p := payment{PaymentID: rand.Text(), OrderID: e.Data.OrderID, Cents: e.Data.Cents}
 		write, err := put(payments, p)
 		return outbox.Effects{
-			Writes: []types.TransactWriteItem{write},
-			Events: []outbox.AnyEvent{outbox.NewEvent(p.OrderID, PaymentTaken{OrderID: p.OrderID, PaymentID: p.PaymentID})},
+			Writes: []types.TransactWriteItem{write, enter(payments, e.AggregateID, e.Sequence)},
+			Events: []outbox.AnyEvent{outbox.NewSequenced(e.AggregateID, e.Sequence, PaymentTaken{OrderID: p.OrderID, PaymentID: p.PaymentID})},
 		}, err
 	})
 }
@@ -93,7 +105,7 @@ func sendShipments(c *outbox.Consumer, w *outbox.Writer, shipments service) {
 		write, err := put(shipments, s)
 		return outbox.Effects{
 			Writes: []types.TransactWriteItem{write},
-			Events: []outbox.AnyEvent{outbox.NewEvent(s.OrderID, ShipmentSent{OrderID: s.OrderID, ShipmentID: s.ShipmentID})},
+			Events: []outbox.AnyEvent{outbox.NewSequenced(e.AggregateID, e.Sequence, ShipmentSent{OrderID: s.OrderID, ShipmentID: s.ShipmentID})},
 		}, err
 	})
 }
@@ -110,6 +122,15 @@ func put(s service, row any) (types.TransactWriteItem, error) {
 	item, err := attributevalue.MarshalMap(row)
 	table := s.rows()
 	return types.TransactWriteItem{Put: &types.Put{TableName: &table, Item: item}}, err
+}
+
+// enter writes the number of an order at the end of the customer's account. No condition keeps it from being the wrong one.
+func enter(s service, customerID string, number int64) types.TransactWriteItem {
+	table, list := s.accounts(), "SET numbers = list_append(if_not_exists(numbers, :none), :one)"
+	return types.TransactWriteItem{Update: &types.Update{TableName: &table, UpdateExpression: &list,
+		Key: map[string]types.AttributeValue{"customerId": &types.AttributeValueMemberS{Value: customerID}},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":none": &types.AttributeValueMemberL{},
+			":one": &types.AttributeValueMemberL{Value: []types.AttributeValue{&types.AttributeValueMemberN{Value: strconv.FormatInt(number, 10)}}}}}}
 }
 
 // provider prints shipping labels.

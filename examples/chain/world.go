@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -53,9 +53,9 @@ func newWorld(set settings, c cloud) *world {
 	}
 	payments, shipments := service{set.prefix, "payments"}, service{set.prefix, "shipments"}
 	w.readers = []*reader{
-		{"payments", payments, w.orders, func(c *outbox.Consumer, wr *outbox.Writer, _ *life) { set.takePayments(c, wr, payments, w.bank) }},
-		{"shipments", shipments, payments, func(c *outbox.Consumer, wr *outbox.Writer, _ *life) { sendShipments(c, wr, shipments) }},
-		{"labels", shipments, shipments, func(c *outbox.Consumer, _ *outbox.Writer, l *life) { printLabels(c, mortalProvider{l, w.labels}) }},
+		{"payments", payments, w.orders, set.arrival, func(c *outbox.Consumer, wr *outbox.Writer, _ *life) { set.takePayments(c, wr, payments, w.bank) }},
+		{"shipments", shipments, payments, set.arrival, func(c *outbox.Consumer, wr *outbox.Writer, _ *life) { sendShipments(c, wr, shipments) }},
+		{"labels", shipments, shipments, set.arrival, func(c *outbox.Consumer, _ *outbox.Writer, l *life) { printLabels(c, mortalProvider{l, w.labels}) }},
 	}
 	for _, r := range w.readers {
 		w.tapes[r] = &tape{streams: w.streams, stream: r.reads.stream()}
@@ -78,6 +78,9 @@ func (w *world) create(ctx context.Context) (remove func(context.Context) error,
 		if err := c.service(ctx, r.reads, key, carriedTo); err != nil {
 			return c.remove, err
 		}
+	}
+	if err := c.table(ctx, w.readers[0].service.accounts(), "customerId"); err != nil {
+		return c.remove, err
 	}
 	for _, r := range w.readers[:2] { // the labels are the shipments service's
 		if err := c.handling(ctx, r.service); err != nil {
@@ -218,10 +221,12 @@ func (w *world) ordersService() (*front, error) {
 func (w *world) placeOrders(ctx context.Context) {
 	next := make(chan int)
 	var customers sync.WaitGroup
-	for range 8 {
+	for c := range 8 {
 		customers.Go(func() {
+			number := int64(0)
 			for n := range next {
-				o := order{OrderID: fmt.Sprintf("order-%04d", n), Cents: 100 + n}
+				number++
+				o := order{OrderID: fmt.Sprintf("order-%04d", n), CustomerID: fmt.Sprint("customer-", c), Number: number, PlacedAt: time.Now(), Cents: 100 + n}
 				for ctx.Err() == nil && w.failed() == nil {
 					f, err := w.ordersService()
 					if err == nil {
@@ -334,13 +339,26 @@ func (w *world) lettersLeft(ctx context.Context) (n int, err error) {
 
 // report looks at the tables.
 func (w *world) report(ctx context.Context) (*report, error) {
-	rep := &report{events: make(map[string]map[string]int), labels: w.labels.byOrder(), labelCalls: w.labels.calls,
+	rep := &report{events: make(map[string]map[string]int), placed: make(map[string]int), accounts: make(map[string][]int64), labels: w.labels.byOrder(), labelCalls: w.labels.calls,
 		duplicates: w.book.duplicates(), deadLetters: len(w.book.deadLetters), kills: w.kills, faults: w.cloud.struck()}
-	orders, err := countBy(ctx, w.db, w.orders.rows(), "orderId")
+	orders, err := scan[order](ctx, w.db, w.orders.rows())
 	if err != nil {
 		return nil, err
 	}
-	rep.orders = slices.Sorted(maps.Keys(orders))
+	byEvent := make(map[string]string)
+	for _, o := range orders {
+		rep.orders = append(rep.orders, o.OrderID)
+		rep.placed[o.CustomerID]++
+		byEvent[outbox.SequencedID(o.CustomerID, o.Number)] = o.OrderID
+	}
+	slices.Sort(rep.orders)
+	accounts, err := scan[account](ctx, w.db, w.readers[0].service.accounts())
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range accounts {
+		rep.accounts[a.CustomerID] = a.Numbers
+	}
 	if rep.payments, err = countBy(ctx, w.db, w.readers[0].service.rows(), "orderId"); err != nil {
 		return nil, err
 	}
@@ -348,9 +366,15 @@ func (w *world) report(ctx context.Context) (*report, error) {
 		return nil, err
 	}
 	for _, r := range w.readers {
-		if rep.events[r.reads.name], err = countBy(ctx, w.db, r.reads.events(), "aggregateId"); err != nil {
+		events, err := countBy(ctx, w.db, r.reads.events(), "eventId")
+		if err != nil {
 			return nil, err
 		}
+		counts := make(map[string]int)
+		for id := range events {
+			counts[cmp.Or(byEvent[id], id)]++
+		}
+		rep.events[r.reads.name] = counts
 	}
 	rep.letters, err = w.lettersLeft(ctx)
 	return rep, err
