@@ -34,7 +34,7 @@ func main() {
 
 // rows are all rows, in the order of the table.
 func rows() []row {
-	return slices.Concat(decodeRows(), consumeRows(), laneRows(), writerRows(), codecRows(), sideBySideRows(), workerRows())
+	return slices.Concat(decodeRows(), consumeRows(), laneRows(), writerRows(), orderRows(), codecRows(), sideBySideRows(), workerRows())
 }
 
 // run measures the rows and prints them as a table in Markdown.
