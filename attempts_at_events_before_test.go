@@ -66,6 +66,7 @@ func TestAWorkerCountsAttemptsForTheEventAtFault(t *testing.T) {
 		require.NoError(t, f.SetFaults(outboxtest.Fault{Kind: outboxtest.DropRecord, Table: "events", Probability: 1}))
 		for n := range int64(8) {
 			if n == 7 {
+				require.NoError(t, f.Drain(t.Context()))
 				f.StopFaults()
 			}
 			require.NoError(t, f.writer.Transact(t.Context(), nil, outbox.NewSequenced(aggregate, n+1, orderCreated{})))

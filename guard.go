@@ -55,10 +55,8 @@ func (i *Inbox) claimed(ctx context.Context, r Record, e entry, next Handler, lo
 	outer := ctx
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	claim := inbox.Claim{Owner: rand.Text(), Until: until}
-	if leases, ok := ctx.Value(leasesKey{}).(string); ok {
-		claim.Shard, claim.Fence = leases+"#"+r.StreamARN+"#"+r.ShardID, r.Fence
-	}
+	claim := claimBy(ctx, &r)
+	claim.Owner, claim.Until = rand.Text(), until
 	switch err := e.claim(ctx, claim, now); {
 	case errors.Is(err, inbox.ErrHandled):
 		handledBefore(ctx)
@@ -92,6 +90,14 @@ func (i *Inbox) claimed(ctx context.Context, r Record, e entry, next Handler, lo
 	complete(outer, r, e, claim.Owner, logger)
 	e.remember(ctx)
 	return nil
+}
+
+// claimBy returns a claim with the shard and the fence of the Worker that delivers a record, if it is one.
+func claimBy(ctx context.Context, r *Record) (c inbox.Claim) {
+	if leases, ok := ctx.Value(leasesKey{}).(string); ok {
+		c.Shard, c.Fence = leases+"#"+r.StreamARN+"#"+r.ShardID, r.Fence
+	}
+	return c
 }
 
 // claimUntil returns when a claim made now ends, and when the handler's context ends before it. Both times keep the monotonic

@@ -219,7 +219,7 @@ func (o *ordering) entry(ctx context.Context, c *Consumer, r *Record) (entry, bo
 			}
 			return nil, false, o.late(&e, position)
 		}
-		if now := time.Now(); place.Claimed(now) {
+		if place.Against(claimBy(ctx, r), time.Now()) {
 			return nil, false, inboxError(&inbox.ClaimedError{ID: SequencedID(a.ID, position.Sequence+1), Until: place.Until})
 		}
 		var err error

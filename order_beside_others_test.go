@@ -145,6 +145,7 @@ func laterFence(t *testing.T, healed bool) {
 				require.NoError(t, f.SetFaults(outboxtest.Fault{Kind: outboxtest.DropRecord, Table: "events", Probability: 1}))
 			}
 			require.NoError(t, f.writer.Transact(t.Context(), nil, outbox.NewSequenced(aggregate, n+1, orderCreated{})))
+			require.NoError(t, f.Drain(t.Context()))
 			f.StopFaults()
 		}
 		p := &process{}

@@ -25,11 +25,18 @@ type Place struct {
 	order.Position
 	Owner string // of a claim; empty: nobody
 	Until time.Time
+	Shard string // of a claim by a Worker, with its fence
+	Fence int64
 }
 
 // Claimed reports whether somebody handles the next event.
 func (p Place) Claimed(now time.Time) bool {
 	return p.Owner != "" && !p.Until.Before(now.Truncate(time.Millisecond))
+}
+
+// Against reports whether a claim is in the way of another one: it is not if it is of an earlier owner of the shard.
+func (p Place) Against(c Claim, now time.Time) bool {
+	return p.Claimed(now) && (c.Fence == 0 || p.Shard != c.Shard || p.Fence >= c.Fence)
 }
 
 // PositionKey returns the key of a position. No mark has it, since the names of consumers and of tables have no '#'.
@@ -52,7 +59,7 @@ func (t *Table) PlaceOf(a Aggregate, row Item) (Place, error) {
 	if len(row) > 0 && (rows.Text(row, KeyID) != a.ID || rows.Text(row, KeyConsumer) != rows.Text(key, KeyConsumer)) {
 		return Place{}, t.explainPosition(a, ErrKeys)
 	}
-	p := Place{Owner: rows.Text(row, "owner"), Until: rows.Time(row, "claimedUntil")}
+	p := Place{Owner: rows.Text(row, "owner"), Until: rows.Time(row, "claimedUntil"), Shard: rows.Text(row, "shard"), Fence: rows.Int(row, "fence")}
 	p.Began = row["sequence"] != nil
 	for name, to := range map[string]*int64{"sequence": &p.Sequence, "first": &p.First} {
 		n, ok := rows.As[*types.AttributeValueMemberN](row[name])
