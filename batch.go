@@ -152,7 +152,7 @@ func (b *batch) count(d *delivery) verdict {
 // a call that was cut off: the next one would have the rest of the time alone.
 func (b *batch) again(d *delivery, v verdict) (delay time.Duration, again bool) {
 	switch {
-	case atomic.LoadInt32(&d.spent) == 1 && !(b.redrive && d.progressed()):
+	case atomic.LoadInt32(&d.spent) == 1 && (!b.redrive || !d.progressed()):
 		return 0, false
 	case v == lost || v == waits && (errors.Is(d.err, ErrConflict) || d.progressed()):
 		d.reruns++

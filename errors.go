@@ -75,7 +75,7 @@ type TransactionError struct {
 // FailedOperation says why one operation of a transaction failed.
 type FailedOperation struct {
 	// Index is the operation's position: the caller's writes in their order, then a Put for each event, and in a transaction of
-	// HandleTx at last the Put of the inbox's mark.
+	// HandleTx at last what the inbox keeps: the Put of the event's mark, or the Update of the aggregate's position (WithOrder).
 	Index int
 	// Kind is "Put", "Update", "Delete" or "ConditionCheck". It is empty if the operation has none or several of them.
 	Kind string

@@ -23,7 +23,7 @@ type Effects struct {
 }
 
 // HandleTx registers h for the event type that T names. h only reads and computes: w commits the Effects that h returns, in one
-// transaction with the mark that the event was handled. So every effect is committed exactly once, however often the event is
+// transaction with the mark that the event was handled, or with its aggregate's position (WithOrder). So every effect is committed exactly once, however often the event is
 // delivered, to however many processes at once, and wherever a process crashes or an answer is lost. h itself may run more than
 // once, also in two processes at a time.
 //

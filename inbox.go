@@ -16,7 +16,7 @@ import (
 )
 
 // InboxClient is what an Inbox needs of the SDK. *dynamodb.Client implements it. HandleTx uses GetItem and PutItem, guarded
-// handlers use UpdateItem and DeleteItem as well, and Create uses the methods from CreateTable on.
+// handlers and WithOrder use UpdateItem and DeleteItem as well, and Create uses the methods from CreateTable on.
 type InboxClient interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)

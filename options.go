@@ -438,7 +438,8 @@ func WithMiddleware(middleware ...func(next Handler) Handler) ConsumerOption {
 type ConsumerHooks struct {
 	// Handled is called after each call of a handler, with the time that it took and its error. AttemptFromContext tells which call it was.
 	// If the handler could not be called, err says why: a claim (ErrClaimed), the inbox, a payload that cannot be decoded, a type without a
-	// handler (FailUnknownTypes). Without an error, the event has just been handled.
+	// handler (FailUnknownTypes), or an event before it that has failed (WithOrder). Without an error, the event has just been handled. Of events
+	// that WithOrder reads from the table, Handled is told first; took of the delivered event contains what they took.
 	Handled func(ctx context.Context, r Record, took time.Duration, err error)
 	// Duplicate is called in place of Handled if the inbox says that the event was handled before (WithInbox, HandleTx). The handler was
 	// not called, or, with HandleTx, what it returned was not committed. After a lost answer, Handled may be told for what another process has

@@ -30,7 +30,8 @@ var (
 	// handled (Inbox.Pass).
 	ErrSequenceMissing = errors.New("an earlier event of the aggregate is not in the events table")
 	// ErrLate says that an event can have no place in the order any more: it is below the one at which the consumer began the aggregate, or its
-	// number was handled already with an earlier time, since somebody uses the aggregate's id again. It is permanent, and a redrive does not help.
+	// number was handled already with an earlier time, since somebody uses the aggregate's id again. It is permanent, and a redrive does not help
+	// before Inbox.Forget. The use of an id once more need not be noticed: a number that happens to be the next one is handled as it.
 	ErrLate = errors.New("the event comes after later ones of its aggregate were handled")
 )
 
@@ -43,7 +44,7 @@ var (
 // (Inbox.Discard).
 //
 // table is the events table (a name or an ARN), which client reads. from says what of the past the consumer wants: events with an earlier Time count
-// as handled, and an aggregate begins at the first later one whose row is there. The zero time wants every aggregate from its event 1 on: an aggregate
+// as handled, whenever they were written, and an aggregate begins at the first later one whose row is there. The zero time wants every aggregate from its event 1 on: an aggregate
 // whose first rows are gone then fails with ErrSequenceMissing. from must be a constant, the same in all processes: a whole second, not in the
 // future.
 //

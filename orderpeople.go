@@ -15,8 +15,8 @@ import (
 // ErrNotNext says that a sequence cannot be passed, since an earlier one has not been handled. The text of the error names the next one.
 var ErrNotNext = errors.New("an earlier sequence of the aggregate is not handled")
 
-// Position returns up to which sequence the consumer has handled an aggregate (WithOrder). 0 means that it has handled nothing, or knows nothing of the
-// aggregate. eventsTable is a name or an ARN. The read is consistent.
+// Position returns up to which sequence the consumer has handled an aggregate (WithOrder), or that before the one at which it has begun. 0 means that
+// it has handled nothing, or knows nothing of the aggregate. eventsTable is a name or an ARN. The read is consistent.
 func (i *Inbox) Position(ctx context.Context, eventsTable, aggregateID string) (sequence int64, err error) {
 	a, err := i.aggregate(eventsTable, aggregateID)
 	if err != nil {
@@ -31,7 +31,9 @@ func (i *Inbox) Position(ctx context.Context, eventsTable, aggregateID string) (
 
 // Pass takes a sequence of an aggregate for handled, without an effect (WithOrder). It must be the next one; otherwise the error matches ErrNotNext. A
 // sequence that was handled or passed before is no error. While a guarded handler works at it, the error matches ErrClaimed. Pass is for a number
-// that does not exist; to give up an event that is a dead letter, use Discard.
+// that does not exist, and for an event whose row cannot be used; to give up an event that is a dead letter, use Discard. If the number's event comes
+// after all, it is a duplicate if it was written before this call, and ErrLate otherwise. Neither name is checked: an aggregate of which the consumer
+// knows nothing begins with it.
 func (i *Inbox) Pass(ctx context.Context, eventsTable, aggregateID string, sequence int64) error {
 	a, err := i.aggregate(eventsTable, aggregateID)
 	if err != nil {

@@ -48,10 +48,11 @@ type Event[T any] struct {
 	// Type is the event type. If it is empty and Data implements Payload, the Writer takes the type from Data.
 	Type string
 	// AggregateID names the entity that the event is about. Within one Consumer, events with the same AggregateID are handled one
-	// at a time, in the order in which they arrive. An event with an empty AggregateID has no order with other events.
+	// at a time, in the order in which they arrive, or by Sequence (WithOrder). An event with an empty AggregateID has no order with other
+	// events.
 	AggregateID string
 	// Sequence is the version of the aggregate after the event. Optional: 0 means that there is no version. Replays sort by it,
-	// and so do redrives within an aggregate.
+	// and so do redrives within an aggregate. WithOrder hands over sequenced events by it (NewSequenced).
 	Sequence int64
 	// Time is when the event happened. It is stored in milliseconds. If it is zero, the Writer sets the current time. A time before
 	// 1973-03-04 or after 5138-11-15 is refused, because it was most likely made from a number in another unit. A Consumer refuses such

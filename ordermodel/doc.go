@@ -2,8 +2,8 @@
 // touches them, each call one atomic step. It is test code: nothing can import it.
 //
 // Of a world of up to 20,000 states all schedules are run, with every request and answer that may be lost and every place where a process may
-// die; of larger ones many random schedules. What comes next for an event is decided by internal/order, which no Consumer asks yet; what
-// surrounds the decision is written here once more, and shorter.
+// die; of larger ones many random schedules. What comes next for an event is decided by internal/order, as in the Consumer; what surrounds
+// the decision is written here once more, and shorter.
 //
 //   - sched: processes as coroutines, and who goes next.
 //   - world: the tables, and what must hold of them.

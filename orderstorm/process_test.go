@@ -17,16 +17,14 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 )
 
-// The events of an aggregate: a handler of HandleTx, a guarded one, and a type that nobody wants.
+// The events of an aggregate with a handler: one of HandleTx, and a guarded one. NOTED is a type that nobody wants.
 type (
 	posted struct{}
 	mailed struct{}
-	noted  struct{}
 )
 
 func (posted) EventType() string { return "POSTED" }
 func (mailed) EventType() string { return "MAILED" }
-func (noted) EventType() string  { return "NOTED" }
 
 // process is one process of the consumer. Nothing of it is shared with another process but the services.
 type process struct {
