@@ -74,7 +74,7 @@ func TestAnswersAboutRowsThatAreNotBelieved(t *testing.T) {
 		answer func(*dynamodb.BatchGetItemOutput)
 		want   string
 	}{
-		"nothing":         {func(out *dynamodb.BatchGetItemOutput) { *out = dynamodb.BatchGetItemOutput{} }, "neither rows nor unprocessed keys"},
+		"nothing":         {func(out *dynamodb.BatchGetItemOutput) { *out = dynamodb.BatchGetItemOutput{} }, "no list of rows"},
 		"another row":     {func(out *dynamodb.BatchGetItemOutput) { out.Responses["events"][0]["eventId"] = str("x") }, "a row that was not asked for"},
 		"another event":   {func(out *dynamodb.BatchGetItemOutput) { out.Responses["events"][0]["sequence"] = num("9") }, "it is of aggregate \"account-1\" and sequence 9"},
 		"no sequence":     {func(out *dynamodb.BatchGetItemOutput) { delete(out.Responses["events"][0], "sequence") }, "sequence 0"},

@@ -235,6 +235,9 @@ func (w *world) since() (from time.Time) {
 	return from
 }
 
+// unwanted are events with a time before the wanted ones, whenever they were written.
+func (w *world) unwanted(n int) bool { return w.from && (w.old.has(n) || w.backdated.has(n)) }
+
 // event is what a delivery knows of a number. Only the stream says when the row was written.
 func (w *world) event(n int, stream bool) order.Event {
 	e := order.Event{Sequence: int64(n), Time: moment(w.changed[n])}
@@ -293,7 +296,7 @@ func (w *world) apply(n, saw int) {
 
 // finished is a delivery that ends without a run.
 func (w *world) finished(n int, why string) {
-	if w.had(n) || w.passed.has(n) || w.old.has(n) && w.from || w.hasLetter(n) {
+	if w.had(n) || w.passed.has(n) || w.unwanted(n) || w.hasLetter(n) {
 		return
 	}
 	w.fail("lost in silence: event %d is finished as %s", n, why)
@@ -317,8 +320,7 @@ func (w *world) tellLack(n int) {
 // begins checks where an aggregate begins: not above an event that was in the table all the time.
 func (w *world) begins(first int, p *proc) {
 	m := first - 1
-	wanted := !w.from || !w.old.has(m) && !w.backdated.has(m)
-	if m >= 1 && w.table.has(m) && w.written[m] < p.since && wanted && !w.expired.has(m) {
+	if m >= 1 && w.table.has(m) && w.written[m] < p.since && !w.unwanted(m) && !w.expired.has(m) {
 		w.fail("the aggregate begins at %d, and %d was there", first, m)
 	}
 }
@@ -328,14 +330,14 @@ func (w *world) checkEnd() {
 	highest := 0
 	for _, c := range w.processes {
 		for _, n := range c.queue {
-			if !c.marks && (!w.old.has(n) || !w.from) {
+			if !c.marks && !w.unwanted(n) {
 				highest = max(highest, n)
 			}
 		}
 	}
 	for n := 1; n <= w.n; n++ {
 		switch {
-		case w.had(n), w.passed.has(n), w.late.has(n), w.old.has(n) && w.from:
+		case w.had(n), w.passed.has(n), w.late.has(n), w.unwanted(n):
 		case n > highest || n < w.pos.first && !w.delivers(n): // nobody was given it; where the aggregate begins was told
 		case w.marked.has(n):
 		default:

@@ -70,10 +70,10 @@ func smallWorlds() []smallWorld {
 		{config{name: "in the middle", n: 4, rows: of(2, 3, 4), from: true, old: of(2), processes: []process{takes(4, 2), takes(3)}, faults: 1}, nil},
 		{config{name: "a row goes while two begin", n: 3, rows: of(1, 2, 3), from: true, removed: []int{1}, mayBeLate: true, mayLack: true, processes: []process{takes(3, 1), takes(2)}}, []planted{
 			{"what is below the beginning is a duplicate", bugs{noFirst: true}, nil},
-		}},
-		{config{name: "a time before the wanted one, written later", n: 2, rows: of(1, 2), from: true, backdated: of(1), mayBeLate: true, processes: []process{takes(1), takes(2)}}, []planted{
 			{"what is late is finished", bugs{lateIsDone: true}, nil},
 		}},
+		{config{name: "a time before the wanted one, written later", n: 2, rows: of(1, 2), from: true, backdated: of(1), processes: []process{takes(1), takes(2)}}, nil},
+		{config{name: "a time before the wanted one, behind it", n: 3, rows: of(1, 2, 3), from: true, backdated: of(2), mayBeLate: true, processes: []process{takes(3, 1), takes(2)}}, nil},
 		{config{name: "expired rows are gone or not", n: 4, rows: of(1, 2, 4), delivered: of(3), from: true, expired: of(1, 2), mayBeLate: true, processes: []process{takes(4), takes(4, 3)}}, nil},
 		{config{name: "expired rows with a hole", n: 4, rows: of(1, 3, 4), from: true, processes: []process{takes(4), takes(3)}}, []planted{
 			{"the beginning lies below a hole", bugs{beginWithHoles: true}, nil},
