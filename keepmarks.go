@@ -15,6 +15,9 @@ import (
 // the last process without WithOrder has ended. Each event costs a read and a write more than with WithOrder alone, and the Effects of a handler
 // have at most 98 Writes and Events. Default: positions alone.
 //
+// Do not use an aggregate's id again meanwhile, also not after Inbox.Forget: a mark of its earlier life would move the position without a run. Pass and
+// Inbox.Discard write no mark, so a process without WithOrder handles their event if it gets it.
+//
 // KeepMarks needs WithOrder with a time from: later than what the Inbox has forgotten (now less WithInboxTTL), and earlier than every event that is
 // not handled yet. Handlers are those of HandleTx and Ignore: Handle panics for a guarded one. docs/ordering-and-duplicates.md has the steps, and
 // what must be done before KeepMarks may go.
