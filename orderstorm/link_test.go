@@ -2,6 +2,7 @@ package orderstorm
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"hash/fnv"
@@ -128,13 +129,13 @@ func (w *world) carry(req *http.Request, service, operation string, request []by
 		w.mu.Lock()
 		defer w.mu.Unlock()
 	}
-	again := req.Clone(req.Context())
-	again.Header.Set("X-Amz-Target", service+"."+operation)
-	again.Body, again.ContentLength = io.NopCloser(bytes.NewReader(request)), int64(len(request))
-	out, err := w.client.Do(again)
-	if err != nil { // its context is over
+	if req.Context().Err() != nil {
 		return 500, failure("InternalServerError", "")
 	}
+	again := req.Clone(context.WithoutCancel(req.Context())) // what is sent is carried out, and the world knows what has become of it
+	again.Header.Set("X-Amz-Target", service+"."+operation)
+	again.Body, again.ContentLength = io.NopCloser(bytes.NewReader(request)), int64(len(request))
+	out := must(w.client.Do(again))
 	answer := must(io.ReadAll(out.Body))
 	if effects {
 		w.seen(operation, request, out.StatusCode, answer)

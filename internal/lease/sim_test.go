@@ -390,6 +390,15 @@ func (s *sim) finish(w *simWorker) {
 	w.stop()
 }
 
+// balancedWithin says what is wrong with the shares if they are not even within a time.
+func (s *sim) balancedWithin(patience time.Duration, workers int) (wrong string) {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Second) {
+		if wrong = s.balanced(workers); wrong == "" || !time.Now().Before(end) {
+			return wrong
+		}
+	}
+}
+
 // balanced says what is wrong with the table when everything is calm.
 func (s *sim) balanced(workers int) string {
 	s.table.mu.Lock()
