@@ -143,3 +143,37 @@ func TestARedriveGoesThroughALongCatchUp(t *testing.T) {
 		})
 	}
 }
+
+// Attempts at handled events are forgotten also if the batch ends while the event waits for its next attempt.
+func TestAttemptsAreForgottenWhenABatchEndsBetweenTwo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newOrderWorld(t)
+		defer w.Close()
+		events := w.write(t, upTo(20)...)
+		failures := map[int64]int{}
+		for n := range int64(20) {
+			failures[n+1] = 2
+		}
+		var stop context.CancelFunc
+		c := newConsumer(t, quiet(), outbox.WithInbox(w.inbox(t, w.DynamoDB)), outbox.WithOrder(w.DynamoDB, "events", all),
+			outbox.WithDeadLetters(w.letters, outbox.WithInvokeAttempts(3)))
+		outbox.HandleTx(c, w.writer, func(hctx context.Context, e outbox.Event[orderCreated]) (outbox.Effects, error) {
+			if failures[e.Sequence]--; failures[e.Sequence] >= 0 {
+				time.AfterFunc(time.Millisecond, stop) // mostly before the next attempt
+				return outbox.Effects{}, errOnce
+			}
+			return w.handler(hctx, e)
+		})
+		process := func() error {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			stop = cancel
+			return c.Process(ctx, events[19])
+		}
+		for n := 0; process() != nil; n++ {
+			require.Less(t, n, 100)
+		}
+		require.Empty(t, w.deadLetters(t))
+		w.requireEffects(t, 1, 20)
+	})
+}

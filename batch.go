@@ -91,7 +91,7 @@ func (b *batch) accountForSleepers() {
 		counting sync.WaitGroup
 	)
 	for i := range b.deliveries {
-		if d := &b.deliveries[i]; d.attempts().Sum() > 0 && !d.finished && !d.accounted {
+		if d := &b.deliveries[i]; (d.attempts().Sum() > 0 || d.anew) && !d.finished && !d.accounted {
 			if places == nil {
 				places, end = make(chan struct{}, b.c.concurrency), time.Now().Add(3*storeTimeout)
 			}

@@ -18,11 +18,18 @@ func (c *Consumer) account(d *delivery) {
 	if c.dead == nil || d.finished || more.Sum() == 0 && !d.anew {
 		return
 	}
-	ctx, cancel := grace.After(d, 3*storeTimeout+storeTime(len(d.record.Payload)))
+	limit := 3*storeTimeout + storeTime(len(d.record.Payload))
+	if p := (*predecessorError)(nil); errors.As(d.cause, &p) && p.record != nil { // one letter more
+		limit += 2*storeTimeout + storeTime(len(p.record.Payload))
+	}
+	ctx, cancel := grace.After(d, limit)
 	defer cancel()
 	e := event.Event(d.record)
 	if d.anew {
-		c.forgetAttempts(ctx, &e)
+		if err := c.forgetAttempts(ctx, &e); err != nil { // this one would be added to those at other events
+			c.logger.ErrorContext(ctx, "outbox: a failed attempt is not counted", "event", d.record.ID, "error", err)
+			return
+		}
 	}
 	if more.Sum() == 0 {
 		return
@@ -42,14 +49,14 @@ func (c *Consumer) account(d *delivery) {
 	}
 	d.err, d.finished = nil, true
 	if counted {
-		c.forgetAttempts(ctx, &e)
+		_ = c.forgetAttempts(ctx, &e) // otherwise its time to live does
 	}
 }
 
-func (c *Consumer) forgetAttempts(ctx context.Context, e *event.Event) {
+func (c *Consumer) forgetAttempts(ctx context.Context, e *event.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	_ = c.dead.store.ForgetAttempts(ctx, e) // otherwise its time to live does
+	return c.dead.store.ForgetAttempts(ctx, e)
 }
 
 // countAttempts adds a delivery's attempts to those in the dead letter table, and returns all of them. counted reports whether the table has a

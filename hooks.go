@@ -70,7 +70,7 @@ func (c *Consumer) tellOtherTable(ctx context.Context, r *Record) {
 
 // tellUnordered logs once for each table that WithOrder is for another one: a misspelt name would switch the order off.
 func (c *Consumer) tellUnordered(ctx context.Context, r *Record) {
-	if sequenced(r) && !c.ordered(r) && c.firstTime("order "+r.Table) {
+	if sequenced(r) && r.Table != "" && tableName(r.Table) != tableName(c.order.table) && c.firstTime("order "+r.Table) {
 		c.logger.WarnContext(ctx, "outbox: sequenced events of a table that WithOrder does not name are handled in the order of their arrival; this is said once",
 			"table", r.Table, "ordered", c.order.table)
 	}

@@ -36,8 +36,14 @@ func (c *Consumer) ignore(ctx context.Context, r Record) error {
 
 // refuse is the handler of a sequenced event whose type has none: what is before it is handled, and then it fails.
 func (c *Consumer) refuse(ctx context.Context, r Record) error {
-	if _, done, err := c.entryOf(ctx, &r); done || err != nil {
+	e, done, err := c.entryOf(ctx, &r)
+	if done || err != nil {
 		return err
 	}
-	return Permanent(errors.Join(noHandler(r.Type), errors.New("in an order nothing is passed over: register a handler, or Ignore")))
+	refused := Permanent(errors.Join(noHandler(r.Type), errors.New("in an order nothing is passed over: register a handler, or Ignore")))
+	if err := unlessHandled(ctx, e, refused); err != nil {
+		return err
+	}
+	handledBefore(ctx) // by a process that has a handler
+	return nil
 }

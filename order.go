@@ -176,6 +176,11 @@ func orderEvent(r *Record) order.Event {
 
 // entry finds out what comes next for an event, and handles what is before it. Without an error, it is handled already, or the next one.
 func (o *ordering) entry(ctx context.Context, c *Consumer, r *Record) (entry, bool, error) {
+	if r.Table == "" {
+		named := *r
+		named.Table = tableName(o.table)
+		r = &named
+	}
 	e, a, table := orderEvent(r), o.aggregate(r), &o.inbox.table
 	if err := checkAggregate(a.ID); err != nil { // no Writer has written it
 		return nil, false, Permanent(err)

@@ -99,6 +99,79 @@ func TestAnEventThatIsDatedBackIsNotWanted(t *testing.T) {
 	}
 }
 
+// Once an aggregate has begun, the next one is handled, whatever its time.
+func TestAnEventThatIsDatedBackInTheMiddleIsHandled(t *testing.T) {
+	w := newOrderWorld(t)
+	events := w.write(t, 2)
+	first, third := w.write(t, 1), w.write(t, 3)
+	from := first[0].Time
+	events[0].Time = from.Add(-time.Hour)
+	c := w.process(t, w.DynamoDB, from)
+	for _, r := range []outbox.Record{first[0], events[0], third[0]} {
+		require.NoError(t, c.Process(t.Context(), r))
+	}
+	w.requireEffects(t, 1, 3)
+}
+
+// Of a transaction's rows the first is seen last: the aggregate must not begin above it, however many lie between.
+func TestABeginningWaitsForARowOnItsWay(t *testing.T) {
+	w := newOrderWorld(t)
+	events := w.write(t, 2, 3)
+	young := events[1]
+	young.ChangedAt = time.Now()
+	c := w.process(t, w.DynamoDB, since, outbox.WithDeadLetters(w.letters, outbox.WithInvokeAttempts(1)))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	require.ErrorContains(t, c.Process(ctx, young), `"account-1#1" is not in table "events" yet`)
+	require.Empty(t, w.runs)
+	w.write(t, 1)
+	require.NoError(t, c.Process(t.Context(), young))
+	w.requireEffects(t, 1, 3)
+}
+
+// A table that gives nothing is told: the event waits for it by name.
+func TestKeysThatStayUnreadAreTold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newOrderWorld(t)
+		defer w.Close()
+		events := w.write(t, 1, 2)
+		r := &reluctantTable{Client: w.DynamoDB, unread: func(_ int, keys []map[string]types.AttributeValue) int { return len(keys) }}
+		err := r.process(t, w).Process(t.Context(), events[1])
+		require.ErrorContains(t, err, "events table events")
+		require.ErrorContains(t, err, "left keys unread 10 times")
+		require.Empty(t, w.deadLetters(t), "no attempt")
+	})
+}
+
+// A process of an old version has no handler, and does not know yet that a newer one has handled the event.
+func TestATypeWithoutAHandlerThatAnotherProcessHasHandledIsADuplicate(t *testing.T) {
+	w := newOrderWorld(t)
+	events := w.write(t, 1)
+	added := sequencedRecord(2)
+	added.Type = "ORDER_SEEN"
+	require.NoError(t, w.writer.Transact(t.Context(), nil, added))
+	old, newer := w.process(t, w.DynamoDB, all, outbox.WithDeadLetters(w.letters)), w.process(t, w.DynamoDB, all, outbox.WithDeadLetters(w.letters))
+	outbox.Ignore(newer, "ORDER_SEEN")
+	require.NoError(t, old.Process(t.Context(), events[0]))
+	require.NoError(t, newer.Process(t.Context(), delivered(added)))
+	require.NoError(t, old.Process(t.Context(), delivered(added)))
+	require.Empty(t, w.deadLetters(t))
+}
+
+// A Record that names no table is one of the ordered table, also to marks.
+func TestAMarkIsFoundForARecordWithoutATable(t *testing.T) {
+	w := newOrderWorld(t)
+	events := w.write(t, 1)
+	marks := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)))
+	outbox.HandleTx(marks, w.writer, w.handler)
+	require.NoError(t, marks.Process(t.Context(), events[0]))
+	unnamed := events[0]
+	unnamed.Table = ""
+	require.NoError(t, w.process(t, w.DynamoDB, events[0].Time, outbox.KeepMarks()).Process(t.Context(), unnamed))
+	require.Equal(t, []int64{1}, w.runs)
+	require.Equal(t, int64(1), w.position(t))
+}
+
 // No Writer writes such an aggregate. DynamoDB refuses the key of one, and two of the others would have one key.
 func TestAnAggregateThatCanHaveNoPositionIsRefused(t *testing.T) {
 	for name, id := range map[string]string{"too long": strings.Repeat("a", 2049), "no UTF-8": "a\xff"} {
@@ -114,6 +187,12 @@ func TestAnAggregateThatCanHaveNoPositionIsRefused(t *testing.T) {
 		}
 		require.Equal(t, 1, letters, name)
 		require.Empty(t, w.runs, name)
+		for l := range w.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+			require.NoError(t, w.inbox(t, w.DynamoDB).Discard(t.Context(), w.letters, l.ID), name)
+		}
+		for range w.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+			require.Fail(t, "a letter that nobody can remove", name)
+		}
 		require.ErrorContains(t, w.inbox(t, w.DynamoDB).Pass(t.Context(), "events", id, 1), "aggregate", name)
 	}
 }

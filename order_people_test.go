@@ -72,7 +72,7 @@ func TestALetterFromBeforeTheOrderIsNotDiscardedByTheInbox(t *testing.T) {
 	outbox.HandleTx(marks, w.writer, w.handler)
 	require.NoError(t, marks.Process(t.Context(), events[0]))
 	id := w.deadLetters(t)[0].ID
-	require.ErrorContains(t, w.inbox(t, w.DynamoDB).Discard(t.Context(), w.letters, id), "before WithOrder")
+	require.ErrorContains(t, w.inbox(t, w.DynamoDB).Discard(t.Context(), w.letters, id), "without WithOrder for its table")
 	require.Len(t, w.deadLetters(t), 1)
 }
 

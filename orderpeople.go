@@ -100,8 +100,8 @@ func (i *Inbox) Discard(ctx context.Context, letters *DeadLetterTable, id string
 		r := Record(l.Event)
 		switch {
 		case l.Order == "" && sequenced(&r):
-			return errors.New("outbox: Discard: the dead letter is from a time before WithOrder: DeadLetterTable.Discard removes it, and Pass moves the position")
-		case l.Order == "":
+			return errors.New("outbox: Discard: the dead letter was stored without WithOrder for its table: DeadLetterTable.Discard removes it. If there is an order now, Pass moves the position")
+		case l.Order == "", checkAggregate(r.AggregateID) != nil: // it has no position
 			return nil
 		case l.Inbox != i.table.Consumer:
 			return fmt.Errorf("outbox: Discard: the dead letter is of the consumer %q of an inbox, and this one is of %q", l.Inbox, i.table.Consumer)

@@ -113,8 +113,9 @@ func (o *ordering) begin(ctx context.Context, c *Consumer, r *Record, a inbox.Ag
 			}
 			before = append(before, known)
 		}
-		from := first
-		if first, more = order.Beginning(first, before, o.from, now); first == e.Sequence && from == first && !before[0].Present && e.Young(now) {
+		above := first
+		first, more = order.Beginning(first, before, o.from, now)
+		if hole := first > 1 && !more && !before[above-first].Present; hole && e.Young(now) {
 			return o.missing(r, first-1, e, now)
 		}
 	}
@@ -136,6 +137,9 @@ func (o *ordering) begin(ctx context.Context, c *Consumer, r *Record, a inbox.Ag
 	return nil
 }
 
+// mostReads is how often keys that DynamoDB leaves unread are asked for before the event waits for its next attempt.
+const mostReads = 10
+
 var fetchDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
 
 // fetch reads rows of the events table by their numbers, with consistent reads, and returns the service's time as well: clocks of machines may be
@@ -154,7 +158,7 @@ func (o *ordering) fetch(ctx context.Context, aggregate string, first, last int6
 		ask.ExpressionAttributeNames = map[string]string{"#id": o.attributes.ID, "#time": o.attributes.Time, "#expires": o.attributes.ExpiresAt}
 	}
 	found = make(map[int64]rows.Item, len(numbers))
-	for attempt := 1; ; attempt++ {
+	for attempt := 1; attempt <= mostReads; attempt++ {
 		out, err := awserr.Answered(o.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{o.table: ask}}))
 		if err != nil {
 			return nil, now, o.unread(err)
@@ -194,6 +198,7 @@ func (o *ordering) fetch(ctx context.Context, aggregate string, first, last int6
 			return nil, now, o.unread(err)
 		}
 	}
+	return nil, now, o.unread(fmt.Errorf("DynamoDB left keys unread %d times: is the table throttled?", mostReads))
 }
 
 // unprocessed returns the keys that an answer says are unread.

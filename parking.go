@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
@@ -37,6 +38,8 @@ func (c *Consumer) divert(handlers map[string]registration, d *delivery) bool {
 	if dead == nil {
 		return false
 	}
+	atomic.StoreInt32(&d.spent, 0) // of an earlier attempt
+	atomic.StoreInt32(&d.ahead, 0)
 	if d.doomed != nil {
 		d.err = c.bury(d, d)
 		d.finished = d.err == nil

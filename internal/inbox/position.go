@@ -175,7 +175,8 @@ func (t *Table) ClaimNext(ctx context.Context, a Aggregate, known order.Position
 }
 
 // CompleteNext moves a position over an event that its owner has handled. It returns ErrLost if the owner has lost the claim. If the position is
-// behind the event already, an earlier request has moved it, whose answer was lost.
+// at or behind the event already, an earlier request has moved it, whose answer was lost, or somebody who took the claim over: the row does not
+// tell them apart.
 func (t *Table) CompleteNext(ctx context.Context, a Aggregate, known order.Position, e order.Event, owner string) error {
 	values := Item{}
 	place, err := t.asOwner(ctx, a, setPosition(known.Over(e), values), owner, values)
