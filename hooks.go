@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox/internal/changerec"
 	"github.com/seed-1b628d3f/outbox/internal/deadletter"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
@@ -70,7 +71,7 @@ func (c *Consumer) tellOtherTable(ctx context.Context, r *Record) {
 
 // tellUnordered logs once for each table that WithOrder is for another one: a misspelt name would switch the order off.
 func (c *Consumer) tellUnordered(ctx context.Context, r *Record) {
-	if sequenced(r) && r.Table != "" && tableName(r.Table) != tableName(c.order.table) && c.firstTime("order "+r.Table) {
+	if sequenced(r) && r.Table != "" && names.OfTable(r.Table) != names.OfTable(c.order.table) && c.firstTime("order "+r.Table) {
 		c.logger.WarnContext(ctx, "outbox: sequenced events of a table that WithOrder does not name are handled in the order of their arrival; this is said once",
 			"table", r.Table, "ordered", c.order.table)
 	}

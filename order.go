@@ -43,8 +43,9 @@ var (
 // as well, so register Ignore for types that the consumer does not want. A dead letter holds up its aggregate until it is redriven or discarded
 // (Inbox.Discard).
 //
-// table is the events table (a name or an ARN), which client reads. from says what of the past the consumer wants: events with an earlier Time count
-// as handled, whenever they were written, and an aggregate begins at the first later one whose row is there. The zero time wants every aggregate from its event 1 on: an aggregate
+// table is the events table (a name or an ARN), which client reads. from says what of the past the consumer wants: of an
+// aggregate that it does not know, events with an earlier Time count as handled, whenever they were written, and the aggregate begins at the first
+// later one whose row is there. The zero time wants every aggregate from its event 1 on: an aggregate
 // whose first rows are gone then fails with ErrSequenceMissing. from must be a constant, the same in all processes: a whole second, not in the
 // future.
 //
@@ -114,11 +115,11 @@ func (c *consumerConfig) checkOrder() error {
 			errs = append(errs, fmt.Errorf("it needs the attribute %s", field.name))
 		}
 	}
-	if c.inbox != nil && c.inbox.table.Name != "" && tableName(c.inbox.table.Name) == tableName(o.table) {
+	if c.inbox != nil && c.inbox.table.Name != "" && names.OfTable(c.inbox.table.Name) == names.OfTable(o.table) {
 		errs = append(errs, fmt.Errorf("%q is the inbox table: it needs the events table", o.table))
 	}
-	if !c.tablesInclude(tableName(o.table)) {
-		errs = append(errs, fmt.Errorf("WithTables leaves out its table %q", tableName(o.table)))
+	if !c.tablesInclude(names.OfTable(o.table)) {
+		errs = append(errs, fmt.Errorf("WithTables leaves out its table %q", names.OfTable(o.table)))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("WithOrder: %w", err)
@@ -128,12 +129,9 @@ func (c *consumerConfig) checkOrder() error {
 	return nil
 }
 
-// tableName returns the name of a table that is given by its name or its ARN.
-func tableName(nameOrARN string) string { return nameOrARN[strings.LastIndexByte(nameOrARN, '/')+1:] }
-
 // ordered reports whether an event is handled by its sequence. A record that does not name its table is taken for one of the table of WithOrder.
 func (c *Consumer) ordered(r *Record) bool {
-	return c.order != nil && sequenced(r) && r.Sequence > 0 && r.AggregateID != "" && (r.Table == "" || tableName(r.Table) == tableName(c.order.table))
+	return c.order != nil && sequenced(r) && r.Sequence > 0 && r.AggregateID != "" && (r.Table == "" || names.OfTable(r.Table) == names.OfTable(c.order.table))
 }
 
 // orderOf returns the events table by whose sequences an event is ordered, and whose positions they move; or "".
@@ -141,7 +139,7 @@ func (c *Consumer) orderOf(r *Record) (table, consumer string) {
 	if !c.ordered(r) {
 		return "", ""
 	}
-	return tableName(c.order.table), c.inbox.table.Consumer
+	return names.OfTable(c.order.table), c.inbox.table.Consumer
 }
 
 // ordering is the order by sequence of a Consumer.
@@ -156,7 +154,7 @@ type ordering struct {
 }
 
 func (o *ordering) aggregate(r *Record) inbox.Aggregate {
-	return inbox.Aggregate{ID: r.AggregateID, Table: tableName(o.table)}
+	return inbox.Aggregate{ID: r.AggregateID, Table: names.OfTable(o.table)}
 }
 
 // checkAggregate returns why no position can be that of an aggregate.
@@ -178,7 +176,7 @@ func orderEvent(r *Record) order.Event {
 func (o *ordering) entry(ctx context.Context, c *Consumer, r *Record) (entry, bool, error) {
 	if r.Table == "" {
 		named := *r
-		named.Table = tableName(o.table)
+		named.Table = names.OfTable(o.table)
 		r = &named
 	}
 	e, a, table := orderEvent(r), o.aggregate(r), &o.inbox.table

@@ -32,8 +32,8 @@ func (i *Inbox) Position(ctx context.Context, eventsTable, aggregateID string) (
 // Pass takes a sequence of an aggregate for handled, without an effect (WithOrder). It must be the next one; otherwise the error matches ErrNotNext. A
 // sequence that was handled or passed before is no error. While a guarded handler works at it, the error matches ErrClaimed. Pass is for a number
 // that does not exist, and for an event whose row cannot be used; to give up an event that is a dead letter, use Discard. If the number's event comes
-// after all, it is a duplicate if it was written before this call, and ErrLate otherwise. Neither name is checked: an aggregate of which the consumer
-// knows nothing begins with it.
+// after all, it is a duplicate if it was written before this call, and ErrLate otherwise. Neither name is checked. An aggregate of which the consumer
+// knows nothing begins at 1, so only 1 can be passed.
 func (i *Inbox) Pass(ctx context.Context, eventsTable, aggregateID string, sequence int64) error {
 	a, err := i.aggregate(eventsTable, aggregateID)
 	if err != nil {
@@ -120,5 +120,5 @@ func (i *Inbox) aggregate(eventsTable, aggregateID string) (inbox.Aggregate, err
 	if err := checkAggregate(aggregateID); err != nil {
 		return inbox.Aggregate{}, err
 	}
-	return inbox.Aggregate{ID: aggregateID, Table: tableName(eventsTable)}, nil
+	return inbox.Aggregate{ID: aggregateID, Table: names.OfTable(eventsTable)}, nil
 }

@@ -2,29 +2,19 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-
-	"github.com/seed-1b628d3f/outbox/internal/awserr"
-	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/batchget"
 	"github.com/seed-1b628d3f/outbox/internal/inbox"
 	"github.com/seed-1b628d3f/outbox/internal/order"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
-// rowsAtOnce is how many keys DynamoDB takes in a BatchGetItem.
-const rowsAtOnce = 100
-
 // heal handles the events behind a position, as far as a page goes, for the sake of a later one.
 func (o *ordering) heal(ctx context.Context, c *Consumer, r *Record, p order.Position, e *order.Event) error {
-	first, last := p.Sequence+1, min(p.Sequence+rowsAtOnce, e.Sequence-1)
+	first, last := p.Sequence+1, min(p.Sequence+batchget.Most, e.Sequence-1)
 	found, now, err := o.fetch(ctx, r.AggregateID, first, last, false)
 	if err != nil {
 		return err
@@ -91,7 +81,7 @@ func (o *ordering) decode(row rows.Item, r *Record, n int64) (Record, error) {
 func (o *ordering) begin(ctx context.Context, c *Consumer, r *Record, a inbox.Aggregate, e *order.Event) error {
 	first, more := e.Sequence, true
 	for more {
-		low := max(first-rowsAtOnce, 1)
+		low := max(first-batchget.Most, 1)
 		found, now, err := o.fetch(ctx, a.ID, low, first-1, true)
 		if err != nil {
 			return err
@@ -137,84 +127,31 @@ func (o *ordering) begin(ctx context.Context, c *Consumer, r *Record, a inbox.Ag
 	return nil
 }
 
-// mostReads is how often keys that DynamoDB leaves unread are asked for before the event waits for its next attempt.
-const mostReads = 10
-
-var fetchDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
-
-// fetch reads rows of the events table by their numbers, with consistent reads, and returns the service's time as well: clocks of machines may be
-// off. timesOnly leaves out everything but their times. What DynamoDB leaves unread is asked for again: a key that was not read is no row that is
-// missing. So an answer must have the table's rows, or say that all keys are unread.
+// fetch reads rows of the events table by their numbers, and returns the service's time as well. timesOnly leaves out everything but their times.
 func (o *ordering) fetch(ctx context.Context, aggregate string, first, last int64, timesOnly bool) (found map[int64]rows.Item, now time.Time, err error) {
+	q := batchget.Query{Table: o.table, Key: o.attributes.ID}
 	numbers := make(map[string]int64, last-first+1)
-	ask := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
 	for n := first; n <= last; n++ {
 		id := SequencedID(aggregate, n)
-		numbers[id] = n
-		ask.Keys = append(ask.Keys, rows.Item{o.attributes.ID: rows.S(id)})
+		numbers[id], q.IDs = n, append(q.IDs, id)
 	}
 	if timesOnly {
-		ask.ProjectionExpression = aws.String("#id, #time, #expires")
-		ask.ExpressionAttributeNames = map[string]string{"#id": o.attributes.ID, "#time": o.attributes.Time, "#expires": o.attributes.ExpiresAt}
+		q.Attributes = []string{o.attributes.ID, o.attributes.Time}
+		if o.attributes.ExpiresAt != NoAttribute {
+			q.Attributes = append(q.Attributes, o.attributes.ExpiresAt)
+		}
+	} else {
+		q.Enough = func(found map[string]rows.Item) bool { return found[q.IDs[0]] != nil } // nobody believes that a later one is missing
 	}
-	found = make(map[int64]rows.Item, len(numbers))
-	for attempt := 1; attempt <= mostReads; attempt++ {
-		out, err := awserr.Answered(o.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{o.table: ask}}))
-		if err != nil {
-			return nil, now, o.unread(err)
-		}
-		asked := len(ask.Keys)
-		if ask.Keys, err = o.unprocessed(out, numbers); err != nil {
-			return nil, now, o.unread(err)
-		}
-		answered := false
-		for name, list := range out.Responses { // of one table, named as the caller named it or by its ARN
-			if tableName(name) != tableName(o.table) {
-				return nil, now, o.unread(errors.New("the answer is about another table"))
-			}
-			answered = answered || list != nil
-			for _, row := range list {
-				n, asked := numbers[rows.Text(row, o.attributes.ID)]
-				if !asked {
-					return nil, now, o.unread(errors.New("the answer has a row that was not asked for"))
-				}
-				found[n] = row
-			}
-		}
-		if !answered && len(ask.Keys) < asked { // what is not there is an empty list in an answer
-			return nil, now, o.unread(errors.New("the answer has no list of rows"))
-		}
-		now = time.Now()
-		if date, ok := awsmiddleware.GetServerTime(out.ResultMetadata); ok {
-			now = date
-		}
-		if len(ask.Keys) == 0 {
-			return found, now, nil
-		}
-		if _, there := found[first]; there && !timesOnly { // enough to go on with: nobody believes that a later one is missing
-			return found, now, nil
-		}
-		if err := backoff.Wait(ctx, fetchDelay.Delay(attempt)); err != nil {
-			return nil, now, o.unread(err)
-		}
+	read, now, err := q.Read(ctx, o.client)
+	if err != nil {
+		return nil, now, o.unread(err)
 	}
-	return nil, now, o.unread(fmt.Errorf("DynamoDB left keys unread %d times: is the table throttled?", mostReads))
-}
-
-// unprocessed returns the keys that an answer says are unread.
-func (o *ordering) unprocessed(out *dynamodb.BatchGetItemOutput, numbers map[string]int64) (keys []map[string]types.AttributeValue, err error) {
-	for _, unread := range out.UnprocessedKeys {
-		if len(unread.Keys) == 0 {
-			return nil, errors.New("the answer has unprocessed keys, and no key among them")
-		}
-		for _, key := range unread.Keys {
-			if _, asked := numbers[rows.Text(key, o.attributes.ID)]; !asked {
-				return nil, errors.New("the answer has an unprocessed key that was not asked for")
-			}
-		}
-		keys = append(keys, unread.Keys...)
+	found = make(map[int64]rows.Item, len(read))
+	for id, row := range read {
+		found[numbers[id]] = row
 	}
-	return keys, nil
+	return found, now, nil
 }
 
 func (o *ordering) unread(err error) error {

@@ -12,5 +12,5 @@
 //   - process: clients, Consumer and tables of one process, which can be killed.
 //   - world: the stream, the processes, and what must hold.
 //
-// Each check has a planted bug that it must see (planted_test.go).
+// The planted bugs must each be seen (planted_test.go). The checks "began" and "position" have none yet.
 package orderstorm

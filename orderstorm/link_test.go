@@ -63,6 +63,9 @@ func (l *link) Do(req *http.Request) (*http.Response, error) {
 		if l.killAfter {
 			carry(operation, request)
 		}
+		l.world.mu.Lock()
+		l.world.deaths++
+		l.world.mu.Unlock()
 		l.kill()
 		return nil, errDead
 	}
@@ -153,7 +156,7 @@ func (w *world) seen(operation string, request []byte, status int, answer []byte
 	must(0, json.Unmarshal(request, &in))
 	var out struct{ CancellationReasons []struct{ Code string } }
 	must(0, json.Unmarshal(answer, &out))
-	failed := map[string]bool{}
+	held, failed := map[string]bool{}, map[string]bool{} // conditions, by table
 	for i, item := range in.TransactItems {
 		if item.Update == nil {
 			continue
@@ -164,10 +167,11 @@ func (w *world) seen(operation string, request []byte, status int, answer []byte
 			account, n := item.Update.Key["accountId"].S, numberOf(item.Update.ExpressionAttributeValues[":n"])
 			w.committed[account] = max(w.committed[account], n) // a repeat with the same token writes nothing
 		case i < len(out.CancellationReasons):
-			failed[table] = out.CancellationReasons[i].Code == "ConditionalCheckFailed"
+			code := out.CancellationReasons[i].Code
+			held[table], failed[table] = code == "None", code == "ConditionalCheckFailed"
 		}
 	}
-	if allowed, there := failed["inbox"]; there && !allowed && failed["accounts"] {
+	if held["inbox"] && failed["accounts"] {
 		w.brokeLocked("table: the position allows a transaction whose effect is not the next one: %s", request)
 	}
 }

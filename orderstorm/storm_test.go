@@ -17,7 +17,7 @@ func TestOrderWhateverTheStreamDoes(t *testing.T) {
 		first, count = seed, 1
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // most of what a world allocates lives for one request
-	var healed, kills, worlds atomic.Int64
+	var healed, deaths, lively, guarded, workers, letters, worlds atomic.Int64
 	t.Run("worlds", func(t *testing.T) {
 		for lane := range uint64(2) {
 			t.Run(strconv.FormatUint(lane, 10), func(t *testing.T) {
@@ -30,16 +30,22 @@ func TestOrderWhateverTheStreamDoes(t *testing.T) {
 					})
 					require.Emptyf(t, w.problems, "ORDER_SEED=%d go test -count=1 -run '^TestOrderWhateverTheStreamDoes$' ./orderstorm\n%+v", seed, w.plan)
 					healed.Add(int64(w.healed))
-					kills.Add(int64(w.kills))
+					deaths.Add(int64(w.deaths))
+					for counted, is := range map[*atomic.Int64]bool{&lively: w.lively, &guarded: w.plan.mixed, &workers: w.plan.workers > 0, &letters: w.plan.letters} {
+						if is {
+							counted.Add(1)
+						}
+					}
 					worlds.Add(1)
 				}
 			})
 		}
 	})
-	t.Logf("%d worlds from seed %d on: %d events were healed, %d processes were to die", worlds.Load(), first, healed.Load(), kills.Load())
+	t.Logf("%d worlds from seed %d on: %d events were healed, %d processes died; every record came in %d", worlds.Load(), first, healed.Load(), deaths.Load(), lively.Load())
 	if count > 20 {
-		require.NotZero(t, healed.Load())
-		require.NotZero(t, kills.Load())
+		for name, n := range map[string]*atomic.Int64{"healed": &healed, "deaths": &deaths, "every record came": &lively, "guarded": &guarded, "workers": &workers, "letters": &letters} {
+			require.NotZero(t, n.Load(), name)
+		}
 	}
 }
 

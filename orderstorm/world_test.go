@@ -89,7 +89,9 @@ type world struct {
 
 	mu        sync.Mutex
 	luck      *rand.Rand
-	kills     int
+	kills     int              // processes that are to die
+	deaths    int              // of them
+	lively    bool             // every record has come, so every event must have its effect
 	committed map[string]int64 // the last effect of each account
 	healed    int
 	problems  []string
@@ -149,9 +151,11 @@ func (w *world) hooks() outbox.ConsumerHooks {
 		Order: func(_ context.Context, o outbox.OrderInfo) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if w.healed++; o.Kind != outbox.OrderHealed {
+			if o.Kind != outbox.OrderHealed {
 				w.brokeLocked("began: %s: %s at %d", o.Record.AggregateID, o.Kind, o.For)
+				return
 			}
+			w.healed++
 		},
 	}
 }
@@ -215,7 +219,7 @@ func (w *world) run(t *testing.T) {
 	w.quiet.Store(true)
 	w.cloud.StopFaults()
 	time.Sleep(w.plan.late + 5*time.Second) // what was delayed
-	if w.cloud.Struck()[outboxtest.DropRecord] == 0 {
+	if w.lively = w.cloud.Struck()[outboxtest.DropRecord] == 0; w.lively {
 		for end := time.Now().Add(10 * time.Minute); !w.complete() && time.Now().Before(end); {
 			time.Sleep(5 * time.Second)
 		}

@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cloudwatchtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/names"
 )
 
 // metric is one that should have an alarm. One that is delegated has a second dimension, DelegatedOperation, whose values are not documented:
@@ -49,7 +51,7 @@ const (
 func (x *examination) wantedAlarms() (wanted []metric) {
 	behind := float64((x.late()).Milliseconds())
 	if !x.ofTable {
-		table, stream := tableName(x.table), tableName(x.stream)
+		table, stream := names.OfTable(x.table), names.OfTable(x.stream)
 		wanted = append(wanted,
 			metric{"AWS/DynamoDB", "FailedToReplicateRecordCount", "TableName", table, "change records that DynamoDB gave up: lost events", true, 0, false},
 			metric{"AWS/DynamoDB", "AgeOfOldestUnreplicatedRecord", "TableName", table, "changes that do not get into the stream", true, float64(mostUnreplicated.Milliseconds()), false},
@@ -83,7 +85,7 @@ func (x *examination) checkAlarms(ctx context.Context) {
 	wanted := x.wantedAlarms()
 	alarms, composites, err := x.listAlarms(ctx, wanted)
 	if err != nil {
-		x.failed(gradeUnknown, "alarms", tableName(x.table), "cloudwatch:DescribeAlarms", err)
+		x.failed(gradeUnknown, "alarms", names.OfTable(x.table), "cloudwatch:DescribeAlarms", err)
 		return
 	}
 	for _, m := range wanted {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/names"
 )
 
 // checkFilter compares a mapping's filter with an event's record. What a filter leaves out, the function never sees, and nobody is told.
@@ -113,7 +115,7 @@ func (x *examination) record(s source) map[string]any {
 		return record
 	}
 	change["ApproximateCreationDateTimePrecision"] = anything{}
-	record["recordFormat"], record["tableName"], record["userIdentity"] = "application/json", tableName(x.table), nil
+	record["recordFormat"], record["tableName"], record["userIdentity"] = "application/json", names.OfTable(x.table), nil
 	return map[string]any{"data": record, "kinesisSchemaVersion": anything{}, "partitionKey": anything{}, "sequenceNumber": anything{}, "approximateArrivalTimestamp": anything{}}
 }
 

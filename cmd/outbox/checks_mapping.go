@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/seed-1b628d3f/outbox/internal/names"
 )
 
 // endlessPages ends a listing that would not end. It is far above what an account can have.
@@ -117,7 +119,7 @@ func (x *examination) isTableStream(arn string) bool {
 	if x.events != nil && x.events.TableArn != nil {
 		return ok && table == *x.events.TableArn
 	}
-	return ok && strings.HasSuffix(table, ":table/"+tableName(x.table))
+	return ok && strings.HasSuffix(table, ":table/"+names.OfTable(x.table))
 }
 
 func (x *examination) checkMapping(function string, s source, m lambdatypes.EventSourceMappingConfiguration) {

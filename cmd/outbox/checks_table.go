@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
-
-// tableName is the name in a table's name or ARN.
-func tableName(nameOrARN string) string { return nameOrARN[strings.LastIndex(nameOrARN, "/")+1:] }
 
 // describeEvents reads what several checks need of the events table. What is wrong is told by checkEvents.
 func (x *examination) describeEvents(ctx context.Context) {

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/replay"
 )
 
@@ -139,7 +140,7 @@ func (s tableSpec) livesOn() string {
 // unsaid names what an answer lacks from which the keys of the table follow, or is empty.
 func (s tableSpec) unsaid(t *dynamodbtypes.TableDescription, name string) string {
 	switch {
-	case aws.ToString(t.TableName) != tableName(name), t.TableArn != nil && strings.Contains(name, "/") && *t.TableArn != name:
+	case aws.ToString(t.TableName) != names.OfTable(name), t.TableArn != nil && strings.Contains(name, "/") && *t.TableArn != name:
 		return fmt.Sprintf("anything about this table: it is about %q", cmp.Or(aws.ToString(t.TableArn), aws.ToString(t.TableName)))
 	case len(t.KeySchema) == 0:
 		return "its keys"

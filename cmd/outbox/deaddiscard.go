@@ -123,9 +123,12 @@ func unwantedOf(ctx context.Context, table *outbox.DeadLetterTable, filter outbo
 
 // inLine finds out whether all letters can be discarded, one after the other, and how many positions move. It changes nothing.
 func (a *app) inLine(ctx context.Context, table *outbox.DeadLetterTable, f *deadFlags, letters []unwanted) (moves int, err error) {
-	positions := &inbox.Table{Client: a.aws.dynamodb, Name: f.inbox, Consumer: f.consumerOfInbox()}
+	positions, err := a.newPositions(f)
+	if err != nil {
+		return 0, err
+	}
 	var at unwanted // whose aggregate was looked at last
-	next, unknown := int64(0), false
+	next := int64(0)
 	for _, l := range letters {
 		switch {
 		case l.order == "":
@@ -133,14 +136,11 @@ func (a *app) inLine(ctx context.Context, table *outbox.DeadLetterTable, f *dead
 		case f.inbox == "":
 			return 0, fmt.Errorf("dead letter %s is of a consumer with WithOrder, whose position has to move as well: give --inbox, the table of its Inbox", l.id)
 		case l.aggregate != at.aggregate || l.order != at.order:
-			place, err := positions.Position(ctx, inbox.Aggregate{ID: l.aggregate, Table: l.order})
+			place, err := positions.read(ctx, inbox.Aggregate{ID: l.aggregate, Table: l.order})
 			if err != nil {
 				return 0, err
 			}
-			if next = place.Sequence + 1; !place.Began && !unknown {
-				unknown = true
-				a.noteNoPosition(f.inbox, f.consumerOfInbox(), l.aggregate)
-			}
+			next = place.Sequence + 1
 		}
 		at = l
 		switch {
@@ -169,7 +169,7 @@ func (a *app) behind(ctx context.Context, table *outbox.DeadLetterTable, f *dead
 			return fmt.Errorf("%s, which is a dead letter: %s", text, command(append(words, "--id", front.ID)...))
 		}
 	}
-	order := []string{"--inbox", f.inbox, "--consumer", f.consumerOfInbox(), "--table", l.order, l.aggregate}
 	return fmt.Errorf("%s, which is no dead letter. To see where it is: %s. If it does not exist: %s", text,
-		command(append([]string{"order", "show"}, order...)...), command(append(append([]string{"order", "pass"}, order...), strconv.FormatInt(next, 10))...))
+		orderCommand("show", f.inbox, f.consumerOfInbox(), l.order, l.aggregate),
+		orderCommand("pass", f.inbox, f.consumerOfInbox(), l.order, l.aggregate, strconv.FormatInt(next, 10)))
 }

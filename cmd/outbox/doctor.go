@@ -51,8 +51,8 @@ func (f *doctorFlags) check() (err error) {
 	case f.maxRecordBytes != 0 && f.maxRecordBytes < 1<<10 || f.maxRecordBytes > 10<<20:
 		return fmt.Errorf("--max-record-bytes: want 1024 to 10485760, have %d", f.maxRecordBytes)
 	}
-	if table, _, ok := strings.Cut(f.stream, "/stream/"); f.ofTable && ok && tableName(table) != tableName(f.table) {
-		return fmt.Errorf("--stream is a stream of table %s, and --table is %s", tableName(table), tableName(f.table))
+	if table, _, ok := strings.Cut(f.stream, "/stream/"); f.ofTable && ok && names.OfTable(table) != names.OfTable(f.table) {
+		return fmt.Errorf("--stream is a stream of table %s, and --table is %s", names.OfTable(table), names.OfTable(f.table))
 	}
 	f.attributes, err = f.attributesFlag.read()
 	return err

