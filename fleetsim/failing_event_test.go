@@ -175,7 +175,7 @@ func TestOneFailingEventHoldsBackOnlyItsAggregate(t *testing.T) {
 		longest, row := f.longest, f.row
 		require.Empty(t, f.bad)
 		f.mu.Unlock()
-		require.LessOrEqual(t, longest, time.Second+10*time.Millisecond, "no event was handled for so long")
+		require.LessOrEqual(t, longest, 5*time.Second, "no event was handled for so long") // around the split: a listing, and the polls of two shards
 
 		p.kill()
 		next := f.start(t)
