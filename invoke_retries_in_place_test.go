@@ -230,9 +230,12 @@ func TestAFailureEndsTheWaitingOfOthers(t *testing.T) {
 		defer o.Close()
 		c := newConsumer(t, outbox.WithDeadLetters(o.letters, outbox.WithInvokeAttempts(2)),
 			outbox.WithInvokeRetry(outbox.Retry{MaxAttempts: 2, BaseDelay: time.Hour, MaxDelay: time.Hour}))
+		var mu sync.Mutex
 		var calls []string
 		outbox.HandleType(c, "T", func(_ context.Context, e outbox.Event[struct{}]) error {
+			mu.Lock()
 			calls = append(calls, e.ID)
+			mu.Unlock()
 			if e.ID == "down" {
 				time.Sleep(time.Second)
 				return outbox.Unavailable(errors.New("the mail server"))

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,11 +35,17 @@ func TestARedriveThatIsCancelledEndsTheParking(t *testing.T) {
 // failingDeletes is a client whose first DeleteItem calls fail.
 type failingDeletes struct {
 	outbox.DeadLetterClient
-	left int
+	left atomic.Int32
+}
+
+func failing(client outbox.DeadLetterClient, times int32) *failingDeletes {
+	f := &failingDeletes{DeadLetterClient: client}
+	f.left.Store(times)
+	return f
 }
 
 func (f *failingDeletes) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
-	if f.left--; f.left >= 0 {
+	if f.left.Add(-1) >= 0 {
 		return nil, errors.New("no connection")
 	}
 	return f.DeadLetterClient.DeleteItem(ctx, in, opts...)
@@ -79,7 +86,7 @@ func TestAParkingWithoutLettersIsEnded(t *testing.T) {
 			c := o.consumer(t, outbox.WithInvokeAttempts(1))
 			_ = c.Process(t.Context(), rec("poison", "p"))
 			_ = c.Process(t.Context(), rec("poison", "q"))
-			require.Error(t, o.table(t, &failingDeletes{o.DynamoDB, 1}).Discard(t.Context(), "p#poison"))
+			require.Error(t, o.table(t, failing(o.DynamoDB, 1)).Discard(t.Context(), "p#poison"))
 			require.Equal(t, []string{"mails#lane/p", "mails#lane/q", "mails/q#poison"}, slices.Sorted(slices.Values(rowsOf(t, o, "letters"))))
 			require.NoError(t, end(o, t))
 			require.NotContains(t, rowsOf(t, o, "letters"), "mails#lane/p")
@@ -122,10 +129,10 @@ func TestAnAggregateWithoutLettersIsNotParked(t *testing.T) {
 	before := o.consumer(t, outbox.WithInvokeAttempts(1))
 	require.NoError(t, before.Process(t.Context(), rec("poison", "p"), rec("poison", "q")))
 	o.repair()
-	_, err := o.table(t, &failingDeletes{o.DynamoDB, 10}).Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
+	_, err := o.table(t, failing(o.DynamoDB, 10)).Redrive(t.Context(), o.consumer(t), outbox.DeadLetterFilter{}, outbox.RedriveOptions{})
 	require.Error(t, err)
 	for _, letter := range o.ids(t) { // of the aggregate that the redrive did not come to
-		require.Error(t, o.table(t, &failingDeletes{o.DynamoDB, 1}).Discard(t.Context(), letter))
+		require.Error(t, o.table(t, failing(o.DynamoDB, 1)).Discard(t.Context(), letter))
 	}
 	require.Contains(t, rowsOf(t, o, "letters"), "mails#lane/p")
 	require.NoError(t, o.consumer(t).Process(t.Context(), rec("p1", "p")))
