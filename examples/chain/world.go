@@ -94,6 +94,7 @@ func (w *world) create(ctx context.Context) (remove func(context.Context) error,
 func (w *world) run(ctx context.Context) (*report, error) {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
+	w.storming.Store(true) // before a process is born: who is born in a calm is never killed
 	var processes sync.WaitGroup
 	for _, r := range w.readers {
 		for range processesEach {
@@ -103,7 +104,6 @@ func (w *world) run(ctx context.Context) (*report, error) {
 			processes.Go(func() { c.run(working) })
 		}
 	}
-	w.storming.Store(true)
 	err := w.cloud.storm()
 	if err == nil {
 		w.placeOrders(ctx)
