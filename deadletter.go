@@ -186,7 +186,8 @@ func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error
 
 // Discard removes a dead letter for good, without handling it. The letters behind it stay, and keep their aggregate parked until they are
 // redriven or discarded. With the last letter of an aggregate its parking ends. The error matches ErrNoDeadLetter if no letter has the id. A
-// letter of a sequenced event of a Consumer with WithOrder is refused, and stays: Inbox.Discard moves the position, too.
+// letter of a sequenced event of a Consumer with WithOrder is refused, and stays: Inbox.Discard moves the position, too. A small row remembers
+// for good that the event was discarded, so that replay.Events.Reconcile leaves it alone.
 func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 	if err := t.made(); err != nil {
 		return err
@@ -210,7 +211,7 @@ func (t *DeadLetterTable) discard(ctx context.Context, id string, first func(*de
 		if err := first(&l); err != nil {
 			return err
 		}
-		_, err = t.store.Remove(ctx, &l)
+		_, err = t.store.Discard(ctx, &l)
 	}
 	if queue := deadletter.QueueOf(id); (err == nil || missing) && queue != "" { // if the letter is missing, an earlier call may have failed here
 		ctx, cancel := grace.After(ctx, storeTimeout) // no letter would lead to the queue any more

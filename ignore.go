@@ -15,7 +15,7 @@ func Ignore(c *Consumer, eventTypes ...string) {
 		if eventType == "" {
 			panic("outbox: Ignore: an event type is empty")
 		}
-		c.add(eventType, c.ignore, c.order != nil)
+		c.add(eventType, c.ignore, false)
 	}
 }
 

@@ -16,12 +16,13 @@ import (
 )
 
 // InboxClient is what an Inbox needs of the SDK. *dynamodb.Client implements it. HandleTx uses GetItem and PutItem, guarded
-// handlers and WithOrder use UpdateItem and DeleteItem as well, and Create uses the methods from CreateTable on.
+// handlers and WithOrder use UpdateItem and DeleteItem as well, replay.Events.Reconcile uses BatchGetItem, and Create uses the methods from CreateTable on.
 type InboxClient interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
 	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
+	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
 	CreateTable(context.Context, *dynamodb.CreateTableInput, ...func(*dynamodb.Options)) (*dynamodb.CreateTableOutput, error)
 	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
 	DescribeTimeToLive(context.Context, *dynamodb.DescribeTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error)
@@ -205,9 +206,13 @@ func inboxError(err error) error {
 	return err
 }
 
+func inboxEvent(r *Record) inbox.Event {
+	return inbox.Event{ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Table: r.Table}
+}
+
 // eventOf returns the identity of a record for the inbox. The error is permanent.
 func (i *Inbox) eventOf(r *Record) (inbox.Event, error) {
-	e := inbox.Event{ID: r.ID, Type: r.Type, AggregateID: r.AggregateID, Table: r.Table}
+	e := inboxEvent(r)
 	if err := e.Check(); err != nil {
 		return e, Permanent(fmt.Errorf("outbox: an inbox cannot keep the event: %w", err))
 	}

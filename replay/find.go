@@ -146,18 +146,23 @@ func (e *Events) scan(q Query) pages {
 		FilterExpression: aws.String(strings.Join(conditions, " AND ")), ExpressionAttributeNames: x.names, ExpressionAttributeValues: x.valuesOrNil(),
 	}
 	return func(ctx context.Context) (page, bool, error) {
-		out, err := awserr.Answered(e.client.Scan(ctx, in))
-		if err != nil {
-			return page{}, false, err
-		}
-		if out.Items == nil {
-			return page{}, false, awserr.ErrNoRows
-		}
-		if in.ExclusiveStartKey, err = nextPage(in.ExclusiveStartKey, out.LastEvaluatedKey); err != nil {
-			return page{}, false, err
-		}
-		return page{out.Items, int(out.ScannedCount)}, len(out.LastEvaluatedKey) > 0, nil
+		return e.scanned(ctx, in)
 	}
+}
+
+// scanned reads a page of a scan. The request becomes that of the next one.
+func (e *Events) scanned(ctx context.Context, in *dynamodb.ScanInput) (page, bool, error) {
+	out, err := awserr.Answered(e.client.Scan(ctx, in))
+	if err != nil {
+		return page{}, false, err
+	}
+	if out.Items == nil {
+		return page{}, false, awserr.ErrNoRows
+	}
+	if in.ExclusiveStartKey, err = nextPage(in.ExclusiveStartKey, out.LastEvaluatedKey); err != nil {
+		return page{}, false, err
+	}
+	return page{out.Items, int(out.ScannedCount)}, len(out.LastEvaluatedKey) > 0, nil
 }
 
 // nextPage returns the key of the next page, unless it is the page that was just read: that would go on for ever.

@@ -55,9 +55,11 @@ type Events struct {
 	client Client
 	table  string
 	names  outbox.Attributes // all defaults are filled in
-	layout outbox.Option
-	keys   outbox.Option // the layout of the attributes that a search returns
-	max    int
+	// expires is the attribute of a row's time to live. A search does not ask for it.
+	expires string
+	layout  outbox.Option
+	keys    outbox.Option // the layout of the attributes that a search returns
+	max     int
 }
 
 // Option configures New.
@@ -116,11 +118,12 @@ func New(client Client, table string, opts ...Option) (*Events, error) {
 		return nil, fmt.Errorf("replay: New: %w", err)
 	}
 	for name, byDefault := range map[*string]string{&e.names.ID: "eventId", &e.names.Type: "type", &e.names.Time: "timestamp",
-		&e.names.AggregateID: "aggregateId", &e.names.Sequence: "sequence"} {
+		&e.names.AggregateID: "aggregateId", &e.names.Sequence: "sequence", &e.names.ExpiresAt: "expiresAt"} {
 		if *name == "" {
 			*name = byDefault
 		}
 	}
+	e.expires = e.names.ExpiresAt
 	// A search asks for none of these attributes, whatever the rows have in them.
 	e.names.Payload, e.names.ContentType, e.names.Headers, e.names.ExpiresAt = outbox.NoAttribute, outbox.NoAttribute, outbox.NoAttribute, outbox.NoAttribute
 	e.keys = outbox.WithAttributes(e.names)

@@ -254,6 +254,16 @@ func handleAgain(ctx context.Context, client *dynamodb.Client, consumer *outbox.
 	return nil
 }
 
+// reconcile is called at half past each hour.
+func reconcile(ctx context.Context, events *replay.Events, consumer *outbox.Consumer) error {
+	result, err := events.Reconcile(ctx, consumer, replay.ReconcileOptions{Every: time.Hour, Cycle: 24 * time.Hour})
+	if err != nil {
+		return err
+	}
+	log.Printf("segment %d of %d: %d undelivered, %d delivered", result.Segment, result.Segments, result.Undelivered, result.Delivered)
+	return nil
+}
+
 func main() {
 	consumer, err := newConsumer(logMailer{})
 	if err != nil {
@@ -262,4 +272,4 @@ func main() {
 	lambda.Start(consumer)
 }
 
-var _ = []any{newWriter, newConsumerWithInbox, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker, handleAgain, warehouse} // what a service does, not this function
+var _ = []any{newWriter, newConsumerWithInbox, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker, handleAgain, reconcile, warehouse} // what a service does, not this function

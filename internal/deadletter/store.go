@@ -65,11 +65,12 @@ func New(client Client, table, consumer string) (*Store, error) {
 	return &Store{client: client, table: table, consumer: consumer, places: recent.New[int64](guesses), sights: recent.New[sight](sights)}, errors.Join(errs...)
 }
 
-func (s *Store) letters() string  { return s.consumer }
-func (s *Store) queues() string   { return s.consumer + "#lane" }
-func (s *Store) parts() string    { return s.consumer + "#part" }
-func (s *Store) attempts() string { return s.consumer + "#attempt" }
-func (s *Store) requests() string { return s.consumer + "#request" }
+func (s *Store) letters() string   { return s.consumer }
+func (s *Store) queues() string    { return s.consumer + "#lane" }
+func (s *Store) parts() string     { return s.consumer + "#part" }
+func (s *Store) attempts() string  { return s.consumer + "#attempt" }
+func (s *Store) requests() string  { return s.consumer + "#request" }
+func (s *Store) discarded() string { return s.consumer + "#discarded" }
 
 func key(group, id string) rows.Item { return rows.Item{"group": rows.S(group), "id": rows.S(id)} }
 
@@ -320,10 +321,14 @@ func (s *Store) transact(ctx context.Context, items ...types.TransactWriteItem) 
 }
 
 // Remove removes a letter with its parts. It returns false if the letter was gone already. The queue stays until Close.
-func (s *Store) Remove(ctx context.Context, l *Letter) (bool, error) {
+func (s *Store) Remove(ctx context.Context, l *Letter) (bool, error) { return s.remove(ctx, l) }
+
+// remove is Remove, with other writes in the same transaction.
+func (s *Store) remove(ctx context.Context, l *Letter, and ...types.TransactWriteItem) (bool, error) {
 	const there = "attribute_exists(#id)"
 	items := []types.TransactWriteItem{{Delete: &types.Delete{TableName: &s.table, Key: key(s.letters(), l.ID),
 		ConditionExpression: aws.String(there), ExpressionAttributeNames: rows.Names(there)}}}
+	items = append(items, and...)
 	if queue := QueueOf(l.ID); queue != "" {
 		const count = "ADD #letters :minus"
 		items = append(items, types.TransactWriteItem{Update: &types.Update{TableName: &s.table, Key: key(s.queues(), queue),

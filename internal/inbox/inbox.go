@@ -46,6 +46,7 @@ type Client interface {
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
 	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
+	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
 }
 
 // Names of the key's attributes.
@@ -149,6 +150,9 @@ type Item = rows.Item
 func Create(ctx context.Context, client owntable.Creator, table string) error {
 	return owntable.Form{What: "inbox table", Partition: KeyID, Sort: KeyConsumer, TTL: "expiresAt"}.Create(ctx, client, table)
 }
+
+// MarkKey returns the key of an event's mark or claim.
+func (t *Table) MarkKey(e Event) Item { return t.key(e) }
 
 func (t *Table) key(e Event) Item {
 	consumer := t.Consumer

@@ -1,0 +1,266 @@
+package replay_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/outboxtest"
+	"github.com/seed-1b628d3f/outbox/replay"
+)
+
+func TestReconcileSaysWhatItCannotDo(t *testing.T) {
+	s := newShop(t)
+	inbox, err := outbox.NewInbox(s.DynamoDB, "inbox", "short", outbox.WithInboxTTL(96*time.Hour))
+	require.NoError(t, err)
+	short := newConsumer(t, s.handle, outbox.WithInbox(inbox))
+	others := newConsumer(t, s.handle, outbox.WithInbox(s.inbox, "PAID"))
+	elsewhere, err := outbox.NewConsumer(outbox.WithInbox(s.inbox), outbox.WithTables("other"))
+	require.NoError(t, err)
+	timeless, err := replay.New(s.DynamoDB, "events", replay.WithAttributes(outbox.Attributes{Time: outbox.NoAttribute}))
+	require.NoError(t, err)
+	cycle := func(every, cycle time.Duration) replay.ReconcileOptions {
+		return replay.ReconcileOptions{Every: every, Cycle: cycle}
+	}
+	for want, call := range map[string]struct {
+		events   *replay.Events
+		consumer *outbox.Consumer
+		options  replay.ReconcileOptions
+	}{
+		"the Consumer is nil":                                     {consumer: nil},
+		"a Consumer is made by NewConsumer":                       {consumer: &outbox.Consumer{}},
+		"Events are made by replay.New":                           {events: &replay.Events{}, consumer: s.consumer(t)},
+		"has no Inbox":                                            {consumer: newConsumer(t, s.handle)},
+		"no handler whose events the Inbox keeps":                 {consumer: others},
+		`WithTables leaves out the table "events"`:                {consumer: elsewhere},
+		"no attribute for the time":                               {events: timeless, consumer: s.consumer(t)},
+		"the inbox forgets too soon":                              {consumer: short, options: cycle(time.Hour, 24*time.Hour)},
+		"Every: want whole seconds":                               {consumer: s.consumer(t), options: cycle(0, time.Hour)},
+		"have 1.5s":                                               {consumer: s.consumer(t), options: cycle(1500*time.Millisecond, 3*time.Second)},
+		"have -1h0m0s":                                            {consumer: s.consumer(t), options: cycle(-time.Hour, time.Hour)},
+		"Cycle: want 1 to 10000 times Every (1h0m0s), have 0s":    {consumer: s.consumer(t), options: cycle(time.Hour, 0)},
+		"Cycle: want 1 to 10000 times Every (1h0m0s), have 1h30m": {consumer: s.consumer(t), options: cycle(time.Hour, 90*time.Minute)},
+		"Cycle: want 1 to 10000 times Every (1s)":                 {consumer: s.consumer(t), options: cycle(time.Second, 10001*time.Second)},
+		"Grace: want more than 0":                                 {consumer: s.consumer(t), options: replay.ReconcileOptions{Grace: -1}},
+		"MaxDeliver: want 1 to 100000, have -1":                   {consumer: s.consumer(t), options: replay.ReconcileOptions{MaxDeliver: -1}},
+		"MaxDeliver: want 1 to 100000, have 100001":               {consumer: s.consumer(t), options: replay.ReconcileOptions{MaxDeliver: 100001}},
+		"PerSecond: want 0 or more, have NaN":                     {consumer: s.consumer(t), options: replay.ReconcileOptions{PerSecond: math.NaN()}},
+	} {
+		events := s.events
+		if call.events != nil {
+			events = call.events
+		}
+		r, err := events.Reconcile(t.Context(), call.consumer, call.options)
+		require.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, "replay: Reconcile: ")
+		require.Equal(t, replay.ReconcileResult{}, r, want)
+	}
+}
+
+// A backlog is no loss. Nothing of it is delivered, also if the last event of a page is the one too many.
+func TestABacklogIsNotDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		for i := range 12 {
+			s.put(t, s.now(fmt.Sprint("late", i), ""))
+		}
+		time.Sleep(time.Hour)
+		r, err := s.reconcile(t, s.consumer(t), replay.ReconcileOptions{MaxDeliver: 11})
+		require.ErrorIs(t, err, replay.ErrBehind)
+		require.ErrorContains(t, err, "more than 11 events are not handled")
+		require.Equal(t, []int{12, 0}, []int{r.Undelivered, r.Delivered})
+		r, err = s.reconcile(t, s.consumer(t), replay.ReconcileOptions{MaxDeliver: 11, ReportOnly: true})
+		require.NoError(t, err)
+		require.Equal(t, 12, r.Undelivered)
+		require.Len(t, s.runs, 1)
+		r, err = s.reconcile(t, s.consumer(t), replay.ReconcileOptions{MaxDeliver: 12})
+		require.NoError(t, err)
+		require.Equal(t, 12, r.Delivered)
+	})
+}
+
+// With the inbox of another consumer everything looks undelivered. However little it is, it is not delivered; and a segment in which nothing was
+// handled is no such case, if another segment has something that was.
+func TestAnInboxThatKnowsNothingIsNotBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		wrong, err := outbox.NewInbox(s.DynamoDB, "inbox", "mail")
+		require.NoError(t, err)
+		c := newConsumer(t, unreached, outbox.WithInbox(wrong))
+		time.Sleep(time.Hour)
+		segments := replay.ReconcileOptions{Every: time.Minute, Cycle: 20 * time.Minute}
+		refused := 0
+		for range 20 {
+			r, err := s.reconcile(t, c, segments)
+			if r.Undelivered > 0 {
+				require.ErrorIs(t, err, replay.ErrBehind)
+				require.ErrorContains(t, err, "is the name of its consumer wrong?")
+				refused++
+			} else {
+				require.NoError(t, err)
+			}
+			time.Sleep(time.Minute)
+		}
+		require.Equal(t, 1, refused)
+
+		for i := range 40 {
+			s.put(t, s.now(fmt.Sprint("lost", i), ""))
+		}
+		time.Sleep(time.Hour)
+		delivered := 0
+		for range 20 {
+			r, err := s.reconcile(t, s.consumer(t), segments)
+			require.NoError(t, err)
+			delivered += r.Delivered
+			time.Sleep(time.Minute)
+		}
+		require.Equal(t, 40, delivered)
+	})
+}
+
+// A handler that fails holds up its own aggregate, and no other. The next run tries again.
+func TestWhatFailsIsReportedAndTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		for i := range 250 {
+			r := s.now(fmt.Sprintf("%03d", i), fmt.Sprint("a", i%5))
+			r.Time = r.Time.Add(time.Duration(i) * time.Millisecond)
+			s.put(t, r)
+		}
+		time.Sleep(time.Hour)
+		broken := errors.New("broken")
+		s.fail = func(id string) error {
+			if id == "007" { // of the aggregate a2
+				return broken
+			}
+			return nil
+		}
+		r, err := s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+		require.ErrorIs(t, err, broken)
+		require.ErrorContains(t, err, "49 of 250 undelivered events are still not handled")
+		require.Equal(t, []int{250, 201}, []int{r.Undelivered, r.Delivered})
+		s.fail = nil
+		r, err = s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+		require.NoError(t, err)
+		require.Equal(t, []int{202, 49, 49}, []int{r.Handled, r.Undelivered, r.Delivered})
+		for i := range 250 {
+			s.requireOnce(t, fmt.Sprintf("%03d", i))
+		}
+	})
+}
+
+// A row of the dead letter table is all that is left of a discarded event, in whichever order the looks and the discard come.
+func TestAnEventThatFailsForGoodBecomesADeadLetterAndIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		s.put(t, s.now("poison", "a"), s.now("poisoned", "a"))
+		time.Sleep(time.Hour)
+		s.fail = func(string) error { return outbox.Permanent(errors.New("no")) }
+		c := s.consumer(t, outbox.WithDeadLetters(s.letters))
+		r, err := s.reconcile(t, c, replay.ReconcileOptions{})
+		require.NoError(t, err)
+		require.Equal(t, []int{2, 2}, []int{r.Undelivered, r.Delivered})
+		s.fail = nil
+		for range 2 {
+			r, err = s.reconcile(t, c, replay.ReconcileOptions{})
+			require.NoError(t, err)
+			require.Equal(t, []int{2, 0}, []int{r.DeadLetters, r.Undelivered})
+			for _, id := range []string{"a#poison", "a#poisoned"} {
+				if err := s.letters.Discard(t.Context(), id); !errors.Is(err, outbox.ErrNoDeadLetter) {
+					require.NoError(t, err)
+				}
+			}
+		}
+		require.Len(t, s.runs, 1)
+	})
+}
+
+// A run that is cut off says so, with what it has done. The rate is kept.
+func TestARunThatIsCutOffIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		for i := range 10 {
+			s.put(t, s.now(fmt.Sprint("lost", i), ""))
+		}
+		time.Sleep(time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), 4500*time.Millisecond)
+		defer cancel()
+		r, err := s.events.Reconcile(ctx, s.consumer(t), replay.ReconcileOptions{PerSecond: 1})
+		require.Error(t, err, "there is no time for the sixth one")
+		require.ErrorContains(t, err, "5 of 10 undelivered events are still not handled")
+		require.Equal(t, []int{10, 5}, []int{r.Undelivered, r.Delivered})
+		cancel()
+		_, err = s.events.Reconcile(ctx, s.consumer(t), replay.ReconcileOptions{})
+		require.ErrorIs(t, err, context.Canceled)
+		r, err = s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+		require.NoError(t, err)
+		require.Equal(t, 5, r.Delivered)
+	})
+}
+
+// Throttling that lasts is an error, and nothing is taken for missing that was not read.
+func TestReconcileOfAThrottledTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		for i := range 30 {
+			r := s.now(fmt.Sprint("handled", i), "")
+			s.put(t, r)
+			r.Table = "events"
+			require.NoError(t, s.consumer(t).Process(t.Context(), r))
+		}
+		time.Sleep(time.Hour)
+		for _, operation := range []string{"Scan", "BatchGetItem"} {
+			require.NoError(t, s.SetFaults(outboxtest.Fault{Kind: outboxtest.Throttle, Service: "DynamoDB", Operation: operation, Probability: 1}))
+			r, err := s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+			require.Error(t, err)
+			require.Zero(t, r.Undelivered)
+		}
+		require.NoError(t, s.SetFaults(outboxtest.Fault{Kind: outboxtest.Throttle, Service: "DynamoDB", Probability: 0.3}))
+		for range 10 {
+			r, err := s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+			require.Zero(t, r.Undelivered, "%v", err)
+		}
+		s.StopFaults()
+		require.Len(t, s.runs, 31)
+	})
+}
+
+// Rows that go before two cycles are over make the proof worthless. What was found is delivered all the same. Rows of types that the consumer does
+// not want may be as short-lived as they like.
+func TestRowsThatExpireBeforeTwoCyclesAreAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		writer, err := outbox.NewWriter(s.DynamoDB, "events", outbox.WithTTL(30*time.Hour))
+		require.NoError(t, err)
+		other := s.now("other", "")
+		other.Type = "OTHER"
+		require.NoError(t, writer.Transact(t.Context(), nil, other))
+		time.Sleep(time.Hour)
+		o := replay.ReconcileOptions{Every: 24 * time.Hour, Cycle: 24 * time.Hour}
+		_, err = s.reconcile(t, s.consumer(t), o)
+		require.NoError(t, err)
+
+		require.NoError(t, writer.Transact(t.Context(), nil, s.now("lost", "")))
+		time.Sleep(time.Hour)
+		r, err := s.reconcile(t, s.consumer(t), o)
+		require.ErrorContains(t, err, "an event may be gone before it is missed")
+		require.Equal(t, []int{1, 1}, []int{r.Undelivered, r.Delivered})
+		o.Every, o.Cycle = 12*time.Hour, 12*time.Hour
+		_, err = s.reconcile(t, s.consumer(t), o)
+		require.NoError(t, err)
+	})
+}
