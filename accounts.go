@@ -65,7 +65,7 @@ func (c *Consumer) accountsOf(ctx context.Context, events []event.Event) ([]acco
 			open = append(open, i)
 		case known && !h.kept, !known && !c.failUnknownTypes:
 			accounts[i] = account.Unwanted
-		case r.Time.Before(now.Add(forgetting - c.inbox.ttl)):
+		case c.forgets(&r, now):
 			accounts[i] = account.Forgotten
 		default:
 			open = append(open, i)
@@ -82,6 +82,11 @@ func (c *Consumer) accountsOf(ctx context.Context, events []event.Event) ([]acco
 		return nil, fmt.Errorf("outbox: %w", err)
 	}
 	return accounts, nil
+}
+
+// forgets reports whether the inbox may have had the mark of an event.
+func (c *Consumer) forgets(r *Record, now time.Time) bool {
+	return r.Time.Before(now.Add(forgetting - c.inbox.ttl))
 }
 
 // lookInInbox sets the accounts of those events that the inbox knows. It returns which are still open.
@@ -108,6 +113,38 @@ func (c *Consumer) lookInInbox(ctx context.Context, events []event.Event, at []i
 			accounts[i] = accountByMark(table.Judge(found[n], inboxEvent(&r), now))
 		}
 		if accounts[i] == account.Open {
+			open = append(open, i)
+		}
+	}
+	if c.keepMarks {
+		return c.lookForMarks(ctx, events, open, accounts, consistent)
+	}
+	return open, nil
+}
+
+// lookForMarks is for the change-over to positions: a process that knows marks alone may have handled what no position says.
+func (c *Consumer) lookForMarks(ctx context.Context, events []event.Event, at []int, accounts []account.Account, consistent bool) (open []int, err error) {
+	table := &c.inbox.table
+	var ordered []int
+	var keys []rows.Item
+	for _, i := range at {
+		if r := Record(events[i]); c.ordered(&r) {
+			ordered, keys = append(ordered, i), append(keys, table.MarkKey(inboxEvent(&r)))
+		} else {
+			open = append(open, i)
+		}
+	}
+	found, err := table.Rows(ctx, keys, consistent)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	for n, i := range ordered {
+		r := Record(events[i])
+		switch accounts[i] = accountByMark(table.Judge(found[n], inboxEvent(&r), now)); {
+		case accounts[i] == account.Open && c.forgets(&r, now):
+			accounts[i] = account.Forgotten
+		case accounts[i] == account.Open:
 			open = append(open, i)
 		}
 	}

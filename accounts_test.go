@@ -68,6 +68,61 @@ func TestADiscardedSequenceIsNotOpen(t *testing.T) {
 	require.Equal(t, []account.Account{account.Handled, account.DeadLetter}, accountsOf(t, c, records...))
 }
 
+// Whichever way a letter is discarded, its event is known as one that was a letter.
+func TestEachWayToDiscardIsRemembered(t *testing.T) {
+	for name, discard := range map[string]func(w *orderWorld, id string) error{
+		"the letters' Discard": func(w *orderWorld, id string) error { return w.letters.Discard(t.Context(), id) },
+		"the Inbox's Discard": func(w *orderWorld, id string) error {
+			return w.inbox(t, w.DynamoDB).Discard(t.Context(), w.letters, id)
+		},
+	} {
+		for sequence := range int64(2) {
+			if name == "the letters' Discard" && sequence > 0 {
+				continue // it is refused, with an order
+			}
+			w := newOrderWorld(t)
+			r := sequencedRecord(sequence)
+			if sequence == 0 {
+				r.ID = "e0"
+			}
+			require.NoError(t, w.writer.Transact(t.Context(), nil, r))
+			w.failing[sequence] = outbox.Permanent(errors.New("no"))
+			require.NoError(t, w.process(t, w.DynamoDB, time.Time{}, outbox.WithDeadLetters(w.letters)).Process(t.Context(), delivered(r)))
+			require.NoError(t, discard(w, w.deadLetters(t)[0].ID), name)
+			require.Empty(t, w.deadLetters(t))
+
+			unordered := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB)), outbox.WithDeadLetters(w.letters)) // it asks no position
+			outbox.HandleTx(unordered, w.writer, w.handler)
+			require.Equal(t, []account.Account{account.DeadLetter}, accountsOf(t, unordered, r), "%s, sequence %d", name, sequence)
+		}
+	}
+}
+
+// In the change-over to positions, what a process with marks has handled is handled, although no position says so.
+func TestMarksCountUntilTheChangeOverIsDone(t *testing.T) {
+	w := newOrderWorld(t)
+	records := w.write(t, 1, 2, 3, 4)
+	from := records[0].Time.Add(-3 * time.Hour)
+	long := sequencedRecord(1)
+	long.AggregateID, long.ID, long.Time = "account-2", outbox.SequencedID("account-2", 1), from.Add(time.Hour)
+	require.NoError(t, w.writer.Transact(t.Context(), nil, long))
+	short := outbox.WithInboxTTL(50 * time.Hour) // it may have forgotten what is two hours old
+	old := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB, short)))
+	outbox.HandleTx(old, w.writer, w.handler)
+	require.NoError(t, old.Process(t.Context(), records[1], records[2]))
+	c := newConsumer(t, outbox.WithInbox(w.inbox(t, w.DynamoDB, short)), outbox.WithOrder(w.DynamoDB, "events", from), outbox.KeepMarks())
+	outbox.HandleTx(c, w.writer, w.handler)
+
+	const open, handled = account.Open, account.Handled
+	all := append(records, delivered(long))
+	require.Equal(t, []account.Account{open, handled, handled, open, account.Forgotten}, accountsOf(t, c, all...))
+	require.NoError(t, c.Process(t.Context(), records[0]))
+	require.Equal(t, []account.Account{handled, handled, handled, open, account.Forgotten}, accountsOf(t, c, all...))
+	require.NoError(t, old.Process(t.Context(), delivered(long)))
+	require.Equal(t, []account.Account{handled, handled, handled, open, handled}, accountsOf(t, c, all...))
+	require.Equal(t, []account.Account{handled, open, open, open, open}, accountsOf(t, w.process(t, w.DynamoDB, from), all...), "positions alone")
+}
+
 // slowLook is a client that lets somebody redrive a letter after the nth batch was read.
 type slowLook struct {
 	*dynamodb.Client

@@ -129,19 +129,21 @@ func (o *ordering) begin(ctx context.Context, c *Consumer, r *Record, a inbox.Ag
 
 // fetch reads rows of the events table by their numbers, and returns the service's time as well. timesOnly leaves out everything but their times.
 func (o *ordering) fetch(ctx context.Context, aggregate string, first, last int64, timesOnly bool) (found map[int64]rows.Item, now time.Time, err error) {
-	q := batchget.Query{Table: o.table, Key: o.attributes.ID}
+	ids := make([]string, 0, last-first+1)
 	numbers := make(map[string]int64, last-first+1)
 	for n := first; n <= last; n++ {
 		id := SequencedID(aggregate, n)
-		numbers[id], q.IDs = n, append(q.IDs, id)
+		numbers[id], ids = n, append(ids, id)
 	}
+	q := batchget.Query{Table: o.table}
+	q.Keys, q.Text = batchget.ByID(o.attributes.ID, ids)
 	if timesOnly {
 		q.Attributes = []string{o.attributes.ID, o.attributes.Time}
 		if o.attributes.ExpiresAt != NoAttribute {
 			q.Attributes = append(q.Attributes, o.attributes.ExpiresAt)
 		}
 	} else {
-		q.Enough = func(found map[string]rows.Item) bool { return found[q.IDs[0]] != nil } // nobody believes that a later one is missing
+		q.Enough = func(found map[string]rows.Item) bool { return found[ids[0]] != nil } // nobody believes that a later one is missing
 	}
 	read, now, err := q.Read(ctx, o.client)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/account"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/batchget"
 	"github.com/seed-1b628d3f/outbox/internal/event"
 )
 
@@ -17,14 +18,14 @@ func (r *reconciliation) deliver(ctx context.Context) error {
 	inOrder(r.found)
 	var (
 		started = time.Now()
-		size    = maxBatch
+		size    = batchget.Most
 		paced   = 0
 		failed  = map[string]bool{} // aggregates
 		first   error
 		stopped error
 	)
 	if r.options.PerSecond > 0 {
-		size = int(min(maxBatch, max(1, r.options.PerSecond))) // at most a second's worth at once
+		size = int(min(batchget.Most, max(1, r.options.PerSecond))) // at most a second's worth at once
 	}
 	for from := 0; from < len(r.found) && stopped == nil; from += size {
 		if r.options.PerSecond > 0 {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/batchget"
 )
 
 // refused reads all rows that were found, and returns the ids of those that try refuses, if leaveOut agrees to leave out all of them.
@@ -16,7 +17,7 @@ func (e *Events) refused(ctx context.Context, found []key, leaveOut func(outbox.
 	ids, passed := map[string]bool{}, copies{}
 	var first error
 	agreed := true
-	for some := range slices.Chunk(found, maxBatch) {
+	for some := range slices.Chunk(found, batchget.Most) {
 		rows, err := e.fetch(ctx, some)
 		if err != nil {
 			return nil, err

@@ -32,6 +32,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox"
+	"github.com/seed-1b628d3f/outbox/internal/batchget"
 	"github.com/seed-1b628d3f/outbox/internal/names"
 )
 
@@ -194,7 +195,7 @@ func (e *Events) Records(ctx context.Context, q Query) iter.Seq2[outbox.Record, 
 			return
 		}
 		passed := copies{}
-		for some := range slices.Chunk(found, maxBatch) {
+		for some := range slices.Chunk(found, batchget.Most) {
 			rows, err := e.fetch(ctx, some)
 			if err != nil {
 				yield(outbox.Record{}, fmt.Errorf("replay: %w", err))

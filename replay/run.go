@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/batchget"
 	"github.com/seed-1b628d3f/outbox/internal/usercode"
 )
 
@@ -254,9 +255,9 @@ func (e *Events) run(ctx context.Context, what string, q Query, o Options, try f
 		}
 		return r, nil
 	}
-	size := maxBatch
+	size := batchget.Most
 	if o.PerSecond > 0 {
-		size = int(min(maxBatch, max(1, o.PerSecond))) // at most a second's worth at once
+		size = int(min(batchget.Most, max(1, o.PerSecond))) // at most a second's worth at once
 	}
 	passed, started, paced := copies{}, time.Now(), 0
 	for from := 0; from < len(found); from += size {

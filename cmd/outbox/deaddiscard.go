@@ -19,8 +19,9 @@ func (a *app) deadDiscardCommand() *cobra.Command {
 	cmd := a.deadCommandOf(&cobra.Command{
 		Use: "discard", Short: "Remove dead letters for good, without handling them",
 		Long: `discard removes dead letters for good. The events stay in the events table as long
-as it keeps them. Letters that wait behind a discarded one stay, and wait until
-they are redriven or discarded, too.
+as it keeps them. Of each one a small row stays in the dead letter table, so that
+Reconcile does not take its event for lost. Letters that wait behind a discarded one
+stay, and wait until they are redriven or discarded, too.
 
 A letter of a consumer with WithOrder needs --inbox: its event is taken for handled,
 and the position of its aggregate moves. This is for the next event of the aggregate

@@ -157,16 +157,18 @@ func (a *app) orderForget(ctx context.Context, c *clients, f *orderFlags) error 
 
 // present returns which sequences of an aggregate have a row in the events table.
 func present(ctx context.Context, client *dynamodb.Client, f *orderFlags, first, last int64) (map[int64]bool, error) {
-	q := batchget.Query{Table: f.table, Key: f.id, Attributes: []string{f.id}}
+	var ids []string
 	for n := first; n <= last; n++ {
-		q.IDs = append(q.IDs, order.ID(f.aggregate, n))
+		ids = append(ids, order.ID(f.aggregate, n))
 	}
+	q := batchget.Query{Table: f.table, Attributes: []string{f.id}}
+	q.Keys, q.Text = batchget.ByID(f.id, ids)
 	found, _, err := q.Read(ctx, client)
 	if err != nil {
 		return nil, fmt.Errorf("read the events of aggregate %s behind %d in table %s: %w", f.aggregate, first-1, f.table, err)
 	}
 	there := map[int64]bool{}
-	for i, id := range q.IDs {
+	for i, id := range ids {
 		there[first+int64(i)] = found[id] != nil
 	}
 	return there, nil

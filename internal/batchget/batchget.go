@@ -1,4 +1,4 @@
-// Package batchget reads rows by their keys, with consistent reads, and takes no key that was not read for a row that is missing.
+// Package batchget reads rows by their keys, and takes no key that was not read for a row that is missing.
 //
 // It knows the form of BatchGetItem's answers. It must not know what the rows are.
 package batchget
@@ -24,10 +24,10 @@ import (
 // Most is how many keys DynamoDB takes in a request.
 const Most = 100
 
-// requests is how many are sent for the keys of a Query, while DynamoDB leaves some of them unread.
+// requests is how many are sent in a row that read no key.
 const requests = 10
 
-var delay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
+var delay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: 5 * time.Second}
 
 // Client is what Read needs of the SDK.
 type Client interface {
@@ -36,23 +36,32 @@ type Client interface {
 
 // Query says which rows are read.
 type Query struct {
-	Table      string   // its name or ARN
-	Key        string   // the partition key's attribute, of type S. There is no sort key
-	IDs        []string // at most Most
-	Attributes []string // those that are wanted; nil: all
+	Table string      // its name or ARN
+	Keys  []rows.Item // at most Most, and no two alike
+	// Text returns a text for the key that a row has, or is: another one for each of the table's keys.
+	Text       func(rows.Item) string
+	Attributes []string // those that are wanted, with those of the key; nil: all
+	Stale      bool     // the reads are eventually consistent, and cost half: a row may be missing, or be older, if it was written a moment ago
 	// Enough, unless nil, says that what was found will do, although keys are unread.
 	Enough func(found map[string]rows.Item) bool
 }
 
-// Read returns the rows that are there, by their ids, and the service's time: clocks of machines may be off. An answer must have the table's rows, or
+// ByID returns the keys of a table whose partition key is an attribute of type S, without a sort key, and the function for their text: the ids.
+func ByID(attribute string, ids []string) (keys []rows.Item, text func(rows.Item) string) {
+	for _, id := range ids {
+		keys = append(keys, rows.Item{attribute: rows.S(id)})
+	}
+	return keys, func(row rows.Item) string { return rows.Text(row, attribute) }
+}
+
+// Read returns the rows that are there, by the texts of their keys, and the service's time: clocks of machines may be off. An answer must have the table's rows, or
 // say that all keys are unread; another one is an error.
 func (q Query) Read(ctx context.Context, client Client) (found map[string]rows.Item, now time.Time, err error) {
-	asked := make(map[string]bool, len(q.IDs))
-	ask := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
-	for _, id := range q.IDs {
-		asked[id] = true
-		ask.Keys = append(ask.Keys, rows.Item{q.Key: rows.S(id)})
+	asked := make(map[string]bool, len(q.Keys))
+	for _, key := range q.Keys {
+		asked[q.Text(key)] = true
 	}
+	ask := types.KeysAndAttributes{ConsistentRead: aws.Bool(!q.Stale), Keys: q.Keys}
 	if q.Attributes != nil {
 		ask.ExpressionAttributeNames = map[string]string{}
 		var names []string
@@ -62,8 +71,8 @@ func (q Query) Read(ctx context.Context, client Client) (found map[string]rows.I
 		}
 		ask.ProjectionExpression = aws.String(strings.Join(names, ", "))
 	}
-	found = make(map[string]rows.Item, len(q.IDs))
-	for n := 1; n <= requests; n++ {
+	found = make(map[string]rows.Item, len(q.Keys))
+	for n := 1; ; n++ {
 		out, err := awserr.Answered(client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{q.Table: ask}}))
 		if err != nil {
 			return nil, now, err
@@ -82,11 +91,16 @@ func (q Query) Read(ctx context.Context, client Client) (found map[string]rows.I
 		if len(ask.Keys) == 0 || q.Enough != nil && q.Enough(found) {
 			return found, now, nil
 		}
-		if err := backoff.Wait(ctx, delay.Delay(n)); err != nil {
+		switch {
+		case len(ask.Keys) < before:
+			n = 0
+		case n >= requests:
+			return nil, now, fmt.Errorf("DynamoDB left %d keys unread %d times in a row: is the table throttled?", len(ask.Keys), n)
+		}
+		if err := backoff.Wait(ctx, delay.Delay(max(n, 1))); err != nil {
 			return nil, now, err
 		}
 	}
-	return nil, now, fmt.Errorf("DynamoDB left keys unread %d times: is the table throttled?", requests)
 }
 
 // take adds an answer's rows to what was found, and returns the keys that are unread.
@@ -96,7 +110,7 @@ func (q Query) take(out *dynamodb.BatchGetItemOutput, asked map[string]bool, fou
 			return nil, errors.New("the answer is about another table")
 		}
 		for _, row := range list {
-			id := rows.Text(row, q.Key)
+			id := q.Text(row)
 			if !asked[id] {
 				return nil, errors.New("the answer has a row that was not asked for")
 			}
@@ -108,7 +122,7 @@ func (q Query) take(out *dynamodb.BatchGetItemOutput, asked map[string]bool, fou
 			return nil, errors.New("the answer has unprocessed keys, and no key among them")
 		}
 		for _, key := range left.Keys {
-			if !asked[rows.Text(key, q.Key)] {
+			if !asked[q.Text(key)] {
 				return nil, errors.New("the answer has an unprocessed key that was not asked for")
 			}
 		}

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"iter"
 	"slices"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-1b628d3f/outbox/internal/awserr"
-	"github.com/seed-1b628d3f/outbox/internal/backoff"
+	"github.com/seed-1b628d3f/outbox/internal/batchget"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
@@ -81,7 +79,7 @@ func queueIn(row rows.Item) Queue {
 // AreParked returns those of the aggregates that are parked.
 func (s *Store) AreParked(ctx context.Context, aggregates []string) ([]string, error) {
 	var parked []string
-	for some := range slices.Chunk(aggregates, 100) { // DynamoDB's limit
+	for some := range slices.Chunk(aggregates, batchget.Most) {
 		queues := make([]string, 0, len(some))
 		for _, id := range some {
 			queues = append(queues, QueueKey(id))
@@ -105,36 +103,21 @@ func (s *Store) AreParked(ctx context.Context, aggregates []string) ([]string, e
 
 // batch reads up to 100 rows of a group. It returns the rows that exist, by their ids.
 func (s *Store) batch(ctx context.Context, group string, ids []string) (map[string]rows.Item, error) {
-	retry := backoff.FullJitter{Base: 50 * time.Millisecond, Max: time.Second}
-	found := make(map[string]rows.Item, len(ids))
-	ask := make([]rows.Item, 0, len(ids))
-	for _, id := range ids {
-		ask = append(ask, key(group, id))
+	if len(ids) == 0 {
+		return nil, nil
 	}
-	for attempt := 1; len(ask) > 0; attempt++ {
-		out, err := awserr.Answered(s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-			s.table: {Keys: ask, ConsistentRead: aws.Bool(true)},
-		}}))
-		if err != nil {
-			return nil, s.failed("read "+group, err)
+	q := batchget.Query{Table: s.table, Text: func(row rows.Item) string {
+		if rows.Text(row, "group") != group {
+			return "" // no row of ours has this id
 		}
-		for _, answered := range out.Responses { // one table, named as the caller named it or by its ARN
-			for _, row := range answered {
-				found[rows.Text(row, "id")] = row
-			}
-		}
-		ask = nil
-		for _, left := range out.UnprocessedKeys {
-			ask = left.Keys
-		}
-		if out.Responses == nil && len(ask) == 0 { // what is not there is an empty list in an answer
-			return nil, s.failed("read "+group, errors.New("the answer has neither rows nor unprocessed keys"))
-		}
-		if len(ask) > 0 {
-			if err := backoff.Wait(ctx, retry.Delay(attempt)); err != nil {
-				return nil, s.failed("read "+group, err)
-			}
-		}
+		return rows.Text(row, "id")
+	}}
+	for _, id := range ids {
+		q.Keys = append(q.Keys, key(group, id))
+	}
+	found, _, err := q.Read(ctx, s.client)
+	if err != nil {
+		return nil, s.failed("read "+group, err)
 	}
 	return found, nil
 }

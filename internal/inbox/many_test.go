@@ -15,6 +15,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
+const arn = "arn:aws:dynamodb:eu-west-1:000000000000:table/inbox"
+
 // batches answers in place of a table that has the rows of even numbers.
 type batches struct {
 	inbox.Client
@@ -29,7 +31,7 @@ func (b *batches) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInput
 	if len(keys) == 0 || len(keys) > 100 {
 		return nil, fmt.Errorf("%d keys", len(keys))
 	}
-	out := &dynamodb.BatchGetItemOutput{Responses: map[string][]rows.Item{"arn:table/inbox": {}}}
+	out := &dynamodb.BatchGetItemOutput{Responses: map[string][]rows.Item{arn: {}}}
 	for i, key := range keys {
 		if i >= b.atOnce {
 			out.UnprocessedKeys = map[string]types.KeysAndAttributes{"inbox": {Keys: keys[i:]}}
@@ -38,7 +40,7 @@ func (b *batches) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInput
 		if id := rows.Text(key, inbox.KeyID); (id[len(id)-1]-'0')%2 == 0 {
 			row := inbox.Key(key)
 			row["handledAt"] = rows.N(1)
-			out.Responses["arn:table/inbox"] = append(out.Responses["arn:table/inbox"], row)
+			out.Responses[arn] = append(out.Responses[arn], row)
 		}
 	}
 	if b.answer != nil {
@@ -76,10 +78,10 @@ func TestRowsOfManyKeys(t *testing.T) {
 func TestRowsThatAreNotReadAreAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for want, client := range map[string]*batches{
-			"1 keys are still unprocessed":                     {},
-			"the answer has neither rows nor unprocessed keys": {atOnce: 1, answer: func(out *dynamodb.BatchGetItemOutput) { out.Responses = nil }},
+			"left 1 keys unread 10 times in a row": {},
+			"the answer has no list of rows":       {atOnce: 1, answer: func(out *dynamodb.BatchGetItemOutput) { out.Responses = nil }},
 			"the answer has a row that was not asked for": {atOnce: 1, answer: func(out *dynamodb.BatchGetItemOutput) {
-				out.Responses["arn:table/inbox"] = []rows.Item{{"eventId": rows.S("other"), "consumer": rows.S("c")}}
+				out.Responses[arn] = []rows.Item{{"eventId": rows.S("other"), "consumer": rows.S("c")}}
 			}},
 		} {
 			table := inbox.Table{Client: client, Name: "inbox", Consumer: "c"}
