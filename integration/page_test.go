@@ -26,6 +26,7 @@ func TestPage(t *testing.T) {
 	parts := []pagePart{
 		{"an order arrives, and a duplicate is suppressed", orderAndDuplicate},
 		{"a poison order parks what follows, and a redrive sends it in order", poisonAndRedrive},
+		{"what the stream has lost is read from the table", lostRecord},
 		{"a lost connection, and another service", reconnect},
 		{"the keyboard does", keyboardOnly},
 		{"hostile descriptions are text", hostileDescriptions},
@@ -156,6 +157,27 @@ func poisonAndRedrive(t *testing.T, b browser) {
 	p.reload()
 	p.click("#redrive")
 	p.await("a redrive says that nothing was waiting", `document.getElementById("news").textContent.includes("nothing was waiting")`)
+}
+
+func lostRecord(t *testing.T, b browser) {
+	_, url := b.service(t)
+	p := b.open(t, url, look{})
+	p.click("#lose")
+	p.await("the page says what will happen", `document.getElementById("news").textContent.includes("will be lost")`)
+	p.click("#place button")
+	p.awaitShown("the order is placed", func(s shown) bool { return len(s.Orders) == 1 && s.Orders[0].Events[0].Is["event"] == "done" })
+	p.click(".order-head button")
+	s := p.awaitShown("both mails are sent", func(s shown) bool { return s.Counts["mails"] == "2" && s.Orders[0].Events[1].arrived() })
+	lost := s.Orders[0].Events[0]
+	require.Equal(t, map[string]string{"order": "done", "event": "done", "record": "held", "handler": "done", "mail": "done"}, lost.Is)
+	require.Equal(t, "mail sent", lost.State)
+	require.True(t, hasNote(lost, "Read from the table"), "%v", lost.Notes)
+	require.False(t, s.Orders[0].Events[1].At["mail"].Before(lost.At["mail"]), "the mails are out of order")
+	mails := sentMails(t, url)
+	require.Len(t, mails, 2)
+	require.Equal(t, "Thank you for your order: two coffees", mails[0])
+	require.Regexp(t, "^Your order is now: changed at [0-9:]{8}$", mails[1])
+	p.reload()
 }
 
 func reconnect(t *testing.T, b browser) {

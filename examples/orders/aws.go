@@ -70,6 +70,11 @@ func (e *embedded) invoke(consumer *outbox.Consumer) error {
 	return err
 }
 
+// loseNext has DynamoDB lose the next event's change record.
+func (e *embedded) loseNext() error {
+	return e.local.SetFaults(outboxtest.Fault{Kind: outboxtest.DropRecord, Table: eventsTable, Calls: []int{1}})
+}
+
 // close drains, and returns when no handler runs any more.
 func (e *embedded) close() error {
 	drain, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -93,8 +93,8 @@ func described(t *testing.T, client *dynamodb.Client, name string) deployment.Ta
 	return table
 }
 
-// stage is an AWS on which the programs run. Until SES is healed it refuses mails to
-// nobody@example.com, breaks down at those to never@example.com, and throttles the first one to later@example.com.
+// stage is an AWS on which the programs run. Until SES is healed it refuses mails to nobody@example.com, and all but the first one to
+// once@example.com, breaks down at those to never@example.com, and throttles the first one to later@example.com.
 type stage struct {
 	cloud   *outboxtest.AWS
 	mail    *fakeses.Server
@@ -106,7 +106,7 @@ type stage struct {
 
 func newStage(t *testing.T, c service.Config) *stage {
 	s := &stage{cloud: outboxtest.Start(t), mail: &fakeses.Server{}, healed: make(chan struct{}), seen: map[string]*deployment.Recorder{}}
-	throttled := false
+	throttled, once := false, false
 	s.mail.Refuse(func(m fakeses.Mail) (int, string) {
 		select {
 		case <-s.healed:
@@ -115,6 +115,10 @@ func newStage(t *testing.T, c service.Config) *stage {
 		}
 		switch {
 		case m.To == "nobody@example.com":
+			return http.StatusBadRequest, "MessageRejected"
+		case m.To == "once@example.com" && !once:
+			once = true
+		case m.To == "once@example.com":
 			return http.StatusBadRequest, "MessageRejected"
 		case m.To == "never@example.com":
 			return http.StatusInternalServerError, "InternalServiceErrorException"
@@ -202,6 +206,7 @@ func (s *stage) runAPI(t *testing.T, c service.Config) http.Handler {
 	require.Equal(t, http.StatusBadRequest, send(t, api, http.MethodPost, "/", "{", "").Code)
 	id := strings.Split(first.Body.String(), `"`)[3]
 	require.Equal(t, http.StatusOK, send(t, api, http.MethodGet, "/orders/"+id, "", "").Code)
+	require.Equal(t, http.StatusOK, send(t, api, http.MethodPost, "/orders/"+id+"/changes", `{"description":"tea"}`, "").Code)
 	require.Equal(t, http.StatusNotFound, send(t, api, http.MethodGet, "/orders/none", "", "").Code)
 	return api
 }
@@ -217,16 +222,44 @@ func (s *stage) runConsumer(t *testing.T, c service.Config, api http.Handler) {
 	for _, address := range []string{"later@example.com", "never@example.com", "nobody@example.com", "b@example.com"} {
 		require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to(address), address).Code)
 	}
+	s.copies(t, c, "d@example.com", "nobody@example.com")
 	s.malformed(t, c)
 	m.drain(t, s.cloud)
-	s.cloud.StopFaults()
+	s.changed(t, api, "e@example.com")
+	m.drain(t, s.cloud)
+	once := s.changed(t, api, "once@example.com")
+	m.drain(t, s.cloud)
+	inbox, err := outbox.NewInbox(s.cloud.DynamoDB, c.InboxTable, service.Group)
+	require.NoError(t, err)
+	require.NoError(t, inbox.Forget(t.Context(), c.EventsTable, once)) // so that the redrive reads what is before its letter
 	for i := range parkedAggregates {
 		require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("nobody@example.com"), fmt.Sprint("parked", i)).Code)
 	}
 	m.drain(t, s.cloud)
 	require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("c@example.com"), "c").Code)
 	m.drain(t, s.cloud)
-	require.Len(t, s.mail.Mails(), 4) // a, b, c, and later
+	require.Len(t, s.mail.Mails(), 9) // to a, with the change, b, c, d, e, with the change, later, and once
+}
+
+// changed places an order whose change record is lost, and changes it: the order's first event has to be read from the table.
+func (s *stage) changed(t *testing.T, api http.Handler, address string) (order string) {
+	require.NoError(t, s.cloud.SetFaults(outboxtest.Fault{Kind: outboxtest.DropRecord, Calls: []int{1}}))
+	defer s.cloud.StopFaults()
+	placed := send(t, api, http.MethodPost, "/", to(address), address)
+	require.Equal(t, http.StatusCreated, placed.Code)
+	order = strings.Split(placed.Body.String(), `"`)[3]
+	require.Equal(t, http.StatusOK, send(t, api, http.MethodPost, "/orders/"+order+"/changes", `{"description":"tea"}`, "").Code)
+	require.NoError(t, s.cloud.Drain(t.Context()))
+	return order
+}
+
+// copies writes events that have no place in an order, as those that outbox replay --again has copied.
+func (s *stage) copies(t *testing.T, c service.Config, addresses ...string) {
+	writer, err := outbox.NewWriter(s.cloud.DynamoDB, c.EventsTable)
+	require.NoError(t, err)
+	for _, address := range addresses {
+		require.NoError(t, writer.Transact(t.Context(), nil, outbox.NewEvent("copy to "+address, service.OrderCreated{OrderID: "1", Description: "tea", Email: address})))
+	}
 }
 
 // malformed puts a record into the stream that is no change record.
@@ -238,21 +271,28 @@ func (s *stage) malformed(t *testing.T, c service.Config) {
 func (s *stage) runRedrive(t *testing.T, c service.Config) {
 	redrive, err := service.Redrives(s.sdk("redrive"), c, io.Discard)
 	require.NoError(t, err)
-	var failing, malformed string
+	asked := map[string]string{} // a letter of each kind
 	for l, err := range s.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
 		require.NoError(t, err)
-		if l.Raw != nil {
-			malformed = l.ID
-		} else if !l.Parked {
-			failing = l.ID
+		switch {
+		case l.Raw != nil:
+			asked["malformed"] = l.ID
+		case l.Parked:
+		case l.Order == "":
+			asked["copy"] = l.ID
+		case l.Record.Sequence > 1:
+			asked["later"] = l.ID
+		default:
+			asked["first"] = l.ID
 		}
 	}
-	for _, want := range []string{`{"busy":0,"failed":2,"redriven":0}`, `{"busy":0,"failed":1,"redriven":1}`, `{"busy":0,"failed":0,"redriven":0}`} {
-		if want == `{"busy":0,"failed":1,"redriven":1}` {
+	require.Len(t, asked, 4, "%v", asked)
+	for _, want := range []string{`{"busy":0,"failed":4,"redriven":0}`, `{"busy":0,"failed":1,"redriven":4}`, `{"busy":0,"failed":0,"redriven":0}`} {
+		if want == `{"busy":0,"failed":1,"redriven":4}` { // also the event before the later one, which is a letter now
 			close(s.healed)
 		}
 		if want != `{"busy":0,"failed":0,"redriven":0}` {
-			for _, id := range []string{failing, malformed} {
+			for _, id := range asked {
 				n, err := s.letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{ID: id})
 				require.NoError(t, err)
 				require.Equal(t, 1, n)
@@ -264,8 +304,8 @@ func (s *stage) runRedrive(t *testing.T, c service.Config) {
 	}
 }
 
-// runWorker has a worker read the stream from its beginning, where it meets what the consumer has met, and then an order of its own,
-// which it redrives on request.
+// runWorker has a worker read the stream from its beginning, where it meets what the consumer has met, and then events of its own. It redrives
+// two of them on request.
 func (s *stage) runWorker(t *testing.T, c service.Config, api http.Handler) {
 	sdk := s.sdk("worker")
 	consumer, err := service.Confirmations(sdk, c, io.Discard)
@@ -274,26 +314,33 @@ func (s *stage) runWorker(t *testing.T, c service.Config, api http.Handler) {
 	require.NoError(t, err)
 	worker, err := outbox.NewWorker(kinesis.NewFromConfig(sdk), c.EventsStream, consumer, leases, outbox.WithLeaseDuration(2*time.Second))
 	require.NoError(t, err)
-	var refused atomic.Bool
+	var refused atomic.Int32
 	s.mail.Refuse(func(m fakeses.Mail) (int, string) {
-		if m.To == "late@example.com" && !refused.Swap(true) {
+		if m.To == "late@example.com" && refused.Add(1) <= 2 {
 			return http.StatusBadRequest, "MessageRejected"
 		}
 		return 0, ""
 	})
 	stop := running(t, worker)
 	s.malformed(t, c)
+	s.changed(t, api, "f@example.com")
 	before := time.Now()
+	s.copies(t, c, "late@example.com")
 	require.Equal(t, http.StatusCreated, send(t, api, http.MethodPost, "/", to("late@example.com"), "late").Code)
 	late := outbox.DeadLetterFilter{StoredAfter: before, Type: "ORDER_CREATED", ErrorContains: "confirm order"}
 	require.Eventually(t, func() bool {
 		n, err := s.letters.RequestRedrive(t.Context(), late)
-		return err == nil && n == 1
-	}, time.Minute, 100*time.Millisecond)
+		return err == nil && n == 2
+	}, 5*time.Minute, time.Second) // it comes after all that was parked, of which each answer lists a thousand
+	require.Eventually(t, func() bool { // both mails to f
+		return slices.ContainsFunc(s.mail.Mails(), func(m fakeses.Mail) bool {
+			return m.To == "f@example.com" && strings.HasPrefix(m.Text, "Your order is now")
+		})
+	}, 5*time.Minute, time.Second)
 	require.Eventually(t, func() bool {
 		n, err := s.letters.PendingRedrives(t.Context())
 		return err == nil && n == 0
-	}, time.Minute, 100*time.Millisecond)
+	}, 5*time.Minute, time.Second)
 	stop()
 
 	// The next worker clears away what the first one has left.

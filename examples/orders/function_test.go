@@ -116,7 +116,8 @@ func TestTheAPIFunction(t *testing.T) {
 		{"the key of another", request(t, "POST", "/", `{"description":"tea"}`, "1", false), answered(422, `{"error":"this idempotency key was used for another order"}`+"\n")},
 		{"in base64", request(t, "POST", "/", base64.StdEncoding.EncodeToString([]byte(coffee)), "2", true), answered(201, `{"orderId":"`+idOf("2")+"\"}\n")},
 		{"no JSON", request(t, "POST", "/", "two coffees", "", false), answered(400, `{"error":"want a JSON object like {\"description\":\"two coffees\"}: invalid character 'w' in literal true (expecting 'r')"}`+"\n")},
-		{"it is there", request(t, "GET", "/orders/"+idOf("1"), "", "", false), answered(200, `{"orderId":"`+idOf("1")+`","description":"two coffees"}`+"\n")},
+		{"it is there", request(t, "GET", "/orders/"+idOf("1"), "", "", false), answered(200, `{"orderId":"`+idOf("1")+`","version":1,"description":"two coffees"}`+"\n")},
+		{"a change", request(t, "POST", "/orders/"+idOf("1")+"/changes", `{"description":"three coffees"}`, "", false), answered(200, `{"orderId":"`+idOf("1")+`","version":2,"description":"three coffees"}`+"\n")},
 		{"another is not", request(t, "GET", "/orders/none", "", "", false), answered(404, `{"error":"there is no such order"}`+"\n")},
 		{"an unknown path", request(t, "POST", "/orders", coffee, "", false), answered(404, `{"error":"there is nothing here"}`+"\n")},
 	} {
@@ -127,7 +128,7 @@ func TestTheAPIFunction(t *testing.T) {
 	a := api.invoke(t, []byte(`{"Records":[]}`), 10*time.Second)
 	require.Equal(t, "error", a.kind)
 	require.JSONEq(t, `{"errorMessage":"the payload is no request of an HTTP API in version 2.0","errorType":"errorString"}`, a.body)
-	require.Len(t, rows(t, w.cloud, w.config.EventsTable), 2)
+	require.Len(t, rows(t, w.cloud, w.config.EventsTable), 3)
 
 	// DynamoDB does not answer in time: the client is told what is not known.
 	require.NoError(t, w.cloud.SetFaults(outboxtest.Fault{Kind: outboxtest.Latency, Operation: "TransactWriteItems", Probability: 1, Duration: time.Minute}))

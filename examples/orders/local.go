@@ -30,7 +30,7 @@ func runLocal(ctx context.Context, set settings, mails *mailbox, out io.Writer) 
 	shown, err := page.New(ctx, aws.dynamodb, aws.kinesis, service.Config{
 		OrdersTable: ordersTable, EventsTable: eventsTable, EventsStream: eventsStream,
 		InboxTable: "inbox", DeadLettersTable: "dead-letters",
-	}, mails)
+	}, mails, aws.loseNext)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,8 @@ func runLocal(ctx context.Context, set settings, mails *mailbox, out io.Writer) 
 %[2]s
 What the page's buttons do:
 
-  curl -X POST http://%[1]s/events/ORDER_CREATED%%23ORDERID/again     # the order's change record, once more
+  curl -X POST http://%[1]s/events/ORDERID%%231/again     # the order's change record, once more
+  curl -X POST http://%[1]s/lose        # the next change record is lost
   curl -X POST http://%[1]s/poison      # an order whose mail is refused: a dead letter
   curl -X POST http://%[1]s/redrive     # the mail provider is repaired, and dead letters are handled
 `, listener.Addr(), curls(listener, true))

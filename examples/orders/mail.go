@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-1b628d3f/outbox/examples/orders/page"
 	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
@@ -40,8 +39,8 @@ func (m *mailbox) Confirm(ctx context.Context, key string, order service.OrderCr
 	return m.send(ctx, Mail{EventID: key, OrderID: order.OrderID, Text: "Thank you for your order: " + order.Description})
 }
 
-// Changed implements page.Mailer.
-func (m *mailbox) Changed(ctx context.Context, key string, order page.OrderChanged) error {
+// Changed implements service.Mailer.
+func (m *mailbox) Changed(ctx context.Context, key string, order service.OrderChanged) error {
 	return m.send(ctx, Mail{EventID: key, OrderID: order.OrderID, Text: "Your order is now: " + order.Description})
 }
 

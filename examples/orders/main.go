@@ -1,10 +1,11 @@
-// Command orders is the order service: an HTTP API that places orders, and a worker that confirms them by mail. A placed
+// Command orders is the order service: an HTTP API that places and changes orders, and a worker that confirms both by mail. An
 // order and the event that announces it are committed together; the mail follows from the event.
 //
 // Without arguments it needs nothing but Go: it starts an AWS of its own in this process, and serves a page that shows what becomes
 // of each order. With -aws it uses the AWS that the SDK's configuration names (credentials, region, AWS_ENDPOINT_URL), has no page,
 // and -role api and -role worker make processes of their own of its two halves: any number of workers share the stream through a
-// lease table. The command localaws serves an AWS to all of them.
+// lease table. The command localaws serves an AWS to all of them. These workers keep nothing of what they have handled, so they confirm in
+// the order of arrival; those in cmd keep the order of the events.
 //
 // What is deployed to AWS is not this program but those in cmd, which are made of the same package service. DEPLOY.md says how.
 package main
@@ -145,7 +146,7 @@ func serveAPI(ctx context.Context, set settings, aws cloud, listener net.Listene
 	if err != nil {
 		return err
 	}
-	text := "It serves POST / and GET /orders/{id}. Without -aws there is a page, too.\n\n" + curls(listener, set.showMails)
+	text := "It serves POST /, GET /orders/{id} and POST /orders/{id}/changes. Without -aws there is a page, too.\n\n" + curls(listener, set.showMails)
 	if !set.showMails && set.role == roleAll {
 		text += "\nWith -mails it shows what it has confirmed at /mails.\n"
 	}
@@ -166,6 +167,7 @@ func curls(listener net.Listener, showMails bool) string {
 	text := fmt.Sprintf(`  curl -d '{"description":"two coffees"}' http://%[1]s/
   curl -H 'Idempotency-Key: 1' -d '{"description":"tea"}' http://%[1]s/     # called again, it is the same order
   curl http://%[1]s/orders/ORDERID
+  curl -d '{"description":"three coffees"}' http://%[1]s/orders/ORDERID/changes
 `, listener.Addr())
 	if showMails {
 		text += fmt.Sprintf("  curl http://%s/mails\n", listener.Addr())

@@ -32,7 +32,7 @@ func TestAnOrderIsConfirmed(t *testing.T) {
 	id := place(t, url, `{"description":" two coffees "}`)
 	var order service.Order
 	get(t, url+"/orders/"+id, http.StatusOK, &order)
-	require.Equal(t, service.Order{ID: id, Description: "two coffees"}, order)
+	require.Equal(t, service.Order{ID: id, Version: 1, Description: "two coffees"}, order)
 
 	var mails []Mail
 	for deadline := time.Now().Add(10 * time.Second); len(mails) == 0; {
@@ -42,7 +42,7 @@ func TestAnOrderIsConfirmed(t *testing.T) {
 	require.Len(t, mails, 1)
 	require.Equal(t, id, mails[0].OrderID)
 	require.Equal(t, "Thank you for your order: two coffees", mails[0].Text)
-	require.Equal(t, "ORDER_CREATED#"+id, mails[0].EventID)
+	require.Equal(t, id+"#1", mails[0].EventID)
 
 	get(t, url+"/orders/nothing", http.StatusNotFound, &map[string]string{})
 	stop()

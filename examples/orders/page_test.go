@@ -34,6 +34,23 @@ func startPage(t *testing.T) (url string) {
 	return regexp.MustCompile(`http://[0-9.:]+`).FindString(string(buffer[:n]))
 }
 
+func count(stages []string, stage string) (n int) {
+	for _, have := range stages {
+		if have == stage {
+			n++
+		}
+	}
+	return n
+}
+
+// change gives an order another description.
+func change(t *testing.T, url, id, description string) (status int) {
+	answer, err := http.Post(url+"/orders/"+id+"/changes", "application/json", strings.NewReader(`{"description":"`+description+`"}`))
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	return answer.StatusCode
+}
+
 // The page and what its buttons do: an order, the same change record once more, a poison order, and its redrive.
 func TestThePageShowsWhatBecomesOfOrders(t *testing.T) {
 	url := startPage(t)
@@ -55,20 +72,12 @@ func TestThePageShowsWhatBecomesOfOrders(t *testing.T) {
 	for _, stage := range []string{"committed", "delivered", "started", "mailed"} {
 		require.Contains(t, stages, stage)
 	}
-	post(t, url+"/events/"+"ORDER_CREATED%23"+id+"/again", http.StatusAccepted)
+	post(t, url+"/events/"+id+"%231/again", http.StatusAccepted)
 	stages, last = watched(t, url, last, func(s []string) bool { return slices.Contains(s, "duplicate") })
 	require.NotContains(t, stages, "committed", "what was seen comes again")
 	require.NotContains(t, stages, "mailed")
 
 	post(t, url+"/poison", http.StatusCreated)
-	count := func(s []string, stage string) (n int) {
-		for _, have := range s {
-			if have == stage {
-				n++
-			}
-		}
-		return n
-	}
 	stages, last = watched(t, url, last, func(s []string) bool { return count(s, "parked") == 2 })
 	require.Equal(t, 1, count(stages, "dead"))
 	post(t, url+"/redrive", http.StatusOK)
@@ -76,13 +85,33 @@ func TestThePageShowsWhatBecomesOfOrders(t *testing.T) {
 	require.GreaterOrEqual(t, count(stages, "mailed"), 1)
 }
 
+// A change record that is lost is shown as such: when the order is changed, its first event is read from the table, and mailed first.
+func TestThePageShowsAnEventThatTheStreamHasLost(t *testing.T) {
+	url := startPage(t)
+	post(t, url+"/lose", http.StatusAccepted)
+	id := place(t, url, `{"description":"two coffees"}`)
+	stages, last := watched(t, url, "", func(s []string) bool { return slices.Contains(s, "committed") })
+	require.Equal(t, []string{"committed"}, stages)
+	require.Equal(t, http.StatusOK, change(t, url, id, "three coffees"))
+	stages, _ = watched(t, url, last, func(s []string) bool { return count(s, "finished") == 2 && count(s, "committed") == 1 })
+	stages = slices.DeleteFunc(stages, func(s string) bool { return s == "committed" }) // the Writer's hook may be called later
+	require.Equal(t, []string{"delivered", "healed", "started", "mailed", "finished", "started", "mailed", "finished"}, stages)
+	var mails []Mail
+	get(t, url+"/mails", http.StatusOK, &mails)
+	require.Equal(t, []Mail{
+		{EventID: id + "#1", OrderID: id, Text: "Thank you for your order: two coffees"},
+		{EventID: id + "#2", OrderID: id, Text: "Your order is now: three coffees"},
+	}, mails)
+	post(t, url+"/events/"+id+"%231/again", http.StatusNotFound)
+}
+
 // What nobody knows is not found, however it is named, and is no failure of the service.
 func TestThePageKnowsNoOtherEventsAndOrders(t *testing.T) {
 	target := startPage(t)
-	for _, id := range []string{"nobody", "ORDER_CREATED#", ulid.Make().String(), "../..", "a/b", "\x00", "\xff", "<b>", strings.Repeat("x", 3000)} {
+	for _, id := range []string{"nobody", "nobody#1", ulid.Make().String(), "../..", "a/b", "\x00", "\xff", "<b>", strings.Repeat("x", 3000)} {
 		escaped := url.PathEscape(id)
 		post(t, target+"/events/"+escaped+"/again", http.StatusNotFound)
-		post(t, target+"/orders/"+escaped+"/changes", http.StatusNotFound)
+		require.Equal(t, http.StatusNotFound, change(t, target, escaped, "tea"))
 		answer, err := http.Get(target + "/orders/" + escaped + "/steps")
 		require.NoError(t, err)
 		body, err := io.ReadAll(answer.Body)
@@ -186,6 +215,6 @@ func TestThePageCountsWhatItDoesNotKeep(t *testing.T) {
 	}
 	require.Equal(t, all, last)
 	require.Less(t, seen, 5*502, "all steps were kept")
-	post(t, target+"/events/ORDER_CREATED%23"+first+"/again", http.StatusNotFound)
+	post(t, target+"/events/"+first+"%231/again", http.StatusNotFound)
 	post(t, target+"/redrive", http.StatusOK)
 }

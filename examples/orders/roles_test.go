@@ -72,7 +72,7 @@ func TestTheStartSaysWhatThereIs(t *testing.T) {
 	url, text := said(t, lines)
 	id := place(t, url, `{"description":"x"}`)
 	_, _ = watched(t, url, "", func(s []string) bool { return slices.Contains(s, "finished") })
-	want := []int{http.StatusAccepted, http.StatusCreated, http.StatusOK}
+	want := []int{http.StatusAccepted, http.StatusAccepted, http.StatusCreated, http.StatusOK}
 	commands := regexp.MustCompile(`curl -X POST (\S+)`).FindAllStringSubmatch(text, -1)
 	require.Len(t, commands, len(want))
 	for i, status := range want {
@@ -84,7 +84,7 @@ func TestTheStartSaysWhatThereIs(t *testing.T) {
 	lines, stop = begin(t, "-aws", "-role", "api", "-addr", "127.0.0.1:0")
 	defer stop()
 	url, text = said(t, lines)
-	require.Contains(t, text, "It serves POST / and GET /orders/{id}.")
+	require.Contains(t, text, "It serves POST /, GET /orders/{id} and POST /orders/{id}/changes.")
 	get(t, url, http.StatusMethodNotAllowed, &map[string]string{})
 	require.NotContains(t, text, "/mails")
 	require.Contains(t, text, "outbox status --stream events --leases order-leases --group confirmations\n")
@@ -109,7 +109,7 @@ func TestRoles(t *testing.T) {
 		require.Positive(t, e.Fence)
 	}
 	require.Equal(t, id, e.OrderID)
-	require.Equal(t, "ORDER_CREATED#"+id, e.EventID)
+	require.Equal(t, id+"#1", e.EventID)
 	require.NotEmpty(t, e.Sequence)
 }
 

@@ -3,17 +3,14 @@ package page
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
-	"github.com/oklog/ulid/v2"
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/examples/orders/service"
@@ -73,51 +70,32 @@ func (p *Page) record(ctx context.Context, shard, sequence string) (kinesistypes
 	return out.Records[0], nil
 }
 
-// change gives an order another description.
-func (p *Page) change(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	if _, err := ulid.ParseStrict(id); err != nil {
-		service.Answer(w, http.StatusNotFound, service.Problem{Error: "there is no such order"})
+// lose has the next change record lost on its way into the stream, as DynamoDB loses one now and then.
+func (p *Page) lose(w http.ResponseWriter, r *http.Request) {
+	if err := p.loseNext(); err != nil {
+		refuse(w, r, err)
 		return
 	}
-	err := p.changeOrder(r.Context(), id, "changed at "+time.Now().Format(time.TimeOnly))
-	switch {
-	case errors.Is(err, outbox.ErrConditionFailed):
-		service.Answer(w, http.StatusNotFound, service.Problem{Error: "there is no such order"})
-	case err != nil:
-		refuse(w, r, err)
-	default:
-		service.Answer(w, http.StatusCreated, map[string]string{"orderId": id})
-	}
-}
-
-func (p *Page) changeOrder(ctx context.Context, id, description string) error {
-	return p.writer.Transact(ctx, []types.TransactWriteItem{{Update: &types.Update{
-		TableName:                 &p.config.OrdersTable,
-		Key:                       map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: id}},
-		UpdateExpression:          aws.String("SET description = :d"),
-		ConditionExpression:       aws.String("attribute_exists(orderId)"),
-		ExpressionAttributeValues: map[string]types.AttributeValue{":d": &types.AttributeValueMemberS{Value: description}},
-	}}}, outbox.NewEvent(id, OrderChanged{OrderID: id, Description: description}))
+	service.Answer(w, http.StatusAccepted, struct{}{})
 }
 
 // poison places an order whose mail is refused, and changes it twice.
-func (p *Page) poison(w http.ResponseWriter, r *http.Request) {
-	p.provider.repaired.Store(false)
-	order := service.Order{ID: ulid.Make().String(), Description: "a poison order", Email: RefusedAddress}
-	event := outbox.NewEvent(order.ID, service.OrderCreated{OrderID: order.ID, Description: order.Description, Email: order.Email})
-	event.ID = "ORDER_CREATED#" + order.ID
-	err := p.writer.Put(r.Context(), p.config.OrdersTable, order, event)
-	for _, description := range []string{"a poison order, with milk", "a poison order, with milk and sugar"} {
-		if err == nil {
-			err = p.changeOrder(r.Context(), order.ID, description)
+func (p *Page) poison(api http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p.provider.repaired.Store(false)
+		said := ask(api, r, "/", map[string]string{"description": "a poison order", "email": RefusedAddress})
+		placed := said
+		for _, description := range []string{"a poison order, with milk", "a poison order, with milk and sugar"} {
+			if said.status < http.StatusBadRequest {
+				said = ask(api, r, "/orders/"+placed.content().OrderID+"/changes", map[string]string{"description": description})
+			}
 		}
+		if said.status >= http.StatusBadRequest {
+			service.Answer(w, said.status, service.Problem{Error: said.content().Error})
+			return
+		}
+		service.Answer(w, http.StatusCreated, map[string]string{"orderId": placed.content().OrderID})
 	}
-	if err != nil {
-		refuse(w, r, err)
-		return
-	}
-	service.Answer(w, http.StatusCreated, map[string]string{"orderId": order.ID})
 }
 
 // redriveTime is how long a redrive may take.

@@ -9,27 +9,12 @@ import (
 	"github.com/seed-1b628d3f/outbox/examples/orders/service"
 )
 
-// OrderChanged announces another description of an order. Only the page changes orders.
-type OrderChanged struct {
-	OrderID     string `json:"orderId"`
-	Description string `json:"description"`
-}
-
-// EventType is the name under which the event is stored and handled.
-func (OrderChanged) EventType() string { return "ORDER_CHANGED" }
-
-// Mailer sends the mails of orders. The key is the same for every repeat of the same mail.
-type Mailer interface {
-	service.Mailer
-	Changed(ctx context.Context, key string, order OrderChanged) error
-}
-
 // RefusedAddress is where the mail provider sends no mail to, until it is repaired.
 const RefusedAddress = "refused@example.com"
 
 // provider is a mail provider that may be in need of repair.
 type provider struct {
-	Mailer
+	service.Mailer
 	watch    *watch
 	repaired atomic.Bool
 }
@@ -43,8 +28,8 @@ func (p *provider) Confirm(ctx context.Context, key string, order service.OrderC
 	return p.Mailer.Confirm(ctx, key, order)
 }
 
-// Changed implements Mailer.
-func (p *provider) Changed(ctx context.Context, key string, order OrderChanged) error {
+// Changed implements service.Mailer.
+func (p *provider) Changed(ctx context.Context, key string, order service.OrderChanged) error {
 	p.watch.inHandler(ctx, Started, "")
 	return p.Mailer.Changed(ctx, key, order)
 }

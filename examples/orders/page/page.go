@@ -1,5 +1,5 @@
 // Package page is the page of the local order service. It shows what becomes of each order: the transaction, the change record, the
-// handler, the mail. It can deliver an event again, place an order whose mail is refused, and redrive what became a dead letter.
+// handler, the mail. It can deliver an event again, or lose one, place an order whose mail is refused, and redrive what became a dead letter.
 // It is for a service with an AWS of its own; it must not be served where others can reach it.
 package page
 
@@ -30,7 +30,7 @@ type Page struct {
 	watch    *watch
 	stream   *stream
 	provider *provider
-	writer   *outbox.Writer
+	loseNext func() error
 	consumer *outbox.Consumer
 	letters  *outbox.DeadLetterTable
 }
@@ -44,13 +44,13 @@ const (
 )
 
 // New creates the inbox and the dead letter table, unless they exist, and returns the page with a consumer that uses both. Of the
-// configuration it needs all tables and the stream.
-func New(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client, c service.Config, mails Mailer) (*Page, error) {
+// configuration it needs all tables and the stream. loseNext makes the AWS lose the next change record.
+func New(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client, c service.Config, mails service.Mailer, loseNext func() error) (*Page, error) {
 	f := newFeed(stepsKept)
 	w := newWatch(f)
 	p := &Page{
 		config: c, kinesis: streams, feed: f, watch: w, stream: newStream(f, heartbeat, patience, watchers),
-		provider: &provider{Mailer: mails, watch: w},
+		provider: &provider{Mailer: mails, watch: w}, loseNext: loseNext,
 	}
 	inbox, err := outbox.NewInbox(db, c.InboxTable, service.Group, outbox.WithInboxTTL(service.MarksKept))
 	if err != nil {
@@ -62,18 +62,12 @@ func New(ctx context.Context, db *dynamodb.Client, streams *kinesis.Client, c se
 	if err := errors.Join(inbox.Create(ctx), p.letters.Create(ctx)); err != nil {
 		return nil, err
 	}
-	if p.writer, err = outbox.NewWriter(db, c.EventsTable, p.WriterOption()); err != nil {
-		return nil, err
-	}
 	p.consumer, err = outbox.NewConsumer(outbox.WithTables(c.EventsTable), outbox.WithInbox(inbox), outbox.WithDeadLetters(p.letters),
-		outbox.WithMiddleware(w.middleware), outbox.WithConsumerHooks(outbox.ConsumerHooks{DeadLettered: w.deadLettered}))
+		service.InOrder(db, c), outbox.WithMiddleware(w.middleware), outbox.WithConsumerHooks(outbox.ConsumerHooks{DeadLettered: w.deadLettered}))
 	if err != nil {
 		return nil, err
 	}
 	service.ConfirmOrders(p.consumer, p.provider)
-	outbox.Handle(p.consumer, func(ctx context.Context, e outbox.Event[OrderChanged]) error {
-		return p.provider.Changed(ctx, e.ID, e.Data)
-	})
 	return p, nil
 }
 
@@ -107,13 +101,13 @@ func (p *Page) Handler(next http.Handler) (http.Handler, error) {
 	}
 	mux.Handle("POST /{$}", place(next))
 	for route, handle := range map[string]http.HandlerFunc{
-		"GET /favicon.ico":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
-		"GET /watch":                p.stream.ServeHTTP,
-		"POST /events/{id}/again":   p.again,
-		"POST /orders/{id}/changes": p.change,
-		"POST /poison":              p.poison,
-		"POST /redrive":             p.redrive,
-		"GET /orders/{id}/steps":    p.steps,
+		"GET /favicon.ico":        func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"GET /watch":              p.stream.ServeHTTP,
+		"POST /events/{id}/again": p.again,
+		"POST /lose":              p.lose,
+		"POST /poison":            p.poison(next),
+		"POST /redrive":           p.redrive,
+		"GET /orders/{id}/steps":  p.steps,
 	} {
 		service.Handle(mux, route, handle)
 	}

@@ -16,11 +16,11 @@ function element(tag, className, ...children) {
 // foreign is text that somebody else wrote: it does not turn the direction of what is around it.
 const foreign = (text) => element("bdi", "", text);
 
-// button has a name that tells it from its neighbours, of which only the first part is visible.
-function button(text, about, path) {
+// button has a name that tells it from its neighbours, of which only the first part is visible. body makes what it sends.
+function button(text, about, path, body) {
   const b = element("button", "", text, element("span", "hidden", ": " + about));
   b.type = "button";
-  b.addEventListener("click", () => act(b, path));
+  b.addEventListener("click", () => act(b, path, body?.()));
   return b;
 }
 
@@ -76,7 +76,8 @@ function orderOf(step) {
   const problem = element("p", "problem");
   problem.setAttribute("role", "alert");
   order.element = element("li", "order", element("div", "order-head", order.title, element("code", "", step.order),
-    button("Change it", "order " + step.order.slice(-4), `/orders/${encodeURIComponent(step.order)}/changes`)), problem);
+    button("Change it", "order " + step.order.slice(-4), `/orders/${encodeURIComponent(step.order)}/changes`,
+    () => JSON.stringify({ description: `changed at ${new Date().toTimeString().slice(0, 8)}` }))), problem);
   orders.set(step.order, order);
   $("orders").prepend(order.element);
   $("none").hidden = true;
@@ -194,6 +195,12 @@ const take = {
       reach(event, "record", "done", later(event.from, step.at), place(step));
     }
     setLatest(step.event);
+  },
+  healed(step, event) {
+    describe(step, event);
+    reach(event, "record", "held", "not there", "a later event came first");
+    note(event, step, "good", "healed", element("strong", "", "Read from the table."), " A later event of the order came first, so this one was handled before it.");
+    tell("Read from the table: ", foreign(event.text));
   },
   started(step, event) {
     event.started = step.at;
@@ -327,6 +334,9 @@ $("place").addEventListener("submit", async (e) => {
   field.setAttribute("aria-invalid", String(!done));
 });
 $("again").addEventListener("click", (e) => act(e.currentTarget, `/events/${encodeURIComponent(latest)}/again`));
+$("lose").addEventListener("click", async (e) => {
+  if (await act(e.currentTarget, "/lose")) tell("The next change record will be lost.");
+});
 $("poison").addEventListener("click", (e) => act(e.currentTarget, "/poison"));
 $("redrive").addEventListener("click", (e) => act(e.currentTarget, "/redrive"));
 

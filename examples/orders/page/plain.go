@@ -9,6 +9,7 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ type plainPage struct {
 var sentences = map[Stage]string{
 	Committed: "The order and its event were committed by one transaction",
 	Delivered: "The event's change record came out of the stream",
+	Healed:    "A later event came first, so this one was read from the events table",
 	Started:   "The handler started",
 	Mailed:    "The mail was sent",
 	Finished:  "The handler finished",
@@ -45,7 +47,7 @@ func (s Stage) Sentence() string { return sentences[s] }
 
 // Name is the event's type in words.
 func (s Step) Name() string {
-	if s.Type == (OrderChanged{}).EventType() {
+	if s.Type == (service.OrderChanged{}).EventType() {
 		return "Order changed"
 	}
 	return "Order created"
@@ -72,23 +74,29 @@ func place(api http.Handler) http.Handler {
 			showPlain(w, http.StatusBadRequest, plainPage{Title: "Not placed", Problem: "the form cannot be read"})
 			return
 		}
-		body, err := json.Marshal(map[string]string{"description": r.PostForm.Get("description")})
-		if err != nil {
-			refuse(w, r, err)
-			return
-		}
-		inner := r.Clone(r.Context())
-		inner.Body, inner.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-		inner.Header.Set("Content-Type", "application/json")
-		said := &answer{header: http.Header{}, status: http.StatusOK}
-		api.ServeHTTP(said, inner)
-		var content struct{ OrderID, Error string }
-		if err := json.Unmarshal(said.body.Bytes(), &content); err != nil || said.status != http.StatusCreated {
+		said := ask(api, r, "/", map[string]string{"description": r.PostForm.Get("description")})
+		content := said.content()
+		if said.status != http.StatusCreated || content.OrderID == "" {
 			showPlain(w, said.status, plainPage{Title: "Not placed", Problem: content.Error})
 			return
 		}
 		http.Redirect(w, r, "/orders/"+content.OrderID+"/steps", http.StatusSeeOther) // so that to reload it places no other order
 	})
+}
+
+// ask posts a body to the API, for the sake of a request to the page.
+func ask(api http.Handler, r *http.Request, path string, body map[string]string) *answer {
+	said := &answer{header: http.Header{}, status: http.StatusOK}
+	text, err := json.Marshal(body)
+	if err != nil {
+		refuse(said, r, err)
+		return said
+	}
+	inner := r.Clone(r.Context())
+	inner.URL, inner.Header = &url.URL{Path: path}, http.Header{"Content-Type": {"application/json"}}
+	inner.Body, inner.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+	api.ServeHTTP(said, inner)
+	return said
 }
 
 // answer keeps what a handler answers.
@@ -101,6 +109,14 @@ type answer struct {
 func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+// content is what the API's answers say.
+func (a *answer) content() (c struct{ OrderID, Error string }) {
+	if err := json.Unmarshal(a.body.Bytes(), &c); err != nil {
+		slog.Error("answer of the API not understood", "status", a.status, "error", err)
+	}
+	return c
+}
 
 // steps shows what is known about an order.
 func (p *Page) steps(w http.ResponseWriter, r *http.Request) {

@@ -16,10 +16,11 @@ import (
 // Stage says what happened in a Step.
 type Stage string
 
-// The stages. An event passes through the first five, if all goes well.
+// The stages. An event is committed, delivered (or healed), started, mailed and finished, if all goes well.
 const (
 	Committed Stage = "committed" // the order and its event are in their tables, by one transaction
 	Delivered Stage = "delivered" // the event's change record came out of the stream
+	Healed    Stage = "healed"    // the stream had not brought it when a later event of its order came, so it was read from the events table
 	Started   Stage = "started"   // its handler runs
 	Mailed    Stage = "mailed"    // the mail was sent
 	Finished  Stage = "finished"  // its handler has succeeded
@@ -131,9 +132,13 @@ func description(r *outbox.Record) string {
 	return data.Description
 }
 
-// delivered tells that a change record came out of the stream.
+// delivered tells that a change record came out of the stream. An event without a place in the stream is one that the Consumer has read from the
+// events table.
 func (w *watch) delivered(r *outbox.Record) {
 	s := stepOf(Delivered, r)
+	if r.SequenceNumber == "" {
+		s.Stage = Healed
+	}
 	s.ChangedAt, s.Text = r.ChangedAt, description(r)
 	w.add(s)
 }

@@ -1,21 +1,16 @@
 package service
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/mail"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
@@ -29,11 +24,13 @@ import (
 // Order is a row of the orders table.
 type Order struct {
 	ID          string `json:"orderId" dynamodbav:"orderId"`
+	Version     int64  `json:"version" dynamodbav:"version"` // the sequence of the order's latest event
 	Description string `json:"description" dynamodbav:"description"`
 	Email       string `json:"email,omitempty" dynamodbav:"email,omitempty"` // where to confirm; may be empty
+	Request     string `json:"-" dynamodbav:"request"`                       // a hash of what was asked for when the order was placed
 }
 
-// OrderCreated announces a new order.
+// OrderCreated announces a new order. It is the order's event 1.
 type OrderCreated struct {
 	OrderID     string `json:"orderId"`
 	Description string `json:"description"`
@@ -49,8 +46,8 @@ const (
 	maxEmail       = 254
 )
 
-// EventsKept is for how long events can be replayed, well beyond the stream's retention. MarksKept is for how long the inbox knows what was
-// handled. It is longer, since DynamoDB deletes rows days late.
+// EventsKept is for how long events can be replayed, well beyond the stream's retention. MarksKept is for how long the inbox knows that a copy of
+// an event was handled, as outbox replay --again writes it. It is longer, since DynamoDB deletes rows days late.
 const (
 	EventsKept = 30 * 24 * time.Hour
 	MarksKept  = EventsKept + 7*24*time.Hour
@@ -63,8 +60,8 @@ type api struct {
 	writer *outbox.Writer
 }
 
-// NewAPI returns the HTTP side: POST / places an order, GET /orders/{id} reads one. Every answer is JSON. The options are added to those
-// of its Writer. It is safe for concurrent use.
+// NewAPI returns the HTTP side: POST / places an order, GET /orders/{id} reads one, and POST /orders/{id}/changes changes one. Every answer is
+// JSON. The options are added to those of its Writer. It is safe for concurrent use.
 func NewAPI(client *dynamodb.Client, c Config, opts ...outbox.WriterOption) (http.Handler, error) {
 	opts = append([]outbox.WriterOption{outbox.WithHeaders(traceHeaders), outbox.WithTTL(EventsKept)}, opts...)
 	writer, err := outbox.NewWriter(client, c.EventsTable, opts...)
@@ -86,8 +83,9 @@ func NewAPI(client *dynamodb.Client, c Config, opts ...outbox.WriterOption) (htt
 // routes are the API's, in the syntax of an HTTP API of Amazon API Gateway.
 func (a *api) routes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		"POST /":           a.placeOrder,
-		"GET /orders/{id}": a.getOrder,
+		"POST /":                    a.placeOrder,
+		"GET /orders/{id}":          a.getOrder,
+		"POST /orders/{id}/changes": a.changeOrder,
 	}
 }
 
@@ -100,62 +98,116 @@ const patience = 20 * time.Second
 func (a *api) placeOrder(w http.ResponseWriter, r *http.Request) {
 	order, err := readOrder(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		status := http.StatusBadRequest
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			status, err = http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)
-		}
-		Answer(w, status, Problem{err.Error()})
+		refuse(w, err)
 		return
 	}
 	if order.ID, err = orderID(r); err != nil {
-		Answer(w, http.StatusBadRequest, Problem{err.Error()})
+		refuse(w, err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(withTraceParent(r.Context(), r.Header.Get("Traceparent")), patience)
 	defer cancel()
 	if err := a.place(ctx, order); err != nil {
-		status, text := explain(err, order)
-		level := slog.LevelError
-		if status < http.StatusInternalServerError { // a matter of the client
-			level = slog.LevelInfo
-		}
-		slog.Log(ctx, level, "order not placed", "order", order.ID, "error", err)
-		Answer(w, status, Problem{text})
+		fail(ctx, w, err, order.ID, "placed")
 		return
 	}
 	Answer(w, http.StatusCreated, map[string]string{"orderId": order.ID})
 }
 
-// place commits the order and its event together. The event's id follows from the order's, so that an order that is placed
-// again, by a client that has lost the answer or by another instance, is the same event and is written once. The event expires, and the
-// order does not: it is never written again.
+// place commits the order and its first event together. An order that is placed again, by a client that has lost the answer or by another
+// instance, has the same id: it is there, and nothing is written.
 func (a *api) place(ctx context.Context, order Order) error {
 	item, err := attributevalue.MarshalMap(order)
 	if err != nil {
 		return err
 	}
-	event := outbox.NewEvent(order.ID, OrderCreated{OrderID: order.ID, Description: order.Description, Email: order.Email})
-	event.ID = "ORDER_CREATED#" + order.ID
-	return a.writer.Transact(ctx, []types.TransactWriteItem{{Put: &types.Put{
+	err = a.writer.Transact(ctx, []types.TransactWriteItem{{Put: &types.Put{
 		TableName: &a.table, Item: item, ConditionExpression: aws.String("attribute_not_exists(orderId)"),
-	}}}, event)
+	}}}, outbox.NewSequenced(order.ID, order.Version, OrderCreated{OrderID: order.ID, Description: order.Description, Email: order.Email}))
+	if !lostRace(err) {
+		return err
+	}
+	placed, err := a.stored(ctx, order.ID)
+	if errors.Is(err, errNoOrder) || err == nil && placed.Request != order.Request { // somebody has removed it, or it is another one
+		return errOtherOrder
+	}
+	return err
 }
 
-// explain turns an error of the Writer into an answer.
-func explain(err error, order Order) (status int, text string) {
+// lostRace reports whether an error says that an order has another version than was thought. Then nothing was written.
+func lostRace(err error) bool {
+	return errors.Is(err, outbox.ErrConditionFailed) || errors.Is(err, outbox.ErrSequenceTaken)
+}
+
+var (
+	errNoOrder    = errors.New("there is no such order")
+	errOtherOrder = errors.New("this idempotency key was used for another order")
+	errUnreadable = errors.New("the order cannot be read at the moment")
+)
+
+// stored reads an order.
+func (a *api) stored(ctx context.Context, id string) (order Order, err error) {
+	if _, err := ulid.ParseStrict(id); err != nil { // no key that DynamoDB would refuse
+		return Order{}, errNoOrder
+	}
+	out, err := a.client.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName:      &a.table,
+		Key:            map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: id}},
+		ConsistentRead: aws.Bool(true),
+	})
 	switch {
-	case errors.Is(err, outbox.ErrEventConflict):
-		return http.StatusUnprocessableEntity, "this idempotency key was used for another order"
-	case errors.Is(err, outbox.ErrConditionFailed): // its event has expired, so nobody knows whether it was the same order
-		return http.StatusConflict, "this idempotency key was used long ago, for order " + order.ID + ": look it up, or take a new key"
+	case err != nil:
+		return Order{}, fmt.Errorf("%w: %w", errUnreadable, err)
+	case out.Item == nil:
+		return Order{}, errNoOrder
+	}
+	if err = attributevalue.UnmarshalMap(out.Item, &order); err == nil && order.Version < 1 {
+		err = fmt.Errorf("its version is %d", order.Version)
+	}
+	return order, err
+}
+
+// refuse answers a request that is not understood.
+func refuse(w http.ResponseWriter, err error) {
+	status := http.StatusBadRequest
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		status, err = http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit)
+	}
+	Answer(w, status, Problem{err.Error()})
+}
+
+// fail logs why an order was not placed, read or changed, and answers what the client may know of it.
+func fail(ctx context.Context, w http.ResponseWriter, err error, id, done string) {
+	status, text := explain(err, id, done)
+	level := slog.LevelError
+	if status < http.StatusInternalServerError { // a matter of the client
+		level = slog.LevelInfo
+	}
+	slog.Log(ctx, level, "order not "+done, "order", id, "error", err)
+	Answer(w, status, Problem{text})
+}
+
+// explain turns an error into an answer.
+func explain(err error, id, done string) (status int, text string) {
+	switch {
+	case errors.Is(err, errNoOrder):
+		return http.StatusNotFound, errNoOrder.Error()
+	case errors.Is(err, errOtherOrder):
+		return http.StatusUnprocessableEntity, errOtherOrder.Error()
 	case errors.Is(err, outbox.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge, "the order is too large"
 	case errors.Is(err, outbox.ErrUnknownOutcome):
-		return http.StatusServiceUnavailable, "it is not known whether order " + order.ID + " was placed: repeat it with the same Idempotency-Key, or look it up"
-	case errors.Is(err, outbox.ErrConflict):
-		return http.StatusServiceUnavailable, "the order was not placed, please try again"
+		again := "repeat it"
+		if done == "placed" {
+			again += " with the same Idempotency-Key"
+		}
+		return http.StatusServiceUnavailable, "it is not known whether order " + id + " was " + done + ": " + again + ", or look it up"
+	case errors.Is(err, outbox.ErrConflict), lostRace(err):
+		return http.StatusServiceUnavailable, "the order was not " + done + ", please try again"
+	case errors.Is(err, errUnreadable):
+		return http.StatusServiceUnavailable, errUnreadable.Error()
 	default: // a missing table or permission, say: trying again does not help
-		return http.StatusInternalServerError, "the order was not placed"
+		return http.StatusInternalServerError, "the order was not " + done
 	}
 }
 
@@ -181,102 +233,18 @@ func traceHeaders(ctx context.Context) map[string]string {
 }
 
 func (a *api) getOrder(w http.ResponseWriter, r *http.Request) {
-	if _, err := ulid.ParseStrict(r.PathValue("id")); err != nil { // no key that DynamoDB would refuse
-		Answer(w, http.StatusNotFound, Problem{"there is no such order"})
-		return
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
-	out, err := a.client.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName:      aws.String(a.table),
-		Key:            map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: r.PathValue("id")}},
-		ConsistentRead: aws.Bool(true),
-	})
+	order, err := a.stored(ctx, r.PathValue("id"))
 	if err != nil {
-		slog.ErrorContext(r.Context(), "order not read", "error", err)
-		Answer(w, http.StatusServiceUnavailable, Problem{"the order cannot be read at the moment"})
+		fail(ctx, w, err, r.PathValue("id"), "read")
 		return
 	}
-	if out.Item == nil {
-		Answer(w, http.StatusNotFound, Problem{"there is no such order"})
-		return
-	}
-	var order Order
-	if err := attributevalue.UnmarshalMap(out.Item, &order); err != nil {
-		slog.ErrorContext(r.Context(), "order not understood", "error", err)
-		Answer(w, http.StatusInternalServerError, Problem{"the stored order cannot be understood"})
-		return
-	}
+	show(w, order)
+}
+
+// show answers with an order.
+func show(w http.ResponseWriter, order Order) {
 	order.Email = "" // whoever finds the order's id does not get an address with it
 	Answer(w, http.StatusOK, order)
-}
-
-// inWords says what is wrong with a request's JSON to somebody who does not know Go's types.
-func inWords(err error) string {
-	wrong := (*json.UnmarshalTypeError)(nil)
-	switch {
-	case errors.Is(err, io.EOF):
-		return "the body is empty"
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return "the body ends too early"
-	case errors.As(err, &wrong) && wrong.Field != "":
-		return fmt.Sprintf("%s is a JSON %s: want a string", wrong.Field, wrong.Value)
-	case errors.As(err, &wrong):
-		return "the body is a JSON " + wrong.Value
-	}
-	return strings.TrimPrefix(err.Error(), "json: ")
-}
-
-// readOrder reads and checks the body of a new order. It is JSON whatever its Content-Type says: that of curl -d says form.
-func readOrder(body io.Reader) (Order, error) {
-	text, err := io.ReadAll(body)
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return Order{}, err
-	}
-	if err != nil {
-		slog.Info("body not read", "error", err)
-		return Order{}, errors.New("the body cannot be read")
-	}
-	if !utf8.Valid(text) { // encoding/json would put U+FFFD in its place, and the mail would show it
-		return Order{}, errors.New("the body is not valid UTF-8")
-	}
-	var request struct {
-		Description string `json:"description"`
-		Email       string `json:"email"`
-	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
-		return Order{}, fmt.Errorf(`want a JSON object like {"description":"two coffees"}: %s`, inWords(err))
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return Order{}, errors.New("there is more after the JSON object")
-	}
-	order := Order{Description: strings.TrimSpace(request.Description), Email: request.Email}
-	switch {
-	case strings.ContainsRune(request.Description, utf8.RuneError), strings.ContainsRune(request.Email, utf8.RuneError):
-		return Order{}, errors.New("a character was lost on the way here: there is a U+FFFD, or half of a surrogate pair")
-	case order.Description == "":
-		return Order{}, errors.New("the description is empty")
-	case len(order.Description) > maxDescription:
-		return Order{}, fmt.Errorf("the description has %d bytes, at most %d are allowed", len(order.Description), maxDescription)
-	}
-	if order.Email != "" {
-		if err := checkAddress(order.Email); err != nil {
-			return Order{}, fmt.Errorf("the email: %w", err)
-		}
-	}
-	return order, nil
-}
-
-// checkAddress returns what is wrong with a bare mail address.
-func checkAddress(text string) error {
-	address, err := mail.ParseAddress(text)
-	switch {
-	case err != nil, address.Address != text || address.Name != "":
-		return errors.New("want only an address, like a@example.com")
-	case len(text) > maxEmail:
-		return fmt.Errorf("it has %d bytes, at most %d are allowed", len(text), maxEmail)
-	}
-	return nil
 }

@@ -173,20 +173,32 @@ func TestErrorsAreExplained(t *testing.T) {
 		err  error
 		text string
 	}{
-		http.StatusUnprocessableEntity:   {outbox.ErrEventConflict, "used for another order"},
+		http.StatusUnprocessableEntity:   {errOtherOrder, "used for another order"},
+		http.StatusNotFound:              {errNoOrder, "no such order"},
 		http.StatusRequestEntityTooLarge: {outbox.ErrTooLarge, "too large"},
 		http.StatusServiceUnavailable:    {outbox.ErrConflict, "was not placed"},
 	} {
-		status, text := explain(fmt.Errorf("wrapped: %w", c.err), Order{ID: "1"})
+		status, text := explain(fmt.Errorf("wrapped: %w", c.err), "1", "placed")
 		require.Equal(t, want, status)
 		require.Contains(t, text, c.text)
 	}
-	status, text := explain(errors.New("anything else"), Order{ID: "1"})
-	require.Equal(t, http.StatusInternalServerError, status)
-	require.Equal(t, "the order was not placed", text)
-	status, text = explain(outbox.ErrUnknownOutcome, Order{ID: "1"})
-	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.Contains(t, text, "not known whether order 1 was placed")
+	for done, again := range map[string]string{"placed": "repeat it with the same Idempotency-Key", "changed": "repeat it"} {
+		for _, c := range []struct {
+			err    error
+			status int
+			text   string
+		}{
+			{errors.New("anything else"), http.StatusInternalServerError, "the order was not " + done},
+			{outbox.ErrUnknownOutcome, http.StatusServiceUnavailable, "it is not known whether order 1 was " + done + ": " + again + ", or look it up"},
+			{outbox.ErrConditionFailed, http.StatusServiceUnavailable, "the order was not " + done + ", please try again"},
+			{outbox.ErrSequenceTaken, http.StatusServiceUnavailable, "the order was not " + done + ", please try again"},
+			{errUnreadable, http.StatusServiceUnavailable, "the order cannot be read at the moment"},
+		} {
+			status, text := explain(c.err, "1", done)
+			require.Equal(t, c.status, status)
+			require.Equal(t, c.text, text)
+		}
+	}
 }
 
 // The trace of the request arrives at the handler.

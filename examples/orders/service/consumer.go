@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
@@ -14,22 +15,32 @@ import (
 // workers are the same consumer, so that one can take over from the other and no order is confirmed twice.
 const Group = "confirmations"
 
-// Mailer sends the confirmation of an order. The key is the same for every repeat of the same confirmation, also for a copy that a replay
-// has written.
+// Mailer sends the mails of orders. The key is the same for every repeat of the same mail, also for a copy that a replay has written.
 type Mailer interface {
 	Confirm(ctx context.Context, key string, order OrderCreated) error
+	Changed(ctx context.Context, key string, order OrderChanged) error
 }
 
-// ConfirmOrders registers the handler that confirms every new order.
+// ConfirmOrders registers the handlers that confirm every new order, and every change of one.
 func ConfirmOrders(consumer *outbox.Consumer, mailer Mailer) {
 	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderCreated]) error {
 		original, _ := replay.Original(e.ID)
 		return mailer.Confirm(ctx, original, e.Data)
 	})
+	outbox.Handle(consumer, func(ctx context.Context, e outbox.Event[OrderChanged]) error {
+		original, _ := replay.Original(e.ID)
+		return mailer.Changed(ctx, original, e.Data)
+	})
 }
 
-// NewConsumer returns the consumer that confirms orders, once each unless something crashes, and keeps what it cannot handle as
-// dead letters. For each of them a line with a metric goes to metricLines.
+// InOrder hands each order's events to their handlers by their sequence: the mail of a change comes after that of the order, however the stream
+// has them. Of every order all events are wanted.
+func InOrder(client *dynamodb.Client, c Config) outbox.ConsumerOption {
+	return outbox.WithOrder(client, c.EventsTable, time.Time{})
+}
+
+// NewConsumer returns the consumer that confirms orders and their changes, in order, once each unless something crashes, and keeps what it cannot
+// handle as dead letters. For each of them a line with a metric goes to metricLines.
 func NewConsumer(client *dynamodb.Client, c Config, mailer Mailer, metricLines io.Writer) (*outbox.Consumer, error) {
 	consumer, _, err := newConsumer(client, c, mailer, newMetrics(c, metricLines))
 	return consumer, err
@@ -44,7 +55,7 @@ func newConsumer(client *dynamodb.Client, c Config, mailer Mailer, m *metrics) (
 	if err != nil {
 		return nil, nil, err
 	}
-	consumer, err := outbox.NewConsumer(outbox.WithTables(c.EventsTable), outbox.WithInbox(inbox), outbox.WithDeadLetters(letters),
+	consumer, err := outbox.NewConsumer(outbox.WithTables(c.EventsTable), outbox.WithInbox(inbox), outbox.WithDeadLetters(letters), InOrder(client, c),
 		outbox.WithConsumerHooks(outbox.ConsumerHooks{DeadLettered: m.deadLettered}))
 	if err != nil {
 		return nil, nil, err

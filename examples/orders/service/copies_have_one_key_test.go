@@ -19,6 +19,11 @@ func (m *keyMailer) Confirm(_ context.Context, key string, _ OrderCreated) error
 	return nil
 }
 
+func (m *keyMailer) Changed(_ context.Context, key string, _ OrderChanged) error {
+	m.keys = append(m.keys, key)
+	return nil
+}
+
 // A copy that outbox replay --again has written has the key of its original, so a mail provider with keys sends one mail.
 func TestACopyHasTheKeyOfItsOriginal(t *testing.T) {
 	quiet(t)

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
 )
 
@@ -101,8 +101,9 @@ func TestALostAnswerIsOneOrder(t *testing.T) {
 	requireItems(t, cloud, local.EventsTable, 1)
 }
 
-// When a key is used again, its event may have expired. The order has not: it stays as it is, and the answer says where it is.
-func TestAKeyWhoseEventHasExpiredOverwritesNothing(t *testing.T) {
+// The order itself knows what was asked for when it was placed. So a key is known when the order's events have expired, and when the order has
+// been changed since.
+func TestAKeyIsKnownAsLongAsItsOrder(t *testing.T) {
 	quiet(t)
 	cloud := outboxtest.Start(t)
 	setUp(t, cloud)
@@ -110,20 +111,25 @@ func TestAKeyWhoseEventHasExpiredOverwritesNothing(t *testing.T) {
 	status, placed := post(t, api, "k", `{"description":"two coffees"}`)
 	require.Equal(t, http.StatusCreated, status, placed)
 	id := regexp.MustCompile("[0-9A-Z]{26}").FindString(placed)
-	_, err := cloud.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: &local.EventsTable,
-		Key: map[string]types.AttributeValue{"eventId": &types.AttributeValueMemberS{Value: "ORDER_CREATED#" + id}}}) // as time to live does
-	require.NoError(t, err)
-	time.Sleep(2 * time.Millisecond) // a repeat of the same millisecond is the same request: DynamoDB answers it as the first
+	status, changed := change(t, api, id, "three coffees")
+	require.Equal(t, http.StatusOK, status, changed)
+	for n := range 2 {
+		_, err := cloud.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: &local.EventsTable,
+			Key: map[string]types.AttributeValue{"eventId": &types.AttributeValueMemberS{Value: outbox.SequencedID(id, int64(n+1))}}}) // as time to live does
+		require.NoError(t, err)
+	}
 
-	for _, body := range []string{`{"description":"two coffees"}`, `{"description":"tea"}`} {
-		status, answer := post(t, api, "k", body)
-		require.Equal(t, http.StatusConflict, status, answer)
-		require.JSONEq(t, `{"error":"this idempotency key was used long ago, for order `+id+`: look it up, or take a new key"}`, answer)
+	status, answer := post(t, api, "k", `{"description":"two coffees"}`)
+	require.Equal(t, http.StatusCreated, status, answer)
+	require.Equal(t, placed, answer)
+	for _, other := range []string{`{"description":"three coffees"}`, `{"description":"two coffees","email":"a@example.com"}`} {
+		status, answer = post(t, api, "k", other)
+		require.Equal(t, http.StatusUnprocessableEntity, status, answer)
 	}
 	requireItems(t, cloud, local.EventsTable, 0)
 	w := httptest.NewRecorder()
 	api.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/orders/"+id, nil))
-	require.JSONEq(t, `{"orderId":"`+id+`","description":"two coffees"}`, w.Body.String())
+	require.JSONEq(t, `{"orderId":"`+id+`","version":2,"description":"three coffees"}`, w.Body.String())
 }
 
 // A key belongs to its caller, as IAM knows him: the sessions of a role are one caller, the users of an identity pool are many.

@@ -38,7 +38,7 @@ func TestTheAnswerKeepsTheAddress(t *testing.T) {
 	w := httptest.NewRecorder()
 	api.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/orders/"+id, nil))
 	require.Equal(t, http.StatusOK, w.Code)
-	require.JSONEq(t, `{"orderId":"`+id+`","description":"tea"}`, w.Body.String())
+	require.JSONEq(t, `{"orderId":"`+id+`","version":1,"description":"tea"}`, w.Body.String())
 }
 
 func keyed(key string) *http.Request {

@@ -46,9 +46,12 @@ type SESMailer struct {
 
 const (
 	subject  = "Your order"
-	textBody = "Thank you for your order: {{.Description}}\n\nIts number is {{.OrderID}}.\n"
-	htmlBody = "<p>Thank you for your order: {{.Description}}</p>\n<p>Its number is <b>{{.OrderID}}</b>.</p>\n"
+	textBody = "{{.Opening}}: {{.Description}}\n\nIts number is {{.OrderID}}.\n"
+	htmlBody = "<p>{{.Opening}}: {{.Description}}</p>\n<p>Its number is <b>{{.OrderID}}</b>.</p>\n"
 )
+
+// letter is what a mail says, and to whom.
+type letter struct{ Opening, Description, OrderID, Email string }
 
 // maxRate is far above what SES allows anybody.
 const maxRate = 100_000
@@ -80,6 +83,15 @@ func NewSESMailer(client SESClient, from string, mailsPerSecond float64) (*SESMa
 // waits, for the next one would fare no better. Every other error is worth another attempt. No error quotes an address: errors are logged, and
 // stored with dead letters.
 func (m *SESMailer) Confirm(ctx context.Context, key string, order OrderCreated) error {
+	return m.send(ctx, key, letter{"Thank you for your order", order.Description, order.OrderID, order.Email})
+}
+
+// Changed implements Mailer, as Confirm does. SES may deliver two mails in another order than it takes them.
+func (m *SESMailer) Changed(ctx context.Context, key string, order OrderChanged) error {
+	return m.send(ctx, key, letter{"Your order is now", order.Description, order.OrderID, order.Email})
+}
+
+func (m *SESMailer) send(ctx context.Context, key string, order letter) error {
 	if order.Email == "" {
 		slog.InfoContext(ctx, "no address to confirm to", "order", order.OrderID)
 		return nil

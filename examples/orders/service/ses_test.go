@@ -45,13 +45,21 @@ func fakeSES(t *testing.T) (*SESMailer, *fakeses.Server) {
 
 func TestAConfirmationHasTwoPartsAndNamesItsEvent(t *testing.T) {
 	mailer, fake := fakeSES(t)
-	require.NoError(t, mailer.Confirm(t.Context(), "ORDER_CREATED#1", order))
+	require.NoError(t, mailer.Confirm(t.Context(), "1#1", order))
 	require.Equal(t, []fakeses.Mail{{
 		From: "shop@example.com", To: "customer@example.com", Subject: "Your order",
 		Text:    "Thank you for your order: \"<b>\" & two coffees\n\nIts number is 1.\n",
 		HTML:    "<p>Thank you for your order: &#34;&lt;b&gt;&#34; &amp; two coffees</p>\n<p>Its number is <b>1</b>.</p>\n",
-		Headers: map[string]string{"X-Event-ID": "ORDER_CREATED#1"},
+		Headers: map[string]string{"X-Event-ID": "1#1"},
 	}}, fake.Mails())
+
+	require.NoError(t, mailer.Changed(t.Context(), "1#2", OrderChanged{OrderID: "1", Description: "tea", Email: "customer@example.com"}))
+	require.Equal(t, fakeses.Mail{
+		From: "shop@example.com", To: "customer@example.com", Subject: "Your order",
+		Text:    "Your order is now: tea\n\nIts number is 1.\n",
+		HTML:    "<p>Your order is now: tea</p>\n<p>Its number is <b>1</b>.</p>\n",
+		Headers: map[string]string{"X-Event-ID": "1#2"},
+	}, fake.Mails()[1])
 }
 
 func TestAnOrderWithoutAnAddressIsNotConfirmed(t *testing.T) {
@@ -282,6 +290,10 @@ func TestConfirmationsThroughTheStream(t *testing.T) {
 type brokenMailer struct{}
 
 func (brokenMailer) Confirm(context.Context, string, OrderCreated) error {
+	return outbox.Permanent(errors.New("broken"))
+}
+
+func (brokenMailer) Changed(context.Context, string, OrderChanged) error {
 	return outbox.Permanent(errors.New("broken"))
 }
 

@@ -30,6 +30,8 @@ func TestTheCountOfWaitingLettersLastsAsLongAsTheyDo(t *testing.T) {
 		return 0, ""
 	})
 	cloud, api, letters, _ := mapped(t, mailer)
+	inbox, err := outbox.NewInbox(cloud.DynamoDB, local.InboxTable, Group)
+	require.NoError(t, err)
 	lines := &bytes.Buffer{}
 	redrive, err := NewRedrive(cloud.DynamoDB, local, mailer, lines)
 	require.NoError(t, err)
@@ -50,7 +52,7 @@ func TestTheCountOfWaitingLettersLastsAsLongAsTheyDo(t *testing.T) {
 	_, err = letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})
 	require.NoError(t, err)
 	require.EqualValues(t, 3, waiting(), "they fail again")
-	require.NoError(t, letters.Discard(t.Context(), deadLetters(t, letters)[0].ID))
+	require.NoError(t, inbox.Discard(t.Context(), letters, deadLetters(t, letters)[0].ID))
 	require.EqualValues(t, 2, waiting())
 	refused.Store(false)
 	_, err = letters.RequestRedrive(t.Context(), outbox.DeadLetterFilter{})

@@ -24,6 +24,13 @@ resource "aws_apigatewayv2_route" "get_order" {
   target             = "integrations/${aws_apigatewayv2_integration.api.id}"
 }
 
+resource "aws_apigatewayv2_route" "change_order" {
+  api_id             = aws_apigatewayv2_api.orders.id
+  route_key          = "POST /orders/{id}/changes"
+  authorization_type = var.authorization
+  target             = "integrations/${aws_apigatewayv2_integration.api.id}"
+}
+
 # The service expects the stage $default: another one's name would be part of the path.
 resource "aws_apigatewayv2_stage" "default" {
   api_id      = aws_apigatewayv2_api.orders.id

@@ -15,19 +15,18 @@ locals {
   # first, and after 7 days at the latest, which is its limit.
   given_up_after_seconds = min((var.retention_days - 1) * 86400, 604800)
 
-  # What confirming an order needs.
+  # What confirming an order needs. What the stream has not brought is read from the events table.
   may_confirm = [
-    { Effect = "Allow", Action = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"], Resource = [aws_dynamodb_table.inbox.arn] },
+    { Effect = "Allow", Action = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"], Resource = [aws_dynamodb_table.inbox.arn] },
+    { Effect = "Allow", Action = ["dynamodb:BatchGetItem"], Resource = [aws_dynamodb_table.events.arn] },
     { Effect = "Allow", Action = ["ses:SendEmail"], Resource = local.identities },
   ]
-  # What has been handled is not parked, so the inbox is asked.
   may_keep_dead_letters = [
     {
       Effect   = "Allow"
       Action   = ["dynamodb:Query", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
       Resource = [aws_dynamodb_table.dead_letters.arn]
     },
-    { Effect = "Allow", Action = ["dynamodb:GetItem"], Resource = [aws_dynamodb_table.inbox.arn] },
   ]
 
   confirming = {
@@ -85,7 +84,7 @@ resource "aws_iam_role_policy" "api" {
     Version = "2012-10-17"
     Statement = [
       { Effect = "Allow", Action = ["dynamodb:PutItem"], Resource = [aws_dynamodb_table.orders.arn, aws_dynamodb_table.events.arn] },
-      { Effect = "Allow", Action = ["dynamodb:GetItem"], Resource = [aws_dynamodb_table.orders.arn] },
+      { Effect = "Allow", Action = ["dynamodb:GetItem", "dynamodb:UpdateItem"], Resource = [aws_dynamodb_table.orders.arn] },
       { Effect = "Allow", Action = ["logs:CreateLogStream", "logs:PutLogEvents"], Resource = ["${aws_cloudwatch_log_group.api.arn}:*"] },
     ]
   })
@@ -215,7 +214,7 @@ resource "aws_iam_role_policy" "redrive" {
     Statement = concat(local.may_confirm, [
       {
         Effect   = "Allow"
-        Action   = ["dynamodb:Query", "dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
+        Action   = ["dynamodb:Query", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
         Resource = [aws_dynamodb_table.dead_letters.arn]
       },
       { Effect = "Allow", Action = ["dynamodb:DescribeKinesisStreamingDestination"], Resource = [aws_dynamodb_table.events.arn] },
