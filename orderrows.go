@@ -173,13 +173,16 @@ func (e *predecessorError) Error() string {
 func (e *predecessorError) Unwrap() error { return e.err }
 
 // handled reports whether an event is known to be handled, or is not wanted.
-func (o *ordering) handled(ctx context.Context, r *Record) (bool, error) {
+func (o *ordering) handled(ctx context.Context, c *Consumer, r *Record) (bool, error) {
 	place, err := o.inbox.table.Position(ctx, o.aggregate(r))
 	if err != nil {
 		return false, err
 	}
-	next := order.Next(place.Position, orderEvent(r), o.from)
-	if next != order.Duplicate && next != order.Before {
+	switch order.Next(place.Position, orderEvent(r), o.from) {
+	case order.Duplicate:
+	case order.Before:
+		c.tellOrder(ctx, OrderInfo{Kind: OrderBefore, Record: *r})
+	default:
 		return false, nil
 	}
 	handledBefore(ctx)

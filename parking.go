@@ -95,11 +95,13 @@ func (c *Consumer) park(ctx context.Context, d *delivery) (parked bool, err erro
 func (c *Consumer) handledAlready(d *delivery) bool {
 	ctx, cancel := context.WithTimeout(d, storeTimeout)
 	defer cancel()
-	ask := c.inbox.handled
+	var handled bool
+	var err error
 	if c.ordered(&d.record) {
-		ask = c.order.handled
+		handled, err = c.order.handled(ctx, c, &d.record)
+	} else {
+		handled, err = c.inbox.handled(ctx, &d.record)
 	}
-	handled, err := ask(ctx, &d.record)
 	if err != nil {
 		c.logger.WarnContext(d, "outbox: the inbox cannot be asked whether an event that is parked was handled before", "event", d.record.ID,
 			"type", d.record.Type, "aggregate", d.record.AggregateID, "error", err)

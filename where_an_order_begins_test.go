@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"errors"
 	"strconv"
 	"testing"
 	"time"
@@ -60,6 +61,24 @@ func TestABeginningIsAboveARowWhoseTimeIsOver(t *testing.T) {
 		require.NoError(t, w.process(t, w.DynamoDB, since).Process(t.Context(), events[4]), name)
 		w.requireEffects(t, c.first, 5)
 	}
+}
+
+// Whether an aggregate is parked or not: of an event that is not wanted the hook Order is told.
+func TestAnEventThatIsNotWantedIsToldBehindADeadLetter(t *testing.T) {
+	w := newOrderWorld(t)
+	events := w.write(t, 1, 2, 3)
+	w.failing[2] = outbox.Permanent(errors.New("broken"))
+	c := w.process(t, w.DynamoDB, events[1].Time, outbox.WithDeadLetters(w.letters))
+	require.NoError(t, c.Process(t.Context(), events[1]))
+	require.Equal(t, []int64{2}, numbersOf(w.deadLetters(t)))
+	w.told = nil
+	require.NoError(t, c.Process(t.Context(), events[0]))
+	require.Len(t, w.told, 1)
+	require.Equal(t, outbox.OrderBefore, w.told[0].Kind)
+	require.Equal(t, events[0].ID, w.told[0].Record.ID)
+	require.NoError(t, c.Process(t.Context(), events[2]))
+	require.Equal(t, []int64{2, 3}, numbersOf(w.deadLetters(t)))
+	require.Len(t, w.told, 1)
 }
 
 // A key that was not read is no row that is gone: an aggregate that began too high would lose events in silence.
