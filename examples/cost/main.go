@@ -55,6 +55,7 @@ func run(args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "US dollars in %s, prices of %s\n\n", region, asOf)
 	perMillion(out, payloads, a)
+	reconcile(out, payloads, a)
 	perMonth(out, payloads[0], perSecond)
 	sizing(out, payloads[0])
 	return nil
