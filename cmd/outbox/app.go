@@ -64,7 +64,7 @@ Exit codes:
   0    done
   1    it failed, or something was found: a problem (doctor), what is wrong or
        unknown (status), dead letters that stay (dead redrive), rows that cannot
-       be read or copied (replay)
+       be read or copied (replay), what is undelivered or unreadable (reconcile)
   2    the arguments are wrong
   3    not confirmed: the answer was no, or there is no terminal to ask at and
        no --yes
@@ -105,7 +105,7 @@ func (a *app) command() *cobra.Command {
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.AddCommand(a.createCommand(), a.tailCommand(), a.replayCommand(), a.statusCommand(), a.doctorCommand(), a.deadCommand(), a.orderCommand(), a.checkpointCommand())
+	root.AddCommand(a.createCommand(), a.tailCommand(), a.replayCommand(), a.statusCommand(), a.doctorCommand(), a.deadCommand(), a.reconcileCommand(), a.orderCommand(), a.checkpointCommand())
 	root.SetHelpCommand(&cobra.Command{Use: "help [command]", Short: "Help about a command", RunE: func(_ *cobra.Command, args []string) error {
 		about, rest, err := root.Find(args)
 		if err != nil || len(rest) > 0 {

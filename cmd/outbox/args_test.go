@@ -104,6 +104,36 @@ func TestWrongArguments(t *testing.T) {
 		"dead list --consumer c --by-error --inbox inbox":             "--by-error goes with neither --payload nor --inbox",
 		"dead discard --consumer c --all --inbox-consumer d":          "--inbox-consumer is for --inbox",
 		"dead discard --consumer c --all --inbox=":                    "--inbox is empty: leave it out",
+
+		"reconcile":                               "--consumer is missing: the name that the inbox was given (NewInbox)",
+		"reconcile extra":                         `unknown command "extra"`,
+		"reconcile --consumer a#b":                "--consumer: the name of an inbox's consumer must be UTF-8",
+		"reconcile --consumer c --inbox=":         "--table and --inbox must not be empty",
+		"reconcile --consumer c --table=":         "--table and --inbox must not be empty",
+		"reconcile --consumer c --table i":        `--table: "i": want a DynamoDB table by name`,
+		"reconcile --consumer c --dead-letters i": `--dead-letters: "i": want a DynamoDB table by name`,
+		"reconcile --consumer c --dead-letters= --dead-letters-consumer d": "--dead-letters-consumer is for --dead-letters",
+		"reconcile --consumer c --dead-letters-consumer a#b":               "a consumer's name has 1 to 255 bytes",
+		"reconcile --consumer c --from 2026-01-31":                         "--from is for --order",
+		"reconcile --consumer c --order --from 2026-01-31T10:00:00.5Z":     "want a whole second, and a constant",
+		"reconcile --consumer c --order --from 2100-01-01":                 "want a time that is not in the future",
+		"reconcile --consumer c --order --from yesterday":                  `--from: "yesterday" is no time`,
+		"reconcile --consumer c --order --attributes sequence=-":           "it needs the attribute Sequence",
+		"reconcile --consumer c --attributes time=-":                       "--attributes: without the time of an event nobody can tell whether it is on its way",
+		"reconcile --consumer c --attributes x=y":                          `--attributes: there is no "x"`,
+		"reconcile --consumer c --since yesterday":                         `--since: "yesterday" is no time`,
+		"reconcile --consumer c --since 2100-01-01":                        "--since: 2100-01-01T00:00:00Z is in the future",
+		"reconcile --consumer c --since=":                                  "--since is empty",
+		"reconcile --consumer c --type A --type=":                          "--type is empty",
+		"reconcile --consumer c --type " + long:                            "--type: want at most 2048 bytes",
+		"reconcile --consumer c --grace 0s":                                "--grace: want more than 0, have 0s",
+		"reconcile --consumer c --rate 0.5":                                "--rate: want 1 or more, or 0 for no limit, have 0.5",
+		"reconcile --consumer c --rate NaN":                                "--rate: want 1 or more",
+		"reconcile --consumer c --limit -1":                                "--limit: want 0 to 10000, have -1",
+		"reconcile --consumer c --limit 10001":                             "--limit: want 0 to 10000, have 10001",
+		"reconcile --consumer c --after=":                                  "--after is empty",
+		"reconcile --consumer c --after " + long:                           "--after: want at most 2048 bytes",
+
 		"order":                                              "a command is missing: show, pass or forget",
 		"order show":                                         "want the id of one aggregate",
 		"order show --consumer c 1 2":                        "want the id of one aggregate",
@@ -188,7 +218,7 @@ func TestAnInterruptedCommand(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, args := range []string{"doctor", "create", "status --group g", "replay --type T", "replay --type T --again --run r --yes", "tail"} {
+	for _, args := range []string{"doctor", "create", "status --group g", "replay --type T", "replay --type T --again --run r --yes", "reconcile --consumer c", "tail"} {
 		r := w.runWith(ctx, strings.Fields(args)...)
 		require.Equal(t, result{exitInterrupted, r.out, "outbox: interrupted\n"}, r, args)
 	}

@@ -28,6 +28,7 @@ var everyCommand = []struct {
 		"dead redrive --consumer confirmations --all --yes --wait 1ms"}},
 	{"order show", []string{"order show --consumer confirmations order-1", "order show --consumer confirmations --dead-letters dead-letters order-2"}},
 	{"order pass", []string{"order pass --consumer confirmations --yes order-1 1"}},
+	{"reconcile", []string{"reconcile --consumer confirmations --dead-letters= --order", "reconcile --consumer confirmations", "reconcile --consumer confirmation"}},
 	{"order forget", []string{"order forget --consumer confirmations --yes order-1"}},
 	{"dead discard", []string{"dead discard --consumer confirmations --id order-2#order-2-001 --yes", "dead discard --consumer confirmations --all --yes"}},
 }

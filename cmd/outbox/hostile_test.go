@@ -81,7 +81,9 @@ func spoiled(document []byte, but []string, change func(string) string) (text []
 func hostileWorld(t *testing.T) *world {
 	s := &session{world: newWorld(t), stop: func() {}}
 	w := s.world
-	w.ok(t, "create", "--dead-letters", "dead-letters")
+	m := mailedIn(t, w)
+	require.NoError(t, m.consumer.Process(t.Context(), orderNumbered("order-9", 1, 60))) // so that the inbox knows the consumer
+	m.written(t, orderNumbered("order-9", 2, 60))                                        // which the worker handles without its inbox
 	_, err := w.kinesis.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: ptr("events"), PartitionKey: ptr("k"), Data: []byte(`{"broken`)})
 	require.NoError(t, err)
 	s.happens(t, "a worker has read events of two orders, while the mail server was down for order-2")
@@ -152,7 +154,7 @@ func TestTextsOfOthersNeverDriveTheTerminal(t *testing.T) {
 			}
 		}
 	})
-	for _, command := range []string{"tail --from", "replay --id", "replay --type", "replay --from", "status --group", "doctor --dead-letters", "dead list", "dead show"} {
+	for _, command := range []string{"tail --from", "replay --id", "replay --type", "replay --from", "status --group", "doctor --dead-letters", "reconcile --consumer", "dead list", "dead show"} {
 		require.True(t, shown[command], "%s shows no hostile text, so the test shows nothing of it", command)
 	}
 }

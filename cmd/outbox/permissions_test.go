@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -61,6 +62,24 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	w.ok(t, "dead", "discard", "--consumer", "mails", "--aggregate", "a", "--yes")
 	w.ok(t, "dead", "discard", "--consumer", "mails", "--all", "--yes")
 
+	box, err := outbox.NewInbox(w.dynamodb, "inbox", "mails")
+	require.NoError(t, err)
+	consumer, err = outbox.NewConsumer(outbox.WithLogger(slog.New(slog.DiscardHandler)), outbox.WithDeadLetters(letters), outbox.WithInbox(box))
+	require.NoError(t, err)
+	outbox.Handle(consumer, func(_ context.Context, e outbox.Event[orderCreated]) error {
+		if e.ID == "4" {
+			return outbox.Permanent(errors.New("no"))
+		}
+		return nil
+	})
+	recent := time.Now().Add(-time.Hour)
+	require.NoError(t, consumer.Process(t.Context(), outbox.Record{ID: "4", Type: "ORDER_CREATED", AggregateID: "b", Payload: []byte("{}")}, outbox.Record{ID: "5", Type: "ORDER_CREATED", Table: "events", Payload: []byte("{}")}))
+	writer, err := outbox.NewWriter(w.dynamodb, "events")
+	require.NoError(t, err)
+	require.NoError(t, writer.Transact(t.Context(), nil, outbox.Record{ID: "4", Type: "OTHER", AggregateID: "b", Time: recent, Payload: []byte("{}")}))
+	r := w.run(t, "reconcile", "--consumer", "mails")
+	require.Contains(t, r.out, "1 undelivered", r)
+
 	o := orderedIn(t, w)
 	o.failing[2] = true
 	o.deliver(t, o.write(t, 1, 2, 3)...)
@@ -107,7 +126,7 @@ func TestThePermissionsOfTheDocs(t *testing.T) {
 	called["dead show"] = maps.Clone(called["dead show"])
 	maps.Copy(called["dead show"], called["dead list"])
 	called["dead list"] = called["dead show"]
-	require.Len(t, called, 14)
+	require.Len(t, called, 15)
 	for command, actions := range called {
 		require.Equal(t, slices.Sorted(maps.Keys(actions)), slices.Sorted(maps.Keys(granted[command])), "called, and in the docs: %s", command)
 	}
