@@ -73,6 +73,15 @@ func (x *examination) checkInbox(ctx context.Context) {
 	case x.lifetime == 0:
 		x.add(gradeUnknown, check, x.inbox, text+", and how long rows live is not known", "give --ttl what the service gives WithTTL")
 	default:
-		x.add(gradeOK, check, x.inbox, text+", which is long enough", "")
+		x.add(gradeOK, check, x.inbox, text+", which is long enough"+reconciles(memory), "")
 	}
+}
+
+// reconciles says how far back replay.Reconcile judges events with an inbox that remembers for so long.
+func reconciles(memory time.Duration) string {
+	const margin = 48 * time.Hour // outbox.Consumer.Accounts
+	if memory <= margin {
+		return ", but too short for Reconcile, which needs two days and two of its cycles more"
+	}
+	return ", and lets Reconcile judge events of the last " + age((memory - margin).Round(time.Second))
 }

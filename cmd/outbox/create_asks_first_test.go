@@ -104,7 +104,7 @@ func TestCreateEnablesADestinationAgainAndSaysWhatIsMissing(t *testing.T) {
 	r = w.run(t, "create", "--yes")
 	require.Equal(t, exitOK, r.code, r.err)
 	require.Contains(t, r.out, "+ destination events -> events changed  in microseconds; it was DISABLED: what was written meanwhile has not reached the stream\n")
-	require.Equal(t, "note: events that were written while the destination was off are in the table only: outbox replay --table events --from TIME lists them, and --again writes them again\n", r.err)
+	require.Equal(t, "note: events that were written while the destination was off are in the table only: outbox reconcile --table events --consumer C lists what consumer C lacks of them; without an inbox, outbox replay --table events --from TIME lists them all, and --again writes them again\n", r.err)
 	require.NoError(t, w.Drain(t.Context()))
 	require.Empty(t, w.ok(t, "tail", "--from", "oldest", "--for", "700ms"), "as the note says")
 	w.ok(t, "replay", "--type", "ORDER_CREATED", "--again", "--run", "r", "--yes")

@@ -197,7 +197,7 @@ func (k *creator) makeDestination(ctx context.Context, result created, arn strin
 	}
 	k.add(result)
 	if result.Action == "changed" {
-		k.note("events that were written while the destination was off are in the table only: outbox replay --table %s --from TIME lists them, and --again writes them again", k.f.table)
+		k.note("events that were written while the destination was off are in the table only: outbox reconcile --table %s --consumer C lists what consumer C lacks of them; without an inbox, outbox replay --table %s --from TIME lists them all, and --again writes them again", k.f.table, k.f.table)
 	}
 	return nil
 }

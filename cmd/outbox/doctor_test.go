@@ -362,3 +362,23 @@ func TestDoctorOfAServerThatEmulatesLess(t *testing.T) {
 	require.Contains(t, out.String(), "unknown  concurrency mailer: lambda:GetFunctionConcurrency"+where+"GET /2019-09-30/functions/mailer/concurrency of the service lambda\n")
 	require.Contains(t, out.String(), "3 unknown, 0 problems\n")
 }
+
+// What an inbox remembers less the margin of the library is what Reconcile judges.
+func TestDoctorSaysHowFarBackReconcileJudges(t *testing.T) {
+	w := healthy(t)
+	for _, f := range decode[doctorJSON](t, w.ok(t, everything...)).Findings {
+		if f.Check == "inbox memory" {
+			require.Contains(t, f.Finding, ", which is long enough, and lets Reconcile judge events of the last ")
+		}
+	}
+	for _, memory := range []time.Duration{72 * time.Hour, 30 * 24 * time.Hour} {
+		box, err := outbox.NewInbox(w.dynamodb, "inbox", "mails", outbox.WithInboxTTL(memory))
+		require.NoError(t, err)
+		consumer, err := outbox.NewConsumer(outbox.WithInbox(box), outbox.FailUnknownTypes())
+		require.NoError(t, err)
+		book, err := consumer.Accounts("events")
+		require.NoError(t, err)
+		require.Equal(t, ", and lets Reconcile judge events of the last "+age(book.Memory), reconciles(memory))
+	}
+	require.Contains(t, reconciles(48*time.Hour), "too short for Reconcile")
+}
