@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -110,14 +109,26 @@ func (m *meter) of(do func()) cost {
 	return m.sum
 }
 
-// metered is a new process whose costs are counted. With a time it has WithOrder.
-func (w *orderWorld) metered(t *testing.T, register func(*outbox.Consumer, *outbox.Writer), from ...time.Time) (*outbox.Consumer, *meter) {
+// version is what a process keeps of the events that it has handled.
+type version int
+
+const (
+	marksAlone version = iota
+	inOrder            // WithOrder
+	bothKept           // WithOrder and KeepMarks
+)
+
+// metered is a new process whose costs are counted.
+func (w *orderWorld) metered(t *testing.T, v version, register func(*outbox.Consumer, *outbox.Writer)) (*outbox.Consumer, *meter) {
 	m := &meter{next: w.HTTPClient().Transport}
 	client := dynamodb.New(dynamodb.Options{Region: "us-east-1", BaseEndpoint: aws.String("http://dynamodb.invalid"),
 		HTTPClient: &http.Client{Transport: m}, Credentials: w.Config().Credentials})
 	opts := []outbox.ConsumerOption{outbox.WithInbox(w.inbox(t, client))}
-	for _, at := range from {
-		opts = append(opts, outbox.WithOrder(client, "events", at))
+	switch v {
+	case inOrder:
+		opts = append(opts, outbox.WithOrder(client, "events", all))
+	case bothKept:
+		opts = append(opts, outbox.WithOrder(client, "events", sequencedRecord(0).Time), outbox.KeepMarks())
 	}
 	c := newConsumer(t, opts...)
 	register(c, newWriter(t, client))
@@ -137,27 +148,28 @@ func TestOrderCostsNoExtraWrite(t *testing.T) {
 	guarded := func(c *outbox.Consumer, _ *outbox.Writer) { outbox.Handle(c, ignoreOrder) }
 	ignoring := func(c *outbox.Consumer, _ *outbox.Writer) { outbox.Ignore(c, "ORDER_CREATED") }
 
-	usual := func(register func(*outbox.Consumer, *outbox.Writer), from ...time.Time) cost {
+	usual := func(v version, register func(*outbox.Consumer, *outbox.Writer)) cost {
 		anew()
-		c, m := w.metered(t, register, from...)
+		c, m := w.metered(t, v, register)
 		require.NoError(t, c.Process(t.Context(), events[0]))
 		one := m.of(func() { require.NoError(t, c.Process(t.Context(), events[1])) })
 		three := m.of(func() { require.NoError(t, c.Process(t.Context(), events[2:5]...)) })
 		require.Equal(t, one.times(3), three)
-		require.Zero(t, one.read)
 		require.Equal(t, cost{}, m.of(func() { require.NoError(t, c.Process(t.Context(), events[:5]...)) }), "duplicates")
 		return one
 	}
-	mark, inOrder := usual(tx), usual(tx, all)
-	require.Equal(t, mark, inOrder)
-	guardedMark, guardedInOrder, ignored := usual(guarded), usual(guarded, all), usual(ignoring, all)
-	require.Equal(t, guardedMark, guardedInOrder)
+	mark, ordered, both := usual(marksAlone, tx), usual(inOrder, tx), usual(bothKept, tx)
+	require.Equal(t, mark, ordered)
+	require.Zero(t, ordered.read)
+	guardedMark, guardedOrdered := usual(marksAlone, guarded), usual(inOrder, guarded)
+	require.Equal(t, guardedMark, guardedOrdered)
+	ignored, bothIgnored := usual(inOrder, ignoring), usual(bothKept, ignoring)
 
 	// more is what a delivery costs beside the events that are handled by it, behind the first one. Another process has handled this one, or
 	// the same.
 	more := func(same bool, delivered, handled int) cost {
 		anew()
-		c, m := w.metered(t, tx, all)
+		c, m := w.metered(t, inOrder, tx)
 		first := c
 		if !same {
 			first = w.process(t, w.DynamoDB, all)
@@ -165,7 +177,15 @@ func TestOrderCostsNoExtraWrite(t *testing.T) {
 		require.NoError(t, first.Process(t.Context(), events[0]))
 		whole := m.of(func() { require.NoError(t, c.Process(t.Context(), events[delivered-1])) })
 		require.Len(t, w.runs, 1+handled)
-		return whole.without(inOrder.times(handled))
+		return whole.without(ordered.times(handled))
+	}
+	// marked is what the position's way over an event costs that a process with marks has handled.
+	marked := func() cost {
+		anew()
+		c, m := w.metered(t, bothKept, tx)
+		require.NoError(t, c.Process(t.Context(), events[0]))
+		require.NoError(t, w.marking(t, w.DynamoDB).Process(t.Context(), events[1]))
+		return m.of(func() { require.NoError(t, c.Process(t.Context(), events[1])) })
 	}
 	var table strings.Builder
 	table.WriteString("| the inbox's part of an event | requests | write units | read units |\n|---|--:|--:|--:|\n")
@@ -173,10 +193,13 @@ func TestOrderCostsNoExtraWrite(t *testing.T) {
 		fmt.Fprintf(&table, "| %s | %d | %g | %g |\n", what, c.requests, c.write, c.read)
 	}
 	row("`HandleTx`, with a mark", mark)
-	row("`HandleTx`, in order", inOrder)
+	row("`HandleTx`, in order", ordered)
+	row("`HandleTx`, in order, with `KeepMarks`", both)
 	row("a guarded handler, with a mark", guardedMark)
-	row("a guarded handler, in order", guardedInOrder)
+	row("a guarded handler, in order", guardedOrdered)
 	row("`Ignore`, in order", ignored)
+	row("`Ignore`, in order, with `KeepMarks`", bothIgnored)
+	row("an event with `KeepMarks` that a process with marks has handled", marked())
 	row("more in order, if the process does not remember the aggregate", more(false, 2, 1))
 	row("more in order, if 1 event before is read from the table", more(true, 3, 2))
 	row("more in order, if 100 events before are read from the table", more(true, 102, 101))
