@@ -6,11 +6,15 @@
 // processes that die at some request, before or after it. The handlers are those of HandleTx; in a part of the worlds guarded ones and ignored
 // types are between them.
 //
-// The effect of an event is conditional on the effect before it. So a violation is a failed condition in the table itself.
+// In the worlds of a change-over the consumer begins with marks, and comes to WithOrder as docs/ordering-and-duplicates.md says: with KeepMarks while
+// processes of both versions run, or after a stop of all of them.
+//
+// The effect of an event is conditional on the effect before it, or, with marks, on its own absence. So a violation is a failed condition in the table itself.
 //
 //   - link: what stands between a process and the services, and sees what they do.
 //   - process: clients, Consumer and tables of one process, which can be killed.
 //   - world: the stream, the processes, and what must hold.
+//   - changeover: which versions run when.
 //
-// The planted bugs must each be seen (planted_test.go). The checks "began" and "position" have none yet.
+// A bug is planted for each check, and this check must see it (planted_test.go).
 package orderstorm

@@ -17,6 +17,7 @@ import (
 var (
 	errConnection = errors.New("orderstorm: the connection broke")
 	errDead       = errors.New("orderstorm: the process is dead")
+	errStopped    = errors.New("orderstorm: no process may run")
 )
 
 // exchange is a request to DynamoDB and its answer.
@@ -116,6 +117,7 @@ func answerOf(req *http.Request, status int, answer []byte) (*http.Response, err
 // transaction is what the storm reads of a TransactWriteItems.
 type transaction struct {
 	TransactItems []struct {
+		Put    *struct{ TableName string }
 		Update *struct {
 			TableName                 string
 			Key                       map[string]struct{ S string }
@@ -146,8 +148,8 @@ func (w *world) carry(req *http.Request, service, operation string, request []by
 	return out.StatusCode, answer
 }
 
-// seen keeps which effects are committed, and looks at conditions that do not hold. The position and the effects move in the same transaction: a
-// transaction that the position allows, and the effect before it does not, breaks the order.
+// seen keeps which effects are committed, and looks at conditions that do not hold. The position or the mark and the effects are in the same
+// transaction: one that the inbox allows, and the effect before it does not, breaks the order, or has an effect twice.
 func (w *world) seen(operation string, request []byte, status int, answer []byte) {
 	if operation == "UpdateItem" {
 		request = []byte(`{"TransactItems":[{"Update":` + string(request) + `}]}`)
@@ -156,23 +158,31 @@ func (w *world) seen(operation string, request []byte, status int, answer []byte
 	must(0, json.Unmarshal(request, &in))
 	var out struct{ CancellationReasons []struct{ Code string } }
 	must(0, json.Unmarshal(answer, &out))
-	held, failed := map[string]bool{}, map[string]bool{} // conditions, by table
+	allowed, refused := true, false // by the inbox's conditions, by those of the effects
 	for i, item := range in.TransactItems {
-		if item.Update == nil {
+		mark := item.Put != nil && item.Put.TableName == "inbox"
+		if item.Update == nil && !mark {
 			continue
 		}
-		table := item.Update.TableName
+		effect := !mark && item.Update.TableName == "accounts"
 		switch {
-		case status == 200 && table == "accounts":
+		case status == 200 && effect:
 			account, n := item.Update.Key["accountId"].S, numberOf(item.Update.ExpressionAttributeValues[":n"])
-			w.committed[account] = max(w.committed[account], n) // a repeat with the same token writes nothing
+			if w.committed[account] == nil {
+				w.committed[account] = map[int64]bool{}
+			}
+			w.committed[account][n] = true // a repeat with the same token writes nothing
 		case i < len(out.CancellationReasons):
 			code := out.CancellationReasons[i].Code
-			held[table], failed[table] = code == "None", code == "ConditionalCheckFailed"
+			if effect {
+				refused = refused || code == "ConditionalCheckFailed"
+			} else {
+				allowed = allowed && code == "None"
+			}
 		}
 	}
-	if held["inbox"] && failed["accounts"] {
-		w.brokeLocked("table: the position allows a transaction whose effect is not the next one: %s", request)
+	if allowed && refused {
+		w.brokeLocked(checkTable, "the inbox allows a transaction whose effect is not the next one: %s", request)
 	}
 }
 

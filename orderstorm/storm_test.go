@@ -10,9 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOrderWhateverTheStreamDoes runs ORDER_SEEDS worlds from ORDER_FIRST on, or the world of ORDER_SEED alone. Two run at once.
+// TestOrderWhateverTheStreamDoes runs ORDER_SEEDS worlds from ORDER_FIRST on, or the world of ORDER_SEED alone.
 func TestOrderWhateverTheStreamDoes(t *testing.T) {
-	first, count := number("ORDER_FIRST", 1), number("ORDER_SEEDS", 60)
+	storm(t, "TestOrderWhateverTheStreamDoes", planOf, number("ORDER_SEEDS", 60))
+}
+
+// storm runs worlds, two at once.
+func storm(t *testing.T, test string, planOf func(seed uint64) plan, count uint64) {
+	first := number("ORDER_FIRST", 1)
 	if seed := number("ORDER_SEED", 0); seed > 0 {
 		first, count = seed, 1
 	}
@@ -28,7 +33,7 @@ func TestOrderWhateverTheStreamDoes(t *testing.T) {
 						w = newWorld(t, seed, planOf(seed))
 						w.run(t)
 					})
-					require.Emptyf(t, w.problems, "ORDER_SEED=%d go test -count=1 -run '^TestOrderWhateverTheStreamDoes$' ./orderstorm\n%+v", seed, w.plan)
+					require.Emptyf(t, w.problems, "ORDER_SEED=%d go test -count=1 -run '^%s$' ./orderstorm\n%+v", seed, test, w.plan)
 					healed.Add(int64(w.healed))
 					deaths.Add(int64(w.deaths))
 					for counted, is := range map[*atomic.Int64]bool{&lively: w.lively, &guarded: w.plan.mixed, &workers: w.plan.workers > 0, &letters: w.plan.letters} {

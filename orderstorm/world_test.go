@@ -26,13 +26,15 @@ import (
 // rates say how often a request of an operation fails.
 type rates struct{ broken, lost, error, conflict float64 }
 
+var bubbleBegins = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // plan is what a seed makes of a world.
 type plan struct {
 	shards, functions, workers int
 	accounts                   int
 	events                     int64
 	remembers                  int           // positions, for each process
-	from                       time.Time     // of WithOrder
+	from                       time.Time     // of WithOrder, unless the consumer changes over
 	fails                      float64       // share of the runs of handlers
 	letters                    bool          // failures are dead letters at once; then no handler fails, and no event may be one
 	mixed                      bool          // guarded handlers and ignored types are between the others
@@ -41,6 +43,7 @@ type plan struct {
 	late                       time.Duration // at most, of a record
 	stream                     []outboxtest.Fault
 	requests                   map[string]rates
+	change                     change
 }
 
 func planOf(seed uint64) plan {
@@ -53,7 +56,7 @@ func planOf(seed uint64) plan {
 		p.functions, p.workers = r.IntN(3), 1+r.IntN(2)
 	}
 	if r.IntN(2) == 0 {
-		p.from = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when a bubble begins
+		p.from = bubbleBegins
 	}
 	if !p.letters {
 		p.fails = up(0.2)
@@ -86,22 +89,56 @@ type world struct {
 	quiet   atomic.Bool // no request fails any more
 	options []outbox.ConsumerOption
 	tamper  func(exchange) exchange // nil unless a bug is planted
+	planted mistakes
+	wanted  check // that is to see what is planted
 
 	mu        sync.Mutex
 	luck      *rand.Rand
-	kills     int              // processes that are to die
-	deaths    int              // of them
-	lively    bool             // every record has come, so every event must have its effect
-	committed map[string]int64 // the last effect of each account
+	kills     int                       // processes that are to die
+	deaths    int                       // of them
+	lively    bool                      // every record has come, so every event must have its effect
+	committed map[string]map[int64]bool // the effects of each account
 	healed    int
-	problems  []string
+	written   map[string][]outbox.Record // the events of each account
+	from      time.Time                  // of WithOrder
+	versions  []version                  // that may run
+	running   map[version]int
+	deployed  context.Context // of the Workers of these versions
+	end       context.CancelFunc
+	cured     bool // no handler fails any more
+	problems  []problem
+}
+
+// check is a promise that the storm holds the Consumers against.
+type check string
+
+const (
+	checkTable       check = "table"       // a transaction that the inbox allows is one whose effect is the next one
+	checkClaim       check = "claim"       // so is a run of a guarded handler that a claim allows
+	checkPredecessor check = "predecessor" // a handler gets an event when the effect before it is there
+	checkTold        check = "told"        // what is told as handled has had its effect
+	checkBegan       check = "began"       // no aggregate begins above 1, and no event is left out as too old
+	checkLetters     check = "letters"     // without a handler that fails there is no dead letter
+	checkLiveness    check = "liveness"    // if every record has come, every event is handled
+	checkLast        check = "last"        // otherwise it is, with the last event of its aggregate
+	checkEffects     check = "effects"     // each effect is there once, in order
+	checkPosition    check = "position"    // and the position is at the last event
+)
+
+var checks = []check{checkTable, checkClaim, checkPredecessor, checkTold, checkBegan, checkLetters, checkLiveness, checkLast, checkEffects, checkPosition}
+
+// problem is a promise that does not hold.
+type problem struct {
+	check check
+	text  string
 }
 
 // inBubble runs a world with a clock of its own, in which waiting is free.
 func inBubble(t *testing.T, run func(*testing.T)) { synctest.Test(t, run) }
 
 func newWorld(t *testing.T, seed uint64, p plan) *world {
-	w := &world{seed: seed, plan: p, luck: rand.New(rand.NewPCG(seed, 2)), committed: map[string]int64{}, rates: p.requests}
+	w := &world{seed: seed, plan: p, luck: rand.New(rand.NewPCG(seed, 2)), committed: map[string]map[int64]bool{}, rates: p.requests,
+		written: map[string][]outbox.Record{}, from: p.from, versions: []version{ordered}, running: map[version]int{}}
 	w.cloud = outboxtest.New(outboxtest.WithFaults(seed))
 	w.client = w.cloud.HTTPClient()
 	w.cloud.CreateOutbox(t, "events", "events", p.shards)
@@ -110,15 +147,29 @@ func newWorld(t *testing.T, seed uint64, p plan) *world {
 	return w
 }
 
-// brokeLocked keeps a promise that does not hold. Its name comes first.
-func (w *world) brokeLocked(format string, args ...any) {
-	w.problems = append(w.problems, fmt.Sprintf(format, args...))
+func (w *world) brokeLocked(c check, format string, args ...any) {
+	w.problems = append(w.problems, problem{c, fmt.Sprintf(format, args...)})
 }
 
-func (w *world) broke(format string, args ...any) {
+func (w *world) broke(c check, format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.brokeLocked(format, args...)
+	w.brokeLocked(c, format, args...)
+}
+
+// found reports whether a planted bug has been seen, so that nothing need be waited for.
+func (w *world) found() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.problems, func(p problem) bool { return p.check == w.wanted })
+}
+
+// patience is how long the end of something is waited for. What is planted for another check need not come to an end.
+func (w *world) patience() time.Duration {
+	if w.wanted == "" || w.wanted == checkLiveness {
+		return 10 * time.Minute
+	}
+	return 30 * time.Second
 }
 
 // killAt draws at which request a new process dies.
@@ -133,12 +184,15 @@ func (w *world) killAt() int {
 }
 
 // hooks hold what a Consumer tells against the table: what is told as handled has had its effect.
-func (w *world) hooks() outbox.ConsumerHooks {
+func (w *world) hooks(v version) outbox.ConsumerHooks {
 	told := func(r outbox.Record) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if have := w.committed[r.AggregateID]; have < w.upTo(r.Sequence) {
-			w.brokeLocked("told: %s: %d is told as handled, and the last effect is that of %d", r.AggregateID, r.Sequence, have)
+		if v == marking && w.ignored(r.Sequence) {
+			return
+		}
+		if n := w.upTo(r.Sequence); n > 0 && !w.committed[r.AggregateID][n] {
+			w.brokeLocked(checkTold, "%s: %d is told as handled, and the last effect is that of %d", r.AggregateID, r.Sequence, w.lastLocked(r.AggregateID))
 		}
 	}
 	return outbox.ConsumerHooks{
@@ -151,13 +205,27 @@ func (w *world) hooks() outbox.ConsumerHooks {
 		Order: func(_ context.Context, o outbox.OrderInfo) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if o.Kind != outbox.OrderHealed {
-				w.brokeLocked("began: %s: %s at %d", o.Record.AggregateID, o.Kind, o.For)
-				return
+			switch {
+			case o.Kind == outbox.OrderHealed:
+				w.healed++
+			case o.Kind == outbox.OrderBegan && o.For == w.firstLocked(o.Record.AggregateID), o.Kind == outbox.OrderBefore && o.Record.Time.Before(w.from):
+			default:
+				w.brokeLocked(checkBegan, "%s: %s with %d at %d", o.Record.AggregateID, o.Kind, o.Record.Sequence, o.For)
 			}
-			w.healed++
 		},
 	}
+}
+
+// lastLocked is the last event of an account that has its effect, and firstLocked the first one that WithOrder wants.
+func (w *world) lastLocked(account string) (last int64) {
+	for n := range w.committed[account] {
+		last = max(last, n)
+	}
+	return last
+}
+
+func (w *world) firstLocked(account string) int64 {
+	return 1 + int64(slices.IndexFunc(w.written[account], func(r outbox.Record) bool { return !r.Time.Before(w.from) }))
 }
 
 // ignored reports whether nobody wants the event, so that it has no effect.
@@ -179,7 +247,7 @@ func (w *world) event(account string, n int64) outbox.Record {
 	switch {
 	case w.ignored(n):
 		r.Type = "NOTED"
-	case w.plan.mixed && n%3 == 0:
+	case w.plan.mixed && w.plan.change != keeps && n%3 == 0: // KeepMarks is not for guarded handlers
 		r.Type = "MAILED"
 	}
 	return r
@@ -193,7 +261,8 @@ func (w *world) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	w.ctx = ctx
-	calm := w.start("calm", 0)
+	w.deployed, w.end = context.WithCancel(ctx)
+	calm := w.start("calm", ordered, 0)
 	require.NoError(t, must(outbox.NewInbox(calm.private, "inbox", "consumer")).Create(ctx))
 	if w.plan.letters {
 		require.NoError(t, must(outbox.NewDeadLetterTable(calm.private, "letters", "consumer")).Create(ctx))
@@ -203,7 +272,7 @@ func (w *world) run(t *testing.T) {
 	}
 	var mappings []*outboxtest.Mapping
 	for i := range w.plan.functions {
-		f := &function{world: w, name: fmt.Sprint("function-", i)}
+		f := &function{world: w, name: fmt.Sprint("function-", i), idle: map[version][]*process{}}
 		m, err := w.cloud.Map(outboxtest.EventSource{Stream: "events", ReportBatchItemFailures: true, ParallelizationFactor: 1 + i}, f.invoke)
 		require.NoError(t, err)
 		mappings = append(mappings, m)
@@ -215,16 +284,20 @@ func (w *world) run(t *testing.T) {
 		workers.Go(func() { w.work(work, fmt.Sprint("worker-", i)) })
 	}
 
-	last := w.write(t)
+	if w.plan.change == stays {
+		w.write(t, w.plan.events)
+	} else {
+		w.changeOver(t)
+	}
 	w.quiet.Store(true)
 	w.cloud.StopFaults()
 	time.Sleep(w.plan.late + 5*time.Second) // what was delayed
 	if w.lively = w.cloud.Struck()[outboxtest.DropRecord] == 0; w.lively {
-		for end := time.Now().Add(10 * time.Minute); !w.complete() && time.Now().Before(end); {
+		for end := time.Now().Add(w.patience()); !w.complete() && !w.found() && time.Now().Before(end); {
 			time.Sleep(5 * time.Second)
 		}
-		if !w.complete() {
-			w.broke("liveness: every record has come, and the last effects are %v", w.committed)
+		if !w.complete() && !w.found() {
+			w.broke(checkLiveness, "every record has come, and the last effects are %v", w.committed)
 		}
 	}
 	stop()
@@ -232,15 +305,18 @@ func (w *world) run(t *testing.T) {
 	for _, m := range mappings {
 		m.Stop()
 	}
-	w.end(t, calm, last)
+	w.judge(t)
 }
 
-// write writes the events, and returns the last one of each account.
-func (w *world) write(t *testing.T) (last []outbox.Record) {
-	writer := w.start("writer", 0).writer
-	for n := int64(1); n <= w.plan.events; n++ {
+// write writes the events of each account up to a number.
+func (w *world) write(t *testing.T, to int64) {
+	writer := w.start("writer", ordered, 0).writer
+	for n := int64(len(w.written[account(0)])) + 1; n <= to; n++ {
 		for a := range w.plan.accounts {
 			e := w.event(account(a), n)
+			w.mu.Lock()
+			w.written[account(a)] = append(w.written[account(a)], e)
+			w.mu.Unlock()
 			for {
 				err := writer.Transact(t.Context(), nil, e)
 				if err == nil {
@@ -249,28 +325,27 @@ func (w *world) write(t *testing.T) (last []outbox.Record) {
 				require.NotErrorIs(t, err, outbox.ErrEventConflict)
 				time.Sleep(time.Second)
 			}
-			if n == w.plan.events {
-				last = append(last, e)
-			}
 		}
 		time.Sleep(w.plan.pause)
 	}
-	return last
 }
 
 func (w *world) complete() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for a := range w.plan.accounts {
-		if w.committed[account(a)] != w.upTo(w.plan.events) {
-			return false
+		for n := w.upTo(w.plan.events); n > 0; n = w.before(n) {
+			if !w.committed[account(a)][n] {
+				return false
+			}
 		}
 	}
 	return true
 }
 
-// end looks at the last event of each account, which may have been dropped, and at the effects.
-func (w *world) end(t *testing.T, calm *process, last []outbox.Record) {
+// judge looks at the last event of each account, which may have been dropped, and at the effects.
+func (w *world) judge(t *testing.T) {
+	calm := w.start("calm", ordered, 0)
 	var want []int64
 	for n := range w.plan.events {
 		if !w.ignored(n + 1) {
@@ -280,11 +355,12 @@ func (w *world) end(t *testing.T, calm *process, last []outbox.Record) {
 	if w.plan.letters {
 		for l, err := range must(outbox.NewDeadLetterTable(calm.private, "letters", "consumer")).List(t.Context(), outbox.DeadLetterFilter{}) {
 			require.NoError(t, err)
-			w.broke("letters: %s: %s", l.ID, l.Error)
+			w.broke(checkLetters, "%s: %s", l.ID, l.Error)
 		}
 	}
 	inbox := must(outbox.NewInbox(calm.private, "inbox", "consumer"))
-	for a, r := range last {
+	for a := range w.plan.accounts {
+		r := w.written[account(a)][w.plan.events-1]
 		r.Table = "events"
 		err := calm.consumer.Process(t.Context(), r)
 		for tries := 0; err != nil && errors.Is(err, outbox.ErrClaimed) && tries < 10; tries++ { // by a process that died
@@ -292,18 +368,21 @@ func (w *world) end(t *testing.T, calm *process, last []outbox.Record) {
 			err = calm.consumer.Process(t.Context(), r)
 		}
 		if err != nil {
-			w.broke("last: %s: %v", r.ID, err)
+			w.broke(checkLast, "%s: %v", r.ID, err)
 		}
 		out, err := calm.private.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("accounts"), ConsistentRead: aws.Bool(true),
 			Key: map[string]types.AttributeValue{"accountId": &types.AttributeValueMemberS{Value: account(a)}}})
 		require.NoError(t, err)
 		var have []int64
 		require.NoError(t, attributevalue.Unmarshal(out.Item["effects"], &have))
+		if w.plan.change != stays {
+			slices.Sort(have) // the processes with marks had no order
+		}
 		if !slices.Equal(want, have) {
-			w.broke("effects: %s: %v", account(a), have)
+			w.broke(checkEffects, "%s: %v", account(a), have)
 		}
 		if position := must(inbox.Position(t.Context(), "events", account(a))); position != w.plan.events {
-			w.broke("position: %s: %d", account(a), position)
+			w.broke(checkPosition, "%s: %d", account(a), position)
 		}
 	}
 }
