@@ -52,7 +52,8 @@ func TestAPositionSaysWhichEventsAreHandled(t *testing.T) {
 	outbox.Ignore(c, "OTHER")
 	require.Equal(t, []account.Account{open, unwanted}, accountsOf(t, c, unknown, unsequenced))
 
-	require.NoError(t, w.inbox(t, w.DynamoDB).Pass(t.Context(), "events", aggregate, 5))
+	_, err := w.inbox(t, w.DynamoDB).Pass(t.Context(), "events", aggregate, 5)
+	require.NoError(t, err)
 	require.Equal(t, []account.Account{handled, open}, accountsOf(t, c, records[4], records[5]), "passed by a person")
 }
 

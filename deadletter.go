@@ -104,6 +104,8 @@ type DeadLetter struct {
 	// Order is the name of the events table by whose sequences the consumer orders the event (WithOrder), or empty. A letter that has it is
 	// discarded by Inbox.Discard.
 	Order string
+	// Inbox is the consumer that NewInbox was given, if the letter has an Order: whose position the event waits for.
+	Inbox string
 }
 
 // DeadLetterFilter selects dead letters. Every field that is set must match, so the zero value selects all letters.
@@ -236,6 +238,6 @@ func deadLetter(l *deadletter.Letter) DeadLetter {
 	}
 	return DeadLetter{
 		ID: l.ID, Record: Record(l.Event), Raw: l.Raw, Error: text, Attempts: l.Attempts, Parked: l.Parked,
-		StoredAt: l.StoredAt, TriedAt: l.TriedAt, Order: l.Order,
+		StoredAt: l.StoredAt, TriedAt: l.TriedAt, Order: l.Order, Inbox: l.Inbox,
 	}
 }

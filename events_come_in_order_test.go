@@ -127,11 +127,15 @@ func TestANumberThatDoesNotExistIsPassedByAPerson(t *testing.T) {
 	c, i := w.process(t, w.DynamoDB, all), w.inbox(t, w.DynamoDB)
 	require.NoError(t, c.Process(t.Context(), events[0]))
 	require.ErrorIs(t, c.Process(t.Context(), events[1]), outbox.ErrSequenceMissing)
-	err := i.Pass(t.Context(), "events", aggregate, 3)
+	_, err := i.Pass(t.Context(), "events", aggregate, 3)
 	require.ErrorIs(t, err, outbox.ErrNotNext)
 	require.ErrorContains(t, err, "is 2, not 3")
-	require.NoError(t, i.Pass(t.Context(), "events", aggregate, 2))
-	require.NoError(t, i.Pass(t.Context(), "events", aggregate, 2), "a repeat")
+	passed, err := i.Pass(t.Context(), "events", aggregate, 2)
+	require.NoError(t, err)
+	require.True(t, passed)
+	passed, err = i.Pass(t.Context(), "events", aggregate, 2)
+	require.NoError(t, err, "a repeat")
+	require.False(t, passed)
 	w.mu.Lock()
 	w.failing[3] = errors.New("its own condition does not hold")
 	w.mu.Unlock()
@@ -311,7 +315,8 @@ func TestGuardedHandlersRunInOrder(t *testing.T) {
 				_, err := w.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: aws.String("events"), Key: values{"eventId": str("account-1#2")}})
 				require.NoError(t, err) // what is claimed is not missing
 				require.ErrorIs(t, o.Process(t.Context(), events[2]), outbox.ErrClaimed, "another process waits while this one works")
-				require.ErrorIs(t, w.inbox(t, w.DynamoDB).Pass(t.Context(), "events", aggregate, 2), outbox.ErrClaimed)
+				_, err = w.inbox(t, w.DynamoDB).Pass(t.Context(), "events", aggregate, 2)
+				require.ErrorIs(t, err, outbox.ErrClaimed)
 				require.ErrorIs(t, w.inbox(t, w.DynamoDB).Forget(t.Context(), "events", aggregate), outbox.ErrClaimed)
 			}
 			return nil

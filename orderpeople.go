@@ -30,38 +30,39 @@ func (i *Inbox) Position(ctx context.Context, eventsTable, aggregateID string) (
 }
 
 // Pass takes a sequence of an aggregate for handled, without an effect (WithOrder). It must be the next one; otherwise the error matches ErrNotNext. A
-// sequence that was handled or passed before is no error. While a guarded handler works at it, the error matches ErrClaimed. Pass is for a number
+// sequence that was handled or passed before is no error, and passed is false, also if an earlier attempt of this call has moved the position and
+// its answer was lost. While a guarded handler works at it, the error matches ErrClaimed. Pass is for a number
 // that does not exist, and for an event whose row cannot be used; to give up an event that is a dead letter, use Discard. If the number's event comes
 // after all, it is a duplicate if it was written before this call, and ErrLate otherwise. Neither name is checked. An aggregate of which the consumer
 // knows nothing begins at 1, so only 1 can be passed.
-func (i *Inbox) Pass(ctx context.Context, eventsTable, aggregateID string, sequence int64) error {
+func (i *Inbox) Pass(ctx context.Context, eventsTable, aggregateID string, sequence int64) (passed bool, err error) {
 	a, err := i.aggregate(eventsTable, aggregateID)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if sequence < 1 {
-		return fmt.Errorf("outbox: Pass: the sequence is %d: the first event of an aggregate has the sequence 1", sequence)
+		return false, fmt.Errorf("outbox: Pass: the sequence is %d: the first event of an aggregate has the sequence 1", sequence)
 	}
 	return i.pass(ctx, a, order.Event{Sequence: sequence, Time: time.Now()}) // an event that was written before now is handled by it
 }
 
-func (i *Inbox) pass(ctx context.Context, a inbox.Aggregate, e order.Event) error {
+func (i *Inbox) pass(ctx context.Context, a inbox.Aggregate, e order.Event) (passed bool, err error) {
 	place, err := i.table.Position(ctx, a)
 	for err == nil {
 		switch now := time.Now(); {
 		case e.Sequence <= place.Sequence:
-			return nil // or it is below the beginning, and can have no place any more
+			return false, nil // or it is below the beginning, and can have no place any more
 		case place.Claimed(now):
-			return fmt.Errorf("outbox: %w", inboxError(&inbox.ClaimedError{ID: SequencedID(a.ID, place.Sequence+1), Until: place.Until}))
+			return false, fmt.Errorf("outbox: %w", inboxError(&inbox.ClaimedError{ID: SequencedID(a.ID, place.Sequence+1), Until: place.Until}))
 		case e.Sequence > place.Sequence+1:
-			return fmt.Errorf("outbox: %w: the next one of aggregate %q is %d, not %d", ErrNotNext, shorten(a.ID), place.Sequence+1, e.Sequence)
+			return false, fmt.Errorf("outbox: %w: the next one of aggregate %q is %d, not %d", ErrNotNext, shorten(a.ID), place.Sequence+1, e.Sequence)
 		}
 		var refused bool
 		if place, refused, err = i.table.MoveAlone(ctx, a, place.Position, e, time.Now()); err == nil && !refused {
-			return nil
+			return true, nil
 		}
 	}
-	return fmt.Errorf("outbox: %w", err)
+	return false, fmt.Errorf("outbox: %w", err)
 }
 
 // Forget removes the position of an aggregate (WithOrder): the consumer begins anew with the next event that is delivered, as if it had never seen
@@ -106,7 +107,8 @@ func (i *Inbox) Discard(ctx context.Context, letters *DeadLetterTable, id string
 		case l.Inbox != i.table.Consumer:
 			return fmt.Errorf("outbox: Discard: the dead letter is of the consumer %q of an inbox, and this one is of %q", l.Inbox, i.table.Consumer)
 		}
-		return i.pass(ctx, inbox.Aggregate{ID: r.AggregateID, Table: l.Order}, orderEvent(&r))
+		_, err := i.pass(ctx, inbox.Aggregate{ID: r.AggregateID, Table: l.Order}, orderEvent(&r))
+		return err
 	})
 }
 

@@ -242,7 +242,7 @@ func (w *world) passing(next outbox.Handler) outbox.Handler {
 		config.HTTPClient = w.client
 		inbox := must(outbox.NewInbox(dynamodb.NewFromConfig(config), "inbox", "consumer"))
 		if position := must(inbox.Position(ctx, "events", r.AggregateID)); position < r.Sequence-1 {
-			_ = inbox.Pass(ctx, "events", r.AggregateID, position+1)
+			_, _ = inbox.Pass(ctx, "events", r.AggregateID, position+1)
 		}
 		return err
 	}

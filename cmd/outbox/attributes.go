@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/csv"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,6 +17,22 @@ type attributesFlag struct{ names map[string]string }
 
 func (f *attributesFlag) add(flags *pflag.FlagSet) {
 	flags.StringToStringVar(&f.names, "attributes", nil, `names that the events table has for attributes (WithAttributes), as in id=orderId,time=createdAt,headers=-; "-": it has none`)
+}
+
+// String returns what the flag was given, or nothing.
+func (f *attributesFlag) String() string {
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(f.names)) {
+		pairs = append(pairs, name+"="+f.names[name])
+	}
+	if len(pairs) == 0 {
+		return ""
+	}
+	var line strings.Builder
+	w := csv.NewWriter(&line) // as pflag reads it
+	_ = w.Write(pairs)        // to memory
+	w.Flush()
+	return strings.TrimSuffix(line.String(), "\n")
 }
 
 // read returns the attributes, with the usual names for those that the flag leaves out.

@@ -27,7 +27,7 @@ func (x *examination) checkDeadLetters(ctx context.Context) {
 		if n := letters[consumer]; n > 0 {
 			waiting++
 			x.add(gradeWarning, check, x.deadLetters, fmt.Sprintf("%s%s of %s, and what comes of their aggregates waits behind", least, count(n, "letter"), consumer),
-				fmt.Sprintf("outbox dead list --table %s --consumer %s; cure the cause, then redrive", x.deadLetters, consumer))
+				x.named("dead", "list", "--table", x.deadLetters, "--consumer", consumer)+"; cure the cause, then redrive")
 		}
 	}
 	switch {

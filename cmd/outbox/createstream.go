@@ -197,7 +197,8 @@ func (k *creator) makeDestination(ctx context.Context, result created, arn strin
 	}
 	k.add(result)
 	if result.Action == "changed" {
-		k.note("events that were written while the destination was off are in the table only: outbox reconcile --table %s --consumer C lists what consumer C lacks of them; without an inbox, outbox replay --table %s --from TIME lists them all, and --again writes them again", k.f.table, k.f.table)
+		k.note("events that were written while the destination was off are in the table only: %s lists what consumer C lacks of them; without an inbox, %s lists them all, and --again writes them again",
+			k.named("reconcile", "--table", k.f.table, "--consumer", "C"), k.named("replay", "--table", k.f.table, "--from", "TIME"))
 	}
 	return nil
 }

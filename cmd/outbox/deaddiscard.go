@@ -44,6 +44,7 @@ type discards struct {
 // unwanted is a letter that is to be discarded.
 type unwanted struct {
 	id, aggregate, order string
+	inbox                string // the consumer whose position it waits for
 	sequence             int64
 }
 
@@ -111,7 +112,7 @@ func unwantedOf(ctx context.Context, table *outbox.DeadLetterTable, filter outbo
 		if err != nil {
 			return nil, err
 		}
-		letters = append(letters, unwanted{l.ID, l.Record.AggregateID, l.Order, l.Record.Sequence})
+		letters = append(letters, unwanted{l.ID, l.Record.AggregateID, l.Order, l.Inbox, l.Record.Sequence})
 	}
 	slices.SortStableFunc(letters, func(a, b unwanted) int {
 		if a.order == "" || b.order == "" {
@@ -136,6 +137,8 @@ func (a *app) inLine(ctx context.Context, table *outbox.DeadLetterTable, f *dead
 			continue
 		case f.inbox == "":
 			return 0, fmt.Errorf("dead letter %s is of a consumer with WithOrder, whose position has to move as well: give --inbox, the table of its Inbox", l.id)
+		case positions.other(l.id, l.inbox) != nil:
+			return 0, positions.other(l.id, l.inbox)
 		case l.aggregate != at.aggregate || l.order != at.order:
 			place, err := positions.read(ctx, inbox.Aggregate{ID: l.aggregate, Table: l.order})
 			if err != nil {
@@ -167,10 +170,10 @@ func (a *app) behind(ctx context.Context, table *outbox.DeadLetterTable, f *dead
 			if f.inboxConsumer != "" {
 				words = append(words, "--inbox-consumer", f.inboxConsumer)
 			}
-			return fmt.Errorf("%s, which is a dead letter: %s", text, command(append(words, "--id", front.ID)...))
+			return fmt.Errorf("%s, which is a dead letter: %s", text, a.named(append(words, "--id", front.ID)...))
 		}
 	}
+	of := &orderFlags{inbox: f.inbox, consumer: f.consumerOfInbox(), table: l.order, aggregate: l.aggregate}
 	return fmt.Errorf("%s, which is no dead letter. To see where it is: %s. If it does not exist: %s", text,
-		orderCommand("show", f.inbox, f.consumerOfInbox(), l.order, l.aggregate),
-		orderCommand("pass", f.inbox, f.consumerOfInbox(), l.order, l.aggregate, strconv.FormatInt(next, 10)))
+		a.namedOrder("show", of), a.namedOrder("pass", of, strconv.FormatInt(next, 10)))
 }

@@ -29,7 +29,7 @@ type positions struct {
 	table *inbox.Table
 	last  inbox.Aggregate // whose position was read last: a list has the letters of an aggregate one after the other
 	place inbox.Place
-	noted bool // that an aggregate has no position
+	noted bool // that an aggregate has no position, or that a letter is of another consumer
 }
 
 func (a *app) newPositions(f *deadFlags) (*positions, error) {
@@ -66,8 +66,23 @@ func (p *positions) of(ctx context.Context, l *outbox.DeadLetter) (standing, err
 	if p.table == nil || l.Order == "" {
 		return standing{}, nil
 	}
+	if err := p.other(l.ID, l.Inbox); err != nil {
+		if !p.noted {
+			p.noted = true
+			p.app.note("%v", err)
+		}
+		return standing{}, nil
+	}
 	place, err := p.read(ctx, inbox.Aggregate{ID: l.Record.AggregateID, Table: l.Order})
 	return standing{l.Record.Sequence, place.Sequence + 1}, err
+}
+
+// other says that a letter waits for the position of another consumer than the one whose positions are read.
+func (p *positions) other(letter, consumer string) error {
+	if consumer == "" || consumer == p.table.Consumer {
+		return nil
+	}
+	return fmt.Errorf("dead letter %s waits for the position of the consumer %s of an inbox, and not of %s: give --inbox-consumer %[2]s", letter, consumer, p.table.Consumer)
 }
 
 // read reads a position. That there is none, which a wrong name has as well, is told once.
@@ -88,8 +103,16 @@ func (p *positions) read(ctx context.Context, a inbox.Aggregate) (inbox.Place, e
 
 var plainWord = regexp.MustCompile(`^(--)?[A-Za-z0-9_./:@%+=,][A-Za-z0-9_./:@%+=,#-]*$`)
 
-// command writes a command of this program as somebody may type it into a shell.
-func command(words ...string) string {
+// named writes a command of this program as somebody may type it into a shell. It goes to the same AWS as this run.
+func (a *app) named(words ...string) string {
+	var global []string // in front, since words may have a --
+	if a.profile != "" {
+		global = append(global, "--profile", a.profile)
+	}
+	if a.region != "" {
+		global = append(global, "--region", a.region)
+	}
+	words = append(global, words...)
 	for i, word := range words {
 		if !plainWord.MatchString(word) {
 			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
@@ -98,11 +121,14 @@ func command(words ...string) string {
 	return printable("outbox " + strings.Join(words, " "))
 }
 
-// orderCommand writes a command about the position of an aggregate. An id that begins like a flag is none.
-func orderCommand(verb, inbox, consumer, table, aggregate string, more ...string) string {
-	words := []string{"order", verb, "--inbox", inbox, "--consumer", consumer, "--table", table}
-	if strings.HasPrefix(aggregate, "-") {
+// namedOrder writes a command about the position of an aggregate. An id that begins like a flag is none.
+func (a *app) namedOrder(verb string, f *orderFlags, more ...string) string {
+	words := []string{"order", verb, "--inbox", f.inbox, "--consumer", f.consumer, "--table", f.table}
+	if attributes := f.attributes.String(); attributes != "" && verb != "forget" { // which reads no event
+		words = append(words, "--attributes", attributes)
+	}
+	if strings.HasPrefix(f.aggregate, "-") {
 		words = append(words, "--")
 	}
-	return command(append(append(words, aggregate), more...)...)
+	return a.named(append(append(words, f.aggregate), more...)...)
 }

@@ -232,21 +232,21 @@ func (a *app) printPosition(f *orderFlags, p *positionJSON) error {
 	if err := a.columns(rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(a.out, p.verdict(f))
+	_, err := fmt.Fprintln(a.out, a.verdict(f, p))
 	return err
 }
 
 // verdict says whether the aggregate stands still, and what to do.
-func (p *positionJSON) verdict(f *orderFlags) string {
-	redrive := command("dead", "redrive", "--table", f.letters, "--consumer", f.consumer, "--aggregate", f.aggregate)
+func (a *app) verdict(f *orderFlags, p *positionJSON) string {
+	redrive := a.named("dead", "redrive", "--table", f.letters, "--consumer", f.consumer, "--aggregate", f.aggregate)
 	position := order.Position{Sequence: p.Position, First: p.First, At: p.At, Began: p.Known}
 	for _, l := range p.DeadLetters { // in the order of a redrive
 		late := order.Next(position, order.Event{Sequence: l.Event.Sequence, Time: l.Event.Time}, time.Time{}) == order.Late
 		switch {
 		case late:
 			return fmt.Sprintf("%d is late, and what waits behind its letter waits for it. To remove it: %s. If the aggregate's id is used again: %s, and redrive", l.Event.Sequence,
-				command("dead", "discard", "--table", f.letters, "--consumer", f.consumer, "--inbox", f.inbox, "--id", l.ID),
-				orderCommand("forget", f.inbox, f.consumer, f.table, f.aggregate))
+				a.named("dead", "discard", "--table", f.letters, "--consumer", f.consumer, "--inbox", f.inbox, "--id", l.ID),
+				a.namedOrder("forget", f))
 		case l.Event.Sequence <= p.Position:
 			return fmt.Sprintf("%d was handled or passed, and its letter is there still. To remove it, and to handle what waits behind it: %s", l.Event.Sequence, redrive)
 		case l.Event.Sequence == p.Next && !l.Parked:
@@ -262,7 +262,7 @@ func (p *positionJSON) verdict(f *orderFlags) string {
 		return fmt.Sprintf("%d waits for its delivery, or fails: see the log and the dead letters of the consumer", p.Next)
 	case len(p.Behind) > 0 || len(p.DeadLetters) > 0:
 		return fmt.Sprintf("%d is missing, and the aggregate waits for it. If it never existed, or is gone: %s", p.Next,
-			orderCommand("pass", f.inbox, f.consumer, f.table, f.aggregate, strconv.FormatInt(p.Next, 10)))
+			a.namedOrder("pass", f, strconv.FormatInt(p.Next, 10)))
 	}
 	return fmt.Sprintf("nothing behind %d is known", p.Position)
 }

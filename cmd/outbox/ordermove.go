@@ -26,7 +26,7 @@ can be handled. Only the next one can be passed. It looks for the row first, and
 warns if the row is there, or if nothing behind it is: the event would never be
 handled. Then it asks. For an event that is a dead letter take dead discard.
 
-It is no error if the sequence was handled or passed before.`,
+It is no error if the sequence was handled or passed before, or meanwhile: it says so.`,
 		Example: `  outbox order pass --consumer balances account-7 12`,
 	}, &f, a.orderPass)
 	f.attributes.add(cmd.Flags())
@@ -38,7 +38,7 @@ It is no error if the sequence was handled or passed before.`,
 type passed struct {
 	Aggregate string `json:"aggregate"`
 	Sequence  int64  `json:"sequence"`
-	Passed    *bool  `json:"passed"`   // false: it was handled or passed before. null: it is not known
+	Passed    *bool  `json:"passed"`   // by this run. false: it was handled or passed before. null: it is not known
 	Position  *int64 `json:"position"` // now
 	failure
 }
@@ -54,14 +54,10 @@ func (a *app) orderPass(ctx context.Context, c *clients, f *orderFlags) error {
 	}
 	switch {
 	case f.sequence <= p.Position:
-		if a.json() {
-			return a.printJSON(passed{f.aggregate, f.sequence, aws.Bool(false), &p.Position, failure{}})
-		}
-		_, err := fmt.Fprintf(a.out, "%d was handled or passed before: the position is %d\n", f.sequence, p.Position)
-		return err
+		return a.notPassed(f, p.Position, "before")
 	case f.sequence > p.Next:
 		return fmt.Errorf("%w: the next one of aggregate %s is %d, not %d. To see where it is: %s", outbox.ErrNotNext, f.aggregate, p.Next, f.sequence,
-			orderCommand("show", f.inbox, f.consumer, f.table, f.aggregate))
+			a.namedOrder("show", f))
 	case p.Claim != nil && p.Claim.Live:
 		return fmt.Errorf("%w, until %s: it may still be handled", outbox.ErrClaimed, p.Claim.Until.Format(time.RFC3339))
 	case p.NextIsThere:
@@ -72,7 +68,8 @@ func (a *app) orderPass(ctx context.Context, c *clients, f *orderFlags) error {
 	if err := a.confirm(ctx, fmt.Sprintf("Take sequence %d of aggregate %s for handled by %s?", f.sequence, f.aggregate, f.consumer)); err != nil {
 		return err
 	}
-	if err := box.Pass(ctx, f.table, f.aggregate, f.sequence); err != nil {
+	moved, err := box.Pass(ctx, f.table, f.aggregate, f.sequence)
+	if err != nil {
 		result := passed{Aggregate: f.aggregate, Sequence: f.sequence, failure: failure{a.explain(err)}}
 		if errors.Is(err, outbox.ErrNotNext) || errors.Is(err, outbox.ErrClaimed) {
 			result.Passed = aws.Bool(false)
@@ -82,10 +79,26 @@ func (a *app) orderPass(ctx context.Context, c *clients, f *orderFlags) error {
 		}
 		return err
 	}
+	if !moved {
+		place, err := a.placeOf(ctx, c, f)
+		if err != nil {
+			return err
+		}
+		return a.notPassed(f, place.Sequence, "meanwhile")
+	}
 	if a.json() {
 		return a.printJSON(passed{f.aggregate, f.sequence, aws.Bool(true), &f.sequence, failure{}})
 	}
 	_, err = fmt.Fprintf(a.out, "passed: the position of %s is %d; dead letters behind it are handled by a redrive\n", printable(f.aggregate), f.sequence)
+	return err
+}
+
+// notPassed prints that this run has not moved the position over the sequence.
+func (a *app) notPassed(f *orderFlags, position int64, when string) error {
+	if a.json() {
+		return a.printJSON(passed{f.aggregate, f.sequence, aws.Bool(false), &position, failure{}})
+	}
+	_, err := fmt.Fprintf(a.out, "%d was handled or passed %s: the position is %d\n", f.sequence, when, position)
 	return err
 }
 

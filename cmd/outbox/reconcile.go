@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 
 // reconcileFlags are those of the command reconcile.
 type reconcileFlags struct {
+	app                      *app // for commands that are named
 	table, inbox, consumer   string
 	letters, lettersConsumer string
 	types                    []string
@@ -36,6 +36,7 @@ type reconcileFlags struct {
 const mostListed = 10_000
 
 func (f *reconcileFlags) check(a *app) (err error) {
+	f.app = a
 	switch {
 	case f.table == "" || f.inbox == "":
 		return errors.New("--table and --inbox must not be empty")
@@ -113,10 +114,10 @@ func (f *reconcileFlags) again(more ...string) string {
 
 // other writes a command that knows the events table by the same names.
 func (f *reconcileFlags) other(words ...string) string {
-	for _, name := range slices.Sorted(maps.Keys(f.attributes.names)) {
-		words = append(words, "--attributes", name+"="+f.attributes.names[name])
+	if attributes := f.attributes.String(); attributes != "" {
+		words = append(words, "--attributes", attributes)
 	}
-	return command(words...)
+	return f.app.named(words...)
 }
 
 func (a *app) reconcileCommand() *cobra.Command {

@@ -267,7 +267,7 @@ func TestReconcileOfATableWithOtherNames(t *testing.T) {
 	out := m.reconcile(t, exitFailed, "--table", "old-events", "--attributes", otherNames)
 	require.Equal(t, []string{"4"}, ids(out.Events))
 	require.Equal(t, 3, out.Unknown)
-	require.Contains(t, out.Reasons[len(out.Reasons)-1].Do, "outbox replay --table old-events --id=4 --again --run reconcile --attributes aggregateId=order --attributes headers=- ")
+	require.Contains(t, out.Reasons[len(out.Reasons)-1].Do, "outbox replay --table old-events --id=4 --again --run reconcile --attributes aggregateId=order,headers=-,")
 }
 
 // A run that fails in the middle tells what it has found, and --after goes on with the page that was not judged.

