@@ -39,13 +39,15 @@ sim: export ADVERSARY_SEEDS ?= 2000
 sim: export STORM_SEEDS ?= 70
 sim: export ORDER_MODEL_SEEDS ?= 100000
 sim: export ORDER_SEEDS ?= 2000
-sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 ADVERSARY_SEEDS=10 STORM_SEEDS=10 ORDER_MODEL_SEEDS=10 ORDER_SEEDS=10 for few
+sim: export RECONCILE_SEEDS ?= 1000
+sim: ## simulated fleets, and a crash at every boundary; WORKER_SEEDS=10 LEASE_SEEDS=10 ADVERSARY_SEEDS=10 STORM_SEEDS=10 ORDER_MODEL_SEEDS=10 ORDER_SEEDS=10 RECONCILE_SEEDS=10 for few
 	@.ci/named 'TestWorkerSimulation$$ TestACrashOfAWorkerAtEveryBoundary$$' ./fleetsim
 	@.ci/named 'TestSimulation$$ TestSimulationWithASickMember$$' ./internal/lease
 	@.ci/named 'TestAdversary$$' ./adversary
 	@.ci/named 'TestRedriveStorm$$ TestLettersAre TestAHotAggregate TestThreeHundred TestAClaimIs TestAnOutageIs TestATransientFailure TestInvokeAnswers' ./storm
 	@.ci/named 'TestSmallWorlds$$ TestRandomWorlds$$' ./ordermodel
 	@.ci/named 'TestOrderWhateverTheStreamDoes$$ TestTheChangeOverWhateverTheStreamDoes$$' ./orderstorm
+	@.ci/named 'TestNothingIsMissingWhateverIsLost$$' ./reconcilestorm
 
 .PHONY: soak
 soak: export SOAK_DURATION ?= 60s
