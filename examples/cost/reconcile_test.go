@@ -110,7 +110,7 @@ func (s *shop) fill(t *testing.T, table string, n int, row func(i int) item) {
 		all[i].PutRequest = &types.PutRequest{Item: row(i)}
 	}
 	for some := range slices.Chunk(all, 25) {
-		out, err := s.Client.BatchWriteItem(t.Context(), &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{table: some}})
+		out, err := s.BatchWriteItem(t.Context(), &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{table: some}})
 		require.NoError(t, err)
 		require.Empty(t, out.UnprocessedItems)
 	}
@@ -158,13 +158,13 @@ func TestReconcileReadsWhatThePageSays(t *testing.T) {
 					}
 					return with(mark, map[string]any{"eventId": fmt.Sprintf("%026d", i)})
 				})
-				s.meter.scan, s.meter.batches = reads{}, reads{}
+				s.scan, s.batches = reads{}, reads{}
 				result, err := s.events.Reconcile(t.Context(), s.consumer, replay.ReconcileOptions{})
 				require.NoError(t, err)
 				result.Oldest = time.Time{}
 				require.Equal(t, replay.ReconcileResult{Segments: 1, Searched: events, Handled: events - missing, Undelivered: missing, Delivered: missing}, result)
 				require.Equal(t, missing, s.handled)
-				require.Equal(t, scanned(events, size), s.meter.scan)
+				require.Equal(t, scanned(events, size), s.scan)
 				more := reads{s.batches.requests - marked(events, size).requests, s.batches.units - marked(events, size).units}
 				if missing == 0 {
 					require.Equal(t, reads{}, more)
@@ -191,7 +191,7 @@ func TestReconcileReadsWhatThePageSays(t *testing.T) {
 			s.fill(t, "inbox", aggregates, func(i int) item {
 				return with(position, map[string]any{"eventId": aggregate(i), "sequence": events})
 			})
-			s.meter.scan, s.meter.batches = reads{}, reads{}
+			s.scan, s.batches = reads{}, reads{}
 			result, err := s.events.Reconcile(t.Context(), s.consumer, replay.ReconcileOptions{})
 			require.NoError(t, err)
 			require.Equal(t, replay.ReconcileResult{Segments: 1, Searched: events, Handled: events}, result)
