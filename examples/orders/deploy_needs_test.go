@@ -33,11 +33,15 @@ func needs(t *testing.T, d *deployment.Deployment) deployment.Needs {
 		Tables: createdTables(t),
 		Variables: map[string][]string{
 			"api": service.Variables(service.RoleAPI), "consumer": service.Variables(service.RoleConsumer), "redrive": service.Variables(service.RoleRedrive),
+			"reconcile": service.Variables(service.RoleReconcile),
 		},
 		Used:      used(t, d),
 		Routes:    service.Routes(),
 		Consumer:  "consumer",
 		Scheduled: "redrive",
+		Cycle: deployment.Cycle{Program: "reconcile", Every: service.ReconcileEvery, Length: service.ReconcileCycle,
+			Found: deployment.Metric{Namespace: service.MetricNamespace, Name: service.UndeliveredMetric, Dimension: service.StackDimension, Value: names(t, d).Stack, Statistic: "Maximum"},
+			Done:  deployment.Metric{Namespace: service.MetricNamespace, Name: service.ReconciledMetric, Dimension: service.StackDimension, Value: names(t, d).Stack, Statistic: "Sum"}},
 		Kept:      service.EventsKept,
 		Protected: true,
 		Alarms: []deployment.Metric{{Namespace: service.MetricNamespace, Name: service.DeadLettersMetric, Dimension: service.StackDimension,
@@ -171,12 +175,13 @@ func used(t *testing.T, d *deployment.Deployment) map[string][]deployment.Grant 
 		s.runConsumer(t, c, api)
 		s.runRedrive(t, c)
 		s.runWorker(t, c, api)
+		s.runReconcile(t, c)
 		everyCall.calls = make(map[string][]deployment.Grant)
 		for program, r := range s.seen {
 			everyCall.calls[program] = r.Used()
 		}
 	})
-	require.Len(t, everyCall.calls, 4, "the programs did not run to their end")
+	require.Len(t, everyCall.calls, 5, "the programs did not run to their end")
 	named := names(t, d)
 	arns := strings.NewReplacer(
 		"table/"+c.OrdersTable, "table/"+named.OrdersTable, "table/"+c.EventsTable, "table/"+named.EventsTable, "table/"+c.InboxTable, "table/"+named.InboxTable,
@@ -353,6 +358,53 @@ func (s *stage) runWorker(t *testing.T, c service.Config, api http.Handler) {
 		})
 	}, 3*time.Minute, 100*time.Millisecond) // a calm worker takes a view every 60 to 90 s
 	stop()
+}
+
+// lostOrders is how many orders of each kind no delivery has brought: so many that the part which is read now has each kind.
+const lostOrders = 500
+
+// runReconcile finds orders that can be confirmed, that SES refuses, at which it breaks down until the attempts are spent, and that are behind a dead
+// letter.
+func (s *stage) runReconcile(t *testing.T, c service.Config) {
+	var parked string
+	for l, err := range s.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+		require.NoError(t, err)
+		parked = l.Record.AggregateID
+	}
+	require.NotEmpty(t, parked)
+	writer, err := outbox.NewWriter(s.cloud.DynamoDB, c.EventsTable)
+	require.NoError(t, err)
+	var lost []outbox.AnyEvent
+	for i := range lostOrders {
+		for _, kind := range []string{"found", "refused", "broken", "behind"} {
+			id := fmt.Sprint(kind, i)
+			e := outbox.Event[service.OrderCreated]{ID: id, AggregateID: id, Time: time.Now().Add(-time.Hour), Data: service.OrderCreated{OrderID: id, Email: kind + "@example.com"}}
+			if kind == "behind" {
+				e.AggregateID = parked
+			}
+			lost = append(lost, e)
+		}
+	}
+	for batch := range slices.Chunk(lost, 100) {
+		require.NoError(t, writer.Transact(t.Context(), nil, batch...))
+	}
+	s.mail.Refuse(func(m fakeses.Mail) (int, string) {
+		switch m.To {
+		case "refused@example.com":
+			return http.StatusBadRequest, "MessageRejected"
+		case "broken@example.com":
+			return http.StatusInternalServerError, "InternalServiceErrorException"
+		}
+		return 0, ""
+	})
+	reconcile, err := service.Reconciles(s.sdk("reconcile"), c, io.Discard)
+	require.NoError(t, err)
+	for range 100 {
+		if _, err = reconcile.Invoke(t.Context(), []byte(`{"source":"aws.events"}`)); err == nil {
+			return
+		}
+	}
+	require.NoError(t, err)
 }
 
 // running runs a worker until stop is called, which must go well.

@@ -242,6 +242,18 @@ func TestTheConsumerFunction(t *testing.T) {
 	require.Contains(t, receivers(), "nobody@example.com")
 }
 
+// The real binary of the reconcile reads its part of the events table, says what it found, and tells CloudWatch.
+func TestTheReconcileFunction(t *testing.T) {
+	w := newLambdaWorld(t, "reconcile")
+	reconcile := w.start(t, "reconcile", w.environment("reconcile"))
+	a := reconcile.invoke(t, []byte(`{"version":"0","detail-type":"Scheduled Event","source":"aws.events","detail":{}}`), time.Minute)
+	require.Equal(t, "response", a.kind, a.body)
+	require.Regexp(t, `^{"delivered":0,"searched":0,"segment":[0-9]+,"undelivered":0}$`, a.body)
+	for _, metric := range []string{`"Stack":"orders","consumer":"confirmations","UndeliveredEvents":0}`, `"Stack":"orders","consumer":"confirmations","ReconciledSegments":1}`} {
+		require.Eventually(t, func() bool { return strings.Contains(reconcile.stdout.String(), metric) }, time.Minute, 10*time.Millisecond, metric) // through a pipe
+	}
+}
+
 // mailVariable says where an aws-ses-v2-local listens, which integration/run starts.
 const mailVariable = "ORDERS_MAIL"
 
@@ -325,7 +337,7 @@ func TestARedriveEndsInTime(t *testing.T) {
 
 // Without its environment a function says what is missing, to Lambda and in its log, and ends.
 func TestAFunctionThatCannotStartSaysWhy(t *testing.T) {
-	b := buildFunctions(t, "api", "consumer", "redrive")
+	b := buildFunctions(t, "api", "consumer", "reconcile", "redrive")
 	for _, c := range []struct {
 		program     string
 		environment map[string]string
@@ -333,6 +345,7 @@ func TestAFunctionThatCannotStartSaysWhy(t *testing.T) {
 	}{
 		{"api", map[string]string{"AWS_REGION": "us-east-1"}, "environment variable ORDERS_TABLE is not set\nenvironment variable EVENTS_TABLE is not set"},
 		{"consumer", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d", "STACK": "s", "MAIL_RATE": "1"}, "environment variable MAIL_FROM is not set"},
+		{"reconcile", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d", "MAIL_FROM": "s@example.com", "MAIL_RATE": "1"}, "environment variable STACK is not set"},
 		{"redrive", map[string]string{"AWS_REGION": "us-east-1", "EVENTS_TABLE": "e", "EVENTS_STREAM": "s", "INBOX_TABLE": "i", "DEAD_LETTERS_TABLE": "d", "STACK": "s", "MAIL_FROM": "the shop", "MAIL_RATE": "1"}, `the sender "the shop": want only an address, like a@example.com`},
 		{"api", map[string]string{"ORDERS_TABLE": "o", "EVENTS_TABLE": "e"}, "no AWS Region is configured: set AWS_REGION"},
 	} {

@@ -50,6 +50,9 @@ func names(t *testing.T, d *deployment.Deployment) service.Config {
 	c.EventsStream = d.Streams[d.Tables[c.EventsTable].Stream].Name
 	require.NotEmpty(t, c.EventsStream)
 	require.Equal(t, c, read("redrive", service.RoleRedrive))
+	reconcile := c
+	reconcile.EventsStream = ""
+	require.Equal(t, reconcile, read("reconcile", service.RoleReconcile))
 	api := read("api", service.RoleAPI)
 	require.Equal(t, c.EventsTable, api.EventsTable)
 	c.OrdersTable, c.LeasesTable = api.OrdersTable, "leases"

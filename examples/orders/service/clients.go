@@ -46,6 +46,15 @@ func Redrives(sdk aws.Config, c Config, metrics io.Writer) (*Redrive, error) {
 	return NewRedrive(dynamodb.NewFromConfig(sdk), c, mailer, metrics)
 }
 
+// Reconciles returns the Reconcile whose handlers confirm orders with SES.
+func Reconciles(sdk aws.Config, c Config, metrics io.Writer) (*Reconcile, error) {
+	mailer, err := newMailer(sdk, c)
+	if err != nil {
+		return nil, err
+	}
+	return NewReconcile(dynamodb.NewFromConfig(sdk), c, mailer, metrics)
+}
+
 // newMailer returns a Mailer whose SDK repeats nothing: its repeats would be faster than the rate, and no attempts of the handler.
 func newMailer(sdk aws.Config, c Config) (*SESMailer, error) {
 	client := sesv2.NewFromConfig(sdk, func(o *sesv2.Options) { o.Retryer = aws.NopRetryer{} })

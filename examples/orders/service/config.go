@@ -14,10 +14,11 @@ type Role string
 
 // The roles. Each is a program in cmd.
 const (
-	RoleAPI      Role = "api"      // answers HTTP requests
-	RoleConsumer Role = "consumer" // confirms orders, invoked by Lambda
-	RoleRedrive  Role = "redrive"  // handles dead letters that somebody asks for, invoked by Lambda on a schedule
-	RoleWorker   Role = "worker"   // confirms orders, reads the stream itself
+	RoleAPI       Role = "api"       // answers HTTP requests
+	RoleConsumer  Role = "consumer"  // confirms orders, invoked by Lambda
+	RoleRedrive   Role = "redrive"   // handles dead letters that somebody asks for, invoked by Lambda on a schedule
+	RoleReconcile Role = "reconcile" // finds events that no delivery has brought, invoked by Lambda on a schedule
+	RoleWorker    Role = "worker"    // confirms orders, reads the stream itself
 )
 
 // Config names what the service uses. Credentials, Region and endpoints come from the SDK's own configuration.
@@ -42,13 +43,13 @@ type variable struct {
 
 // variables are all environment variables that the service reads by itself.
 func variables() []variable {
-	confirming := []Role{RoleConsumer, RoleRedrive, RoleWorker}
+	confirming := []Role{RoleConsumer, RoleRedrive, RoleReconcile, RoleWorker}
 	text := func(field func(*Config) *string) func(*Config, string) error {
 		return func(c *Config, v string) error { *field(c) = v; return nil }
 	}
 	return []variable{
 		{"ORDERS_TABLE", []Role{RoleAPI}, text(func(c *Config) *string { return &c.OrdersTable })},
-		{"EVENTS_TABLE", []Role{RoleAPI, RoleConsumer, RoleRedrive, RoleWorker}, text(func(c *Config) *string { return &c.EventsTable })},
+		{"EVENTS_TABLE", append([]Role{RoleAPI}, confirming...), text(func(c *Config) *string { return &c.EventsTable })},
 		{"EVENTS_STREAM", []Role{RoleRedrive, RoleWorker}, text(func(c *Config) *string { return &c.EventsStream })},
 		{"INBOX_TABLE", confirming, text(func(c *Config) *string { return &c.InboxTable })},
 		{"DEAD_LETTERS_TABLE", confirming, text(func(c *Config) *string { return &c.DeadLettersTable })},

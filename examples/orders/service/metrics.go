@@ -18,6 +18,8 @@ const (
 	DeadLettersMetric = "DeadLetters"         // a count, when a letter is stored
 	WaitingMetric     = "WaitingDeadLetters"  // a gauge, with each redrive
 	DestinationMetric = "DisabledDestination" // a gauge, with each redrive: 1 if new events do not reach the stream
+	UndeliveredMetric = "UndeliveredEvents"   // a gauge, with each reconciling: events that no delivery has brought
+	ReconciledMetric  = "ReconciledSegments"  // 1 for each part of the events table that was read to its end, and of which nothing is left
 	StackDimension    = "Stack"               // two stacks in one Region have metrics of their own
 )
 
@@ -53,6 +55,16 @@ type waitingLine struct {
 type destinationLine struct {
 	metricHead
 	Disabled int `json:"DisabledDestination"`
+}
+
+type undeliveredLine struct {
+	metricHead
+	Undelivered int `json:"UndeliveredEvents"`
+}
+
+type reconciledLine struct {
+	metricHead
+	Reconciled int `json:"ReconciledSegments"`
 }
 
 type metricMeta struct {
@@ -97,6 +109,19 @@ func (m *metrics) destination(ctx context.Context, active bool) {
 		line.Disabled = 1
 	}
 	m.write(ctx, DestinationMetric, line)
+}
+
+// undelivered tells how many events no delivery had brought.
+func (m *metrics) undelivered(ctx context.Context, n int) {
+	m.write(ctx, UndeliveredMetric, undeliveredLine{metricHead: m.head(UndeliveredMetric), Undelivered: n})
+}
+
+// reconciled tells that a part of the table is done. Its time is the end of its slot, still to come, whenever in the slot it was done: so each
+// day, whenever it begins, has as many times as a cycle has slots, and an alarm can count them. CloudWatch takes times of up to two hours ahead.
+func (m *metrics) reconciled(ctx context.Context, slotEnds time.Time) {
+	line := reconciledLine{metricHead: m.head(ReconciledMetric), Reconciled: 1}
+	line.AWS.Timestamp = slotEnds.UnixMilli()
+	m.write(ctx, ReconciledMetric, line)
 }
 
 func (m *metrics) write(ctx context.Context, metric string, line any) {

@@ -143,6 +143,27 @@ locals {
       period      = 900
       periods     = 1
     }
+    undelivered = {
+      description = "Events had reached no handler, and were found in the table. The log of the reconcile has their ids; find out what has lost them."
+      namespace   = "Orders"
+      metric      = "UndeliveredEvents"
+      dimensions  = { Stack = var.name }
+      statistic   = "Maximum"
+      threshold   = 0
+      period      = 3600
+      periods     = 1
+    }
+    # The parts of the last 24 hours. The time of each is the end of its hour, so that no window of a day has fewer than 24 by chance.
+    incomplete-cycle = {
+      description = "Less than the whole events table was compared with the inbox in the last 24 hours. The log of the reconcile says why."
+      namespace   = "Orders"
+      metric      = "ReconciledSegments"
+      dimensions  = { Stack = var.name }
+      statistic   = "Sum"
+      threshold   = 24
+      period      = 86400
+      periods     = 1
+    }
     failures = {
       description = "Lambda gave records up. The messages name them; replay them from the events table."
       namespace   = "AWS/SQS"
@@ -190,8 +211,8 @@ resource "aws_cloudwatch_metric_alarm" "metrics" {
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.description
   alarm_actions       = local.alarm_actions
-  treat_missing_data  = contains(["stream-age", "waiting-dead-letters", "disabled-destination"], each.key) ? "breaching" : "notBreaching"
-  comparison_operator = "GreaterThanThreshold"
+  treat_missing_data  = contains(["stream-age", "waiting-dead-letters", "disabled-destination", "incomplete-cycle"], each.key) ? "breaching" : "notBreaching"
+  comparison_operator = each.key == "incomplete-cycle" ? "LessThanThreshold" : "GreaterThanThreshold"
   threshold           = each.value.threshold
   evaluation_periods  = each.value.periods
   namespace           = each.value.namespace

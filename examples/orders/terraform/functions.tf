@@ -246,6 +246,75 @@ resource "aws_lambda_function_event_invoke_config" "redrive" {
   maximum_retry_attempts = 0
 }
 
+# The reconcile: finds the events that no delivery has brought. It reads the table in 24 parts, a part in the middle of each hour; a run that
+# began near the end of its hour could read the next part in its place. So the latest repeat ends within the hour.
+
+resource "aws_lambda_function" "reconcile" {
+  function_name    = "${var.name}-reconcile"
+  role             = aws_iam_role.reconcile.arn
+  filename         = "${var.dist}/reconcile.zip"
+  source_code_hash = filebase64sha256("${var.dist}/reconcile.zip")
+  runtime          = "provided.al2023"
+  handler          = "bootstrap"
+  architectures    = [var.architecture]
+  memory_size      = 256
+  timeout          = 600
+
+  environment {
+    variables = local.confirming
+  }
+  logging_config {
+    log_format = "Text"
+    log_group  = aws_cloudwatch_log_group.reconcile.name
+  }
+}
+
+resource "aws_cloudwatch_log_group" "reconcile" {
+  name              = "/aws/lambda/${var.name}-reconcile"
+  retention_in_days = var.log_retention_days
+}
+
+resource "aws_iam_role" "reconcile" {
+  name               = "${var.name}-reconcile"
+  assume_role_policy = local.trust
+}
+
+resource "aws_iam_role_policy" "reconcile" {
+  name = "reconcile"
+  role = aws_iam_role.reconcile.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(local.may_confirm, local.may_keep_dead_letters, [
+      { Effect = "Allow", Action = ["dynamodb:BatchGetItem"], Resource = [aws_dynamodb_table.inbox.arn] },
+      { Effect = "Allow", Action = ["dynamodb:Scan"], Resource = [aws_dynamodb_table.events.arn] },
+      { Effect = "Allow", Action = ["logs:CreateLogStream", "logs:PutLogEvents"], Resource = ["${aws_cloudwatch_log_group.reconcile.arn}:*"] },
+    ])
+  })
+}
+
+resource "aws_cloudwatch_event_rule" "reconcile" {
+  name                = "${var.name}-reconcile"
+  schedule_expression = "cron(30 * * * ? *)"
+}
+
+resource "aws_cloudwatch_event_target" "reconcile" {
+  rule = aws_cloudwatch_event_rule.reconcile.name
+  arn  = aws_lambda_function.reconcile.arn
+}
+
+resource "aws_lambda_permission" "reconcile" {
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.reconcile.function_name
+  principal     = "events.amazonaws.com"
+  source_arn    = aws_cloudwatch_event_rule.reconcile.arn
+}
+
+resource "aws_lambda_function_event_invoke_config" "reconcile" {
+  function_name                = aws_lambda_function.reconcile.function_name
+  maximum_retry_attempts       = 1
+  maximum_event_age_in_seconds = 900
+}
+
 # The worker, which runs elsewhere.
 resource "aws_iam_policy" "worker" {
   count = var.with_worker ? 1 : 0

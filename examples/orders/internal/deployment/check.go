@@ -16,11 +16,20 @@ type Needs struct {
 	Used      map[string][]Grant  // what a program, or "worker", was seen to do
 	Routes    []string
 	Consumer  string        // the program behind the stream
-	Scheduled string        // the program on a schedule
+	Scheduled string        // the program that runs every five minutes
+	Cycle     Cycle         // what runs more rarely
 	Kept      time.Duration // for how long rows and inbox marks live
 	Protected bool          // the tables, from deletion
 	Alarms    []Metric      // other than those of the destination, the stream, the queue, the API and the functions
 	Gauges    []Metric      // likewise, of what the function on the schedule counts: the alarm lasts, also if nobody counts
+}
+
+// Cycle is a program that works through something in parts: one in each Every, whose limits are the clock's multiples, and all in Length.
+type Cycle struct {
+	Program       string
+	Every, Length time.Duration
+	Found         Metric // a gauge with each run: above 0 is an alarm
+	Done          Metric // 1 for each part that is done
 }
 
 // Check returns everything in which a deployment is not what the code needs.
@@ -229,9 +238,26 @@ func (c *check) api() {
 }
 
 func (c *check) schedule() {
-	c.equal("the functions on a schedule", []Schedule{{c.d.Functions[c.n.Scheduled].ARN, "rate(5 minutes)"}}, c.d.Schedules)
-	c.called(c.n.Scheduled, "events.amazonaws.com", ":rule/")
-	c.equal("the permissions to invoke", 2, len(c.d.Callers))
+	scheduled, cycle := c.d.Functions[c.n.Scheduled], c.d.Functions[c.n.Cycle.Program]
+	want := map[string]string{scheduled.ARN: "rate(5 minutes)", cycle.ARN: "cron(30 * * * ? *)"}
+	have := make(map[string]string)
+	for _, s := range c.d.Schedules {
+		have[s.Function] = s.When
+	}
+	c.equal("the functions on a schedule", want, have)
+	c.equal("the number of schedules", len(want), len(c.d.Schedules))
+	for _, program := range []string{c.n.Scheduled, c.n.Cycle.Program} {
+		c.called(program, "events.amazonaws.com", ":rule/")
+	}
+	c.equal("the permissions to invoke", 3, len(c.d.Callers))
+	c.equal(c.n.Scheduled+": the repeats", Repeat{}, c.d.Repeats[scheduled.Name])
+	r := c.d.Repeats[cycle.Name]
+	if ends := 30*time.Minute + time.Duration(r.MaxSeconds+cycle.Timeout)*time.Second; r.Attempts < 1 || r.MaxSeconds == 0 || ends >= c.n.Cycle.Every {
+		c.fail("%s: the repeats: want one or more that end within %s, have %+v, and a timeout of %ds", c.n.Cycle.Program, c.n.Cycle.Every, r, cycle.Timeout)
+	}
+	if again := time.Duration(cycle.Timeout)*time.Second + time.Minute; again >= time.Duration(r.MaxSeconds)*time.Second {
+		c.fail("%s: the repeats: an invocation that runs out of time is not repeated", c.n.Cycle.Program) // Lambda waits a minute
+	}
 }
 
 func (c *check) called(program, service, source string) {
@@ -269,15 +295,20 @@ func (c *check) alarms() {
 	for _, m := range c.n.Gauges {
 		lasts[m] = 900
 	}
+	lasts[c.n.Cycle.Found] = int(c.n.Cycle.Every / time.Second)
+	lasts[c.n.Cycle.Done] = int(c.n.Cycle.Length / time.Second)
 	for _, m := range c.d.Mappings {
 		lasts[Metric{"AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", c.d.Queues[m.OnFailure].Name, "Maximum"}] = 60
 		lasts[Metric{"AWS/Lambda", "DroppedEventCount", "EventSourceMappingUUID", m.ID, "Sum"}] = 60
 	}
 	for m, seconds := range lasts {
 		gauge := slices.Contains(c.n.Gauges, m)
-		missing := "notBreaching"
-		if m == age || gauge { // nobody reads, nobody counts
+		missing, comparison := "notBreaching", "GreaterThanThreshold"
+		if m == age || gauge || m == c.n.Cycle.Done { // nobody reads, nobody counts
 			missing = "breaching"
+		}
+		if m == c.n.Cycle.Done {
+			comparison = "LessThanThreshold"
 		}
 		n := 0
 		for _, a := range c.d.Alarms {
@@ -285,13 +316,16 @@ func (c *check) alarms() {
 				continue
 			}
 			n++
-			c.equal(m.Name+": the comparison", "GreaterThanThreshold", a.Comparison)
+			c.equal(m.Name+": the comparison", comparison, a.Comparison)
 			c.equal(m.Name+": missing data", missing, a.Missing)
 			c.equal(m.Name+": the seconds above the threshold", seconds, a.Period*a.Periods)
 			if gauge {
 				c.equal(m.Name+": the period, of three counts", 900, a.Period)
 			}
-			if m.Statistic == "Sum" || m.Namespace == "AWS/SQS" || gauge {
+			if m == c.n.Cycle.Done {
+				c.equal(m.Name+": the threshold", int(c.n.Cycle.Length/c.n.Cycle.Every), a.Threshold)
+				c.equal(m.Name+": the periods", 1, a.Periods)
+			} else if m.Statistic == "Sum" || m.Namespace == "AWS/SQS" || gauge || m == c.n.Cycle.Found {
 				c.equal(m.Name+": the threshold", 0, a.Threshold)
 			} else if a.Threshold <= 0 {
 				c.fail("%s: the threshold is %v", m.Name, a.Threshold)

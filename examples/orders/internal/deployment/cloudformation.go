@@ -252,7 +252,8 @@ func (s *stack) of(kind string, do func(name string, p tree)) {
 }
 
 func (s *stack) deployment() *Deployment {
-	d := &Deployment{Tables: map[string]Table{}, Streams: map[string]Stream{}, Queues: map[string]Queue{}, LogGroups: map[string]int{}, Functions: map[string]Function{}}
+	d := &Deployment{Tables: map[string]Table{}, Streams: map[string]Stream{}, Queues: map[string]Queue{}, LogGroups: map[string]int{},
+		Functions: map[string]Function{}, Repeats: map[string]Repeat{}}
 	s.known()
 	s.of("AWS::DynamoDB::Table", func(name string, p tree) { d.Tables[name] = s.table(name, p) })
 	s.of("AWS::Kinesis::Stream", func(name string, p tree) {
@@ -282,6 +283,10 @@ func (s *stack) deployment() *Deployment {
 		for _, target := range p.get("Targets").list() {
 			d.Schedules = append(d.Schedules, Schedule{target.get("Arn").text(), p.get("ScheduleExpression").text()})
 		}
+	})
+	s.of("AWS::Lambda::EventInvokeConfig", func(_ string, p tree) {
+		p.only("FunctionName", "Qualifier", "MaximumRetryAttempts", "MaximumEventAgeInSeconds")
+		d.Repeats[p.get("FunctionName").text()] = Repeat{p.get("MaximumRetryAttempts").int(), p.get("MaximumEventAgeInSeconds").int()}
 	})
 	s.of("AWS::Lambda::Permission", func(_ string, p tree) {
 		p.only("Action", "FunctionName", "Principal", "SourceArn")

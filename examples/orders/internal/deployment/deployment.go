@@ -20,6 +20,7 @@ type Deployment struct {
 	API       string // the id of the HTTP API
 	Routes    []Route
 	Schedules []Schedule
+	Repeats   map[string]Repeat // by function: what Lambda does with an invocation that fails or has to wait
 	Callers   []Caller
 	Alarms    []Alarm
 }
@@ -91,7 +92,13 @@ type Route struct {
 // Schedule is a rule that invokes a function, and nothing else.
 type Schedule struct {
 	Function string // an ARN
-	Rate     string
+	When     string // a rate or a cron expression
+}
+
+// Repeat bounds how an invocation by a schedule is repeated.
+type Repeat struct {
+	Attempts   int // after the first
+	MaxSeconds int // from the schedule's event to the beginning of the last one; 0 is not bounded
 }
 
 // Caller is a service that may invoke a function.

@@ -75,6 +75,8 @@ func (r *Recorder) grants(operation string, in any) []Grant {
 		return []Grant{onTable("UpdateItem", in.TableName)}
 	case *dynamodb.DeleteItemInput:
 		return []Grant{onTable("DeleteItem", in.TableName)}
+	case *dynamodb.ScanInput:
+		return []Grant{onTable("Scan", in.TableName)}
 	case *dynamodb.QueryInput:
 		g := onTable("Query", in.TableName)
 		if in.IndexName != nil {

@@ -38,7 +38,8 @@ func (t tree) one(name string) tree {
 }
 
 func (m *module) deployment() *Deployment {
-	d := &Deployment{Tables: map[string]Table{}, Streams: map[string]Stream{}, Queues: map[string]Queue{}, LogGroups: map[string]int{}, Functions: map[string]Function{}}
+	d := &Deployment{Tables: map[string]Table{}, Streams: map[string]Stream{}, Queues: map[string]Queue{}, LogGroups: map[string]int{},
+		Functions: map[string]Function{}, Repeats: map[string]Repeat{}}
 	m.onlyKnown()
 	m.of("aws_dynamodb_table", func(i instance, p tree) { d.Tables[text(i, "name")] = moduleTable(i, p) })
 	m.of("aws_dynamodb_kinesis_streaming_destination", func(_ instance, p tree) {
@@ -72,6 +73,10 @@ func (m *module) deployment() *Deployment {
 	m.of("aws_cloudwatch_event_rule", func(i instance, p tree) { rates[text(i, "name")] = p.get("schedule_expression").text() })
 	m.of("aws_cloudwatch_event_target", func(_ instance, p tree) {
 		d.Schedules = append(d.Schedules, Schedule{p.get("arn").text(), rates[p.get("rule").text()]})
+	})
+	m.of("aws_lambda_function_event_invoke_config", func(_ instance, p tree) {
+		p.only("function_name", "maximum_retry_attempts", "maximum_event_age_in_seconds")
+		d.Repeats[p.get("function_name").text()] = Repeat{p.get("maximum_retry_attempts").int(), p.get("maximum_event_age_in_seconds").int()}
 	})
 	m.of("aws_lambda_permission", func(_ instance, p tree) {
 		p.only("action", "function_name", "principal", "source_arn")
