@@ -108,3 +108,23 @@ func leaseStatus(l lease.Lease, states map[string]OwnerState) LeaseStatus {
 	}
 	return s
 }
+
+// HoldsFirstShard reports whether this Worker reads the first of the shards, by id, that any worker of its group reads. It is for work that one of a
+// fleet is to do, such as replay.Events.ReconcileEvery: so it is true in one Worker, or in two for a moment when a shard changes hands. It is
+// false while Run does not run. It reads the lease table, once. The error is the lease table's. HoldsFirstShard is safe for concurrent use.
+func (w *Worker) HoldsFirstShard(ctx context.Context) (bool, error) {
+	if w.consumer == nil {
+		return false, errNotMade
+	}
+	view, err := w.leases.View(ctx)
+	if err != nil {
+		return false, fmt.Errorf("outbox: worker of stream %s: HoldsFirstShard: %w", w.stream, err)
+	}
+	var first *lease.Lease
+	for i, l := range view.Leases {
+		if l.Owner != "" && (first == nil || l.ID < first.ID) {
+			first = &view.Leases[i]
+		}
+	}
+	return first != nil && w.health.holds(first.ID, first.Fence), nil
+}

@@ -102,6 +102,18 @@ func (h *workerHealth) reads(s *shardRun) (forget func()) {
 	}
 }
 
+// holds reports whether a shard is read under a fence.
+func (h *workerHealth) holds(shard string, fence int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.shards {
+		if s.held.Shard().ID == shard && s.held.Fence() == fence {
+			return true
+		}
+	}
+	return false
+}
+
 func (h *workerHealth) reasons(now time.Time, patience time.Duration) []error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -264,6 +264,21 @@ func reconcile(ctx context.Context, events *replay.Events, consumer *outbox.Cons
 	return nil
 }
 
+// runAndReconcile does both until ctx ends, or until one of them cannot begin.
+func runAndReconcile(ctx context.Context, worker *outbox.Worker, events *replay.Events, consumer *outbox.Consumer, tell func(replay.ReconcileResult, error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reconciled := make(chan error, 1)
+	go func() {
+		defer cancel() // it ends before ctx only if it is refused
+		options := replay.ReconcileOptions{Every: time.Hour, Cycle: 24 * time.Hour}
+		reconciled <- events.ReconcileEvery(ctx, consumer, options, worker.HoldsFirstShard, tell)
+	}()
+	err := worker.Run(ctx)
+	cancel()
+	return errors.Join(err, <-reconciled)
+}
+
 func main() {
 	consumer, err := newConsumer(logMailer{})
 	if err != nil {
@@ -272,4 +287,4 @@ func main() {
 	lambda.Start(consumer)
 }
 
-var _ = []any{newWriter, newConsumerWithInbox, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker, handleAgain, reconcile, warehouse} // what a service does, not this function
+var _ = []any{newWriter, newConsumerWithInbox, placeOrder, placeOrderOnce, confirmPayment, newWarehouse, newConfirmations, redrive, runWorker, handleAgain, reconcile, runAndReconcile, warehouse} // what a service does, not this function
