@@ -28,6 +28,7 @@ type ReconcileOptions struct {
 	// events from Reconcile before it gets those in front of them from the stream.
 	Grace time.Duration
 	// Since leaves alone all events with an earlier Time, such as those from before the consumer began. Zero: as far back as the inbox remembers.
+	// They cost no look for their marks. Since two Cycles and the Grace ago, each event is judged at least twice.
 	Since time.Time
 	// MaxDeliver is how many events a call may find before it takes the consumer for one that is down (ErrBehind). Default: 1,000; 1 to 100,000.
 	MaxDeliver int
@@ -80,7 +81,8 @@ type ReconcileResult struct {
 // The inbox forgets by the time of the handling, and Reconcile judges by the Time of the event: an event whose Time is more than two days later than
 // its handling may be delivered after the inbox has forgotten it.
 //
-// A call reads its segment with eventually consistent reads, at half a read unit for each 4 KB, and half a read unit for each event that is judged.
+// A call reads its segment with eventually consistent reads, at half a read unit for each 4 KB, and half a read unit for each event that is judged,
+// in each cycle again. It holds a page of the table in memory, and some 150 bytes for each event that it has found.
 func (e *Events) Reconcile(ctx context.Context, c *outbox.Consumer, o ReconcileOptions) (ReconcileResult, error) {
 	r, err := e.newReconciliation(c, o, time.Now())
 	if err == nil {
