@@ -1,5 +1,5 @@
 // Command outbox sets up, looks into and repairs a transactional outbox on DynamoDB: it creates the tables and the stream, shows
-// events as they pass, replays old ones, says how far consumers are, and checks the configuration.
+// events as they pass, replays old ones, finds those that a consumer lacks, says how far consumers are, and checks the configuration.
 //
 // Credentials, region and endpoints are those of the AWS SDK's own configuration: the environment (AWS_PROFILE, AWS_REGION,
 // AWS_ENDPOINT_URL) and the files in ~/.aws. See docs/cli.md for a session, the exit codes and the permissions.

@@ -82,6 +82,9 @@ type reason struct {
 
 // tell prints the result. Its error is failed, or errFound.
 func (r *reconciliation) tell(found replay.ReconcileResult, failed error) error {
+	if failed != nil && r.walk.read == 0 { // there is nothing to tell
+		return failed
+	}
 	if failed == nil {
 		r.walk.judged() // the last page
 	}
