@@ -90,10 +90,11 @@ func ids(events []eventJSON) (ids []string) {
 // What the consumer has neither handled nor given up is listed, the oldest first, and nothing is delivered.
 func TestReconcileListsWhatIsUndelivered(t *testing.T) {
 	m := mailedIn(t, newWorld(t))
-	lost := orderNumbered("order-2", 1, 45)
+	lost, later := orderNumbered("order-2", 1, 45), orderNumbered("order-2", 2, 0)
+	later.Time = lost.Time.Add(time.Minute)
 	m.handled(t, orderNumbered("order-1", 1, 60), orderNumbered("order-3", 1, 30), orderNumbered("poison", 1, 50), orderNumbered("poison", 2, 49))
 	require.NoError(t, m.letters.Discard(t.Context(), "poison#poison-001"))
-	m.written(t, orderNumbered("order-2", 2, 44), lost, orderNumbered("order-4", 1, 1))
+	m.written(t, later, lost, orderNumbered("order-4", 1, 1))
 
 	out := m.reconcile(t, exitFailed)
 	require.Equal(t, []string{"order-2-001", "order-2-002"}, ids(out.Events))
