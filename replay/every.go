@@ -27,7 +27,7 @@ func (e *Events) ReconcileEvery(ctx context.Context, c *outbox.Consumer, o Recon
 	switch {
 	case err != nil:
 	case o.Every == 0:
-		err = errors.New("Every: want how often, have 0")
+		err = errors.New("no Every: want how often, have 0")
 	case told == nil:
 		err = errors.New("told is nil: nobody would hear of what is undelivered")
 	}
