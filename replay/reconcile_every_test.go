@@ -158,7 +158,7 @@ func TestReconcileEveryTellsAndGoesOn(t *testing.T) {
 		var told calls
 		o := replay.ReconcileOptions{Every: time.Hour, Cycle: time.Hour}
 		for text, refused := range map[string]func() error{
-			"Every: want how often, have 0": func() error {
+			"no Every: want how often, have 0": func() error {
 				return s.events.ReconcileEvery(t.Context(), s.consumer(t), replay.ReconcileOptions{}, nil, told.told(0))
 			},
 			"told is nil: nobody would hear of what is undelivered": func() error {
