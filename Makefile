@@ -30,7 +30,7 @@ race: ## every test under the race detector
 
 # 1,500 seeds of twelve kinds and 20 of each over the SDK; 1,200 of three kinds of the lease protocol, and with a sick member; 2,000 of
 # the other world; 70 of the storm of redrives, and 14 of each of its other runs; 100,000 worlds of the order's
-# model, 2,000 of the order, and 500 that change over to it.
+# model, 2,000 of the order, and 500 that change over to it; 1,000 of Reconcile.
 .PHONY: sim
 sim: export WORKER_SEEDS ?= 1500
 sim: export WORKER_WIRE_SEEDS ?= 20
