@@ -128,7 +128,10 @@ func (a *api) place(ctx context.Context, order Order) error {
 		return err
 	}
 	placed, err := a.stored(ctx, order.ID)
-	if errors.Is(err, errNoOrder) || err == nil && placed.Request != order.Request { // somebody has removed it, or it is another one
+	switch {
+	case errors.Is(err, errNoOrder): // its event is there
+		return errRemoved
+	case err == nil && placed.Request != order.Request:
 		return errOtherOrder
 	}
 	return err
@@ -142,6 +145,7 @@ func lostRace(err error) bool {
 var (
 	errNoOrder    = errors.New("there is no such order")
 	errOtherOrder = errors.New("this idempotency key was used for another order")
+	errRemoved    = errors.New("the order of this idempotency key was removed: choose another key")
 	errUnreadable = errors.New("the order cannot be read at the moment")
 )
 
@@ -194,6 +198,8 @@ func explain(err error, id, done string) (status int, text string) {
 		return http.StatusNotFound, errNoOrder.Error()
 	case errors.Is(err, errOtherOrder):
 		return http.StatusUnprocessableEntity, errOtherOrder.Error()
+	case errors.Is(err, errRemoved):
+		return http.StatusGone, errRemoved.Error()
 	case errors.Is(err, outbox.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge, "the order is too large"
 	case errors.Is(err, outbox.ErrUnknownOutcome):

@@ -174,6 +174,7 @@ func TestErrorsAreExplained(t *testing.T) {
 		text string
 	}{
 		http.StatusUnprocessableEntity:   {errOtherOrder, "used for another order"},
+		http.StatusGone:                  {errRemoved, "was removed"},
 		http.StatusNotFound:              {errNoOrder, "no such order"},
 		http.StatusRequestEntityTooLarge: {outbox.ErrTooLarge, "too large"},
 		http.StatusServiceUnavailable:    {outbox.ErrConflict, "was not placed"},

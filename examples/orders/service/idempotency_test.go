@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -130,6 +132,31 @@ func TestAKeyIsKnownAsLongAsItsOrder(t *testing.T) {
 	w := httptest.NewRecorder()
 	api.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/orders/"+id, nil))
 	require.JSONEq(t, `{"orderId":"`+id+`","version":2,"description":"three coffees"}`, w.Body.String())
+}
+
+// An order that somebody has removed from the table is not placed again while its event is there, and its key was not used for another one.
+func TestTheKeyOfARemovedOrderIsRefused(t *testing.T) {
+	quiet(t)
+	synctest.Test(t, func(t *testing.T) {
+		cloud := outboxtest.Start(t)
+		defer cloud.Close()
+		setUp(t, cloud)
+		api := instances(t, cloud, 1)[0]
+		status, placed := post(t, api, "k", `{"description":"tea"}`)
+		require.Equal(t, http.StatusCreated, status, placed)
+		id := regexp.MustCompile("[0-9A-Z]{26}").FindString(placed)
+		_, err := cloud.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: &local.OrdersTable,
+			Key: map[string]types.AttributeValue{"orderId": &types.AttributeValueMemberS{Value: id}}})
+		require.NoError(t, err)
+		for _, body := range []string{`{"description":"tea"}`, `{"description":"water"}`} {
+			time.Sleep(time.Second) // at the same time, it would be the same transaction
+			status, answer := post(t, api, "k", body)
+			require.Equal(t, http.StatusGone, status, answer)
+			require.JSONEq(t, `{"error":"the order of this idempotency key was removed: choose another key"}`, answer)
+		}
+		requireItems(t, cloud, local.OrdersTable, 0)
+		requireItems(t, cloud, local.EventsTable, 1)
+	})
 }
 
 // A key belongs to its caller, as IAM knows him: the sessions of a role are one caller, the users of an identity pool are many.
