@@ -203,11 +203,11 @@ func explain(err error, id, done string) (status int, text string) {
 	case errors.Is(err, outbox.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge, "the order is too large"
 	case errors.Is(err, outbox.ErrUnknownOutcome):
-		again := "repeat it"
+		next := "look it up before you repeat it" // somebody may have changed it since
 		if done == "placed" {
-			again += " with the same Idempotency-Key"
+			next = "repeat it with the same Idempotency-Key, or look it up"
 		}
-		return http.StatusServiceUnavailable, "it is not known whether order " + id + " was " + done + ": " + again + ", or look it up"
+		return http.StatusServiceUnavailable, "it is not known whether order " + id + " was " + done + ": " + next
 	case errors.Is(err, outbox.ErrConflict), lostRace(err):
 		return http.StatusServiceUnavailable, "the order was not " + done + ", please try again"
 	case errors.Is(err, errUnreadable):

@@ -183,14 +183,14 @@ func TestErrorsAreExplained(t *testing.T) {
 		require.Equal(t, want, status)
 		require.Contains(t, text, c.text)
 	}
-	for done, again := range map[string]string{"placed": "repeat it with the same Idempotency-Key", "changed": "repeat it"} {
+	for done, next := range map[string]string{"placed": "repeat it with the same Idempotency-Key, or look it up", "changed": "look it up before you repeat it"} {
 		for _, c := range []struct {
 			err    error
 			status int
 			text   string
 		}{
 			{errors.New("anything else"), http.StatusInternalServerError, "the order was not " + done},
-			{outbox.ErrUnknownOutcome, http.StatusServiceUnavailable, "it is not known whether order 1 was " + done + ": " + again + ", or look it up"},
+			{outbox.ErrUnknownOutcome, http.StatusServiceUnavailable, "it is not known whether order 1 was " + done + ": " + next},
 			{outbox.ErrConditionFailed, http.StatusServiceUnavailable, "the order was not " + done + ", please try again"},
 			{outbox.ErrSequenceTaken, http.StatusServiceUnavailable, "the order was not " + done + ", please try again"},
 			{errUnreadable, http.StatusServiceUnavailable, "the order cannot be read at the moment"},

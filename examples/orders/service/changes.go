@@ -41,7 +41,8 @@ func (a *api) changeOrder(w http.ResponseWriter, r *http.Request) {
 const mostTries = 10
 
 // change gives an order another description. The version that was read is the condition of the write, and the next one is the event's sequence: if
-// somebody else was faster, nothing is written, and the order is read again. A request that is repeated finds its description, and is no change.
+// somebody else was faster, nothing is written, and the order is read again. A request that is repeated finds its description, and is no change. After
+// another change it is one more, and undoes the other one.
 func (a *api) change(ctx context.Context, id, description string) (order Order, err error) {
 	for range mostTries {
 		order, err = a.stored(ctx, id)
