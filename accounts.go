@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/account"
@@ -33,7 +34,7 @@ func (c *Consumer) Accounts(eventsTable string) (*account.Book, error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbox: Accounts: %w", err)
 	}
-	return &account.Book{Memory: c.inbox.ttl - forgetting, Of: c.accountsOf}, nil
+	return &account.Book{Memory: c.inbox.ttl - forgetting, Of: c.accountsOf, KnowsAny: c.knowsAny, Wants: c.wantsAccount}, nil
 }
 
 // forgetting is how long before the end of its time to live an inbox counts as one that may have forgotten an event: the event's time may be later
@@ -60,12 +61,10 @@ func (c *Consumer) accountsOf(ctx context.Context, events []event.Event) ([]acco
 	var open []int
 	for i := range events {
 		r := Record(events[i])
-		switch h, known := c.registered()[r.Type]; {
-		case c.ordered(&r):
-			open = append(open, i)
-		case known && !h.kept, !known && !c.failUnknownTypes:
+		switch {
+		case !c.wantsAccount(events[i]):
 			accounts[i] = account.Unwanted
-		case c.forgets(&r, now):
+		case !c.ordered(&r) && c.forgets(&r, now): // a position never forgets; lookForMarks asks for the marks of ordered ones
 			accounts[i] = account.Forgotten
 		default:
 			open = append(open, i)
@@ -82,6 +81,31 @@ func (c *Consumer) accountsOf(ctx context.Context, events []event.Event) ([]acco
 		return nil, fmt.Errorf("outbox: %w", err)
 	}
 	return accounts, nil
+}
+
+// wantsAccount reports whether the inbox keeps what becomes of an event. One without a handler stops its aggregate (WithOrder).
+func (c *Consumer) wantsAccount(e event.Event) bool {
+	r := Record(e)
+	h, known := c.registered()[r.Type]
+	return c.ordered(&r) || known && h.kept || !known && c.failUnknownTypes
+}
+
+// knowsAny looks in the inbox alone, also for what it may have forgotten.
+func (c *Consumer) knowsAny(ctx context.Context, events []event.Event) (bool, error) {
+	if err := c.notNested(ctx); err != nil {
+		return false, fmt.Errorf("outbox: Accounts: %w", err)
+	}
+	accounts := make([]account.Account, len(events))
+	var wanted []int
+	for i := range events {
+		if c.wantsAccount(events[i]) {
+			wanted = append(wanted, i)
+		}
+	}
+	if _, err := c.lookInInbox(ctx, events, wanted, accounts, true); err != nil {
+		return false, fmt.Errorf("outbox: %w", err)
+	}
+	return slices.Contains(accounts, account.Handled) || slices.Contains(accounts, account.Claimed), nil
 }
 
 // forgets reports whether the inbox may have had the mark of an event.

@@ -75,7 +75,7 @@ type ReconcileResult struct {
 // Reconcile refuses a Consumer of which nothing can be known: without an Inbox, or with an inbox that forgets before two cycles are over. It
 // ends with an error if the context ends before the segment is read, if an event that it found is still not handled, or if rows expire before two
 // cycles are over, which it notices by their times. An error that matches ErrBehind says that nothing was delivered: more than MaxDeliver events
-// were found; or at least one, and the inbox has none of the others, so that its consumer's name may be wrong. With an error, the result counts
+// were found; or at least one, and the inbox has no event of the table, however old, so that its consumer's name may be wrong. With an error, the result counts
 // what was done until then.
 //
 // The inbox forgets by the time of the handling, and Reconcile judges by the Time of the event: an event whose Time is more than two days later than
@@ -303,14 +303,14 @@ func (r *reconciliation) checkExpiry(expires, at time.Time) {
 	}
 }
 
-// checkInbox looks for one event that the inbox has, also among those that are young, or from before Since, and then in the other segments. If
-// there is none, it is likely to be the inbox of nobody.
+// checkInbox looks for one event that the inbox has, also among those that are young, too old to be judged, or from before Since, and then in the
+// other segments. If there is none, it is likely to be the inbox of nobody.
 func (r *reconciliation) checkInbox(ctx context.Context) error {
-	known := r.result.Handled > 0
+	known := r.result.Handled+r.result.Claimed > 0
 	for n := 0; n < r.result.Segments && !known; n++ {
 		err := r.search(ctx, (r.result.Segment+n)%r.result.Segments, func(ctx context.Context, items []item) (bool, error) {
 			var err error
-			known, err = r.knowsAny(ctx, items)
+			known, err = r.book.KnowsAny(ctx, r.readable(items))
 			return !known, err
 		})
 		if err != nil {
@@ -324,19 +324,12 @@ func (r *reconciliation) checkInbox(ctx context.Context) error {
 	return nil
 }
 
-func (r *reconciliation) knowsAny(ctx context.Context, items []item) (bool, error) {
-	var some []event.Event
+func (r *reconciliation) readable(items []item) (events []event.Event) {
 	for _, i := range items {
 		if record, err := outbox.DecodeItem(i, r.events.keys); err == nil {
 			record.Table = r.events.tableName()
-			some = append(some, event.Event(record))
+			events = append(events, event.Event(record))
 		}
 	}
-	accounts, err := r.book.Of(ctx, some)
-	for _, a := range accounts {
-		if a == account.Handled {
-			return true, nil
-		}
-	}
-	return false, err
+	return events
 }

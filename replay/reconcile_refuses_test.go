@@ -127,6 +127,44 @@ func TestAnInboxThatKnowsNothingIsNotBelieved(t *testing.T) {
 	})
 }
 
+// An event that is too old to be judged, and one that is being handled, show as well whose inbox it is.
+func TestAnInboxIsKnownByWhatIsNotJudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		time.Sleep(29 * 24 * time.Hour)
+		s.put(t, s.now("lost", ""))
+		time.Sleep(time.Hour)
+		r, err := s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 1, 1}, []int{r.Unknown, r.Undelivered, r.Delivered})
+		s.requireOnce(t, "first", "lost")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		s.row(t, item{"eventId": attrS("first")}) // it is no event any more
+		slow := s.now("slow", "a")
+		s.put(t, slow, s.now("lost", "b"))
+		slow.Table = "events"
+		time.Sleep(time.Hour)
+		entered, leave, done := make(chan bool), make(chan bool), make(chan error)
+		c := newConsumer(t, func(ctx context.Context, e outbox.Event[noted]) error {
+			entered <- true
+			<-leave
+			return s.handle(ctx, e)
+		}, outbox.WithInbox(s.inbox))
+		go func() { done <- c.Process(t.Context(), slow) }()
+		<-entered
+		r, err := s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+		leave <- true
+		require.NoError(t, <-done)
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 1, 1}, []int{r.Claimed, r.Undelivered, r.Delivered})
+		s.requireOnce(t, "first", "slow", "lost")
+	})
+}
+
 // A handler that fails holds up its own aggregate, and no other. The next run tries again.
 func TestWhatFailsIsReportedAndTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
