@@ -193,13 +193,19 @@ func (c *Consumer) accountByPosition(r *Record, row rows.Item, now time.Time) ac
 	if err != nil {
 		return account.Open
 	}
-	switch next := order.Next(place.Position, orderEvent(r), c.order.from); {
-	case next == order.Before, place.Began && r.Sequence < place.First:
+	switch order.Next(place.Position, orderEvent(r), c.order.from) {
+	case order.Before:
 		return account.Unwanted
-	case r.Sequence <= place.Sequence: // also one that a person has passed
+	case order.Late:
+		if r.Sequence < place.First {
+			return account.Unwanted
+		}
+	case order.Duplicate: // also one that a person has passed
 		return account.Handled
-	case next == order.Run && place.Claimed(now):
-		return account.Claimed
+	case order.Run:
+		if place.Claimed(now) {
+			return account.Claimed
+		}
 	}
 	return account.Open
 }

@@ -57,6 +57,29 @@ func TestAPositionSaysWhichEventsAreHandled(t *testing.T) {
 	require.Equal(t, []account.Account{handled, open}, accountsOf(t, c, records[4], records[5]), "passed by a person")
 }
 
+// An event that was written under a number that is handled or passed already was not handled. It is delivered, and becomes a dead letter. Below the
+// first number nothing is wanted.
+func TestANumberThatIsUsedAgainIsOpen(t *testing.T) {
+	w := newOrderWorld(t)
+	records := w.write(t, 1, 2, 3)
+	c := w.process(t, w.DynamoDB, records[1].Time, outbox.WithDeadLetters(w.letters))
+	require.NoError(t, c.Process(t.Context(), records[1], records[2]))
+	_, err := w.inbox(t, w.DynamoDB).Pass(t.Context(), "events", aggregate, 4)
+	require.NoError(t, err)
+	var again []outbox.Record
+	for n := int64(1); n <= 4; n++ {
+		r := delivered(sequencedRecord(n))
+		r.Time = time.Now().Add(time.Hour)
+		r.ChangedAt = r.Time
+		again = append(again, r)
+	}
+	const open, letter, unwanted = account.Open, account.DeadLetter, account.Unwanted
+	require.Equal(t, []account.Account{unwanted, open, open, open}, accountsOf(t, c, again...))
+	require.NoError(t, c.Process(t.Context(), again[1:]...))
+	require.Equal(t, []account.Account{unwanted, letter, letter, letter}, accountsOf(t, c, again...))
+	require.Equal(t, []account.Account{unwanted, account.Handled, account.Handled}, accountsOf(t, c, records...), "the position says so")
+}
+
 // A letter of an ordered consumer, and what Inbox.Discard makes of it.
 func TestADiscardedSequenceIsNotOpen(t *testing.T) {
 	w := newOrderWorld(t)

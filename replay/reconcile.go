@@ -49,7 +49,8 @@ type ReconcileResult struct {
 	Searched int
 	// Young are those that may be on their way (ReconcileOptions.Grace).
 	Young int
-	// Unwanted are those of types without a handler, or with a handler outside the inbox, and those from before the order begins (WithOrder).
+	// Unwanted are those of types without a handler, or with a handler outside the inbox. With WithOrder, they are also those from before the order
+	// begins, and those below the number at which the consumer has begun their aggregate, whenever they were written.
 	Unwanted int
 	// Unknown are those that cannot be judged: the inbox may have forgotten them, or they are from before Since.
 	Unknown int

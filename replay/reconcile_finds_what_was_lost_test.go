@@ -135,6 +135,33 @@ func TestTheLastEventOfAnAggregateIsFound(t *testing.T) {
 	})
 }
 
+// An event that is written after its number was passed, and that no delivery brings, becomes a dead letter, as one that is delivered.
+func TestAnEventBehindAPassIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		_, err := s.inbox.Pass(t.Context(), "events", "a", 1)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		r := s.now(outbox.SequencedID("a", 1), "a")
+		r.Sequence = 1
+		s.put(t, r)
+		time.Sleep(time.Hour)
+		c := s.consumer(t, outbox.WithOrder(s.DynamoDB, "events", time.Time{}), outbox.WithDeadLetters(s.letters))
+		got, err := s.reconcile(t, c, replay.ReconcileOptions{})
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 1}, []int{got.Undelivered, got.Delivered}, "%+v", got)
+		for l, err := range s.letters.List(t.Context(), outbox.DeadLetterFilter{}) {
+			require.NoError(t, err)
+			require.Contains(t, l.Error, outbox.ErrLate.Error())
+		}
+		got, err = s.reconcile(t, c, replay.ReconcileOptions{})
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 0}, []int{got.DeadLetters, got.Undelivered}, "%+v", got)
+		require.Equal(t, map[string]int{"first": 1}, s.runs)
+	})
+}
+
 // A consumer that loses one event in a hundred is found out, whichever events they are. Segments find the same.
 func TestAPlantedLossOfOneInAHundredIsFound(t *testing.T) {
 	for lost := range 5 {

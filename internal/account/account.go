@@ -21,7 +21,8 @@ const (
 	Claimed
 	// DeadLetter says that the event is a dead letter, or was discarded as one.
 	DeadLetter
-	// Unwanted says that the Consumer has no handler for the event whose success the inbox keeps, or that it is from before the order begins.
+	// Unwanted says that the Consumer has no handler for the event whose success the inbox keeps, or that it is from before the order begins, or
+	// below the number at which its aggregate begins.
 	Unwanted
 	// Forgotten says that the inbox may have handled the event and have forgotten it.
 	Forgotten
