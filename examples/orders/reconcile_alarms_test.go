@@ -37,6 +37,8 @@ func TestTheAlarmsHearWhatTheReconcileTells(t *testing.T) {
 		{name: "a part is left out", happens: map[int]string{30: "nothing"}, incomplete: func(int) []int { return hours(31, 55) }},
 		{name: "a part is cut off", happens: map[int]string{30: "cut off"}, incomplete: func(int) []int { return hours(31, 55) }},
 		{name: "a part is cut off and repeated", happens: map[int]string{30: "cut off and repeated"}},
+		{name: "a part is left out, and another one is read twice", happens: map[int]string{30: "nothing", 35: "twice"}, incomplete: func(int) []int { return hours(31, 36) }},
+		{name: "a part is left out between two that are read twice, and nobody hears of it", happens: map[int]string{29: "twice", 30: "nothing", 31: "twice"}},
 		{name: "nobody calls any more", happens: map[int]string{50: "the end"}, incomplete: func(int) []int { return hours(51, 72) }},
 		{name: "an event is lost", happens: map[int]string{23: "lost"}, undelivered: func(found int) []int { return hours(found, found+2) }},
 		{name: "an event is lost and cannot be handled", happens: map[int]string{23: "lost for long"},
@@ -200,6 +202,9 @@ func (w *reconciled) hour(t *testing.T, hour int, what string, ended bool) {
 	case what == "cut off and repeated":
 		invoke(-1)
 		time.Sleep(time.Minute)
+		invoke(10 * time.Minute)
+	case what == "twice":
+		invoke(10 * time.Minute)
 		invoke(10 * time.Minute)
 	default:
 		invoke(10 * time.Minute)
