@@ -1,10 +1,11 @@
 // Package orderstorm puts Consumers with WithOrder into a storm, and looks from outside whether each aggregate's events have had their effects in
 // order, once and without a gap. It is test code: nothing can import it.
 //
-// A seed decides a world, which takes place in a bubble of testing/synctest: a stream of several shards that drops, doubles, delays and reorders
-// by any distance; functions behind mappings, and Workers beside them in a fifth of the worlds; requests that fail, or whose answers are lost;
-// processes that die at some request, before or after it. The handlers are those of HandleTx; in a part of the worlds guarded ones and ignored
-// types are between them.
+// A seed decides what a world is made of, and the faults of its stream and its requests; in which order its goroutines come to them is chance, so a
+// seed may need several runs to fail again. A world takes place in a bubble of testing/synctest: a stream of several shards that drops, doubles,
+// delays and reorders by any distance; functions behind mappings, and Workers beside them in a fifth of the worlds; requests that fail, or whose
+// answers are lost; processes that die at some request, before or after it. The handlers are those of HandleTx; in a part of the worlds guarded
+// ones and ignored types are between them.
 //
 // In the worlds of a change-over the consumer begins with marks, and comes to WithOrder as docs/ordering-and-duplicates.md says: with KeepMarks while
 // processes of both versions run, or after a stop of all of them.

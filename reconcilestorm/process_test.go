@@ -163,7 +163,7 @@ func (w *world) reconcile(ctx context.Context, name string) {
 			r, err := p.events.Reconcile(ctx, p.consumer, replay.ReconcileOptions{Every: time.Second, Cycle: time.Duration(w.plan.segments) * time.Second, Grace: 2 * time.Second})
 			w.delivered.Add(int64(r.Delivered))
 			if errors.Is(err, replay.ErrBehind) {
-				w.broke("behind: %v", err)
+				w.broke(checkBehind, "%v", err)
 			}
 			select {
 			case <-time.After(time.Until(time.Now().Truncate(time.Second).Add(1500 * time.Millisecond))):

@@ -81,7 +81,7 @@ type world struct {
 	mu       sync.Mutex
 	luck     *rand.Rand
 	killed   int
-	problems []string
+	problems []problem
 }
 
 // inBubble runs a world with a clock of its own, in which waiting is free.
@@ -99,11 +99,34 @@ func newWorld(t *testing.T, seed uint64, p plan) *world {
 	return w
 }
 
-// broke keeps a promise that does not hold. Its name comes first.
-func (w *world) broke(format string, args ...any) {
+// check is a promise that the storm holds Reconcile against.
+type check string
+
+const (
+	checkFound      check = "found"      // what is reported was neither handled nor given up before
+	checkProof      check = "proof"      // if nothing is reported, nothing is missing
+	checkUnreadable check = "unreadable" // every row is an event
+	checkError      check = "error"      // a report without faults is no error
+	checkBehind     check = "behind"     // nobody is taken for a consumer that is down, or for another one
+	checkLiveness   check = "liveness"   // in the end nothing is reported
+	checkLetters    check = "letters"    // nor is there a dead letter
+	checkDiscarded  check = "discarded"  // what was discarded is not handled
+	checkEffects    check = "effects"    // everything else has its effect once, and in order if there is one
+)
+
+var checks = []check{checkFound, checkProof, checkUnreadable, checkError, checkBehind, checkLiveness, checkLetters, checkDiscarded, checkEffects}
+
+// problem is a promise that does not hold.
+type problem struct {
+	check check
+	text  string
+}
+
+// broke notes a promise that does not hold.
+func (w *world) broke(c check, format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.problems = append(w.problems, fmt.Sprintf(format, args...))
+	w.problems = append(w.problems, problem{c, fmt.Sprintf(format, args...)})
 }
 
 // killAt draws at which request a new process dies.
@@ -205,7 +228,7 @@ func (w *world) settle(ctx context.Context, calm *process) {
 			return
 		}
 	}
-	w.broke("liveness: after five minutes without faults something is undelivered")
+	w.broke(checkLiveness, "after five minutes without faults something is undelivered")
 }
 
 // clear discards the poison of the first account, and redrives the other letters.
@@ -219,7 +242,7 @@ func (w *world) clear(ctx context.Context, calm *process) {
 	}
 	must(calm.letters.Redrive(ctx, calm.consumer, outbox.DeadLetterFilter{}, outbox.RedriveOptions{}))
 	for id := range w.kept(ctx, calm) {
-		w.broke("letters: %s is still there", id)
+		w.broke(checkLetters, "%s is still there", id)
 	}
 }
 
@@ -277,14 +300,14 @@ func (w *world) observe(ctx context.Context, calm *process) bool {
 	before := w.known(ctx, calm)
 	r, err := calm.events.Reconcile(ctx, calm.consumer, replay.ReconcileOptions{ReportOnly: true, Grace: time.Millisecond, Found: func(r outbox.Record, err error) {
 		if err != nil {
-			w.broke("unreadable: %s: %v", r.ID, err)
+			w.broke(checkUnreadable, "%s: %v", r.ID, err)
 		}
 		if before[r.ID] {
-			w.broke("found: %s is reported, and was handled, or given up, before", r.ID)
+			w.broke(checkFound, "%s is reported, and was handled, or given up, before", r.ID)
 		}
 	}})
 	if err != nil {
-		w.broke("error: %v", err)
+		w.broke(checkError, "%v", err)
 		return false
 	}
 	if r.Searched != r.Handled+r.DeadLetters { // the library's word that nothing is missing
@@ -294,7 +317,7 @@ func (w *world) observe(ctx context.Context, calm *process) bool {
 	after := w.known(ctx, calm)
 	for _, id := range w.written {
 		if !after[id] {
-			w.broke("proof: %s is not reported, and was not handled", id)
+			w.broke(checkProof, "%s is not reported, and was not handled", id)
 		}
 	}
 	return true
@@ -314,11 +337,11 @@ func (w *world) end(ctx context.Context) {
 			case !w.discarded[id]:
 				want = append(want, n+1)
 			case slices.Contains(have, n+1):
-				w.broke("discarded: %s was handled", id)
+				w.broke(checkDiscarded, "%s was handled", id)
 			}
 		}
 		if !slices.Equal(want, have) {
-			w.broke("effects: %s: have %v, want %v", a, have, want)
+			w.broke(checkEffects, "%s: have %v, want %v", a, have, want)
 		}
 	}
 }
