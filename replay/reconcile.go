@@ -28,7 +28,7 @@ type ReconcileOptions struct {
 	// events from Reconcile before it gets those in front of them from the stream.
 	Grace time.Duration
 	// Since leaves alone all events with an earlier Time, such as those from before the consumer began. Zero: as far back as the inbox remembers.
-	// They cost no look for their marks. Since two Cycles and the Grace ago, each event is judged at least twice.
+	// They cost no look for their marks. It is not in the future. Since two Cycles and the Grace ago, each event is judged at least twice.
 	Since time.Time
 	// MaxDeliver is how many events a call may find before it takes the consumer for one that is down (ErrBehind). Default: 1,000; 1 to 100,000.
 	MaxDeliver int
@@ -101,10 +101,12 @@ const (
 	defaultMaxDeliver = 1000
 	mostDeliver       = 100_000
 	mostSegments      = 10_000
+	longestGrace      = 100 * 365 * 24 * time.Hour // an inbox remembers no longer
+	longestCycle      = longestGrace / 2
 )
 
 // complete fills in defaults. The error names everything that is wrong.
-func (o *ReconcileOptions) complete() error {
+func (o *ReconcileOptions) complete(now time.Time) error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch {
@@ -113,12 +115,17 @@ func (o *ReconcileOptions) complete() error {
 		refuse("Every: want whole seconds, and a Cycle with it, have %s", o.Every)
 	case o.Cycle < o.Every || o.Cycle%o.Every != 0 || o.Cycle/o.Every > mostSegments:
 		refuse("Cycle: want 1 to %d times Every (%s), have %s", mostSegments, o.Every, o.Cycle)
+	case o.Cycle > longestCycle:
+		refuse("Cycle: want at most %s, have %s", longestCycle, o.Cycle)
 	}
 	if o.Grace == 0 {
 		o.Grace = defaultGrace
 	}
-	if o.Grace < 0 {
-		refuse("Grace: want more than 0, have %s", o.Grace)
+	if o.Grace < 0 || o.Grace > longestGrace {
+		refuse("Grace: want more than 0 and at most %s, have %s", longestGrace, o.Grace)
+	}
+	if o.Since.After(now) {
+		refuse("Since: want a time that is not in the future, have %s; this machine's clock says %s", o.Since.Format(time.RFC3339), now.Format(time.RFC3339))
 	}
 	if o.MaxDeliver == 0 {
 		o.MaxDeliver = defaultMaxDeliver
@@ -149,8 +156,9 @@ type reconciliation struct {
 	options  ReconcileOptions
 	now      time.Time // when it began
 	result   ReconcileResult
-	found    []key         // the undelivered, unless nothing is delivered
-	lives    time.Duration // the shortest time that a row which expires within two cycles is kept for
+	found    []key // the undelivered, unless nothing is delivered
+	// shortLived is the shortest time for which a row is kept, of those that expire before two cycles are over; zero if there are none.
+	shortLived time.Duration
 }
 
 // newReconciliation never returns nil.
@@ -162,7 +170,7 @@ func (e *Events) newReconciliation(c *outbox.Consumer, o ReconcileOptions, now t
 	if c == nil {
 		return r, errors.New("the Consumer is nil")
 	}
-	if err := o.complete(); err != nil {
+	if err := o.complete(now); err != nil {
 		return r, err
 	}
 	if e.names.Time == outbox.NoAttribute {
@@ -173,7 +181,7 @@ func (e *Events) newReconciliation(c *outbox.Consumer, o ReconcileOptions, now t
 		return r, err
 	}
 	if needs := o.Grace + 2*o.Cycle; r.book.Memory <= needs {
-		return r, fmt.Errorf("the inbox forgets too soon: to judge events for more than the Grace and two Cycles (%s) it has to remember them two days longer than this (WithInboxTTL)", needs)
+		return r, fmt.Errorf("the inbox forgets too soon: by what it remembers, events are judged for %s, and the Grace and two Cycles are %s: lengthen WithInboxTTL by more than %s", r.book.Memory, needs, needs-r.book.Memory)
 	}
 	r.options = o
 	r.result.Segment, r.result.Segments = o.segmentAt(now)
@@ -195,9 +203,9 @@ func (r *reconciliation) run(ctx context.Context) error {
 			r.result.Oldest = time.Time{}
 		}
 	}
-	if r.lives > 0 {
+	if r.shortLived > 0 {
 		return fmt.Errorf("table %s has rows that are kept for %s, and two Cycles with the Grace are %s: an event may be gone before it is missed (WithTTL)",
-			r.events.table, r.lives, 2*r.options.Cycle+r.options.Grace)
+			r.events.table, r.shortLived, 2*r.options.Cycle+r.options.Grace)
 	}
 	return nil
 }
@@ -228,6 +236,7 @@ func (r *reconciliation) take(ctx context.Context, items []item) (bool, error) {
 	var expiries []time.Time
 	for _, i := range items {
 		record, err := outbox.DecodeItem(i, r.events.keys)
+		record.Table = r.events.tableName()
 		switch {
 		case errors.Is(err, outbox.ErrNotEvent):
 			continue
@@ -236,10 +245,12 @@ func (r *reconciliation) take(ctx context.Context, items []item) (bool, error) {
 			r.unreadable(row{record: outbox.Record{ID: id}, err: fmt.Errorf("event %q of table %s: %w", id, r.events.table, err)})
 		case record.Time.After(r.now.Add(-r.options.Grace)):
 			r.result.Young++
+			if r.book.Wants(event.Event(record)) { // it may expire before it is judged
+				r.checkExpiry(r.events.expiryOf(i), record.Time)
+			}
 		case record.Time.Before(r.options.Since):
 			r.result.Unknown++
 		default:
-			record.Table = r.events.tableName()
 			judged, expiries = append(judged, event.Event(record)), append(expiries, r.events.expiryOf(i))
 		}
 		r.result.Searched++
@@ -299,8 +310,8 @@ func (r *reconciliation) checkExpiry(expires, at time.Time) {
 	if r.options.Cycle == 0 || expires.IsZero() {
 		return
 	}
-	if lives := expires.Sub(at); lives > 0 && lives < 2*r.options.Cycle+r.options.Grace && (r.lives == 0 || lives < r.lives) {
-		r.lives = lives
+	if kept := expires.Sub(at); kept > 0 && kept < 2*r.options.Cycle+r.options.Grace && (r.shortLived == 0 || kept < r.shortLived) {
+		r.shortLived = kept
 	}
 }
 

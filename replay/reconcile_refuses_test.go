@@ -41,14 +41,17 @@ func TestReconcileSaysWhatItCannotDo(t *testing.T) {
 		"no handler whose events the Inbox keeps":                 {consumer: others},
 		`WithTables leaves out the table "events"`:                {consumer: elsewhere},
 		"no attribute for the time":                               {events: timeless, consumer: s.consumer(t)},
-		"the inbox forgets too soon":                              {consumer: short, options: cycle(time.Hour, 24*time.Hour)},
+		"lengthen WithInboxTTL by more than 15m0s":                {consumer: short, options: cycle(time.Hour, 24*time.Hour)},
 		"Every: want whole seconds":                               {consumer: s.consumer(t), options: cycle(0, time.Hour)},
 		"have 1.5s":                                               {consumer: s.consumer(t), options: cycle(1500*time.Millisecond, 3*time.Second)},
 		"have -1h0m0s":                                            {consumer: s.consumer(t), options: cycle(-time.Hour, time.Hour)},
 		"Cycle: want 1 to 10000 times Every (1h0m0s), have 0s":    {consumer: s.consumer(t), options: cycle(time.Hour, 0)},
 		"Cycle: want 1 to 10000 times Every (1h0m0s), have 1h30m": {consumer: s.consumer(t), options: cycle(time.Hour, 90*time.Minute)},
 		"Cycle: want 1 to 10000 times Every (1s)":                 {consumer: s.consumer(t), options: cycle(time.Second, 10001*time.Second)},
+		"Cycle: want at most":                                     {consumer: s.consumer(t), options: cycle(8760*time.Hour, 147*8760*time.Hour)},
 		"Grace: want more than 0":                                 {consumer: s.consumer(t), options: replay.ReconcileOptions{Grace: -1}},
+		"Grace: want more than 0 and at most":                     {consumer: s.consumer(t), options: replay.ReconcileOptions{Grace: math.MaxInt64}},
+		"Since: want a time that is not in the future":            {consumer: s.consumer(t), options: replay.ReconcileOptions{Since: time.Now().Add(time.Hour)}},
 		"MaxDeliver: want 1 to 100000, have -1":                   {consumer: s.consumer(t), options: replay.ReconcileOptions{MaxDeliver: -1}},
 		"MaxDeliver: want 1 to 100000, have 100001":               {consumer: s.consumer(t), options: replay.ReconcileOptions{MaxDeliver: 100001}},
 		"PerSecond: want 0 or more, have NaN":                     {consumer: s.consumer(t), options: replay.ReconcileOptions{PerSecond: math.NaN()}},
@@ -287,14 +290,20 @@ func TestRowsThatExpireBeforeTwoCyclesAreAnError(t *testing.T) {
 		other := s.now("other", "")
 		other.Type = "OTHER"
 		require.NoError(t, writer.Transact(t.Context(), nil, other))
-		time.Sleep(time.Hour)
 		o := replay.ReconcileOptions{Every: 24 * time.Hour, Cycle: 24 * time.Hour}
-		_, err = s.reconcile(t, s.consumer(t), o)
-		require.NoError(t, err)
+		for _, unwanted := range []int{0, 1} { // it is young, and then judged
+			r, err := s.reconcile(t, s.consumer(t), o)
+			require.NoError(t, err)
+			require.Equal(t, unwanted, r.Unwanted)
+			time.Sleep(time.Hour)
+		}
 
 		require.NoError(t, writer.Transact(t.Context(), nil, s.now("lost", "")))
-		time.Sleep(time.Hour)
 		r, err := s.reconcile(t, s.consumer(t), o)
+		require.ErrorContains(t, err, "an event may be gone before it is missed", "a row may go while it is young")
+		require.Equal(t, []int{1, 0}, []int{r.Young, r.Undelivered})
+		time.Sleep(time.Hour)
+		r, err = s.reconcile(t, s.consumer(t), o)
 		require.ErrorContains(t, err, "an event may be gone before it is missed")
 		require.Equal(t, []int{1, 1}, []int{r.Undelivered, r.Delivered})
 		o.Every, o.Cycle = 12*time.Hour, 12*time.Hour
