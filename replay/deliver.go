@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -13,84 +14,107 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/event"
 )
 
-// deliver hands over what was found. After a failure, the later events of its aggregate are left, and the others go on.
+// deliver hands over what was found.
 func (r *reconciliation) deliver(ctx context.Context) error {
 	inOrder(r.found)
+	err := r.deliverAll(ctx)
+	r.result.Oldest = r.oldest()
+	left := r.result.Undelivered - r.result.Delivered
+	if left == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d undelivered events are still not handled: %w", left, r.result.Undelivered, err)
+}
+
+// deliverAll hands over what was found, batch by batch. After a failure, the later events of its aggregate are left, and the others go on. The error
+// is the first failure, and what has stopped the rest.
+func (r *reconciliation) deliverAll(ctx context.Context) error {
 	var (
 		started = time.Now()
 		size    = batchget.Most
 		paced   = 0
 		failed  = map[string]bool{} // aggregates
 		first   error
-		stopped error
+		gone    int
 	)
 	if r.options.PerSecond > 0 {
 		size = int(min(batchget.Most, max(1, r.options.PerSecond))) // at most a second's worth at once
 	}
-	for from := 0; from < len(r.found) && stopped == nil; from += size {
+	for some := range slices.Chunk(r.found, size) {
 		if r.options.PerSecond > 0 {
 			due := started.Add(time.Duration(float64(paced) / r.options.PerSecond * float64(time.Second)))
-			if stopped = backoff.Wait(ctx, time.Until(due)); stopped != nil {
-				break
+			if err := backoff.Wait(ctx, time.Until(due)); err != nil {
+				return errors.Join(err, first)
 			}
 		}
-		records, err := r.still(ctx, r.found[from:min(from+size, len(r.found))], failed)
+		records, without, err := r.fetchOpen(ctx, some, failed)
+		gone += without
 		if err != nil {
-			stopped = err
-			break
+			return errors.Join(err, first)
 		}
 		paced += len(records)
 		err = r.process(ctx, records, failed)
 		if first == nil {
 			first = err
 		}
-		stopped = ctx.Err()
+		if err := ctx.Err(); err != nil {
+			return errors.Join(err, first)
+		}
 	}
-	left := r.result.Undelivered - r.result.Delivered
-	switch {
-	case left == 0:
-		return nil
-	case first == nil:
-		first = stopped
-	case stopped != nil:
-		first = errors.Join(stopped, first)
+	if gone > 0 {
+		return errors.Join(first, fmt.Errorf("%d expired or were deleted meanwhile: their rows are gone from the table", gone))
 	}
-	if first == nil {
-		first = errors.New("their rows are gone from the table")
-	}
-	return fmt.Errorf("%d of %d undelivered events are still not handled: %w", left, r.result.Undelivered, first)
+	return first
 }
 
-// still fetches events, and returns those that are not handled yet, nor behind a failed one.
-func (r *reconciliation) still(ctx context.Context, some []key, failed map[string]bool) ([]outbox.Record, error) {
+// oldest is the earliest time of what was found, but for those that others have handled, or given up, before they were delivered.
+func (r *reconciliation) oldest() (at time.Time) {
+	for _, k := range r.found {
+		if !r.settled[k.id] && (at.IsZero() || k.at.Before(at)) {
+			at = k.at
+		}
+	}
+	return at
+}
+
+// fetchOpen fetches events, and returns those that are not handled yet, nor behind a failed one. The rows of gone of them are not there any more:
+// they stay undelivered.
+func (r *reconciliation) fetchOpen(ctx context.Context, some []key, failed map[string]bool) (open []outbox.Record, gone int, err error) {
 	rows, err := r.events.fetch(ctx, some)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var there []event.Event
 	for _, row := range rows {
 		switch {
+		case row.gone:
+			gone++
 		case row.err != nil:
-			r.result.Undelivered--
+			r.settle(row.key.id)
 			r.unreadable(row)
-		case !row.gone && !failed[row.record.AggregateID]:
+		case !failed[row.record.AggregateID]:
 			there = append(there, event.Event(row.record))
 		}
 	}
 	accounts, err := r.book.Of(ctx, there)
 	if err != nil {
-		return nil, err
+		return nil, gone, err
 	}
-	var open []outbox.Record
 	for i, a := range accounts {
 		if a == account.Open {
 			open = append(open, outbox.Record(there[i]))
 			continue
 		}
-		r.result.Undelivered--
+		r.settle(there[i].ID)
 		r.count(a, 1)
 	}
-	return open, nil
+	return open, gone, nil
+}
+
+// settle takes an event that was found off the undelivered ones.
+func (r *reconciliation) settle(id string) {
+	r.result.Undelivered--
+	r.settled[id] = true
 }
 
 // process hands records to the Consumer, and notes which aggregates have failed.
@@ -98,13 +122,7 @@ func (r *reconciliation) process(ctx context.Context, records []outbox.Record, f
 	if len(records) == 0 {
 		return nil
 	}
-	err := r.consumer.Process(ctx, records...)
-	unfinished := everything(records)
-	if p := (*outbox.ProcessError)(nil); err == nil {
-		unfinished = nil
-	} else if errors.As(err, &p) {
-		unfinished = p.Unfinished
-	}
+	unfinished, err := processed(ctx, r.consumer, records)
 	for _, i := range unfinished {
 		if id := records[i].AggregateID; id != "" {
 			failed[id] = true

@@ -90,7 +90,11 @@ func (e *Events) keyOf(row item, q Query) (k key, ok bool) {
 	if !r.Time.IsZero() && (!q.From.IsZero() && r.Time.Before(q.From) || !q.To.IsZero() && !r.Time.Before(q.To)) {
 		return key{}, false // DynamoDB does not compare times that are not numbers
 	}
-	return key{id: r.ID, aggregate: r.AggregateID, at: r.Time, sequence: r.Sequence}, true
+	return keyOfRecord(r), true
+}
+
+func keyOfRecord(r outbox.Record) key {
+	return key{id: r.ID, aggregate: r.AggregateID, at: r.Time, sequence: r.Sequence}
 }
 
 // inOrder sorts by time and id. Then it sorts, within the places of each aggregate, the events that have a sequence.

@@ -36,7 +36,7 @@ type ReconcileOptions struct {
 	ReportOnly bool
 	// PerSecond bounds how many events are delivered a second, on average; 0 is no bound.
 	PerSecond float64
-	// Found is told of each event that is undelivered, and, with an err that matches *outbox.DecodeError, of each row that cannot be read. r has no
+	// Found is told of each event that is undelivered when it is read, also if others handle it before it is delivered; and, with an err that matches *outbox.DecodeError, of each row that cannot be read. r has no
 	// payload and no headers. It is never called twice at a time, and must not block. nil: nobody is told.
 	Found func(r outbox.Record, err error)
 }
@@ -60,7 +60,7 @@ type ReconcileResult struct {
 	Unreadable int
 	// Undelivered are those that nobody has handled, nor given up. Delivered says how many of them were handled now, or are dead letters now.
 	Undelivered, Delivered int
-	// Oldest is the earliest Time of the undelivered; zero if there are none.
+	// Oldest is the earliest Time of the Undelivered; zero if there are none.
 	Oldest time.Time
 }
 
@@ -156,14 +156,15 @@ type reconciliation struct {
 	options  ReconcileOptions
 	now      time.Time // when it began
 	result   ReconcileResult
-	found    []key // the undelivered, unless nothing is delivered
+	found    []key           // the undelivered, unless nothing is delivered
+	settled  map[string]bool // the ids of those that others have handled, or given up, before they were delivered
 	// shortLived is the shortest time for which a row is kept, of those that expire before two cycles are over; zero if there are none.
 	shortLived time.Duration
 }
 
 // newReconciliation never returns nil.
 func (e *Events) newReconciliation(c *outbox.Consumer, o ReconcileOptions, now time.Time) (*reconciliation, error) {
-	r := &reconciliation{events: e, consumer: c, now: now}
+	r := &reconciliation{events: e, consumer: c, now: now, settled: map[string]bool{}}
 	if err := e.made(); err != nil {
 		return r, err
 	}
@@ -198,9 +199,6 @@ func (r *reconciliation) run(ctx context.Context) error {
 		}
 		if err := r.deliver(ctx); err != nil {
 			return err
-		}
-		if r.result.Undelivered == 0 { // others have handled all of them meanwhile
-			r.result.Oldest = time.Time{}
 		}
 	}
 	if r.shortLived > 0 {

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -197,6 +199,55 @@ func TestWhatFailsIsReportedAndTriedAgain(t *testing.T) {
 		for i := range 250 {
 			s.requireOnce(t, fmt.Sprintf("%03d", i))
 		}
+	})
+}
+
+// slowFetch lets somebody act before the first events are fetched.
+type slowFetch struct {
+	*dynamodb.Client
+	first func()
+}
+
+func (s *slowFetch) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+	if act := s.first; act != nil {
+		s.first = nil
+		act()
+	}
+	return s.Client.BatchGetItem(ctx, in, opts...)
+}
+
+// Between the search and the delivery others handle an event, spoil a row and delete another one. Oldest is of what is left.
+func TestWhatHappensBeforeTheDeliveryCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		var all []outbox.Record
+		for i, id := range []string{"handled", "spoiled", "lost", "gone"} {
+			r := s.now(id, "")
+			r.Time = r.Time.Add(time.Duration(i) * time.Second)
+			s.put(t, r)
+			r.Table = "events"
+			all = append(all, r)
+		}
+		time.Sleep(time.Hour)
+		var err error
+		s.events, err = replay.New(&slowFetch{s.DynamoDB, func() {
+			require.NoError(t, s.consumer(t).Process(t.Context(), all[0]))
+			s.row(t, item{"eventId": attrS("spoiled"), "type": attrS("NOTED"), "timestamp": attrS("noon"), "payload": attrS("{}")})
+			_, err := s.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: aws.String("events"), Key: item{"eventId": attrS("gone")}})
+			require.NoError(t, err)
+		}}, "events")
+		require.NoError(t, err)
+		r, err := s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+		require.EqualError(t, err, "replay: Reconcile: 1 of 2 undelivered events are still not handled: 1 expired or were deleted meanwhile: their rows are gone from the table")
+		require.Equal(t, all[2].Time.UnixMilli(), r.Oldest.UnixMilli())
+		r.Oldest = time.Time{}
+		require.Equal(t, replay.ReconcileResult{Segments: 1, Searched: 5, Handled: 2, Unreadable: 1, Undelivered: 2, Delivered: 1}, r)
+		s.requireOnce(t, "first", "handled", "lost")
+
+		r, err = s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+		require.NoError(t, err)
+		require.True(t, r.Oldest.IsZero())
 	})
 }
 

@@ -86,16 +86,21 @@ func (e *Events) To(ctx context.Context, q Query, consumer Processor, o Options)
 		return Result{}, errors.New("replay: To: the Consumer is nil")
 	}
 	return e.run(ctx, "To", q, o, nil, func(ctx context.Context, records []outbox.Record) ([]int, error) {
-		err := consumer.Process(ctx, records...)
-		var failed *outbox.ProcessError
-		switch {
-		case err == nil:
-			return nil, nil
-		case errors.As(err, &failed):
-			return failed.Unfinished, err
-		}
-		return everything(records), err
+		return processed(ctx, consumer, records)
 	})
+}
+
+// processed hands records over. It returns the indexes of those that are unfinished, and why.
+func processed(ctx context.Context, to Processor, records []outbox.Record) (unfinished []int, err error) {
+	err = to.Process(ctx, records...)
+	failed := (*outbox.ProcessError)(nil)
+	switch {
+	case err == nil:
+		return nil, nil
+	case errors.As(err, &failed):
+		return failed.Unfinished, err
+	}
+	return everything(records), err
 }
 
 var runName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)

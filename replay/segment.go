@@ -33,7 +33,3 @@ func (e *Events) expiryOf(i item) time.Time {
 	}
 	return time.Time{}
 }
-
-func keyOfRecord(r outbox.Record) key {
-	return key{id: r.ID, aggregate: r.AggregateID, at: r.Time, sequence: r.Sequence}
-}
