@@ -51,7 +51,7 @@ func (c *Consumer) keepsAny() bool {
 }
 
 // accountsOf looks for the events in the inbox, then in the dead letters, and then in the inbox again: a redrive writes the inbox before it removes
-// a letter. The first look may be a little old, and costs half.
+// a letter. The first look costs half, and may be a little old.
 func (c *Consumer) accountsOf(ctx context.Context, events []event.Event) ([]account.Account, error) {
 	if err := c.notNested(ctx); err != nil {
 		return nil, fmt.Errorf("outbox: Accounts: %w", err)

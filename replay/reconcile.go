@@ -30,7 +30,8 @@ type ReconcileOptions struct {
 	// Since leaves alone all events with an earlier Time, such as those from before the consumer began. Zero: as far back as the inbox remembers.
 	// They cost no look for their marks. It is not in the future. Since two Cycles and the Grace ago, each event is judged at least twice.
 	Since time.Time
-	// MaxDeliver is how many events a call may find before it takes the consumer for one that is down (ErrBehind). Default: 1,000; 1 to 100,000.
+	// MaxDeliver is how many undelivered events a call delivers. If it finds more, it delivers nothing: the consumer is likely to be down (ErrBehind).
+	// Default: 1,000; 1 to 100,000.
 	MaxDeliver int
 	// ReportOnly delivers nothing, and is never ErrBehind.
 	ReportOnly bool
@@ -64,12 +65,13 @@ type ReconcileResult struct {
 	Oldest time.Time
 }
 
-// Reconcile looks for events of the table that c has not handled, although they are older than Grace, and hands them to c, in the order of To. It
+// Reconcile looks for events of the table that c has not handled, although they are older than Grace, and hands them to c, those of a call in the order of To. It
 // compares the table with the inbox and the dead letters of c, so it finds what no stream has delivered: a record too large for the stream, a
 // destination that was disabled, a retention that has passed. Call it on a schedule, in as many places as you like, beside Workers and mappings:
 // the inbox keeps every effect single. Nothing is stored for it.
 //
-// An event that is found is late: later events of its aggregate have been handled, unless c has WithOrder. A handler may fail, as after any
+// An event that is found is late: later events of its aggregate have been handled, unless c has WithOrder. Of two lost events of an aggregate, the
+// later one comes first if its segment is read first, unless c has WithOrder. A handler may fail, as after any
 // delivery, which is an attempt; the event is then found by the next cycle again, or is a dead letter. An event that was discarded as a dead letter
 // is never delivered.
 //
@@ -83,7 +85,11 @@ type ReconcileResult struct {
 // its handling may be delivered after the inbox has forgotten it.
 //
 // A call reads its segment with eventually consistent reads, at half a read unit for each 4 KB, and half a read unit for each event that is judged,
-// in each cycle again. It holds a page of the table in memory, and some 150 bytes for each event that it has found.
+// or up to twice that with KeepMarks, in each cycle again. The later looks, for what the first one did not find, are strongly consistent. An event that is
+// undelivered costs some ten read units more until it is delivered, and more if its row is large.
+//
+// A call holds a page of the table in memory, and some 150 bytes for each event that it has found. While it delivers, it holds up to 100 rows as
+// well, which may have 400 KB each. While it looks for dead letters, it holds up to 25 of them, with their payloads.
 func (e *Events) Reconcile(ctx context.Context, c *outbox.Consumer, o ReconcileOptions) (ReconcileResult, error) {
 	r, err := e.newReconciliation(c, o, time.Now())
 	if err == nil {

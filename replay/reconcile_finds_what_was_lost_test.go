@@ -162,40 +162,6 @@ func TestAnEventBehindAPassIsFound(t *testing.T) {
 	})
 }
 
-// A consumer that loses one event in a hundred is found out, whichever events they are. Segments find the same.
-func TestAPlantedLossOfOneInAHundredIsFound(t *testing.T) {
-	for lost := range 5 {
-		synctest.Test(t, func(t *testing.T) {
-			s := newShop(t)
-			defer s.Close()
-			c := s.consumer(t)
-			var want, got []string
-			for i := range 200 {
-				r := s.now(fmt.Sprintf("%d-%03d", lost, i), fmt.Sprint("a", i%7))
-				s.put(t, r)
-				r.Table = "events"
-				if i%100 == 17*lost {
-					want = append(want, r.ID)
-					continue
-				}
-				require.NoError(t, c.Process(t.Context(), r))
-			}
-			time.Sleep(time.Hour)
-			found := func(r outbox.Record, _ error) { got = append(got, r.ID) }
-			delivered, searched := 0, 0
-			for range 6 {
-				r, err := s.reconcile(t, c, replay.ReconcileOptions{Every: time.Hour, Cycle: 6 * time.Hour, Found: found})
-				require.NoError(t, err)
-				delivered, searched = delivered+r.Delivered, searched+r.Searched
-				time.Sleep(time.Hour)
-			}
-			require.ElementsMatch(t, want, got)
-			require.Equal(t, []int{len(want), 201}, []int{delivered, searched})
-			s.requireOnce(t, want...)
-		})
-	}
-}
-
 // Two runs at once, and a mapping that comes late: each event has its effect once.
 func TestRunsAtOnceDeliverOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -251,7 +251,7 @@ func TestWhatHappensBeforeTheDeliveryCounts(t *testing.T) {
 	})
 }
 
-// A row of the dead letter table is all that is left of a discarded event, in whichever order the looks and the discard come.
+// What fails for good becomes a dead letter, and is never delivered again, also when it was discarded.
 func TestAnEventThatFailsForGoodBecomesADeadLetterAndIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t)

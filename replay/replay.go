@@ -3,7 +3,8 @@
 // kept.
 //
 // [Events.To] hands events straight to a Consumer of this process. [Events.Again] writes them once more, as new events with new
-// ids, which pass through the stream to every consumer. [Events.Records] only reads.
+// ids, which pass through the stream to every consumer. [Events.Records] only reads. [Events.Reconcile] finds what a Consumer
+// has neither handled nor given up, and hands it over.
 //
 // It knows event rows and indexes of their table. It must not know streams, shards or leases.
 //
@@ -16,7 +17,8 @@
 //
 // A query by id fetches one row. Without an index every other query scans the whole table: one read unit for each 4 KB of the
 // table, whatever is found, and a second for each few megabytes. [Events.CreateIndex] makes an index. Fetching costs one read
-// unit for each started 4 KB of a row that was found. All reads are strongly consistent, except those of an index.
+// unit for each started 4 KB of a row that was found. These reads are strongly consistent, except those of an index. What
+// Reconcile reads and costs, its comment says.
 package replay
 
 import (
@@ -56,7 +58,7 @@ type Events struct {
 	client Client
 	table  string
 	names  outbox.Attributes // all defaults are filled in
-	// expires is the attribute of a row's time to live. A search does not ask for it.
+	// expires is the attribute of a row's time to live. Only Reconcile asks for it.
 	expires string
 	layout  outbox.Option
 	keys    outbox.Option // the layout of the attributes that a search returns
@@ -125,7 +127,7 @@ func New(client Client, table string, opts ...Option) (*Events, error) {
 		}
 	}
 	e.expires = e.names.ExpiresAt
-	// A search asks for none of these attributes, whatever the rows have in them.
+	// A query's search asks for none of these attributes, whatever the rows have in them.
 	e.names.Payload, e.names.ContentType, e.names.Headers, e.names.ExpiresAt = outbox.NoAttribute, outbox.NoAttribute, outbox.NoAttribute, outbox.NoAttribute
 	e.keys = outbox.WithAttributes(e.names)
 	return e, nil

@@ -24,7 +24,7 @@ import (
 // Most is how many keys DynamoDB takes in a request.
 const Most = 100
 
-// requests is how many are sent in a row that read no key.
+// requests is after how many answers without a key that was read, one behind the other, Read gives up.
 const requests = 10
 
 var delay = backoff.FullJitter{Base: 50 * time.Millisecond, Max: 5 * time.Second}

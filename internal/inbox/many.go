@@ -9,8 +9,8 @@ import (
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 )
 
-// Rows reads the rows of many keys, in their order: nil for a key without a row. Keys may repeat. Without consistent, a row may be missing, or be
-// older, if it was written a moment ago, and costs half.
+// Rows reads the rows of many keys, in their order: nil for a key without a row. Keys may repeat. Without consistent, the reads cost half, and a row
+// that was written a moment ago may be missing, or be older.
 func (t *Table) Rows(ctx context.Context, keys []Item, consistent bool) ([]Item, error) {
 	found := make(map[string]Item, len(keys))
 	var ask []Item
