@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -59,4 +60,37 @@ func TestANamedCommandAsksTheSameAWS(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, w.ok(t, says(t, r.err)...), "behind it")
 	require.Contains(t, w.ok(t, append(says(t, text), "--yes")...), "the position of account-7 is 1;")
+}
+
+// A run that was cut off names the command that goes on: it has every flag of the run.
+func TestReconcileGoesOnWithTheFlagsItHad(t *testing.T) {
+	given := map[string]string{"table": "others", "attributes": "id=pk", "inbox": "seen", "consumer": "mails", "dead-letters": "letters", "dead-letters-consumer": "posts", "type": "ORDER_PAID",
+		"order": "true", "from": "2026-01-31T10:00:00Z", "since": "2026-02-01T10:00:00Z", "grace": "2h0m0s", "rate": "1500000.5", "limit": "3", "after": "order-1", "timeout": "5m0s"}
+	read := func(words ...string) (*reconcileFlags, map[string]string) {
+		a := newApp(nil, nil, nil)
+		cmd, rest, err := a.command().Find(words)
+		require.NoError(t, err)
+		require.Equal(t, "reconcile", cmd.Name())
+		var f reconcileFlags
+		cmd.ResetFlags() // to those of f
+		f.add(cmd.Flags())
+		require.NoError(t, cmd.ParseFlags(rest))
+		require.NoError(t, f.check(a))
+		values := map[string]string{"timeout": a.timeout.String()}
+		cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { values[f.Name] = f.Value.String() })
+		return &f, values
+	}
+	words := []string{"reconcile"}
+	for name, value := range given {
+		words = append(words, "--"+name+"="+value)
+	}
+	f, values := read(words...)
+	for name := range values {
+		require.Contains(t, given, name, "a flag that this test does not give")
+	}
+	_, again := read(strings.Fields(f.again("--after", "order-1"))[1:]...)
+	require.Equal(t, values, again)
+
+	f, _ = read("reconcile", "--consumer", "mails")
+	require.Equal(t, "outbox reconcile --table events --inbox inbox --consumer mails --dead-letters dead-letters", f.again())
 }

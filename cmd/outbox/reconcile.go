@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/inbox"
@@ -32,8 +34,29 @@ type reconcileFlags struct {
 	names          outbox.Attributes
 }
 
-// mostListed bounds --limit, and so the memory for what is listed.
-const mostListed = 10_000
+// Bounds and defaults of flags.
+const (
+	usualGrace = 15 * time.Minute
+	usualLimit = 20
+	mostListed = 10_000 // of --limit, and so of the memory for what is listed
+)
+
+func (f *reconcileFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.table, "table", "events", "events table, by name or ARN")
+	f.attributes.add(flags)
+	flags.StringVar(&f.inbox, "inbox", "inbox", "inbox table")
+	flags.StringVar(&f.consumer, "consumer", "", "consumer whose events they are, as NewInbox was given it")
+	flags.StringVar(&f.letters, "dead-letters", "dead-letters", "dead letter table; empty: the consumer has none")
+	flags.StringVar(&f.lettersConsumer, "dead-letters-consumer", "", "consumer that NewDeadLetterTable was given (default: --consumer)")
+	flags.StringArrayVar(&f.types, "type", nil, "a type of events that the consumer handles with its inbox (default: all)")
+	flags.BoolVar(&f.order, "order", false, "the consumer has WithOrder")
+	flags.StringVar(&f.from, "from", "", "from what time on WithOrder wants events, or from so long ago (default: all)")
+	flags.StringVar(&f.since, "since", "", "leave alone events before this time, or from longer ago")
+	flags.DurationVar(&f.grace, "grace", usualGrace, "leave alone events that are younger, since they may be on their way")
+	flags.Float64Var(&f.rate, "rate", 0, "read at most so many rows a second; 0 is no limit")
+	flags.IntVar(&f.limit, "limit", usualLimit, "list at most so many events, the oldest")
+	flags.StringVar(&f.after, "after", "", "go on behind this event, as a run that was cut off says")
+}
 
 func (f *reconcileFlags) check(a *app) (err error) {
 	f.app = a
@@ -109,6 +132,18 @@ func (f *reconcileFlags) again(more ...string) string {
 	if f.since != "" {
 		words = append(words, "--since", f.oldest.UTC().Format(time.RFC3339Nano))
 	}
+	if f.grace != usualGrace {
+		words = append(words, "--grace", f.grace.String())
+	}
+	if f.rate > 0 {
+		words = append(words, "--rate", strconv.FormatFloat(f.rate, 'f', -1, 64))
+	}
+	if f.limit != usualLimit {
+		words = append(words, "--limit", strconv.Itoa(f.limit))
+	}
+	if f.app.timeout != defaultTimeout {
+		words = append(words, "--timeout", f.app.timeout.String())
+	}
 	return f.other(append(words, more...)...)
 }
 
@@ -146,21 +181,7 @@ something is undelivered, or cannot be read.`,
 		Args: cobra.NoArgs,
 		RunE: a.action(func() error { return f.check(a) }, func(ctx context.Context, c *clients) error { return a.reconcile(ctx, c, &f) }),
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.table, "table", "events", "events table, by name or ARN")
-	f.attributes.add(flags)
-	flags.StringVar(&f.inbox, "inbox", "inbox", "inbox table")
-	flags.StringVar(&f.consumer, "consumer", "", "consumer whose events they are, as NewInbox was given it")
-	flags.StringVar(&f.letters, "dead-letters", "dead-letters", "dead letter table; empty: the consumer has none")
-	flags.StringVar(&f.lettersConsumer, "dead-letters-consumer", "", "consumer that NewDeadLetterTable was given (default: --consumer)")
-	flags.StringArrayVar(&f.types, "type", nil, "a type of events that the consumer handles with its inbox (default: all)")
-	flags.BoolVar(&f.order, "order", false, "the consumer has WithOrder")
-	flags.StringVar(&f.from, "from", "", "from what time on WithOrder wants events, or from so long ago (default: all)")
-	flags.StringVar(&f.since, "since", "", "leave alone events before this time, or from longer ago")
-	flags.DurationVar(&f.grace, "grace", 15*time.Minute, "leave alone events that are younger, since they may be on their way")
-	flags.Float64Var(&f.rate, "rate", 0, "read at most so many events a second; 0 is no limit")
-	flags.IntVar(&f.limit, "limit", 20, "list at most so many events, the oldest")
-	flags.StringVar(&f.after, "after", "", "go on behind this event, as a run that was cut off says")
+	f.add(cmd.Flags())
 	return cmd
 }
 
