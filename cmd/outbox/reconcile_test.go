@@ -15,11 +15,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
 	"github.com/seed-1b628d3f/outbox/internal/rows"
 	"github.com/seed-1b628d3f/outbox/outboxtest"
+	"github.com/seed-1b628d3f/outbox/replay"
 )
 
 // orderNumbered returns an event of an order that was written some minutes ago, as a stream delivers it.
@@ -199,11 +201,43 @@ func TestReconcileSaysWhyAndWhatToDo(t *testing.T) {
 	}
 }
 
-// More events than Reconcile delivers by default need its MaxDeliver.
+// More events than Reconcile delivers by default need its MaxDeliver; more than it takes need another way.
 func TestReconcileNamesTheLimitOfMany(t *testing.T) {
 	r := &reconciliation{f: &reconcileFlags{}}
-	require.Contains(t, r.bringBack(1001), "with a MaxDeliver above 1001")
 	require.NotContains(t, r.bringBack(1000), "MaxDeliver")
+	require.Contains(t, r.bringBack(1001), ", with a MaxDeliver of 1001 or more (100000 at most)")
+	require.Contains(t, r.bringBack(100_000), ", with a MaxDeliver of 100000 or more (100000 at most)")
+	many := r.bringBack(100_001)
+	require.Contains(t, many, "so many segments that none has more than 100000 of the events")
+	require.Contains(t, many, "replay.To")
+	require.NotContains(t, many, "100001")
+}
+
+// The limits that the advice names are those of Reconcile: what it says of them is tried.
+func TestReconcileNamesTheLimitsOfTheLibrary(t *testing.T) {
+	m := mailedIn(t, newWorld(t))
+	m.handled(t, orderNumbered("order-1", 1, 60))
+	var batch []dynamodbtypes.WriteRequest
+	for n := range usualMaxDeliver + 1 {
+		batch = append(batch, dynamodbtypes.WriteRequest{PutRequest: &dynamodbtypes.PutRequest{Item: rows.Item{"eventId": rows.S(fmt.Sprint(n)), "type": rows.S("ORDER_CREATED"),
+			"timestamp": rows.S(orderNumbered("", 0, 60).Time.UTC().Format(time.RFC3339)), "payload": rows.S("{}")}}})
+		if len(batch) == 25 || n == usualMaxDeliver {
+			_, err := m.dynamodb.BatchWriteItem(t.Context(), &dynamodb.BatchWriteItemInput{RequestItems: map[string][]dynamodbtypes.WriteRequest{"events": batch}})
+			require.NoError(t, err)
+			batch = nil
+		}
+	}
+	events, err := replay.New(m.dynamodb, "events")
+	require.NoError(t, err)
+	deliver := func(most int) error {
+		_, err := events.Reconcile(t.Context(), m.consumer, replay.ReconcileOptions{MaxDeliver: most})
+		return err
+	}
+	require.ErrorContains(t, deliver(mostMaxDeliver+1), fmt.Sprintf("MaxDeliver: want 1 to %d", mostMaxDeliver))
+	require.ErrorIs(t, deliver(0), replay.ErrBehind)
+	_, err = m.dynamodb.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: ptr("events"), Key: rows.Item{"eventId": rows.S("0")}})
+	require.NoError(t, err)
+	require.NoError(t, deliver(0), "usualMaxDeliver is what it delivers")
 }
 
 // A name that the inbox does not know is an error before the events table is read, and the names that it knows are told.

@@ -300,14 +300,20 @@ func (r *reconciliation) addLetters(out *reconciled, add func(do, format string,
 	}
 }
 
-// usualMaxDeliver is from how many events on Reconcile wants to be told that they are no sign of a consumer that is down.
-const usualMaxDeliver = 1000
+// What ReconcileOptions.MaxDeliver is by default, and at most.
+const (
+	usualMaxDeliver = 1000
+	mostMaxDeliver  = 100_000
+)
 
 // bringBack says how the undelivered events reach a handler.
 func (r *reconciliation) bringBack(undelivered int) string {
 	call := `call Reconcile in the service, which delivers each once ("Nothing is missing" in docs/replay.md)`
-	if undelivered > usualMaxDeliver {
-		call += fmt.Sprintf(", with a MaxDeliver above %d", undelivered)
+	switch {
+	case undelivered > mostMaxDeliver:
+		call += fmt.Sprintf(", with an Every and a Cycle of so many segments that none has more than %d of the events, the most that a MaxDeliver allows; or call replay.To, from the oldest to the latest", mostMaxDeliver)
+	case undelivered > usualMaxDeliver:
+		call += fmt.Sprintf(", with a MaxDeliver of %d or more (%d at most)", undelivered, mostMaxDeliver)
 	}
 	if r.f.order || len(r.listed) == 0 {
 		return call
