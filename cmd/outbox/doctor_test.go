@@ -366,11 +366,14 @@ func TestDoctorOfAServerThatEmulatesLess(t *testing.T) {
 // What an inbox remembers less the margin of the library is what Reconcile judges.
 func TestDoctorSaysHowFarBackReconcileJudges(t *testing.T) {
 	w := healthy(t)
+	memories := 0
 	for _, f := range decode[doctorJSON](t, w.ok(t, everything...)).Findings {
 		if f.Check == "inbox memory" {
+			memories++
 			require.Contains(t, f.Finding, ", which is long enough, and lets Reconcile judge events of the last ")
 		}
 	}
+	require.Equal(t, 1, memories, "findings about what the inbox remembers")
 	for _, memory := range []time.Duration{72 * time.Hour, 30 * 24 * time.Hour} {
 		box, err := outbox.NewInbox(w.dynamodb, "inbox", "mails", outbox.WithInboxTTL(memory))
 		require.NoError(t, err)
