@@ -403,3 +403,35 @@ func (w *world) breakEventsAt(broken string, n int) {
 		return false
 	}
 }
+
+// A copy has an id of its own: the event that it copies stays undelivered, until the event itself is handled.
+func TestACopyLeavesItsOriginalUndelivered(t *testing.T) {
+	m := mailedIn(t, newWorld(t))
+	lost := orderNumbered("order-2", 1, 45)
+	m.handled(t, orderNumbered("order-1", 1, 30))
+	m.written(t, lost)
+	out := m.reconcile(t, exitFailed)
+	bringBack := out.Reasons[len(out.Reasons)-1].Do
+	_, command, ok := strings.Cut(bringBack, "Or write copies, for each id: outbox ")
+	require.True(t, ok, bringBack)
+	command, _, _ = strings.Cut(command, ". Every consumer")
+	m.ok(t, append(strings.Fields(command), "--yes")...)
+
+	found, err := m.dynamodb.Scan(t.Context(), &dynamodb.ScanInput{TableName: ptr("events"), FilterExpression: ptr("begins_with(eventId, :copy)"), ExpressionAttributeValues: rows.Item{":copy": rows.S(lost.ID + "#replay#")}})
+	require.NoError(t, err)
+	require.Len(t, found.Items, 1)
+	theCopy, err := outbox.DecodeItem(found.Items[0])
+	require.NoError(t, err)
+	theCopy.Table = "events"
+	require.NoError(t, m.consumer.Process(t.Context(), theCopy))
+	out = m.reconcile(t, exitFailed)
+	require.Equal(t, []string{lost.ID}, ids(out.Events))
+	require.Equal(t, 2, out.Handled, "the other event and the copy")
+
+	events, err := replay.New(m.dynamodb, "events")
+	require.NoError(t, err)
+	result, err := events.Reconcile(t.Context(), m.consumer, replay.ReconcileOptions{})
+	require.NoError(t, err)
+	require.Equal(t, 1, result.Delivered)
+	require.Equal(t, 3, m.reconcile(t, exitOK).Handled)
+}
