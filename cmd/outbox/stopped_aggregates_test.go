@@ -396,7 +396,7 @@ func TestAKeyThatWasNotReadIsNoMissingRow(t *testing.T) {
 	r := o.run(t, "order", "show", "--consumer", "balances", "account-7")
 	require.Equal(t, exitFailed, r.code)
 	require.Empty(t, r.out)
-	require.Contains(t, r.err, "DynamoDB left keys unread 10 times")
+	require.Contains(t, r.err, "DynamoDB left 100 keys unread 10 times")
 }
 
 func TestATableOfOtherNamesIsLookedInto(t *testing.T) {
