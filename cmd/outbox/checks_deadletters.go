@@ -32,7 +32,7 @@ func (x *examination) checkDeadLetters(ctx context.Context) {
 	}
 	switch {
 	case !all:
-		x.add(gradeUnknown, check, x.deadLetters, "the table has more rows than doctor reads", "count with outbox dead list")
+		x.add(gradeUnknown, check, x.deadLetters, "the table has more rows than doctor reads", "count with "+x.named("dead", "list", "--table", x.deadLetters, "--consumer", "C"))
 	case waiting > 0:
 	case len(letters) == 0:
 		x.add(gradeOK, check, x.deadLetters, "no letters, and no consumer has had any", "")

@@ -48,9 +48,9 @@ func (x *examination) checkFilter(function string, s source, m lambdatypes.Event
 		if s.ofTable {
 			like = `{"eventName":["INSERT"]}`
 		}
-		x.add(gradeProblem, check, function, "it lets no event through: "+shown, "delete it, or use "+like+"; outbox reconcile lists what it has left out")
+		x.add(gradeProblem, check, function, "it lets no event through: "+shown, "delete it, or use "+like+"; "+x.reconcile()+" lists what it has left out")
 	case maybe:
-		x.add(gradeUnknown, check, function, "it lets some events through, and whether those are all that the function is for cannot be seen: "+shown, "compare it with the types that have handlers; whoever adds one has to think of it; outbox reconcile names types of which nothing was handled")
+		x.add(gradeUnknown, check, function, "it lets some events through, and whether those are all that the function is for cannot be seen: "+shown, "compare it with the types that have handlers; whoever adds one has to think of it; "+x.reconcile()+" names types of which nothing was handled")
 	default:
 		x.add(gradeOK, check, function, "it lets every event through: "+shown, "")
 	}

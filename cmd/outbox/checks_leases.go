@@ -33,7 +33,7 @@ func (x *examination) checkLeases(ctx context.Context) {
 			groups[i].Shards++
 			if x.isReadAs(stream) && row["ttl"] != nil && (rows.Text(row, "checkpoint") != lease.ShardEnd || row["unfinished"] != nil) {
 				x.add(gradeProblem, "shards", x.leases, fmt.Sprintf("records of %s are lost to group %s: the stream forgot them before they were handled", shard, group),
-					"outbox reconcile lists them; see \"Lost stream data\" in docs/operating.md")
+					x.reconcile()+" lists them; see \"Lost stream data\" in docs/operating.md")
 			}
 		}
 		if worker, ok := strings.CutPrefix(kind, "W#"); ok && !rows.Flag(row, "dead") {
@@ -63,7 +63,7 @@ func (x *examination) checkLeases(ctx context.Context) {
 	}
 	switch {
 	case !all:
-		x.add(gradeUnknown, "groups", x.leases, "the table has more rows than doctor reads", "look with outbox status --group")
+		x.add(gradeUnknown, "groups", x.leases, "the table has more rows than doctor reads", "look with "+x.status())
 	case len(known) == 0:
 		x.add(gradeOK, "groups", x.leases, "no group of workers has begun any stream", "")
 	default:

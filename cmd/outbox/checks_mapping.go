@@ -164,7 +164,7 @@ func (x *examination) checkMapping(function string, s source, m lambdatypes.Even
 	case lambdatypes.EventSourcePositionTrimHorizon:
 	default:
 		tell(gradeWarning, "it starts at "+string(m.StartingPosition)+": older records are never read, and at LATEST records that are written while Lambda sets it up or changes it can be missed",
-			"create it anew with StartingPosition TRIM_HORIZON, which delivers again what the stream still has: an inbox passes over what was handled; outbox reconcile lists what it never had")
+			"create it anew with StartingPosition TRIM_HORIZON, which delivers again what the stream still has: an inbox passes over what was handled; "+x.reconcile()+" lists what it never had")
 	}
 	switch arn := aws.ToString(m.FunctionArn); {
 	case arn == "":
@@ -210,7 +210,7 @@ func (x *examination) checkGivingUp(function string, s source, m lambdatypes.Eve
 	set := "set MaximumRetryAttempts to -1, and MaximumRecordAgeInSeconds somewhat below the stream's retention"
 	switch {
 	case !told && (retries >= 0 || limit >= 0):
-		x.add(gradeProblem, check, function, "it gives records up, and has no on-failure destination: what is given up is lost silently", "set an OnFailure destination; outbox reconcile lists what is lost")
+		x.add(gradeProblem, check, function, "it gives records up, and has no on-failure destination: what is given up is lost silently", "set an OnFailure destination; "+x.reconcile()+" lists what is lost")
 	case !told:
 		x.add(gradeWarning, check, function, "it has no on-failure destination: a record that always fails holds up its shard until it expires", "set an OnFailure destination, and MaximumRecordAgeInSeconds")
 	case retries == 0:

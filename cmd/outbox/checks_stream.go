@@ -29,7 +29,7 @@ func (x *examination) checkStream(ctx context.Context) {
 	if err != nil {
 		x.failed(gradeProblem, "stream", x.stream, "kinesis:DescribeStreamSummary", err)
 		if on, arn := tableStream(x.events); on {
-			x.findings[len(x.findings)-1].Do = "if consumers read the table's own stream, give --stream " + arn + "; else create it (outbox create), or correct the name or the Region"
+			x.findings[len(x.findings)-1].Do = "if consumers read the table's own stream, give --stream " + arn + "; else create it" + x.byCreate() + ", or correct the name or the Region"
 		}
 		return
 	}
@@ -132,7 +132,7 @@ func (x *examination) checkTableStream() {
 		x.add(gradeUnknown, check, x.stream, "the table cannot be looked at", "")
 		return
 	case x.events.StreamSpecification == nil || !on:
-		x.add(gradeProblem, check, x.stream, "the table has no DynamoDB stream any more: changes reach nobody", "enable it with the view NEW_IMAGE, give readers the new ARN, and bring back what was written meanwhile (outbox reconcile lists it)")
+		x.add(gradeProblem, check, x.stream, "the table has no DynamoDB stream any more: changes reach nobody", "enable it with the view NEW_IMAGE, give readers the new ARN, and bring back what was written meanwhile ("+x.reconcile()+" lists it)")
 		return
 	case latest == "":
 		x.silent(check, x.stream, "which stream is the table's")
@@ -154,7 +154,7 @@ func (x *examination) checkView() {
 	case dynamodbtypes.StreamViewTypeNewImage, dynamodbtypes.StreamViewTypeNewAndOldImages:
 		x.add(gradeOK, check, x.table, string(view), "")
 	default:
-		x.add(gradeProblem, check, x.table, string(view)+": records do not contain the event", "disable the stream, and enable it with the view NEW_IMAGE; then bring back what was written meanwhile (outbox reconcile lists it)")
+		x.add(gradeProblem, check, x.table, string(view)+": records do not contain the event", "disable the stream, and enable it with the view NEW_IMAGE; then bring back what was written meanwhile ("+x.reconcile()+" lists it)")
 	}
 }
 
@@ -191,7 +191,7 @@ func (x *examination) checkDestination(ctx context.Context) {
 	if len(others) > 0 {
 		found += "; it has one to " + strings.Join(others, ", ")
 	}
-	do := "enable it (outbox create), or correct --stream"
+	do := "enable it" + x.byCreate() + ", or correct --stream"
 	if on, arn := tableStream(x.events); on {
 		do += "; if consumers read the table's own stream, give --stream " + arn
 	}
@@ -209,7 +209,7 @@ func (x *examination) checkTheDestination(d dynamodbtypes.KinesisDataStreamDesti
 		x.add(gradeWarning, check, x.table, "it is UPDATING", "wait until it is ACTIVE")
 	default:
 		x.add(gradeProblem, check, x.table, strings.TrimSpace(fmt.Sprintf("it is %s %s", s, aws.ToString(d.DestinationStatusDescription)))+": changes do not reach the stream",
-			"enable it (outbox create), and bring back what was written meanwhile (outbox reconcile lists it)")
+			"enable it"+x.byCreate()+", and bring back what was written meanwhile ("+x.reconcile()+" lists it)")
 		return
 	}
 	const precision = "precision"

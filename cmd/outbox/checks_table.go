@@ -36,7 +36,7 @@ func (x *examination) checkEvents(ctx context.Context) {
 	case !said:
 		x.silent(check, x.table, "whether it is on")
 	case !on:
-		x.add(gradeWarning, check, x.table, "it is off", "enable it (outbox create --pitr), or accept that a table that is lost is lost")
+		x.add(gradeWarning, check, x.table, "it is off", "enable it"+x.byCreate("--pitr")+", or accept that a table that is lost is lost")
 	default:
 		x.add(gradeOK, check, x.table, "it is on", "")
 	}
@@ -117,7 +117,7 @@ func (x *examination) checkTimeToLive(ctx context.Context, spec tableSpec, name 
 		return
 	}
 	on := d.TimeToLiveStatus == dynamodbtypes.TimeToLiveStatusEnabled || d.TimeToLiveStatus == dynamodbtypes.TimeToLiveStatusEnabling
-	enable := "enable it on " + spec.ttl + " (outbox create)"
+	enable := "enable it on " + spec.ttl + x.byCreate()
 	events := spec.what == eventsSpec.what
 	switch have := aws.ToString(d.AttributeName); {
 	case events && spec.ttl == absent && !on:

@@ -198,9 +198,21 @@ func (k *creator) makeDestination(ctx context.Context, result created, arn strin
 	k.add(result)
 	if result.Action == "changed" {
 		k.note("events that were written while the destination was off are in the table only: %s lists what consumer C lacks of them; without an inbox, %s lists them all, and --again writes them again",
-			k.named("reconcile", "--table", k.f.table, "--consumer", "C"), k.named("replay", "--table", k.f.table, "--from", "TIME"))
+			k.reconcile(), k.named("replay", "--table", k.f.table, "--from", "TIME"))
 	}
 	return nil
+}
+
+// reconcile names the command that lists what a consumer lacks.
+func (k *creator) reconcile() string {
+	words := []string{"reconcile", "--table", k.f.table, "--consumer", "C"}
+	if k.f.inbox != "" {
+		words = append(words, "--inbox", k.f.inbox)
+	}
+	if k.f.deadLetters != "" {
+		words = append(words, "--dead-letters", k.f.deadLetters)
+	}
+	return k.named(words...)
 }
 
 // destinationTo returns the destination of the table to the stream whose ARN is the one meant; empty if there is none.

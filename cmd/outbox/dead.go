@@ -33,7 +33,7 @@ func (f *deadFlags) check(a *app, changes bool) (err error) {
 	case f.table == "":
 		return errors.New("--table must not be empty")
 	case f.consumer == "":
-		return errors.New("--consumer is missing: the name that the dead letter table was given (NewDeadLetterTable); outbox dead consumers lists those that the table knows")
+		return errors.New("--consumer is missing: the name that the dead letter table was given (NewDeadLetterTable); " + a.named("dead", "consumers", "--table", f.table) + " lists those that the table knows")
 	case f.wait < 0:
 		return fmt.Errorf("--wait: want 0 or more, have %s", f.wait)
 	}
@@ -205,9 +205,9 @@ func (a *app) noteNoLetters(n int, f *deadFlags) {
 	switch {
 	case n > 0:
 	case f.filter != outbox.DeadLetterFilter{}:
-		a.note("no dead letter of consumer %s in table %s matches; outbox dead list without a filter shows all", f.consumer, f.table)
+		a.note("no dead letter of consumer %s in table %s matches; %s shows all", f.consumer, f.table, a.named("dead", "list", "--table", f.table, "--consumer", f.consumer))
 	default:
-		a.note("nothing found for consumer %s in table %s; it has to be the name that NewDeadLetterTable was given (outbox dead consumers lists those that the table knows)", f.consumer, f.table)
+		a.note("nothing found for consumer %s in table %s; it has to be the name that NewDeadLetterTable was given (%s lists those that the table knows)", f.consumer, f.table, a.named("dead", "consumers", "--table", f.table))
 	}
 }
 

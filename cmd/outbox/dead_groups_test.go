@@ -95,7 +95,7 @@ func TestTheConsumersOfATableAreListed(t *testing.T) {
 	require.NotContains(t, text, "\x1b")
 	r = w.run(t, "dead", "list")
 	require.Equal(t, exitUsage, r.code)
-	require.Contains(t, r.err, "outbox dead consumers lists those that the table knows")
+	require.Contains(t, r.err, "outbox dead consumers --table dead-letters lists those that the table knows")
 	w.refuse("Scan")
 	r = w.run(t, "dead", "consumers")
 	require.Equal(t, exitFailed, r.code)

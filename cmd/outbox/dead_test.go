@@ -219,13 +219,13 @@ func TestARequestStaysWhenTheWaitingIsInterrupted(t *testing.T) {
 func TestAnEmptyResultSaysWhatItIsOf(t *testing.T) {
 	w := newWorld(t)
 	w.ok(t, "create", "--dead-letters", "dead-letters")
-	note := "note: nothing found for consumer nobody in table dead-letters; it has to be the name that NewDeadLetterTable was given (outbox dead consumers lists those that the table knows)\n"
+	note := "note: nothing found for consumer nobody in table dead-letters; it has to be the name that NewDeadLetterTable was given (outbox dead consumers --table dead-letters lists those that the table knows)\n"
 	for args, out := range map[string]string{
 		"list": "0 dead letters, 0 of them behind another\n", "list -o json": "", "redrive --all": "0 dead letters asked for, 0 gone, 0 left\n", "discard --all": "0 dead letters discarded\n",
 	} {
 		require.Equal(t, result{exitOK, out, note}, w.run(t, append([]string{"dead"}, append(strings.Fields(args), "--consumer", "nobody")...)...), args)
 	}
-	require.Equal(t, result{exitOK, "0 dead letters, 0 of them behind another\n", "note: no dead letter of consumer nobody in table dead-letters matches; outbox dead list without a filter shows all\n"},
+	require.Equal(t, result{exitOK, "0 dead letters, 0 of them behind another\n", "note: no dead letter of consumer nobody in table dead-letters matches; outbox dead list --table dead-letters --consumer nobody shows all\n"},
 		w.run(t, "dead", "list", "--consumer", "nobody", "--stored-after", "2030-01-01"))
 	r := w.run(t, "status", "--group", "nobody")
 	require.Equal(t, exitFailed, r.code)

@@ -193,6 +193,48 @@ func (x *examination) add(grade, check, resource, found, do string) {
 	x.findings = append(x.findings, finding{Grade: grade, Check: check, Resource: resource, Finding: found, Do: do})
 }
 
+// reconcile names the command that lists what a consumer lacks. Doctor does not know its name.
+func (x *examination) reconcile() string {
+	words := append([]string{"reconcile", "--table", x.table}, x.tablesBeside()...)
+	if attributes := x.attributesFlag.String(); attributes != "" {
+		words = append(words, "--attributes", attributes)
+	}
+	return x.named(append(words, "--consumer", "C")...)
+}
+
+// status names the command that looks at a group of workers.
+func (x *examination) status() string {
+	words := []string{"status", "--leases", x.leases, "--group", "G"}
+	if !x.ofTable {
+		words = append(words, "--stream", x.stream)
+	}
+	return x.named(words...)
+}
+
+// byCreate names the command that makes what is missing, in parentheses. It is empty where create makes something else: it knows only the usual
+// attributes, and always makes a Kinesis stream.
+func (x *examination) byCreate(more ...string) string {
+	if x.ofTable || x.attributesFlag.String() != "" {
+		return ""
+	}
+	words := append([]string{"create", "--table", x.table, "--stream", x.stream[strings.LastIndexByte(x.stream, '/')+1:]}, x.tablesBeside()...)
+	if x.leasesGiven {
+		words = append(words, "--leases="+x.leases)
+	}
+	return " (" + x.named(append(words, more...)...) + ")"
+}
+
+// tablesBeside are the flags of the tables that doctor, create and reconcile name alike.
+func (x *examination) tablesBeside() (flags []string) {
+	if x.inbox != "" {
+		flags = append(flags, "--inbox", x.inbox)
+	}
+	if x.deadLetters != "" {
+		flags = append(flags, "--dead-letters", x.deadLetters)
+	}
+	return flags
+}
+
 // silent makes a finding of an answer that lacks something. Nothing follows from what is not said.
 func (x *examination) silent(check, resource, what string) {
 	x.add(gradeUnknown, check, resource, "the answer does not say "+what, "look at it in the console of AWS, or at what answers in AWS's place")
@@ -213,7 +255,7 @@ func (x *examination) failed(grade, check, resource, action string, err error) {
 	case strings.Contains(code, "AccessDenied") || code == "UnauthorizedOperation":
 		x.add(grade, check, resource, action+" is refused", "allow "+action+" for whoever runs doctor, or look by other means")
 	case code == "ResourceNotFoundException" || code == "TableNotFoundException":
-		x.add(gradeProblem, check, resource, "it does not exist in "+x.where(), "create it (outbox create), or correct the name or the Region")
+		x.add(gradeProblem, check, resource, "it does not exist in "+x.where(), "create it"+x.byCreate()+", or correct the name or the Region")
 	case errors.Is(err, errEndless):
 		x.add(gradeUnknown, check, resource, action+": "+errEndless.Error(), "look by other means")
 	case code == "UnknownOperationException": // a server that emulates AWS, and not all of it

@@ -94,3 +94,34 @@ func TestReconcileGoesOnWithTheFlagsItHad(t *testing.T) {
 	f, _ = read("reconcile", "--consumer", "mails")
 	require.Equal(t, "outbox reconcile --table events --inbox inbox --consumer mails --dead-letters dead-letters", f.again())
 }
+
+// What doctor says to do it names as it can be typed: with the tables it was given, and to the same AWS. What create would not make is no work of create.
+func TestDoctorNamesCommandsThatCanBeTyped(t *testing.T) {
+	x := &examination{app: &app{profile: "the shop", region: "eu-west-1"}, doctorFlags: doctorFlags{table: "old", stream: "arn:aws:kinesis:eu-west-1:111122223333:stream/changes", leases: "leases"}}
+	const outbox = "outbox --profile 'the shop' --region eu-west-1 "
+	require.Equal(t, outbox+"reconcile --table old --consumer C", x.reconcile())
+	require.Equal(t, " ("+outbox+"create --table old --stream changes --pitr)", x.byCreate("--pitr"))
+	require.Equal(t, outbox+"status --leases leases --group G --stream arn:aws:kinesis:eu-west-1:111122223333:stream/changes", x.status())
+	x.inbox, x.deadLetters, x.leases, x.leasesGiven = "seen", "letters", "", true
+	require.Equal(t, " ("+outbox+"create --table old --stream changes --inbox seen --dead-letters letters --leases=)", x.byCreate())
+	x.attributesFlag = attributesFlag{map[string]string{"id": "a b"}}
+	require.Equal(t, outbox+"reconcile --table old --inbox seen --dead-letters letters --attributes 'id=a b' --consumer C", x.reconcile())
+	require.Empty(t, x.byCreate(), "create knows the usual attributes alone")
+	x.attributesFlag, x.ofTable = attributesFlag{}, true
+	require.Empty(t, x.byCreate(), "create would make a Kinesis stream")
+	require.Equal(t, outbox+"status --leases '' --group G", x.status())
+
+	k := &creator{app: x.app, f: createFlags{table: "old", inbox: "seen", deadLetters: "letters"}}
+	require.Equal(t, outbox+"reconcile --table old --consumer C --inbox seen --dead-letters letters", k.reconcile())
+
+	// No finding names a command otherwise.
+	files, err := filepath.Glob("checks_*.go")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NotRegexp(t, `"[^"\n]*outbox (create|reconcile|status|dead|replay|order) `, string(text), file)
+		require.NotRegexp(t, `\(outbox `, string(text), file)
+	}
+}

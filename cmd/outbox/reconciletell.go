@@ -236,7 +236,7 @@ func (r *reconciliation) reasons(out *reconciled) (reasons []reason) {
 	}
 	if len(others) > 0 {
 		if r.latestIsMissing(others) {
-			add("see how far it is (outbox status --group G; of a function, IteratorAge), and look again with a longer --grace",
+			add("see how far it is ("+r.named("status", "--group", "G")+"; of a function, IteratorAge), and look again with a longer --grace",
 				"the latest event is among them: the consumer may be down, or more than %s behind", age(r.f.grace))
 		} else {
 			add(r.f.other("doctor", "--table", r.f.table)+`; "Events that never reached the stream" in docs/operating.md; the log of the consumer. If it has begun later: --since`,

@@ -250,7 +250,7 @@ func (a *app) listGroups(ctx context.Context, c *clients, table string) error {
 	case !all:
 		a.note("table %s has more rows than were read: perhaps these are not all groups", table)
 	}
-	a.note("outbox status --group G --stream S shows one of them; whether the workers live is told there")
+	a.note("%s shows one of them; whether the workers live is told there", a.named("status", "--leases", table, "--group", "G", "--stream", "S"))
 	return nil
 }
 
