@@ -34,7 +34,7 @@ func (c *Consumer) Accounts(eventsTable string) (*account.Book, error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbox: Accounts: %w", err)
 	}
-	return &account.Book{Memory: c.inbox.ttl - forgetting, Of: c.accountsOf, KnowsAny: c.knowsAny, Wants: c.wantsAccount}, nil
+	return &account.Book{Names: account.Names(c.attributes), Memory: c.inbox.ttl - forgetting, Of: c.accountsOf, KnowsAny: c.knowsAny, Wants: c.wantsAccount}, nil
 }
 
 // forgetting is how long before the end of its time to live an inbox counts as one that may have forgotten an event: the event's time may be later

@@ -75,8 +75,8 @@ type ReconcileResult struct {
 // delivery, which is an attempt; the event is then found by the next cycle again, or is a dead letter. An event that was discarded as a dead letter
 // is never delivered.
 //
-// Reconcile refuses a Consumer of which nothing can be known: without an Inbox, or with an inbox that forgets before two cycles are over. It
-// ends with an error if the context ends before the segment is read, if an event that it found is still not handled, or if rows expire before two
+// Reconcile refuses a Consumer of which nothing can be known: without an Inbox, with an inbox that forgets before two cycles are over, or with other
+// attributes than those of replay.New. It ends with an error if the context ends before the segment is read, if an event that it found is still not handled, or if rows expire before two
 // cycles are over, which it notices by their times. An error that matches ErrBehind says that nothing was delivered: more than MaxDeliver events
 // were found; or at least one, and the inbox has no event of the table, however old, so that its consumer's name may be wrong. With an error, the result counts
 // what was done until then.
@@ -185,6 +185,9 @@ func (e *Events) newReconciliation(c *outbox.Consumer, o ReconcileOptions, now t
 	}
 	var err error
 	if r.book, err = c.Accounts(e.table); err != nil {
+		return r, err
+	}
+	if err := e.checkAttributes(r.book); err != nil {
 		return r, err
 	}
 	if needs := o.Grace + 2*o.Cycle; r.book.Memory <= needs {

@@ -57,7 +57,8 @@ type Client interface {
 type Events struct {
 	client Client
 	table  string
-	names  outbox.Attributes // all defaults are filled in
+	rows   outbox.Attributes // all defaults are filled in
+	names  outbox.Attributes // those of them that a search may ask for
 	// expires is the attribute of a row's time to live. Only Reconcile asks for it.
 	expires string
 	layout  outbox.Option
@@ -120,13 +121,8 @@ func New(client Client, table string, opts ...Option) (*Events, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("replay: New: %w", err)
 	}
-	for name, byDefault := range map[*string]string{&e.names.ID: "eventId", &e.names.Type: "type", &e.names.Time: "timestamp",
-		&e.names.AggregateID: "aggregateId", &e.names.Sequence: "sequence", &e.names.ExpiresAt: "expiresAt"} {
-		if *name == "" {
-			*name = byDefault
-		}
-	}
-	e.expires = e.names.ExpiresAt
+	complete(&e.names)
+	e.rows, e.expires = e.names, e.names.ExpiresAt
 	// A query's search asks for none of these attributes, whatever the rows have in them.
 	e.names.Payload, e.names.ContentType, e.names.Headers, e.names.ExpiresAt = outbox.NoAttribute, outbox.NoAttribute, outbox.NoAttribute, outbox.NoAttribute
 	e.keys = outbox.WithAttributes(e.names)

@@ -28,8 +28,15 @@ const (
 	Forgotten
 )
 
+// Names are the attributes of an event row, as outbox.Attributes has them.
+type Names struct {
+	ID, Type, Time, AggregateID, Sequence, Payload, ContentType, Headers, ExpiresAt string
+}
+
 // Book is what a Consumer knows of the events of one table.
 type Book struct {
+	// Names are those by which the Consumer reads rows.
+	Names Names
 	// Memory is how far back in time an event without a position is judged.
 	Memory time.Duration
 	// Of returns the accounts of events, in their order. It needs no payloads.
