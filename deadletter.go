@@ -189,7 +189,7 @@ func (t *DeadLetterTable) Get(ctx context.Context, id string) (DeadLetter, error
 // Discard removes a dead letter for good, without handling it. The letters behind it stay, and keep their aggregate parked until they are
 // redriven or discarded. With the last letter of an aggregate its parking ends. The error matches ErrNoDeadLetter if no letter has the id. A
 // letter of a sequenced event of a Consumer with WithOrder is refused, and stays: Inbox.Discard moves the position, too. A small row remembers
-// for good that the event was discarded, so that replay.Events.Reconcile leaves it alone.
+// for good that the event was discarded, so that replay.Events.Reconcile leaves it alone. An event with the id and another Time is another one.
 func (t *DeadLetterTable) Discard(ctx context.Context, id string) error {
 	if err := t.made(); err != nil {
 		return err

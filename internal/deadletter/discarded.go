@@ -18,6 +18,9 @@ func (s *Store) Discard(ctx context.Context, l *Letter) (bool, error) {
 	}
 	row := key(s.discarded(), discardedID(l.Event))
 	row["eventId"], row["discardedAt"] = rows.S(l.Event.ID), rows.Millis(time.Now())
+	if !l.Event.Time.IsZero() {
+		row["timestamp"] = rows.Millis(l.Event.Time)
+	}
 	return s.remove(ctx, l, types.TransactWriteItem{Put: &types.Put{TableName: &s.table, Item: row}})
 }
 
@@ -48,7 +51,7 @@ func (s *Store) AreLetters(ctx context.Context, events []event.Event) ([]bool, e
 			return nil, err
 		}
 		for i, e := range some {
-			is := len(discarded[i]) > 0
+			is := slices.ContainsFunc(discarded[i], func(row rows.Item) bool { return isOf(row, e) })
 			for _, row := range letters[i] {
 				l, stored := Letter{Event: e}, read(row)
 				if l.ID = l.id(); l.same(&stored) {
@@ -63,6 +66,11 @@ func (s *Store) AreLetters(ctx context.Context, events []event.Event) ([]bool, e
 		}
 	}
 	return are, nil
+}
+
+// isOf reports whether an event was discarded, and not an earlier one with its id. Not every delivery has the time.
+func isOf(discarded rows.Item, e event.Event) bool {
+	return discarded["timestamp"] == nil || e.Time.IsZero() || rows.Int(discarded, "timestamp") == e.Time.UnixMilli()
 }
 
 // batchOf reads the rows of each event that exist, by the ids that idsOf gives them.

@@ -137,3 +137,27 @@ func TestADiscardedRecordLeavesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, out.Items)
 }
+
+// An id may be used again when the row of its event has expired: the event with another time is another one.
+func TestADiscardIsOfOneEventNotOfItsID(t *testing.T) {
+	a := outboxtest.Start(t)
+	require.NoError(t, owntable.Form{What: "table", Partition: "group", Sort: "id", TTL: "expiresAt"}.Create(t.Context(), a.DynamoDB, "letters"))
+	s, err := deadletter.New(a.DynamoDB, "letters", "c")
+	require.NoError(t, err)
+	at := time.Now()
+	timed := func(id string, at time.Time) event.Event {
+		return event.Event{ID: id, AggregateID: "a", Type: "T", Table: "events", Time: at}
+	}
+	for _, e := range []event.Event{timed("1", at), timed("2", time.Time{})} {
+		l := deadletter.Letter{Event: e, StoredAt: at}
+		put(t, s, &l)
+		l, err := s.Get(t.Context(), l.ID)
+		require.NoError(t, err)
+		_, err = s.Discard(t.Context(), &l)
+		require.NoError(t, err)
+	}
+	known, err := s.AreLetters(t.Context(), []event.Event{timed("1", at), timed("1", at.Truncate(time.Millisecond)), timed("1", time.Time{}),
+		timed("1", at.Add(time.Millisecond)), timed("1", at.Add(-time.Hour)), timed("2", at), timed("2", time.Time{})})
+	require.NoError(t, err)
+	require.Equal(t, []bool{true, true, true, false, false, true, true}, known)
+}

@@ -12,7 +12,7 @@
 //	<consumer>#attempt   failed attempts at events that are not dead letters yet: id is <event>, or <event>#<record>;
 //	                     n (N) failures, lost (N) races, last (S) for the request that counted last, expiresAt (N)
 //	<consumer>#request   redrives that were asked for: id is the letter's, or <queue>#; requestedAt (N), expiresAt (N)
-//	<consumer>#discarded events whose letters were discarded: id is <queue>#<event>#<hash of its type and table>; eventId (S), discardedAt (N)
+//	<consumer>#discarded events whose letters were discarded: id is <queue>#<event>#<hash of its type and table>; eventId (S), timestamp (N), discardedAt (N)
 //
 // The letters of an aggregate form a queue. A queue's key is the aggregate's id; '#' and '%' in it are written %23 and %25, and a long id
 // ends in a hash. A letter without an aggregate has no queue, its key is empty. So is that of a record that cannot be decoded, whose <event> is
