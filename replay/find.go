@@ -160,8 +160,8 @@ func (e *Events) scanned(ctx context.Context, in *dynamodb.ScanInput) (page, boo
 	if err != nil {
 		return page{}, false, err
 	}
-	if out.Items == nil {
-		return page{}, false, awserr.ErrNoRows
+	if err := awserr.CheckPage(out.Items, out.Count, out.LastEvaluatedKey); err != nil {
+		return page{}, false, err
 	}
 	if in.ExclusiveStartKey, err = nextPage(in.ExclusiveStartKey, out.LastEvaluatedKey); err != nil {
 		return page{}, false, err
@@ -208,8 +208,8 @@ func (e *Events) query(q Query, index usable) pages {
 		if err != nil {
 			return page{}, false, err
 		}
-		if out.Items == nil {
-			return page{}, false, awserr.ErrNoRows
+		if err := awserr.CheckPage(out.Items, out.Count, out.LastEvaluatedKey); err != nil {
+			return page{}, false, err
 		}
 		if in.ExclusiveStartKey, err = nextPage(in.ExclusiveStartKey, out.LastEvaluatedKey); err != nil {
 			return page{}, false, err

@@ -231,8 +231,8 @@ func (e *Events) fits(ctx context.Context, by Index) error {
 		if err != nil {
 			return fmt.Errorf("look for rows of another form: %w", err)
 		}
-		if out.Items == nil {
-			return fmt.Errorf("look for rows of another form: %w", awserr.ErrNoRows)
+		if err := awserr.CheckPage(out.Items, out.Count, out.LastEvaluatedKey); err != nil {
+			return fmt.Errorf("look for rows of another form: %w", err)
 		}
 		if len(out.Items) > 0 {
 			var id string

@@ -245,9 +245,7 @@ func (r *reconciliation) take(ctx context.Context, items []item) (bool, error) {
 		record, err := outbox.DecodeItem(i, r.events.keys)
 		record.Table = r.events.tableName()
 		switch {
-		case errors.Is(err, outbox.ErrNotEvent):
-			continue
-		case err != nil:
+		case err != nil: // also ErrNotEvent: the search asks for rows with a type
 			id := rows.Text(i, r.events.names.ID)
 			r.unreadable(row{record: outbox.Record{ID: id}, err: fmt.Errorf("event %q of table %s: %w", id, r.events.table, err)})
 		case record.Time.After(r.now.Add(-r.options.Grace)):

@@ -53,7 +53,7 @@ func (l *largeTable) Scan(_ context.Context, in *dynamodb.ScanInput, _ ...func(*
 		out.Items = append(out.Items, item{"eventId": attrS(fmt.Sprintf("event-%020d", i)), "type": attrS("NOTED"),
 			"aggregateId": attrS(fmt.Sprintf("aggregate-%016d", i)), "timestamp": attrN(fmt.Sprint(l.at.UnixMilli())), "expiresAt": attrN("1767225600")})
 	}
-	out.ScannedCount = int32(to - from)
+	out.Count, out.ScannedCount = int32(to-from), int32(to-from)
 	if to < l.rows {
 		out.LastEvaluatedKey = item{"eventId": out.Items[len(out.Items)-1]["eventId"]}
 	}

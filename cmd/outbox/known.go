@@ -111,11 +111,14 @@ func scanKeys(ctx context.Context, client dynamodb.ScanAPIClient, table string, 
 	return false, nil
 }
 
-// scan reads a page of a table. An answer without its list of rows is an error: nothing follows from it.
+// scan reads a page of a table. An answer that is not whole is an error: nothing follows from it.
 func scan(ctx context.Context, client dynamodb.ScanAPIClient, in *dynamodb.ScanInput) (*dynamodb.ScanOutput, error) {
 	out, err := awserr.Answered(client.Scan(ctx, in))
-	if err == nil && out.Items == nil {
-		return nil, awserr.ErrNoRows
+	if err == nil {
+		err = awserr.CheckPage(out.Items, out.Count, out.LastEvaluatedKey)
 	}
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }

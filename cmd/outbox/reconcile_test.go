@@ -175,7 +175,7 @@ func TestReconcileSaysWhyAndWhatToDo(t *testing.T) {
 		"an inbox that is too large to know": {func(t *testing.T, m *mailed) {
 			m.edit("Scan", func(asked, answer map[string]any) {
 				if asked["TableName"] == "inbox" {
-					answer["Items"], answer["LastEvaluatedKey"] = []any{}, map[string]any{"eventId": map[string]any{"S": "x"}, "consumer": map[string]any{"S": "y"}}
+					answer["Items"], answer["Count"], answer["LastEvaluatedKey"] = []any{}, 0, map[string]any{"eventId": map[string]any{"S": "x"}, "consumer": map[string]any{"S": "y"}}
 				}
 			})
 			m.edit("BatchGetItem", func(_, answer map[string]any) {

@@ -57,8 +57,8 @@ func (s *Store) page(ctx context.Context, group string, in *dynamodb.QueryInput)
 	out, err := awserr.Answered(s.client.Query(ctx, in))
 	switch {
 	case err != nil:
-	case out.Items == nil:
-		err = awserr.ErrNoRows
+	case awserr.CheckPage(out.Items, out.Count, out.LastEvaluatedKey) != nil:
+		err = awserr.CheckPage(out.Items, out.Count, out.LastEvaluatedKey)
 	case slices.ContainsFunc(out.Items, func(row rows.Item) bool { return rows.Text(row, "id") == "" }):
 		err = errors.New("the answer has a row without its key")
 	case len(out.LastEvaluatedKey) > 0 && rows.Text(out.LastEvaluatedKey, "id") == "":
