@@ -134,7 +134,7 @@ func (c *Consumer) lookInInbox(ctx context.Context, events []event.Event, at []i
 		if c.ordered(&r) {
 			accounts[i] = c.accountByPosition(&r, found[n], now)
 		} else {
-			accounts[i] = accountByMark(table.Judge(found[n], inboxEvent(&r), now))
+			accounts[i] = accountByMark(table.Judge(found[n], inboxEvent(&r), now), now)
 		}
 		if accounts[i] == account.Open {
 			open = append(open, i)
@@ -165,7 +165,7 @@ func (c *Consumer) lookForMarks(ctx context.Context, events []event.Event, at []
 	now := time.Now()
 	for n, i := range ordered {
 		r := Record(events[i])
-		switch accounts[i] = accountByMark(table.Judge(found[n], inboxEvent(&r), now)); {
+		switch accounts[i] = accountByMark(table.Judge(found[n], inboxEvent(&r), now), now); {
 		case accounts[i] == account.Open && c.forgets(&r, now):
 			accounts[i] = account.Forgotten
 		case accounts[i] == account.Open:
@@ -176,16 +176,20 @@ func (c *Consumer) lookForMarks(ctx context.Context, events []event.Event, at []
 }
 
 // accountByMark says what the row of an event means. If it belongs to another event, delivering this one says so.
-func accountByMark(judged error) account.Account {
+func accountByMark(judged error, now time.Time) account.Account {
 	claimed := (*inbox.ClaimedError)(nil)
 	switch {
 	case errors.Is(judged, inbox.ErrHandled):
 		return account.Handled
-	case errors.As(judged, &claimed):
+	case errors.As(judged, &claimed) && !endless(claimed.Until, now):
 		return account.Claimed
 	}
 	return account.Open
 }
+
+// endless reports whether a claim ends later than a claim can, by an hour for clocks that are off a little: it is of a machine whose clock was far
+// ahead. The event is told, cycle for cycle; until the claim ends, delivering it fails.
+func endless(until, now time.Time) bool { return until.After(now.Add(longestClaim + time.Hour)) }
 
 // accountByPosition says what a position means for an event. If it cannot be read, delivering the event says so.
 func (c *Consumer) accountByPosition(r *Record, row rows.Item, now time.Time) account.Account {
@@ -203,7 +207,7 @@ func (c *Consumer) accountByPosition(r *Record, row rows.Item, now time.Time) ac
 	case order.Duplicate: // also one that a person has passed
 		return account.Handled
 	case order.Run:
-		if place.Claimed(now) {
+		if place.Claimed(now) && !endless(place.Until, now) {
 			return account.Claimed
 		}
 	}

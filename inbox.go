@@ -121,6 +121,8 @@ func WithInboxTTL(ttl time.Duration) InboxOption {
 	})
 }
 
+const longestClaim = 12 * time.Hour
+
 // WithClaimDuration sets for how long a guarded handler may run (WithInbox) when its context has no deadline, as in a Worker. Default:
 // a minute; 1 second to 12 hours. The handler's context ends a second before that, or a tenth of the time if that is less. After a
 // crash the event waits for as long, unless a Worker of the same leases takes the shard over, so do not choose much more than the
@@ -128,7 +130,7 @@ func WithInboxTTL(ttl time.Duration) InboxOption {
 // minutes, the longest invocation of Lambda, or this duration, whichever is more.
 func WithClaimDuration(d time.Duration) InboxOption {
 	return inboxOption(func(c *inboxConfig) error {
-		if d < time.Second || d > 12*time.Hour {
+		if d < time.Second || d > longestClaim {
 			return fmt.Errorf("WithClaimDuration: want 1 second to 12 hours, have %s", d)
 		}
 		c.claim = d

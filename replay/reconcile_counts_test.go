@@ -142,3 +142,47 @@ func TestEveryRowIsInOneSegment(t *testing.T) {
 		})
 	}
 }
+
+// A claim ends by itself, within the 12 hours that WithClaimDuration takes. One of a machine whose clock was a year ahead does not: its event is told
+// in each cycle, and is handled when nobody's claim is in the way.
+func TestAClaimThatDoesNotEndHidesNothing(t *testing.T) {
+	for name, claimed := range map[string]item{
+		"mark":     {"eventId": attrS("lost"), "consumer": attrS("mails#events"), "type": attrS("NOTED")},
+		"position": {"eventId": attrS("lost"), "consumer": attrS("mails#events#position")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newShop(t)
+				defer s.Close()
+				r := s.now("lost", "")
+				c := s.consumer(t)
+				if name == "position" {
+					r = s.now(outbox.SequencedID("lost", 1), "lost")
+					r.Sequence = 1
+					c = s.consumer(t, outbox.WithOrder(s.DynamoDB, "events", time.Time{}))
+				}
+				s.put(t, r)
+				time.Sleep(time.Hour)
+				for _, ends := range []struct {
+					in            time.Duration
+					claimed, open int
+				}{{12 * time.Hour, 1, 0}, {365 * 24 * time.Hour, 0, 1}} {
+					claimed["owner"], claimed["claimedUntil"] = attrS("x"), attrN(fmt.Sprint(time.Now().Add(ends.in).UnixMilli()))
+					claimed["expiresAt"] = attrN(fmt.Sprint(time.Now().Add(400 * 24 * time.Hour).Unix()))
+					_, err := s.DynamoDB.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("inbox"), Item: claimed})
+					require.NoError(t, err)
+					got, err := s.reconcile(t, c, replay.ReconcileOptions{})
+					require.Equal(t, []int{ends.claimed, ends.open, 0}, []int{got.Claimed, got.Undelivered, got.Delivered}, "%+v, %v", got, err)
+					require.Equal(t, ends.open == 1, err != nil, "%v", err)
+				}
+				_, err := s.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: aws.String("inbox"),
+					Key: item{"eventId": claimed["eventId"], "consumer": claimed["consumer"]}})
+				require.NoError(t, err)
+				got, err := s.reconcile(t, c, replay.ReconcileOptions{})
+				require.NoError(t, err)
+				require.Equal(t, 1, got.Delivered)
+				s.requireOnce(t, r.ID)
+			})
+		})
+	}
+}
