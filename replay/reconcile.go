@@ -73,7 +73,7 @@ type ReconcileResult struct {
 // An event that is found is late: later events of its aggregate have been handled, unless c has WithOrder. Of two lost events of an aggregate, the
 // later one comes first if its segment is read first, unless c has WithOrder. A handler may fail, as after any
 // delivery, which is an attempt; the event is then found by the next cycle again, or is a dead letter. An event that was discarded as a dead letter
-// is never delivered.
+// before the call is not delivered. c needs WithDeadLetters for it, with the table and the name that its other processes have.
 //
 // Reconcile refuses a Consumer of which nothing can be known: without an Inbox, with an inbox that forgets before two cycles are over, or with other
 // attributes than those of replay.New. It ends with an error if the context ends before the segment is read, if an event that it found is still not handled, or if rows expire before two
