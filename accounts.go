@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/seed-1b628d3f/outbox/internal/account"
@@ -34,7 +33,7 @@ func (c *Consumer) Accounts(eventsTable string) (*account.Book, error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbox: Accounts: %w", err)
 	}
-	return &account.Book{Names: account.Names(c.attributes), Memory: c.inbox.ttl - forgetting, Of: c.accountsOf, KnowsAny: c.knowsAny, Wants: c.wantsAccount}, nil
+	return &account.Book{Names: account.Names(c.attributes), Memory: c.inbox.ttl - forgetting, Of: c.accountsOf, Known: c.known, Wants: c.wantsAccount}, nil
 }
 
 // forgetting is how long before the end of its time to live an inbox counts as one that may have forgotten an event: the event's time may be later
@@ -90,10 +89,10 @@ func (c *Consumer) wantsAccount(e event.Event) bool {
 	return c.ordered(&r) || known && h.kept || !known && c.failUnknownTypes
 }
 
-// knowsAny looks in the inbox alone, also for what it may have forgotten.
-func (c *Consumer) knowsAny(ctx context.Context, events []event.Event) (bool, error) {
+// known looks in the inbox alone, also for what it may have forgotten.
+func (c *Consumer) known(ctx context.Context, events []event.Event) (int, error) {
 	if err := c.notNested(ctx); err != nil {
-		return false, fmt.Errorf("outbox: Accounts: %w", err)
+		return 0, fmt.Errorf("outbox: Accounts: %w", err)
 	}
 	accounts := make([]account.Account, len(events))
 	var wanted []int
@@ -103,9 +102,15 @@ func (c *Consumer) knowsAny(ctx context.Context, events []event.Event) (bool, er
 		}
 	}
 	if _, err := c.lookInInbox(ctx, events, wanted, accounts, true); err != nil {
-		return false, fmt.Errorf("outbox: %w", err)
+		return 0, fmt.Errorf("outbox: %w", err)
 	}
-	return slices.Contains(accounts, account.Handled) || slices.Contains(accounts, account.Claimed), nil
+	n := 0
+	for _, a := range accounts {
+		if a == account.Handled || a == account.Claimed {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // forgets reports whether the inbox may have had the mark of an event.

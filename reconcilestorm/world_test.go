@@ -158,14 +158,18 @@ func (w *world) write(t *testing.T, p *process, account string, n int64) outbox.
 	return outbox.Record{ID: e.ID, Type: "POSTED", AggregateID: account, Sequence: e.Sequence, Time: e.Time, Table: "events", Payload: fmt.Appendf(nil, `{"N":%d}`, n)}
 }
 
-// open begins a world. One event is handled at once: an inbox that has nothing is not believed.
+// open begins a world. Half of its events are handled at once: an inbox that has less is not believed.
 func (w *world) open(t *testing.T, ctx context.Context) (calm *process) {
 	w.ctx = ctx
 	calm = w.start("calm", true, 0)
 	require.NoError(t, calm.inbox.Create(ctx))
 	require.NoError(t, calm.letters.Create(ctx))
 	require.NoError(t, calm.leases.Create(ctx))
-	require.NoError(t, calm.consumer.Process(ctx, w.write(t, calm, "first", 1)))
+	w.cured.Store(true)
+	defer w.cured.Store(false)
+	for n := range int64(w.plan.accounts * w.plan.events) {
+		require.NoError(t, calm.consumer.Process(ctx, w.write(t, calm, "first", n+1)))
+	}
 	return calm
 }
 

@@ -27,8 +27,10 @@ type ReconcileOptions struct {
 	// Grace is the age below which an event counts as on its way, and is left alone. Default: 15 minutes. A consumer that is further behind gets
 	// events from Reconcile before it gets those in front of them from the stream.
 	Grace time.Duration
-	// Since leaves alone all events with an earlier Time, such as those from before the consumer began. Zero: as far back as the inbox remembers.
-	// They cost no look for their marks. It is not in the future. Since two Cycles and the Grace ago, each event is judged at least twice.
+	// Since leaves alone all events with an earlier Time. Zero: as far back as the inbox remembers. Set it after each change that leaves the inbox
+	// without what was handled before, or makes events wanted that were not: a new consumer, an inbox that it gets, that is another one or was restored,
+	// a restored events table, a handler that is added, a WithInboxTTL that is raised. The time of the change, in all processes, is the right one. Without
+	// Since, the events from before the change may be handled again. Events from before Since cost no look for their marks. It is not in the future. Since two Cycles and the Grace ago, each event is judged at least twice.
 	Since time.Time
 	// MaxDeliver is how many undelivered events a call delivers. If it finds more, it delivers nothing: the consumer is likely to be down (ErrBehind).
 	// Default: 1,000; 1 to 100,000.
@@ -78,8 +80,8 @@ type ReconcileResult struct {
 // Reconcile refuses a Consumer of which nothing can be known: without an Inbox, with an inbox that forgets before two cycles are over, or with other
 // attributes than those of replay.New. It ends with an error if the context ends before the segment is read, if an event that it found is still not handled, or if rows expire before two
 // cycles are over, which it notices by their times. An error that matches ErrBehind says that nothing was delivered: more than MaxDeliver events
-// were found; or at least one, and the inbox has no event of the table, however old, so that its consumer's name may be wrong. With an error, the result counts
-// what was done until then.
+// were found; or more than the segment has handled ones, and the inbox does not have as many of the table, however old: it does not know what was handled, or the
+// consumer is down. With an error, the result counts what was done until then.
 //
 // The inbox forgets by the time of the handling, and Reconcile judges by the Time of the event: an event whose Time is more than two days later than
 // its handling may be delivered after the inbox has forgotten it.
@@ -320,25 +322,58 @@ func (r *reconciliation) checkExpiry(expires, at time.Time) {
 	}
 }
 
-// checkInbox looks for one event that the inbox has, also among those that are young, too old to be judged, or from before Since, and then in the
-// other segments. If there is none, it is likely to be the inbox of nobody.
+// checkInbox compares how many events the inbox has with how many are not handled. If there are more of the latter in the segment, it reads on, also
+// what is young, too old to be judged, or from before Since, until there are not. If the whole table has more of them, then it is likely that the
+// inbox does not have what was handled.
 func (r *reconciliation) checkInbox(ctx context.Context) error {
-	known := r.result.Handled+r.result.Claimed > 0
-	for n := 0; n < r.result.Segments && !known; n++ {
+	if r.result.Handled+r.result.Claimed >= len(r.found) {
+		return nil
+	}
+	var known, open int
+	for n := range r.result.Segments {
 		err := r.search(ctx, (r.result.Segment+n)%r.result.Segments, func(ctx context.Context, items []item) (bool, error) {
-			var err error
-			known, err = r.book.KnowsAny(ctx, r.readable(items))
-			return !known, err
+			k, o, err := r.weigh(ctx, r.readable(items))
+			known, open = known+k, open+o
+			return true, err
 		})
 		if err != nil {
 			return err
 		}
+		if known >= open {
+			return nil
+		}
 	}
-	if !known {
-		return fmt.Errorf("%d events are not handled, none was delivered, and the inbox knows no event of table %s at all: is the name of its consumer wrong? (To delivers them in any case): %w",
-			len(r.found), r.events.table, ErrBehind)
+	return fmt.Errorf("%d events of table %s are not handled, and the inbox has %d of its events; none was delivered. Either the inbox, or the name of its consumer, is another one, "+
+		"new or restored, or remembers for longer than before; or the consumer is down. Set Since to the time when the inbox began to have everything, or hand over what is missing with To: %w",
+		open, r.events.table, known, ErrBehind)
+}
+
+// weigh returns how many of the events the inbox has, and how many are undelivered.
+func (r *reconciliation) weigh(ctx context.Context, events []event.Event) (known, open int, err error) {
+	var judged, rest []event.Event
+	for _, e := range events {
+		if e.Time.After(r.now.Add(-r.options.Grace)) || e.Time.Before(r.options.Since) {
+			rest = append(rest, e)
+		} else {
+			judged = append(judged, e)
+		}
 	}
-	return nil
+	accounts, err := r.book.Of(ctx, judged)
+	if err != nil {
+		return 0, 0, err
+	}
+	for i, a := range accounts {
+		switch a {
+		case account.Open:
+			open++
+		case account.Handled, account.Claimed:
+			known++
+		case account.Forgotten:
+			rest = append(rest, judged[i])
+		}
+	}
+	more, err := r.book.Known(ctx, rest)
+	return known + more, open, err
 }
 
 func (r *reconciliation) readable(items []item) (events []event.Event) {

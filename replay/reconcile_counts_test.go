@@ -32,6 +32,7 @@ func TestEachEventCountsOnce(t *testing.T) {
 		s.fail = nil
 		require.NoError(t, s.letters.Discard(t.Context(), "discarded#discarded"))
 
+		s.handles(t, 1)
 		old := s.now("old", "")
 		old.Time = old.Time.Add(-29 * 24 * time.Hour)
 		unwanted := s.now("unwanted", "")
@@ -55,19 +56,19 @@ func TestEachEventCountsOnce(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, time.Now().Add(-time.Hour).Truncate(time.Millisecond), r.Oldest.Local())
 			r.Oldest = time.Time{}
-			want := replay.ReconcileResult{Segments: 1, Searched: 10, Young: 1, Unwanted: 1, Unknown: 1, Handled: 1, DeadLetters: 2, Unreadable: 2, Undelivered: 2}
+			want := replay.ReconcileResult{Segments: 1, Searched: 11, Young: 1, Unwanted: 1, Unknown: 1, Handled: 2, DeadLetters: 2, Unreadable: 2, Undelivered: 2}
 			if !report {
 				want.Delivered = 2
 			}
 			require.Equal(t, want, r)
 			require.ElementsMatch(t, []string{"lost", "lost too", "unreadable", "timeless"}, told)
 		}
-		require.Equal(t, map[string]int{"first": 1, "lost": 1, "lost too": 1}, s.runs)
+		require.Equal(t, map[string]int{"first": 1, "handled0": 1, "lost": 1, "lost too": 1}, s.runs)
 
 		time.Sleep(time.Hour)
 		r, err := s.reconcile(t, c, replay.ReconcileOptions{Since: time.Now().Add(-90 * time.Minute)})
 		require.NoError(t, err)
-		require.Equal(t, []int{7, 1, 1}, []int{r.Unknown, r.Undelivered, r.Delivered}, "%+v", r)
+		require.Equal(t, []int{8, 1, 1}, []int{r.Unknown, r.Undelivered, r.Delivered}, "%+v", r)
 		s.requireOnce(t, "young")
 	})
 }

@@ -51,6 +51,7 @@ func TestReconcileEveryReadsEachSegmentInItsSlot(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newShop(t)
 			defer s.Close()
+			s.handles(t, 30)
 			for i := range 30 {
 				s.put(t, s.now(fmt.Sprint("lost", i), "a"))
 			}

@@ -49,6 +49,17 @@ func newShop(t *testing.T) *shop {
 	return s
 }
 
+// handles lets the stream deliver as many events, so that the inbox has more than what is lost.
+func (s *shop) handles(t *testing.T, n int) {
+	c := s.consumer(t)
+	for i := range n {
+		r := s.now(fmt.Sprint("handled", i), "")
+		s.put(t, r)
+		r.Table = "events"
+		require.NoError(t, c.Process(t.Context(), r))
+	}
+}
+
 // now is an event of this moment.
 func (s *shop) now(id, aggregate string) outbox.Record {
 	r := event(id, aggregate, 0)

@@ -41,8 +41,8 @@ type Book struct {
 	Memory time.Duration
 	// Of returns the accounts of events, in their order. It needs no payloads.
 	Of func(ctx context.Context, events []event.Event) ([]Account, error)
-	// KnowsAny reports whether the inbox has any of the events, as Handled or Claimed, whatever their age.
-	KnowsAny func(ctx context.Context, events []event.Event) (bool, error)
+	// Known returns how many of the events the inbox has, as Handled or Claimed, whatever their age.
+	Known func(ctx context.Context, events []event.Event) (int, error)
 	// Wants reports whether the Consumer keeps what becomes of an event. It makes no call, so it does not know where the order begins.
 	Wants func(event.Event) bool
 }
