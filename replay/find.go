@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -123,7 +124,8 @@ func inOrder(keys []key) {
 // page is one answer of a search.
 type page struct {
 	items    []item
-	searched int // how many rows were looked at
+	searched int       // how many rows were looked at
+	date     time.Time // by the service's clock; zero if the answer does not say
 }
 
 // pages returns the next page, and whether more pages follow.
@@ -166,7 +168,8 @@ func (e *Events) scanned(ctx context.Context, in *dynamodb.ScanInput) (page, boo
 	if in.ExclusiveStartKey, err = nextPage(in.ExclusiveStartKey, out.LastEvaluatedKey); err != nil {
 		return page{}, false, err
 	}
-	return page{out.Items, int(out.ScannedCount)}, len(out.LastEvaluatedKey) > 0, nil
+	date, _ := awsmiddleware.GetServerTime(out.ResultMetadata)
+	return page{out.Items, int(out.ScannedCount), date}, len(out.LastEvaluatedKey) > 0, nil
 }
 
 // nextPage returns the key of the next page, unless it is the page that was just read: that would go on for ever.
@@ -214,7 +217,7 @@ func (e *Events) query(q Query, index usable) pages {
 		if in.ExclusiveStartKey, err = nextPage(in.ExclusiveStartKey, out.LastEvaluatedKey); err != nil {
 			return page{}, false, err
 		}
-		return page{out.Items, int(out.ScannedCount)}, len(out.LastEvaluatedKey) > 0, nil
+		return page{items: out.Items, searched: int(out.ScannedCount)}, len(out.LastEvaluatedKey) > 0, nil
 	}
 }
 

@@ -78,8 +78,9 @@ type ReconcileResult struct {
 // before the call is not delivered. c needs WithDeadLetters for it, with the table and the name that its other processes have.
 //
 // Reconcile refuses a Consumer of which nothing can be known: without an Inbox, with an inbox that forgets before two cycles are over, or with other
-// attributes than those of replay.New. It ends with an error if the context ends before the segment is read, if an event that it found is still not handled, or if rows expire before two
-// cycles are over, which it notices by their times. An error that matches ErrBehind says that nothing was delivered: more than MaxDeliver events
+// attributes than those of replay.New. It ends with an error if the context ends before the segment is read, if an event that it found is still not
+// handled, or if rows expire before two cycles are over, which it notices by their times. A clock of this machine that is off by more than five
+// minutes is an error before anything is judged. An error that matches ErrBehind says that nothing was delivered: more than MaxDeliver events
 // were found; or more than the segment has handled ones, and the inbox does not have as many of the table, however old: it does not know what was handled, or the
 // consumer is down. With an error, the result counts what was done until then.
 //

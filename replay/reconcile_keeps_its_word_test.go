@@ -177,7 +177,7 @@ func TestTheRunbookNamesErrorsOfReconcile(t *testing.T) {
 	require.True(t, found)
 	runbook, _, _ = strings.Cut(runbook, "\n### ")
 	var code strings.Builder
-	for _, file := range []string{"reconcile.go", "deliver.go", "../internal/batchget/batchget.go", "../inbox.go"} {
+	for _, file := range []string{"reconcile.go", "deliver.go", "segment.go", "../internal/batchget/batchget.go", "../inbox.go"} {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		code.Write(text)

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -23,7 +24,26 @@ func (e *Events) segment(segment, segments int) pages {
 	if segments > 1 {
 		in.Segment, in.TotalSegments = aws.Int32(int32(segment)), aws.Int32(int32(segments))
 	}
-	return func(ctx context.Context) (page, bool, error) { return e.scanned(ctx, in) }
+	return func(ctx context.Context) (page, bool, error) {
+		asked := time.Now()
+		p, more, err := e.scanned(ctx, in)
+		if err == nil {
+			err = checkClock(asked, p.date, time.Now())
+		}
+		return p, more, err
+	}
+}
+
+// clockOff is how far this machine's clock may be from the service's.
+const clockOff = 5 * time.Minute
+
+// checkClock compares this machine's clock, before a request and after it, with the time in the answer: which events are young, or too old to be judged,
+// goes by the clock.
+func checkClock(asked, date, answered time.Time) error {
+	if date.IsZero() || !date.Before(asked.Add(-clockOff)) && !date.After(answered.Add(clockOff)) {
+		return nil
+	}
+	return fmt.Errorf("this machine's clock says %s, and the service's says %s: it is off by more than %s", answered.UTC().Format(time.RFC3339), date.UTC().Format(time.RFC3339), clockOff)
 }
 
 // expiryOf returns when a row expires, or zero.
