@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-1b628d3f/outbox"
@@ -195,4 +196,62 @@ func TestReconcileEveryTellsAndGoesOn(t *testing.T) {
 		}
 		require.ErrorContains(t, all[1].err, "replay: ReconcileEvery: whose turn it is: broken")
 	})
+}
+
+// slowScans lets a scan take its time, whatever its context says, unless it is to hang.
+type slowScans struct {
+	*dynamodb.Client
+	takes time.Duration
+	hangs bool // until the context ends
+}
+
+func (s *slowScans) Scan(ctx context.Context, in *dynamodb.ScanInput, opts ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
+	if s.hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	out, err := s.Client.Scan(ctx, in, opts...)
+	time.Sleep(s.takes)
+	return out, err
+}
+
+// Each segment is read, or told of: a read that hangs ends with its slot, and what passed while a call took too long is told.
+func TestEachSegmentIsReadOrTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		client         slowScans
+		called, passed int // in ten hours
+	}{
+		"a read hangs":             {slowScans{hangs: true}, 10, 0},
+		"a call takes 100 minutes": {slowScans{takes: 100 * time.Minute}, 5, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newShop(t)
+				defer s.Close()
+				client := c.client
+				client.Client = s.DynamoDB
+				var err error
+				s.events, err = replay.New(&client, "events")
+				require.NoError(t, err)
+				time.Sleep(time.Until(time.Now().Truncate(time.Hour).Add(time.Hour)))
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour+time.Minute)
+				defer cancel()
+				var told calls
+				o := replay.ReconcileOptions{Every: time.Hour, Cycle: 4 * time.Hour}
+				began := time.Now().Unix() / 3600
+				require.NoError(t, s.events.ReconcileEvery(ctx, s.consumer(t), o, nil, told.told(0)))
+				called, passed := 0, 0
+				for i, call := range told.all() {
+					require.EqualValues(t, (began+int64(i))%4, call.segment, "call %d", i)
+					if call.err == nil || errors.Is(call.err, context.DeadlineExceeded) { // the segment has no rows, or rows that nobody could judge in time
+						called++
+						continue
+					}
+					require.ErrorContains(t, call.err, "was not read in its time")
+					passed++
+				}
+				require.Equal(t, []int{c.called, c.passed}, []int{called, passed})
+			})
+		})
+	}
 }
