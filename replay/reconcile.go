@@ -345,7 +345,7 @@ func (r *reconciliation) checkInbox(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("%d events of table %s are not handled, and the inbox has %d of its events; none was delivered. Either the inbox, or the name of its consumer, is another one, "+
-		"new or restored, or remembers for longer than before; or the consumer is down. Set Since to the time when the inbox began to have everything, or hand over what is missing with To: %w",
+		"new or restored, or remembers for longer than before; or its marks have expired, since events are rare; or the consumer is down. Set Since to the time when the inbox began to have everything, or hand over what is missing with To: %w",
 		open, r.events.table, known, ErrBehind)
 }
 

@@ -134,6 +134,26 @@ func TestAnInboxThatKnowsNothingIsNotBelieved(t *testing.T) {
 	})
 }
 
+// The marks of a consumer with rare events have expired when one is lost: the error says so, and To delivers it.
+func TestAnInboxWhoseMarksHaveExpiredIsNotBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		time.Sleep(40 * 24 * time.Hour)
+		s.ExpireTTL()
+		s.put(t, s.now("lost", ""))
+		time.Sleep(time.Hour)
+		_, err := s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+		require.ErrorIs(t, err, replay.ErrBehind)
+		require.ErrorContains(t, err, "or its marks have expired, since events are rare")
+		_, err = s.events.To(t.Context(), replay.Query{ID: "lost"}, s.consumer(t), replay.Options{})
+		require.NoError(t, err)
+		s.requireOnce(t, "first", "lost")
+		_, err = s.reconcile(t, s.consumer(t), replay.ReconcileOptions{})
+		require.NoError(t, err)
+	})
+}
+
 // An event that is too old to be judged, and one that is being handled, show as well whose inbox it is.
 func TestAnInboxIsKnownByWhatIsNotJudged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
