@@ -138,7 +138,7 @@ func TestKeysThatStayUnreadAreTold(t *testing.T) {
 		r := &reluctantTable{Client: w.DynamoDB, unread: func(_ int, keys []map[string]types.AttributeValue) int { return len(keys) }}
 		err := r.process(t, w).Process(t.Context(), events[1])
 		require.ErrorContains(t, err, "events table events")
-		require.ErrorContains(t, err, "left keys unread 10 times")
+		require.ErrorContains(t, err, "left 1 keys unread 10 times")
 		require.Empty(t, w.deadLetters(t), "no attempt")
 	})
 }
