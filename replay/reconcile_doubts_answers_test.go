@@ -2,7 +2,6 @@ package replay_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,9 +43,8 @@ func TestAnAnswerThatIsNotWholeIsNotBelieved(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newShop(t)
 				defer s.Close()
-				for i := range 3 {
-					s.put(t, s.now(fmt.Sprint("lost", i), ""))
-				}
+				s.handles(t, 2) // beside the shop's one
+				s.put(t, s.now("lost", ""))
 				time.Sleep(time.Hour)
 				events, err := replay.New(&cutting{s.DynamoDB, cut}, "events")
 				require.NoError(t, err)

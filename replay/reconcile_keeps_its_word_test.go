@@ -195,5 +195,5 @@ func TestTheRunbookNamesErrorsOfReconcile(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 7, names)
+	require.Equal(t, 8, names)
 }

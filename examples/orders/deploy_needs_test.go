@@ -388,6 +388,7 @@ func (s *stage) runReconcile(t *testing.T, c service.Config) {
 	for batch := range slices.Chunk(lost, 100) {
 		require.NoError(t, writer.Transact(t.Context(), nil, batch...))
 	}
+	s.confirmed(t, c, writer, len(lost))
 	s.mail.Refuse(func(m fakeses.Mail) (int, string) {
 		switch m.To {
 		case "refused@example.com":
@@ -405,6 +406,27 @@ func (s *stage) runReconcile(t *testing.T, c service.Config) {
 		}
 	}
 	require.NoError(t, err)
+}
+
+// confirmed writes events that the inbox has: with more that are missing than that, Reconcile takes the inbox for a wrong one.
+func (s *stage) confirmed(t *testing.T, c service.Config, writer *outbox.Writer, n int) {
+	inbox, err := outbox.NewInbox(s.cloud.DynamoDB, c.InboxTable, service.Group)
+	require.NoError(t, err)
+	consumer, err := outbox.NewConsumer(outbox.WithInbox(inbox, service.OrderCreated{}.EventType()))
+	require.NoError(t, err)
+	outbox.Handle(consumer, func(context.Context, outbox.Event[service.OrderCreated]) error { return nil })
+	var events []outbox.AnyEvent
+	var records []outbox.Record
+	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	for i := range n {
+		id := fmt.Sprint("confirmed", i)
+		events = append(events, outbox.Event[service.OrderCreated]{ID: id, AggregateID: id, Time: at, Data: service.OrderCreated{OrderID: id}})
+		records = append(records, outbox.Record{ID: id, AggregateID: id, Type: service.OrderCreated{}.EventType(), Time: at, Payload: []byte("{}"), Table: c.EventsTable})
+	}
+	for batch := range slices.Chunk(events, 100) {
+		require.NoError(t, writer.Transact(t.Context(), nil, batch...))
+	}
+	require.NoError(t, consumer.Process(t.Context(), records...))
 }
 
 // running runs a worker until stop is called, which must go well.
