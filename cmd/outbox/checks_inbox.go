@@ -81,7 +81,7 @@ func (x *examination) checkInbox(ctx context.Context) {
 func reconciles(memory time.Duration) string {
 	const margin = 48 * time.Hour // outbox.Consumer.Accounts
 	if memory <= margin {
-		return ", but too short for Reconcile, which needs two days and two of its cycles more"
+		return ", but too short for Reconcile, which needs more than two days, two of its Cycles and its Grace"
 	}
 	return ", and lets Reconcile judge events of the last " + age((memory - margin).Round(time.Second))
 }

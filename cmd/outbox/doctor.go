@@ -255,7 +255,11 @@ func (x *examination) failed(grade, check, resource, action string, err error) {
 	case strings.Contains(code, "AccessDenied") || code == "UnauthorizedOperation":
 		x.add(grade, check, resource, action+" is refused", "allow "+action+" for whoever runs doctor, or look by other means")
 	case code == "ResourceNotFoundException" || code == "TableNotFoundException":
-		x.add(gradeProblem, check, resource, "it does not exist in "+x.where(), "create it"+x.byCreate()+", or correct the name or the Region")
+		by := x.byCreate()
+		if strings.HasPrefix(action, "lambda:") {
+			by = "" // create makes no function
+		}
+		x.add(gradeProblem, check, resource, "it does not exist in "+x.where(), "create it"+by+", or correct the name or the Region")
 	case errors.Is(err, errEndless):
 		x.add(gradeUnknown, check, resource, action+": "+errEndless.Error(), "look by other means")
 	case code == "UnknownOperationException": // a server that emulates AWS, and not all of it

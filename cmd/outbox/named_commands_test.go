@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/smithy-go"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
@@ -110,6 +111,12 @@ func TestDoctorNamesCommandsThatCanBeTyped(t *testing.T) {
 	x.attributesFlag, x.ofTable = attributesFlag{}, true
 	require.Empty(t, x.byCreate(), "create would make a Kinesis stream")
 	require.Equal(t, outbox+"status --leases '' --group G", x.status())
+
+	x.ofTable = false
+	x.failed(gradeUnknown, "function", "mailer", "lambda:GetFunctionConcurrency", &smithy.GenericAPIError{Code: "ResourceNotFoundException"})
+	require.Equal(t, "create it, or correct the name or the Region", x.findings[0].Do, "create makes no function")
+	x.failed(gradeUnknown, "inbox table", "seen", "dynamodb:DescribeTable", &smithy.GenericAPIError{Code: "ResourceNotFoundException"})
+	require.Contains(t, x.findings[1].Do, outbox+"create")
 
 	k := &creator{app: x.app, f: createFlags{table: "old", inbox: "seen", deadLetters: "letters"}}
 	require.Equal(t, outbox+"reconcile --table old --consumer C --inbox seen --dead-letters letters", k.reconcile())
