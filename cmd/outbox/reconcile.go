@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -177,7 +178,7 @@ A run that was cut off says with which --after it goes on. It exits with 1 if
 something is undelivered, or cannot be read.`,
 		Example: `  outbox reconcile --consumer confirmations
   outbox reconcile --consumer confirmations --type ORDER_CREATED --type ORDER_PAID --since 3d
-  outbox reconcile --consumer balances --order --from 2026-01-31T10:00:00Z --rate 2000 -o json | jq -r .events[].id`,
+  outbox reconcile --consumer balances --order --from 2026-01-31T10:00:00Z --rate 2000 -o json | jq -r '.events[].id'`,
 		Args: cobra.NoArgs,
 		RunE: a.action(func() error { return f.check(a) }, func(ctx context.Context, c *clients) error { return a.reconcile(ctx, c, &f) }),
 	}
@@ -230,9 +231,16 @@ func (a *app) reconcile(ctx context.Context, c *clients, f *reconcileFlags) erro
 	if err != nil {
 		return err
 	}
+	if !known.marks && !f.order { // positions never expire
+		a.note("no mark of consumer %s was read from inbox table %s: it is taken to remember for %d days, the default. If the service gives WithInboxTTL less, --since leaves older events alone", f.consumer, f.inbox, int(usualMemory/(24*time.Hour)))
+	}
 	r := &reconciliation{app: a, f: f, walk: w, inbox: known}
 	if f.letters != "" {
-		if r.letters, r.allLetters, err = knownConsumers(ctx, c.dynamodb, f.letters); err != nil {
+		r.letters, r.allLetters, err = knownConsumers(ctx, c.dynamodb, f.letters)
+		if missing := (*dynamodbtypes.ResourceNotFoundException)(nil); errors.As(err, &missing) {
+			err = fmt.Errorf("a consumer without dead letters wants --dead-letters=: %w", err)
+		}
+		if err != nil {
 			return err
 		}
 	}

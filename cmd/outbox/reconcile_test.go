@@ -191,6 +191,7 @@ func TestReconcileSaysWhyAndWhatToDo(t *testing.T) {
 			situation.prepare(t, m)
 			r := m.run(t, append([]string{"reconcile", "--consumer", "confirmations"}, situation.args...)...)
 			require.Equal(t, exitFailed, r.code, r)
+			require.Equal(t, strings.Contains(name, "too large"), strings.Contains(r.err, "note: no mark of consumer confirmations was read from inbox table inbox: it is taken to remember for 30 days, the default."), r.err)
 			_, reasons, _ := strings.Cut(r.out, "because  ")
 			require.Contains(t, reasons, situation.because)
 			require.Contains(t, reasons, situation.do)
@@ -258,7 +259,7 @@ func TestReconcileRefusesAConsumerThatTheInboxDoesNotKnow(t *testing.T) {
 	}
 	r := m.run(t, "reconcile", "--consumer", "confirmations", "--dead-letters", "letters")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.err, "letters: ResourceNotFoundException")
+	require.Contains(t, r.err, "a consumer without dead letters wants --dead-letters=: read the keys of table letters: ResourceNotFoundException")
 }
 
 // How long the inbox remembers is what its marks say: an event whose mark may have expired is not taken for undelivered.
@@ -413,7 +414,7 @@ func TestACopyLeavesItsOriginalUndelivered(t *testing.T) {
 	m.written(t, lost)
 	out := m.reconcile(t, exitFailed)
 	bringBack := out.Reasons[len(out.Reasons)-1].Do
-	_, command, ok := strings.Cut(bringBack, "Or write copies, for each id: outbox ")
+	_, command, ok := strings.Cut(bringBack, "Or write copies, for each id, with what the service gives WithTTL as --ttl: outbox ")
 	require.True(t, ok, bringBack)
 	command, _, _ = strings.Cut(command, ". Every consumer")
 	m.ok(t, append(strings.Fields(command), "--yes")...)

@@ -318,6 +318,6 @@ func (r *reconciliation) bringBack(undelivered int) string {
 	if r.f.order || len(r.listed) == 0 {
 		return call
 	}
-	return call + ". Or write copies, for each id: " + r.f.other("replay", "--table", r.f.table, "--id="+r.listed[0].ID, "--again", "--run", "reconcile") +
+	return call + ". Or write copies, for each id, with what the service gives WithTTL as --ttl: " + r.f.other("replay", "--table", r.f.table, "--id="+r.listed[0].ID, "--again", "--run", "reconcile") +
 		". Every consumer handles a copy, also one that had the event, and the event itself stays undelivered here"
 }

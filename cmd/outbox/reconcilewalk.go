@@ -148,7 +148,8 @@ const usualMemory = 30 * 24 * time.Hour
 type inboxKnown struct {
 	consumers map[string]bool // by name and table
 	has       bool            // rows of the consumer and the table
-	memory    time.Duration   // the shortest time that a mark of them is kept
+	memory    time.Duration   // the shortest time that a mark of them is kept; the default if no mark was read
+	marks     bool            // marks of them were read
 	all       bool            // rows were read
 }
 
@@ -169,8 +170,8 @@ func knownOfInbox(ctx context.Context, client *dynamodb.Client, f *reconcileFlag
 		if seconds, wrong := expiry(row["expiresAt"]); wrong == "" && rows.Int(row, "handledAt") > 0 {
 			// expiresAt is in whole seconds, cut off
 			kept := (time.Unix(seconds, 0).Sub(rows.Time(row, "handledAt")) + time.Second - 1).Truncate(time.Second)
-			if k.memory == 0 || kept < k.memory {
-				k.memory = kept
+			if !k.marks || kept < k.memory {
+				k.memory, k.marks = kept, true
 			}
 		}
 	})
@@ -179,7 +180,7 @@ func knownOfInbox(ctx context.Context, client *dynamodb.Client, f *reconcileFlag
 		return nil, err
 	case k.all && !k.has:
 		return nil, fmt.Errorf("%s: it has handled nothing yet, or a name is not the one that the service gives NewInbox and NewWriter. %s", k.nothingOf(f), k)
-	case k.memory == 0:
+	case !k.marks:
 		k.memory = usualMemory
 	case k.memory < 24*time.Hour:
 		return nil, fmt.Errorf("inbox table %s keeps marks of consumer %s for %s: too short for any event to be judged (WithInboxTTL)", f.inbox, f.consumer, age(k.memory))
