@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -347,6 +348,33 @@ func TestReconcileGoesOnWhereItWasCutOff(t *testing.T) {
 			require.ElementsMatch(t, lost, append(ids(first.Events), ids(second.Events)...))
 		})
 	}
+}
+
+// An interrupt tells what was found until then, as a failure does.
+func TestAnInterruptedReconcileSaysWhereItGoesOn(t *testing.T) {
+	m := mailedIn(t, newWorld(t))
+	for n := range 20 {
+		m.handled(t, orderNumbered("order", n, 60+n))
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	m.breakEventsAt("BatchGetItem", 0)
+	pages := m.intercept   // of 5 rows, with a look at the inbox each
+	var looks atomic.Int32 // a request that was interrupted may still be answered
+	m.intercept = func(operation string, out http.ResponseWriter, in *http.Request) bool {
+		if operation == "BatchGetItem" && looks.Add(1) == 3 {
+			interrupt()
+		}
+		return pages(operation, out, in)
+	}
+	r := m.runWith(ctx, "reconcile", "--consumer", "confirmations", "-o", "json")
+	require.Equal(t, exitInterrupted, r.code, r)
+	first := decode[reconciled](t, r.out)
+	require.Equal(t, "interrupted", first.Error)
+	require.Equal(t, first.Searched, first.Handled)
+	require.NotEmpty(t, first.GoOnAfter)
+	second := m.reconcile(t, exitOK, "--after", first.GoOnAfter)
+	require.GreaterOrEqual(t, first.Searched+second.Searched, 20, "a page may come although its request was interrupted, and is read again")
 }
 
 // With --rate a page has a second's worth of rows at most, and is asked for when its time has come.
