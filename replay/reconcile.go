@@ -167,8 +167,9 @@ type reconciliation struct {
 	result   ReconcileResult
 	found    []key           // the undelivered, unless nothing is delivered
 	settled  map[string]bool // the ids of those that others have handled, or given up, before they were delivered
-	// shortLived is the shortest time for which a row is kept, of those that expire before two cycles are over; zero if there are none.
-	shortLived time.Duration
+	// tooShort says that rows expire before two cycles are over, and shortest is the shortest time for which one of them is kept.
+	tooShort bool
+	shortest time.Duration
 }
 
 // newReconciliation never returns nil.
@@ -213,9 +214,9 @@ func (r *reconciliation) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if r.shortLived > 0 {
+	if r.tooShort {
 		return fmt.Errorf("table %s has rows that are kept for %s, and two Cycles with the Grace are %s: an event may be gone before it is missed (WithTTL)",
-			r.events.table, r.shortLived, 2*r.options.Cycle+r.options.Grace)
+			r.events.table, r.shortest, 2*r.options.Cycle+r.options.Grace)
 	}
 	return nil
 }
@@ -313,13 +314,14 @@ func (r *reconciliation) tell(record outbox.Record, err error) {
 }
 
 // checkExpiry notes whether a row goes before two cycles are over. A row expires as long after it was written as the Writer says; so with a time
-// from before that, it seems to be kept for longer.
+// from before that, it seems to be kept for longer, and with a time of the future for less long: if it expires first, nobody judges it.
 func (r *reconciliation) checkExpiry(expires, at time.Time) {
-	if r.options.Cycle == 0 || expires.IsZero() {
+	if r.options.Cycle == 0 || expires.Before(r.now.AddDate(-5, 0, 0)) { // also zero. DynamoDB does not delete what expired so long ago
 		return
 	}
-	if kept := expires.Sub(at); kept > 0 && kept < 2*r.options.Cycle+r.options.Grace && (r.shortLived == 0 || kept < r.shortLived) {
-		r.shortLived = kept
+	kept := max(expires.Sub(at), 0)
+	if kept < 2*r.options.Cycle+r.options.Grace && (!r.tooShort || kept < r.shortest) {
+		r.tooShort, r.shortest = true, kept
 	}
 }
 

@@ -388,3 +388,24 @@ func TestRowsThatExpireBeforeTwoCyclesAreAnError(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+// A row that expires before its event's Time is young until it is gone, and nobody judges it. DynamoDB leaves rows alone whose time to live ended more
+// than five years ago.
+func TestARowThatExpiresBeforeItsTimeIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		defer s.Close()
+		expiring := func(expires time.Time) {
+			s.row(t, item{"eventId": attrS("future"), "type": attrS("NOTED"), "timestamp": attrN(fmt.Sprint(time.Now().Add(60 * 24 * time.Hour).UnixMilli())),
+				"payload": attrS("{}"), "expiresAt": attrN(fmt.Sprint(expires.Unix()))})
+		}
+		o := replay.ReconcileOptions{Every: time.Hour, Cycle: time.Hour}
+		expiring(time.Now().Add(30 * 24 * time.Hour))
+		r, err := s.reconcile(t, s.consumer(t), o)
+		require.ErrorContains(t, err, "table events has rows that are kept for 0s")
+		require.Equal(t, 2, r.Young)
+		expiring(time.Now().AddDate(-6, 0, 0))
+		_, err = s.reconcile(t, s.consumer(t), o)
+		require.NoError(t, err)
+	})
+}
