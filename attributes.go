@@ -31,7 +31,7 @@ type Attributes struct {
 	Payload     string // payload; without it, a delivered event has the zero value as its Data
 	ContentType string // contentType
 	Headers     string // headers
-	ExpiresAt   string // expiresAt; only used with WithTTL, and never read
+	ExpiresAt   string // expiresAt; written with WithTTL, and read by WithOrder and replay.Events.Reconcile alone
 }
 
 // DefaultAttributes returns the names that the attributes of a row have without WithAttributes.

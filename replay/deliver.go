@@ -106,7 +106,7 @@ func (r *reconciliation) fetchOpen(ctx context.Context, some []key, failed map[s
 			continue
 		}
 		r.settle(there[i].ID)
-		r.count(a, 1)
+		r.count(a)
 	}
 	return open, gone, nil
 }

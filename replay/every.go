@@ -16,15 +16,15 @@ import (
 //	events.ReconcileEvery(ctx, consumer, options, worker.HoldsFirstShard, told)
 //
 // Of a fleet in which each program does this, the one whose turn it is reads the segment; without turn (nil) all of them do, at a multiple of the
-// price. turn is asked in the second half of each o.Every, again and again until it is this program's turn. So if a program is killed meanwhile,
-// the one whose turn it is then reads the segment from its beginning. turn and told are called by the goroutine that has called ReconcileEvery.
+// price. turn is asked from the middle of each o.Every on, again and again, until it is this program's turn or nine tenths of o.Every have passed. So
+// if a program is killed meanwhile, the one whose turn it is then reads the segment from its beginning. turn and told are called by the goroutine that has called ReconcileEvery.
 //
 // A call has until the end of its slot, and then ends with context.DeadlineExceeded: give the Cycle more segments. If it takes longer nevertheless, as
 // with a handler that goes on, told gets an error for each segment, of a cycle at most, that was left out meanwhile.
 //
 // ReconcileEvery returns nil when ctx has ended; the handlers that it has called have ended before. It returns an error at once if Reconcile would
 // refuse its arguments, or if o.Every is zero or told is nil. An error of Reconcile or of turn ends nothing: told gets it, with a zero result if it is
-// one of turn.
+// one of turn. After an error of Reconcile the segment is read in the next cycle again, and not before.
 func (e *Events) ReconcileEvery(ctx context.Context, c *outbox.Consumer, o ReconcileOptions, turn func(context.Context) (bool, error), told func(ReconcileResult, error)) error {
 	_, err := e.newReconciliation(c, o, time.Now())
 	switch {

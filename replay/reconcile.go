@@ -30,7 +30,8 @@ type ReconcileOptions struct {
 	// Since leaves alone all events with an earlier Time. Zero: as far back as the inbox remembers. Set it after each change that leaves the inbox
 	// without what was handled before, or makes events wanted that were not: a new consumer, an inbox that it gets, that is another one or was restored,
 	// a restored events table, a handler that is added, a WithInboxTTL that is raised. The time of the change, in all processes, is the right one. Without
-	// Since, the events from before the change may be handled again. Events from before Since cost no look for their marks. It is not in the future. Since two Cycles and the Grace ago, each event is judged at least twice.
+	// Since, the events from before the change may be handled again. Events from before Since cost no look for their marks. It is not in the future.
+	// With a Since of two Cycles and the Grace ago, each event is judged at least twice.
 	Since time.Time
 	// MaxDeliver is how many undelivered events a call delivers. If it finds more, it delivers nothing: the consumer is likely to be down (ErrBehind).
 	// Default: 1,000; 1 to 100,000.
@@ -39,8 +40,9 @@ type ReconcileOptions struct {
 	ReportOnly bool
 	// PerSecond bounds how many events are delivered a second, on average; 0 is no bound.
 	PerSecond float64
-	// Found is told of each event that is undelivered when it is read, also if others handle it before it is delivered; and, with an err that matches *outbox.DecodeError, of each row that cannot be read. r has no
-	// payload and no headers. It is never called twice at a time, and must not block. nil: nobody is told.
+	// Found is told of each event that is undelivered when it is read, also if others handle it before it is delivered; r has no payload and no
+	// headers. Found is told as well of each row that cannot be read: r has the ID alone then, and err matches *outbox.DecodeError, or
+	// outbox.ErrNotEvent if the row has no id or type. Found is never called twice at a time, and must not block. nil: nobody is told.
 	Found func(r outbox.Record, err error)
 }
 
@@ -80,9 +82,11 @@ type ReconcileResult struct {
 // Reconcile refuses a Consumer of which nothing can be known: without an Inbox, with an inbox that forgets before two cycles are over, or with other
 // attributes than those of replay.New. It ends with an error if the context ends before the segment is read, if an event that it found is still not
 // handled, or if rows expire before two cycles are over, which it notices by their times. A clock of this machine that is off by more than five
-// minutes is an error before anything is judged. An error that matches ErrBehind says that nothing was delivered: more than MaxDeliver events
-// were found; or more than the segment has handled ones, and the inbox does not have as many of the table, however old: it does not know what was handled, or the
-// consumer is down. With an error, the result counts what was done until then.
+// minutes is an error before anything is judged. With an error, the result counts what was done until then.
+//
+// An error that matches ErrBehind says that nothing was delivered. Either more than MaxDeliver events were found, or more events than the inbox has:
+// it does not know what was handled, or the consumer is down. The segment is compared first. If more of its events are found than are handled, the
+// call reads on through the other segments, and counts what the inbox has of them, however old.
 //
 // The inbox forgets by the time of the handling, and Reconcile judges by the Time of the event: an event whose Time is more than two days later than
 // its handling may be delivered after the inbox has forgotten it.
@@ -270,7 +274,7 @@ func (r *reconciliation) take(ctx context.Context, items []item) (bool, error) {
 		return false, err
 	}
 	for i, a := range accounts {
-		r.count(a, 1)
+		r.count(a)
 		if a != account.Unwanted {
 			r.checkExpiry(expiries[i], judged[i].Time)
 		}
@@ -294,12 +298,12 @@ func (r *reconciliation) missed(record outbox.Record) {
 	}
 }
 
-func (r *reconciliation) count(a account.Account, by int) {
+func (r *reconciliation) count(a account.Account) {
 	counted := map[account.Account]*int{
 		account.Open: &r.result.Undelivered, account.Handled: &r.result.Handled, account.Claimed: &r.result.Claimed,
 		account.DeadLetter: &r.result.DeadLetters, account.Unwanted: &r.result.Unwanted, account.Forgotten: &r.result.Unknown,
 	}
-	*counted[a] += by
+	*counted[a]++
 }
 
 func (r *reconciliation) unreadable(row row) {

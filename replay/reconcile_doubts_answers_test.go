@@ -51,6 +51,7 @@ func TestAnAnswerThatIsNotWholeIsNotBelieved(t *testing.T) {
 				unreadable := 0
 				r, err := events.Reconcile(t.Context(), s.consumer(t), replay.ReconcileOptions{Found: func(_ outbox.Record, err error) {
 					if err != nil {
+						require.ErrorIs(t, err, outbox.ErrNotEvent)
 						unreadable++
 					}
 				}})
