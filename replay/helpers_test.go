@@ -79,9 +79,12 @@ type world struct {
 }
 
 // newWorld makes a world with an empty table.
-func newWorld(t testing.TB, opts ...replay.Option) *world {
+func newWorld(t testing.TB, opts ...replay.Option) *world { return newWorldOf(t, 2, opts...) }
+
+// newWorldOf makes a world whose stream has as many shards.
+func newWorldOf(t testing.TB, shards int, opts ...replay.Option) *world {
 	cloud := outboxtest.Start(t)
-	cloud.CreateOutbox(t, "events", "events", 2)
+	cloud.CreateOutbox(t, "events", "events", shards)
 	w := &world{AWS: cloud, client: &counting{Client: cloud.DynamoDB}}
 	var err error
 	w.writer, err = outbox.NewWriter(cloud.DynamoDB, "events")

@@ -30,8 +30,10 @@ type shop struct {
 }
 
 // newShop makes a shop whose inbox has handled one event, so that it is nobody else's.
-func newShop(t *testing.T) *shop {
-	s := &shop{world: newWorld(t), runs: map[string]int{}}
+func newShop(t *testing.T) *shop { return newShopIn(t, newWorld(t)) }
+
+func newShopIn(t *testing.T, w *world) *shop {
+	s := &shop{world: w, runs: map[string]int{}}
 	var err error
 	s.events, err = replay.New(s.DynamoDB, "events")
 	require.NoError(t, err)
