@@ -57,10 +57,6 @@ func ByID(attribute string, ids []string) (keys []rows.Item, text func(rows.Item
 // Read returns the rows that are there, by the texts of their keys, and the service's time: clocks of machines may be off. An answer must have the table's rows, or
 // say that all keys are unread; another one is an error.
 func (q Query) Read(ctx context.Context, client Client) (found map[string]rows.Item, now time.Time, err error) {
-	asked := make(map[string]bool, len(q.Keys))
-	for _, key := range q.Keys {
-		asked[q.Text(key)] = true
-	}
 	ask := types.KeysAndAttributes{ConsistentRead: aws.Bool(!q.Stale), Keys: q.Keys}
 	if q.Attributes != nil {
 		ask.ExpressionAttributeNames = map[string]string{}
@@ -73,6 +69,10 @@ func (q Query) Read(ctx context.Context, client Client) (found map[string]rows.I
 	}
 	found = make(map[string]rows.Item, len(q.Keys))
 	for n := 1; ; n++ {
+		asked := make(map[string]bool, len(ask.Keys))
+		for _, key := range ask.Keys {
+			asked[q.Text(key)] = true
+		}
 		out, err := awserr.Answered(client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{q.Table: ask}}))
 		if err != nil {
 			return nil, now, err
@@ -103,7 +103,7 @@ func (q Query) Read(ctx context.Context, client Client) (found map[string]rows.I
 	}
 }
 
-// take adds an answer's rows to what was found, and returns the keys that are unread.
+// take adds an answer's rows to what was found, and returns the keys that are unread: some of those that its request asked for, each once.
 func (q Query) take(out *dynamodb.BatchGetItemOutput, asked map[string]bool, found map[string]rows.Item) (unread []map[string]types.AttributeValue, err error) {
 	for name, list := range out.Responses {
 		if names.OfTable(name) != names.OfTable(q.Table) {
@@ -125,6 +125,7 @@ func (q Query) take(out *dynamodb.BatchGetItemOutput, asked map[string]bool, fou
 			if !asked[q.Text(key)] {
 				return nil, errors.New("the answer has an unprocessed key that was not asked for")
 			}
+			delete(asked, q.Text(key))
 		}
 		unread = append(unread, left.Keys...)
 	}

@@ -103,6 +103,25 @@ func TestOnlyAnswersWithoutRowsAreCounted(t *testing.T) {
 	})
 }
 
+// Keys that grow again would be asked for without an end.
+func TestUnreadKeysAreThoseOfTheRequest(t *testing.T) {
+	for name, second := range map[string]list{"one that was read before": {row("1"), row("2")}, "one twice": {row("2"), row("2")}} {
+		synctest.Test(t, func(t *testing.T) {
+			calls := 0
+			_, _, err := query("1", "2").Read(t.Context(), client(func(keys list) *dynamodb.BatchGetItemOutput {
+				calls++
+				require.LessOrEqual(t, calls, 100, "it does not end: %s", name)
+				if calls%2 == 0 {
+					return &dynamodb.BatchGetItemOutput{UnprocessedKeys: unread{"events": {Keys: second}}}
+				}
+				return &dynamodb.BatchGetItemOutput{Responses: lists{"events": keys[:1]}, UnprocessedKeys: unread{"events": {Keys: list{row("2")}}}}
+			}))
+			require.ErrorContains(t, err, "unprocessed key that was not asked for", name)
+			require.Equal(t, 2, calls)
+		})
+	}
+}
+
 // With a sort key, a row is known by both. Stale reads are those that DynamoDB answers eventually consistent.
 func TestKeysOfTwoAttributes(t *testing.T) {
 	key := func(a, b string) rows.Item { return rows.Item{"a": rows.S(a), "b": rows.S(b)} }
