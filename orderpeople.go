@@ -65,10 +65,10 @@ func (i *Inbox) pass(ctx context.Context, a inbox.Aggregate, e order.Event) (pas
 	return false, fmt.Errorf("outbox: %w", err)
 }
 
-// Forget removes the position of an aggregate (WithOrder): the consumer begins anew with the next event that is delivered, as if it had never seen
-// one of the aggregate. replay.Events.Reconcile delivers as well: if the rows of the old events are in the events table, it finds them undelivered. It is for an aggregate whose id is used again. What was handled, and is still wanted and in the events table, is handled
-// once more. A process that remembers the position takes what it knows for duplicates until a new event comes, so restart the processes. While a
-// guarded handler works at the next event, the error matches ErrClaimed.
+// Forget removes the position of an aggregate (WithOrder), for an aggregate whose id is used again. The consumer begins anew with the next event that
+// is delivered, as if it had never seen one of the aggregate. What was handled, and is still wanted and in the events table, is handled once more:
+// replay.Events.Reconcile finds it undelivered, and delivers it. A process that remembers the position takes what it knows for duplicates until a new event
+// comes, so restart the processes. While a guarded handler works at the next event, the error matches ErrClaimed.
 func (i *Inbox) Forget(ctx context.Context, eventsTable, aggregateID string) error {
 	a, err := i.aggregate(eventsTable, aggregateID)
 	if err != nil {

@@ -69,10 +69,10 @@ type ReconcileResult struct {
 	Oldest time.Time
 }
 
-// Reconcile looks for events of the table that c has not handled, although they are older than Grace, and hands them to c, those of a call in the order of To. It
-// compares the table with the inbox and the dead letters of c, so it finds what no stream has delivered: a record too large for the stream, a
-// destination that was disabled, a retention that has passed. Call it on a schedule, in as many places as you like, beside Workers and mappings:
-// the inbox keeps every effect single. Nothing is stored for it.
+// Reconcile looks for events of the table that c has not handled, although they are older than Grace, and hands them to c, those of a call in the
+// order of To. It compares the table with the inbox and the dead letters of c, so it finds what no stream has delivered: a record too large
+// for the stream, a destination that was disabled, a retention that has passed. Call it on a schedule, in as many places as you like, beside Workers
+// and mappings: the inbox keeps every effect single. Nothing is stored for it.
 //
 // An event that is found is late: later events of its aggregate have been handled, unless c has WithOrder. Of two lost events of an aggregate, the
 // later one comes first if its segment is read first, unless c has WithOrder. A handler may fail, as after any

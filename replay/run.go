@@ -75,7 +75,8 @@ type Result struct {
 // stream, with the same ID. Types without a handler are skipped as usual.
 //
 // A replay may be repeated wherever an event may be delivered twice. A Consumer with an inbox skips what it has handled before,
-// but not what its inbox has forgotten (WithInboxTTL). To refuses a Consumer with an inbox and other WithAttributes than those of New. To have events handled again, give the inbox another consumer name.
+// but not what its inbox has forgotten (WithInboxTTL). To have events handled again, give the inbox another consumer name. To refuses a Consumer
+// with an inbox and other WithAttributes than those of New.
 //
 // The replay ends at the first batch with a failure, after the rest of the batch was handled as far as possible. The Result says
 // where to go on. A row that cannot be read is a failure too, and a replay that goes on meets it again, unless Options.Unreadable
