@@ -41,7 +41,7 @@ func NewRedrive(client *dynamodb.Client, c Config, mailer Mailer, metricLines io
 	return &Redrive{client, c.EventsTable, c.EventsStream, letters, consumer, m}, nil
 }
 
-// keepTime is how long before the invocation's deadline a redrive stops, so that it can keep what became of the letters it has begun.
+// keepTime is how long before the invocation's deadline a redrive or a reconcile stops, so that it can keep what became of what it has begun.
 const keepTime = 10 * time.Second
 
 // mostCounted bounds what counting reads: letters have payloads.

@@ -41,7 +41,7 @@ variable "sandbox_recipient" {
 }
 
 variable "mail_rate" {
-  description = "How many mails a second each process sends at most. SES allows 1 in its sandbox, for all processes together; there are shards times parallelization_factor of them, and one redrive. At 1 a second a process sends 518400 mails in 6 days; what is older is given up."
+  description = "How many mails a second each process sends at most. SES allows 1 in its sandbox, for all processes together; there are shards times parallelization_factor of them, one redrive, and one reconcile. At 1 a second a process sends 518400 mails in 6 days; what is older is given up."
   type        = number
   default     = 1
   validation {

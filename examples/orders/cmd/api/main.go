@@ -1,4 +1,4 @@
-// Command api is the Lambda function behind the HTTP API: it places orders and reads them.
+// Command api is the Lambda function behind the HTTP API: it places, changes and reads orders.
 package main
 
 import (
