@@ -159,6 +159,34 @@ func TestTheKeyOfARemovedOrderIsRefused(t *testing.T) {
 	})
 }
 
+// When the events of a removed order have expired as well, its key places it again. The inbox still knows the order's number: the event is a dead
+// letter, and no mail is sent.
+func TestAnOrderThatIsPlacedAgainAfterItsEventsIsADeadLetter(t *testing.T) {
+	quiet(t)
+	mails := &sentences{about: map[string][]string{}}
+	cloud, api, letters, _ := mapped(t, mails)
+	status, placed := post(t, api, "k", `{"description":"tea"}`)
+	require.Equal(t, http.StatusCreated, status, placed)
+	id := regexp.MustCompile("[0-9A-Z]{26}").FindString(placed)
+	require.NoError(t, cloud.Drain(t.Context()))
+	for table, key := range map[string][2]string{local.OrdersTable: {"orderId", id}, local.EventsTable: {"eventId", outbox.SequencedID(id, 1)}} {
+		_, err := cloud.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: &table,
+			Key: map[string]types.AttributeValue{key[0]: &types.AttributeValueMemberS{Value: key[1]}}})
+		require.NoError(t, err)
+	}
+	time.Sleep(10 * time.Millisecond) // the new event has a later time
+	status, answer := post(t, api, "k", `{"description":"tea"}`)
+	require.Equal(t, http.StatusCreated, status, answer)
+	require.Equal(t, placed, answer)
+	require.NoError(t, cloud.Drain(t.Context()))
+	kept := deadLetters(t, letters)
+	require.Len(t, kept, 1)
+	require.Contains(t, kept[0].Error, "is the aggregate's id used again?")
+	mails.mu.Lock()
+	defer mails.mu.Unlock()
+	require.Equal(t, map[string][]string{id: {id + "#1 tea"}}, mails.about)
+}
+
 // A key belongs to its caller, as IAM knows him: the sessions of a role are one caller, the users of an identity pool are many.
 func TestAKeyBelongsToItsCaller(t *testing.T) {
 	quiet(t)
