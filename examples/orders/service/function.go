@@ -11,12 +11,17 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// RunFunction runs a Lambda function for as long as its process lives. If it cannot be made, Lambda gets to know why, and the
-// process ends.
-func RunFunction(role Role, build func(context.Context) (lambda.Handler, error)) {
-	handler, err := build(context.Background())
+// RunFunction runs a Lambda function for as long as its process lives. build makes its handler, whose metrics go to the standard output. If it
+// cannot be made, Lambda gets to know why, and the process ends.
+func RunFunction[H lambda.Handler](role Role, build func(sdk aws.Config, c Config, metrics io.Writer) (H, error)) {
+	var handler H
+	c, sdk, err := Start(context.Background(), role, os.Getenv, os.Stderr)
+	if err == nil {
+		handler, err = build(sdk, c, os.Stdout)
+	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", role, err)
 		if err := reportInitError(os.Getenv("AWS_LAMBDA_RUNTIME_API"), err); err != nil {

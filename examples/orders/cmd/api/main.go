@@ -2,10 +2,9 @@
 package main
 
 import (
-	"context"
-	"os"
+	"io"
 
-	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-1b628d3f/outbox/examples/orders/service"
@@ -13,11 +12,8 @@ import (
 
 func main() { service.RunFunction(service.RoleAPI, gateway) }
 
-func gateway(ctx context.Context) (lambda.Handler, error) {
-	c, sdk, err := service.Start(ctx, service.RoleAPI, os.Getenv, os.Stderr)
-	if err != nil {
-		return nil, err
-	}
+// gateway has no metrics.
+func gateway(sdk aws.Config, c service.Config, _ io.Writer) (*service.Gateway, error) {
 	handler, err := service.NewAPI(dynamodb.NewFromConfig(sdk), c)
 	if err != nil {
 		return nil, err
