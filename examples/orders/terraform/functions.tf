@@ -247,7 +247,8 @@ resource "aws_lambda_function_event_invoke_config" "redrive" {
 }
 
 # The reconcile: finds the events that no delivery has brought. It reads the table in 24 parts, a part in the middle of each hour; a run that
-# began near the end of its hour could read the next part in its place. So the latest repeat ends within the hour.
+# began near the end of its hour could read the next part in its place. So the latest repeat, by EventBridge or by Lambda,
+# ends within the hour.
 
 resource "aws_lambda_function" "reconcile" {
   function_name    = "${var.name}-reconcile"
@@ -300,6 +301,11 @@ resource "aws_cloudwatch_event_rule" "reconcile" {
 resource "aws_cloudwatch_event_target" "reconcile" {
   rule = aws_cloudwatch_event_rule.reconcile.name
   arn  = aws_lambda_function.reconcile.arn
+
+  retry_policy {
+    maximum_event_age_in_seconds = 180
+    maximum_retry_attempts       = 185
+  }
 }
 
 resource "aws_lambda_permission" "reconcile" {

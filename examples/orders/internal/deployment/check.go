@@ -240,9 +240,9 @@ func (c *check) api() {
 func (c *check) schedule() {
 	scheduled, cycle := c.d.Functions[c.n.Scheduled], c.d.Functions[c.n.Cycle.Program]
 	want := map[string]string{scheduled.ARN: "rate(5 minutes)", cycle.ARN: "cron(30 * * * ? *)"}
-	have := make(map[string]string)
+	have, tries := make(map[string]string), make(map[string]int)
 	for _, s := range c.d.Schedules {
-		have[s.Function] = s.When
+		have[s.Function], tries[s.Function] = s.When, s.MaxSeconds
 	}
 	c.equal("the functions on a schedule", want, have)
 	c.equal("the number of schedules", len(want), len(c.d.Schedules))
@@ -252,8 +252,9 @@ func (c *check) schedule() {
 	c.equal("the permissions to invoke", 3, len(c.d.Callers))
 	c.equal(c.n.Scheduled+": the repeats", Repeat{}, c.d.Repeats[scheduled.Name])
 	r := c.d.Repeats[cycle.Name]
-	if ends := 30*time.Minute + time.Duration(r.MaxSeconds+cycle.Timeout)*time.Second; r.Attempts < 1 || r.MaxSeconds == 0 || ends >= c.n.Cycle.Every {
-		c.fail("%s: the repeats: want one or more that end within %s, have %+v, and a timeout of %ds", c.n.Cycle.Program, c.n.Cycle.Every, r, cycle.Timeout)
+	late := tries[cycle.ARN]
+	if ends := 30*time.Minute + time.Duration(late+r.MaxSeconds+cycle.Timeout)*time.Second; r.Attempts < 1 || r.MaxSeconds == 0 || late == 0 || ends >= c.n.Cycle.Every {
+		c.fail("%s: the repeats: want one or more that end within %s, have %+v, up to %ds late, and a timeout of %ds", c.n.Cycle.Program, c.n.Cycle.Every, r, late, cycle.Timeout)
 	}
 	if again := time.Duration(cycle.Timeout)*time.Second + time.Minute; again >= time.Duration(r.MaxSeconds)*time.Second {
 		c.fail("%s: the repeats: an invocation that runs out of time is not repeated", c.n.Cycle.Program) // Lambda waits a minute

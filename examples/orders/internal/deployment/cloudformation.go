@@ -281,7 +281,8 @@ func (s *stack) deployment() *Deployment {
 	s.of("AWS::Events::Rule", func(_ string, p tree) {
 		p.only("ScheduleExpression", "Targets")
 		for _, target := range p.get("Targets").list() {
-			d.Schedules = append(d.Schedules, Schedule{target.get("Arn").text(), p.get("ScheduleExpression").text()})
+			target.only("Id", "Arn", "RetryPolicy")
+			d.Schedules = append(d.Schedules, Schedule{target.get("Arn").text(), p.get("ScheduleExpression").text(), target.get("RetryPolicy").get("MaximumEventAgeInSeconds").int()})
 		}
 	})
 	s.of("AWS::Lambda::EventInvokeConfig", func(_ string, p tree) {

@@ -91,14 +91,15 @@ type Route struct {
 
 // Schedule is a rule that invokes a function, and nothing else.
 type Schedule struct {
-	Function string // an ARN
-	When     string // a rate or a cron expression
+	Function   string // an ARN
+	When       string // a rate or a cron expression
+	MaxSeconds int    // for how long EventBridge tries; 0 is a day
 }
 
 // Repeat bounds how an invocation by a schedule is repeated.
 type Repeat struct {
 	Attempts   int // after the first
-	MaxSeconds int // from the schedule's event to the beginning of the last one; 0 is not bounded
+	MaxSeconds int // from the first invocation to the beginning of the last one; 0 is not bounded
 }
 
 // Caller is a service that may invoke a function.

@@ -72,7 +72,8 @@ func (m *module) deployment() *Deployment {
 	rates := map[string]string{}
 	m.of("aws_cloudwatch_event_rule", func(i instance, p tree) { rates[text(i, "name")] = p.get("schedule_expression").text() })
 	m.of("aws_cloudwatch_event_target", func(_ instance, p tree) {
-		d.Schedules = append(d.Schedules, Schedule{p.get("arn").text(), rates[p.get("rule").text()]})
+		p.only("rule", "arn", "retry_policy")
+		d.Schedules = append(d.Schedules, Schedule{p.get("arn").text(), rates[p.get("rule").text()], p.one("retry_policy").get("maximum_event_age_in_seconds").int()})
 	})
 	m.of("aws_lambda_function_event_invoke_config", func(_ instance, p tree) {
 		p.only("function_name", "maximum_retry_attempts", "maximum_event_age_in_seconds")
