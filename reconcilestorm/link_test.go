@@ -86,6 +86,7 @@ func (l *link) Do(req *http.Request) (*http.Response, error) {
 		case luck < f.broken+f.lost+f.error:
 			return answerOf(req, 500, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"planted"}`))
 		case luck < f.broken+f.lost+f.error+f.unread:
+			l.world.unread.Add(1)
 			carry = half(carry)
 		}
 	}

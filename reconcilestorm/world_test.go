@@ -73,10 +73,10 @@ type world struct {
 	tamper  func(*world, exchange) exchange // nil unless a bug is planted
 	loses   func(record []byte) bool        // what no function gets
 
-	deaths, delivered atomic.Int64
-	proofs            int
-	written           []string
-	discarded         map[string]bool
+	deaths, delivered, unread atomic.Int64
+	proofs                    int
+	written                   []string
+	discarded                 map[string]bool
 
 	mu       sync.Mutex
 	luck     *rand.Rand
@@ -142,14 +142,19 @@ func (w *world) killAt() int {
 
 func account(i int) string { return fmt.Sprint("account-", i) }
 
+// id is that of the event n of an account: that of a number is for sequenced events.
+func (w *world) id(account string, n int64) string {
+	if w.plan.ordered {
+		return outbox.SequencedID(account, n)
+	}
+	return fmt.Sprint(account, "/", n)
+}
+
 // write stores the event n of an account. Its number is its place in the account.
 func (w *world) write(t *testing.T, p *process, account string, n int64) outbox.Record {
-	e := outbox.Event[posted]{ID: outbox.SequencedID(account, n), AggregateID: account, Time: time.Now().Truncate(time.Millisecond), Data: posted{n}}
+	e := outbox.Event[posted]{ID: w.id(account, n), AggregateID: account, Time: time.Now().Truncate(time.Millisecond), Data: posted{n}}
 	if w.plan.ordered {
 		e.Sequence = n
-	}
-	if !w.plan.ordered { // the id of a number is for sequenced events
-		e.ID = fmt.Sprint(account, "/", n)
 	}
 	for p.writer.Transact(t.Context(), nil, e) != nil {
 		time.Sleep(time.Second)
@@ -167,8 +172,8 @@ func (w *world) open(t *testing.T, ctx context.Context) (calm *process) {
 	require.NoError(t, calm.leases.Create(ctx))
 	w.cured.Store(true)
 	defer w.cured.Store(false)
-	for n := range int64(w.plan.accounts * w.plan.events) {
-		require.NoError(t, calm.consumer.Process(ctx, w.write(t, calm, "first", n+1)))
+	for n := range w.eventsOf(opening) {
+		require.NoError(t, calm.consumer.Process(ctx, w.write(t, calm, opening, n+1)))
 	}
 	return calm
 }
@@ -279,24 +284,32 @@ func (w *world) known(ctx context.Context, calm *process) map[string]bool {
 			known[id] = true
 		}
 	}
-	for _, a := range append([]string{"first"}, w.accounts()...) {
+	for _, a := range w.all() {
 		for _, n := range w.effects(ctx, a) {
-			if w.plan.ordered {
-				known[outbox.SequencedID(a, n)] = true
-			}
-			if !w.plan.ordered {
-				known[fmt.Sprint(a, "/", n)] = true
-			}
+			known[w.id(a, n)] = true
 		}
 	}
 	return known
 }
 
-func (w *world) accounts() (all []string) {
+// opening is the account of open.
+const opening = "first"
+
+// all returns all accounts.
+func (w *world) all() []string {
+	all := []string{opening}
 	for a := range w.plan.accounts {
 		all = append(all, account(a))
 	}
 	return all
+}
+
+// eventsOf returns how many events an account has.
+func (w *world) eventsOf(account string) int64 {
+	if account == opening {
+		return int64(w.plan.accounts * w.plan.events)
+	}
+	return int64(w.plan.events)
 }
 
 // observe asks Reconcile for a report, and holds it against the effects and the letters. It reports whether nothing is undelivered.
@@ -329,14 +342,14 @@ func (w *world) observe(ctx context.Context, calm *process) bool {
 
 // end looks at the effects.
 func (w *world) end(ctx context.Context) {
-	for _, a := range w.accounts() {
+	for _, a := range w.all() {
 		have := w.effects(ctx, a)
 		if !w.plan.ordered {
 			slices.Sort(have)
 		}
 		var want []int64
-		for n := range int64(w.plan.events) {
-			id := fmt.Sprint(a, "/", n+1)
+		for n := range w.eventsOf(a) {
+			id := w.id(a, n+1)
 			switch {
 			case !w.discarded[id]:
 				want = append(want, n+1)
