@@ -148,7 +148,7 @@ func get(t *testing.T, url string, status int, into any) {
 
 // watched reads the steps that the page gets to see, from the one after the id on.
 func watched(t *testing.T, url, after string, enough func(stages []string) bool) (stages []string, last string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/watch", nil)
 	require.NoError(t, err)

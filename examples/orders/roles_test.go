@@ -128,5 +128,5 @@ func TestAllRolesInOneProcess(t *testing.T) {
 		}
 		defer res.Body.Close()
 		return json.NewDecoder(res.Body).Decode(&mails) == nil && len(mails) == 1 && mails[0].OrderID == id
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }

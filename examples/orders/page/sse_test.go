@@ -24,7 +24,7 @@ type watching struct {
 // watchFrom opens a stream. seen is the id of the last line that was seen; in the header, as a browser sends it, or in the address.
 func watchFrom(t *testing.T, url, header, parameter string) *watching {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"?after="+parameter, nil)
 	require.NoError(t, err)
