@@ -94,7 +94,7 @@ func (l *link) Do(req *http.Request) (*http.Response, error) {
 	return answerOf(req, status, answer)
 }
 
-// next counts a request. What becomes of it depends on the seed, the process and the number alone.
+// next counts a request. What becomes of it depends on the seed, the process and the number; when the process dies was drawn at its start.
 func (l *link) next(operation string) (luck float64, dies bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

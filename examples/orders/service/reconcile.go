@@ -56,8 +56,12 @@ func (r *Reconcile) Invoke(ctx context.Context, _ []byte) ([]byte, error) {
 	named := 0
 	result, err := r.events.Reconcile(reconciling, r.consumer, replay.ReconcileOptions{Every: ReconcileEvery, Cycle: ReconcileCycle,
 		Found: func(record outbox.Record, err error) {
+			what := "undelivered"
+			if err != nil {
+				what = "unreadable"
+			}
 			if named++; named <= mostNamed {
-				slog.WarnContext(ctx, "undelivered", "event", record.ID, "type", record.Type, "aggregate", record.AggregateID, "time", record.Time, "error", err)
+				slog.WarnContext(ctx, what, "event", record.ID, "type", record.Type, "aggregate", record.AggregateID, "time", record.Time, "error", err)
 			}
 		}})
 	if err == nil && result.Unreadable > 0 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -102,6 +103,8 @@ func TestADayFindsWhatNoDeliveryHasBrought(t *testing.T) {
 // A part of the table is not done if a row of it cannot be read, or if so much is missing that the consumer must be down. What is known is told.
 func TestAPartOfTheTableThatIsNotDoneIsAnError(t *testing.T) {
 	quiet(t)
+	logs := &bytes.Buffer{}
+	slog.SetDefault(slog.New(slog.NewTextHandler(logs, nil)))
 	synctest.Test(t, func(t *testing.T) {
 		mails := &countingMailer{}
 		r := newReconciling(t, mails)
@@ -114,6 +117,8 @@ func TestAPartOfTheTableThatIsNotDoneIsAnError(t *testing.T) {
 		require.Equal(t, []int{0, 23}, []int{undelivered, done})
 		require.Len(t, failed, 1)
 		require.EqualError(t, failed[0], "1 rows are no whole events, and nobody knows what they were")
+		require.Contains(t, logs.String(), "msg=unreadable event=broken")
+		require.NotContains(t, logs.String(), "msg=undelivered")
 
 		_, err = r.cloud.DynamoDB.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: aws.String(local.EventsTable), Key: map[string]types.AttributeValue{
 			"eventId": &types.AttributeValueMemberS{Value: "broken"}}})
